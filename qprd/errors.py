@@ -1,0 +1,48 @@
+"""The one exception a user may see, and its exit codes."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Process exit codes of the command line."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    INPUT = 3
+    INTERRUPTED = 130
+
+
+class QprdError(Exception):
+    """A problem the user can understand and fix; printed without a traceback.
+
+    Args:
+        problem: What is wrong, in one sentence.
+        where: The file, slide, class or option it concerns.
+        fix: What the user can do about it.
+        exit_code: The process exit code, never 0.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        where: str | None = None,
+        fix: str | None = None,
+        exit_code: ExitCode = ExitCode.INPUT,
+    ) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.where = where
+        self.fix = fix
+        self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        parts = [self.problem]
+        if self.where:
+            parts.append(f"  where: {self.where}")
+        if self.fix:
+            parts.append(f"  fix:   {self.fix}")
+        return "\n".join(parts)

@@ -1,0 +1,1 @@
+"""QuPath projects: entries, annotations, classes, write-back. Knows no torch."""

@@ -1,0 +1,145 @@
+"""The small interface that both QuPath backends implement, and its data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from shapely.geometry.base import BaseGeometry
+
+from qprd.results import Predictions
+
+Rotation = Literal[0, 90, 180, 270]
+
+
+@dataclass(frozen=True)
+class PathClass:
+    """A QuPath classification. ``Tumor: sub`` is derived from ``Tumor``."""
+
+    name: str
+    color: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One annotation as QuPath holds it.
+
+    Attributes:
+        id: QuPath's UUID, or a stand-in such as ``feature 3`` where a file has none.
+        geometry: As drawn, level-0 pixels of the entry's frame, coordinates rounded to 0.01 px;
+            possibly invalid, a point or a line: `qprd.sampling.regions` sorts that out.
+        class_name: Full class name, or None if unclassified.
+        name: What the user called it.
+        locked: QuPath's lock.
+    """
+
+    id: str
+    geometry: BaseGeometry
+    class_name: str | None
+    name: str | None = None
+    locked: bool = False
+
+
+@dataclass(frozen=True)
+class SlideSource:
+    """Where an entry's pixels come from and how its frame relates to the file's.
+
+    Attributes:
+        uri: As the project records it.
+        path: The file, found; None if it is missing.
+        tried: Where it was looked for.
+        width: Width of the entry's frame in level-0 pixels; None if the project does not say.
+        height: Likewise.
+        mpp: Micrometres per pixel from the project (mean of x and y), None if uncalibrated.
+        rotation: Clockwise rotation that QuPath applies to the file's image.
+        crop: x, y, width, height of a crop in the *unrotated* file frame (after QuPath's own
+            crop to the OpenSlide bounds); None if there is none.
+        unsupported: Why these pixels cannot be used (multi-channel, multi-series, ...), or None.
+    """
+
+    uri: str
+    path: Path | None
+    tried: tuple[Path, ...] = ()
+    width: int | None = None
+    height: int | None = None
+    mpp: float | None = None
+    rotation: Rotation = 0
+    crop: tuple[int, int, int, int] | None = None
+    unsupported: str | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A slide's place in a project."""
+
+    id: str
+    name: str
+    source: SlideSource
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WriteReport:
+    """What a write-back did to one entry."""
+
+    entry_id: str
+    tiles: int
+    contours: int
+    replaced: int
+    where: Path
+
+
+class Project(Protocol):
+    """A QuPath project, whichever backend reads it.
+
+    Implementations are context managers; leaving one after an exception must not save anything.
+    """
+
+    @property
+    def backend(self) -> str:
+        """``"paquo"`` or ``"exchange"``."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """The QuPath that reads it (paquo), or that wrote it (exchange)."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """Absolute path of the ``.qpproj`` file."""
+        ...
+
+    def entries(self) -> Sequence[Entry]:
+        """All entries, in project order."""
+        ...
+
+    def classes(self) -> Sequence[PathClass]:
+        """The project's classes."""
+        ...
+
+    def annotations(self, entry: Entry) -> Sequence[Annotation]:
+        """All annotations of an entry, ours included (see `qprd.results.is_own_class`)."""
+        ...
+
+    def write_predictions(self, entry: Entry, predictions: Predictions) -> WriteReport:
+        """Replace our objects of this entry by these; touch nothing else; read back and compare.
+
+        Raises:
+            QprdError: nothing was changed, or what was read back differs from what was meant.
+        """
+        ...
+
+    def read_predictions(self, entry: Entry) -> Predictions:
+        """Our objects of this entry as they are stored now (empty if there are none)."""
+        ...
+
+    def close(self) -> None:
+        """Release the project without saving."""
+        ...
+
+    def __enter__(self) -> Project: ...
+
+    def __exit__(self, *exc: object) -> None: ...

@@ -1,0 +1,99 @@
+"""What a prediction yields for one slide: plain data, no pixels, no QuPath, no torch."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from shapely.geometry import Polygon
+
+#: Measurement names written to QuPath. "qprd" in the name is what makes an object ours.
+SCORE = "qprd: score"
+PROBABILITY = "qprd: probability"
+MEAN_SCORE = "qprd: mean score"
+MAX_SCORE = "qprd: max score"
+AREA_UM2 = "qprd: area um^2"
+
+#: The derived part of the class of a predicted contour: ``Tumor`` becomes ``Tumor: qprd``.
+OWN_CLASS_SUFFIX = "qprd"
+
+#: Name of every tile detection we write; with `SCORE` among its measurements it is ours.
+TILE_NAME = "qprd tile"
+
+#: Namespace of the deterministic object ids.
+_NAMESPACE = uuid.UUID("6d2f2ad4-30b8-5b0c-9d0e-6f1b7d0c8a11")
+
+
+@dataclass(frozen=True)
+class ScoreMap:
+    """Scores of one slide on a regular grid.
+
+    Attributes:
+        scores: float32, (rows, columns), raw anomaly 0..6; NaN where there is no tissue.
+        x: Level-0 x of the left edge of column 0, QuPath frame.
+        y: Level-0 y of the top edge of row 0, QuPath frame.
+        cell_px: Edge of one cell in level-0 pixels; cell (r, c) covers
+            [x + c * cell_px, x + (c + 1) * cell_px) horizontally, likewise vertically.
+        mpp: Micrometres per level-0 pixel.
+    """
+
+    scores: NDArray[np.float32]
+    x: float
+    y: float
+    cell_px: float
+    mpp: float
+
+
+@dataclass(frozen=True)
+class PredictedTile:
+    """A square tile detection in level-0 pixels of the QuPath frame."""
+
+    id: str
+    x: float
+    y: float
+    size_px: float
+    measurements: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class PredictedContour:
+    """A predicted tumor region: a valid polygon, holes allowed, level-0 QuPath frame."""
+
+    id: str
+    polygon: Polygon
+    name: str
+    measurements: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """All that is written into QuPath for one entry.
+
+    Attributes:
+        tiles: Tile detections.
+        contours: Annotations of class ``contour_class``.
+        contour_class: e.g. ``Tumor: qprd``.
+        contour_color: RGB, 0..255.
+        metadata: Entry metadata to set; every key starts with ``qprd``.
+    """
+
+    tiles: tuple[PredictedTile, ...]
+    contours: tuple[PredictedContour, ...]
+    contour_class: str = f"Tumor: {OWN_CLASS_SUFFIX}"
+    contour_color: tuple[int, int, int] = (255, 140, 0)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def object_id(bundle: str, entry_id: str, kind: str, index: int) -> str:
+    """Deterministic UUID of one of our objects: the same prediction gives the same ids."""
+    return str(uuid.uuid5(_NAMESPACE, f"{bundle}/{entry_id}/{kind}/{index}"))
+
+
+def is_own_class(class_name: str | None) -> bool:
+    """True for a class that only qprd writes, such as ``Tumor: qprd``."""
+    if class_name is None:
+        return False
+    return OWN_CLASS_SUFFIX in (part.strip() for part in class_name.split(":"))
