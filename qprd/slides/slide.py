@@ -1,0 +1,342 @@
+"""Pixels of one slide, in QuPath's frame and at any resolution."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import openslide
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from qprd.errors import QprdError
+from qprd.slides.frame import Rotation, qupath_frame, slide_bounds
+
+#: A level may be coarser than asked for by this factor: 2.006 um/px serves a request for 2.
+_LEVEL_TOLERANCE = 1.01
+
+#: Edge of the largest square of level pixels held at once while resampling.
+_BLOCK_PX = 2048
+
+#: Resampling filter of all reads. Hamming is sharper than a triangle and has no negative lobes:
+#: no ringing around nuclei, and white stays white. Being symmetric it keeps sub-pixel positions;
+#: PIL's BOX does not at non-integer factors, since it takes whole pixels or none.
+_FILTER = Image.Resampling.HAMMING
+_FILTER_SUPPORT_PX = 1.0
+
+#: Resolutions outside these are print or screen settings (72 dpi is 353 um/px), not a microscope's.
+_PLAUSIBLE_MPP = (0.01, 20.0)
+
+_WHITE = (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class _Level:
+    index: int
+    width: int
+    height: int
+    downsample: float
+    #: OpenSlide's own idea of `downsample`, by which it turns level-0 positions into level pixels.
+    openslide_downsample: float
+
+
+class Slide:
+    """One opened slide; reads are thread-safe.
+
+    All coordinates are level-0 pixels of QuPath's frame: the file cropped to OpenSlide's bounds,
+    then to ``crop``, then rotated.
+
+    Args:
+        path: A file that OpenSlide reads, or a plain RGB image (PNG, JPEG, TIFF, BMP) of moderate
+            size.
+        mpp: Micrometres per level-0 pixel; wins over what the file says.
+        rotation: Clockwise rotation that QuPath applies, in degrees.
+        crop: x, y, width, height in the unrotated frame.
+        use_bounds: False for a slide that QuPath opened with ``--no-crop``.
+
+    Raises:
+        QprdError: The file is missing, unreadable, not a slide, or an argument is impossible.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        mpp: float | None = None,
+        rotation: Rotation = 0,
+        crop: tuple[int, int, int, int] | None = None,
+        use_bounds: bool = True,
+    ) -> None:
+        if mpp is not None and not (math.isfinite(mpp) and mpp > 0):
+            raise QprdError(
+                f"A resolution of {mpp} um per pixel is impossible.",
+                where=str(path),
+                fix="give micrometres per pixel, such as 0.25 or 0.5",
+            )
+        self._path = path
+        self._handle = _open(path)
+        try:
+            width, height = self._handle.dimensions
+            properties = self._handle.properties
+            bounds = (
+                slide_bounds(properties, width, height) if use_bounds else (0, 0, width, height)
+            )
+            self._frame = qupath_frame(bounds, crop, rotation)
+            self._levels = _levels(self._handle)
+            self._mpp = mpp if mpp is not None else _file_mpp(properties)
+        except QprdError:
+            self._handle.close()
+            raise
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
+    @property
+    def width(self) -> int:
+        """Width of the frame in level-0 pixels."""
+        return self._frame.width
+
+    @property
+    def height(self) -> int:
+        """Height of the frame in level-0 pixels."""
+        return self._frame.height
+
+    @property
+    def mpp(self) -> float | None:
+        """Micrometres per level-0 pixel (mean of x and y), or None if nobody says."""
+        return self._mpp
+
+    def close(self) -> None:
+        """Close the file; reading afterwards is an error."""
+        self._handle.close()
+
+    def __enter__(self) -> Slide:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def read_region(
+        self, x: float, y: float, width_px: int, height_px: int, mpp: float | None
+    ) -> NDArray[np.uint8]:
+        """Read a region at a resolution.
+
+        Args:
+            x: Left edge in level-0 pixels, any real number.
+            y: Top edge.
+            width_px: Width of the result in its own pixels.
+            height_px: Height of the result.
+            mpp: Micrometres per pixel of the result; None for level 0 as it is.
+
+        Returns:
+            RGB, (height_px, width_px, 3), 0..255; white outside the frame and where the slide is
+            transparent. Pixel (r, c) shows the square of edge d = mpp / slide.mpp level-0 pixels
+            at (x + c * d, y + r * d).
+
+        Raises:
+            QprdError: mpp is given and the slide has none, or the file is damaged.
+        """
+        return self.read_downsampled(x, y, width_px, height_px, self.downsample_of(mpp))
+
+    def downsample_of(self, mpp: float | None) -> float:
+        """Level-0 pixels per pixel at ``mpp``; 1 for None.
+
+        Raises:
+            QprdError: The slide has no resolution, or mpp is not positive.
+        """
+        if mpp is None:
+            return 1.0
+        if self._mpp is None:
+            raise QprdError(
+                "The slide does not say how large its pixels are.",
+                where=str(self._path),
+                fix="set the pixel size in QuPath, or say it with --assume-mpp, "
+                "for example --assume-mpp 0.25 for a 40x scan",
+            )
+        if not (math.isfinite(mpp) and mpp > 0):
+            raise QprdError(f"A resolution of {mpp} um per pixel is impossible.", fix="use --mpp")
+        return mpp / self._mpp
+
+    def read_downsampled(
+        self, x: float, y: float, width_px: int, height_px: int, downsample: float
+    ) -> NDArray[np.uint8]:
+        """Like `read_region`, for slides with or without a resolution.
+
+        Takes the coarsest level that is still fine enough and resamples it block by block, so that
+        memory is bounded by the result even for slides without a pyramid.
+
+        Args:
+            x: Left edge in level-0 pixels.
+            y: Top edge.
+            width_px: Width of the result.
+            height_px: Height of the result.
+            downsample: Level-0 pixels per pixel of the result; below 1 enlarges.
+
+        Raises:
+            QprdError: The file is damaged.
+        """
+        if width_px < 1 or height_px < 1 or not downsample > 0:
+            raise ValueError(f"empty region: {width_px} x {height_px} px at {downsample}")
+        file_x, file_y, file_width, file_height = self._frame.to_file(
+            x, y, width_px * downsample, height_px * downsample
+        )
+        columns, rows = round(file_width / downsample), round(file_height / downsample)
+        level = max(
+            (lv for lv in self._levels if lv.downsample <= downsample * _LEVEL_TOLERANCE),
+            key=lambda lv: lv.downsample,
+            default=self._levels[0],
+        )
+        scale = downsample / level.downsample
+        block = max(1, int(_BLOCK_PX / max(1.0, scale)))
+        pixels = np.empty((rows, columns, 3), dtype=np.uint8)
+        for row in range(0, rows, block):
+            for column in range(0, columns, block):
+                size = min(block, columns - column), min(block, rows - row)
+                left = file_x / level.downsample + column * scale
+                top = file_y / level.downsample + row * scale
+                pixels[row : row + size[1], column : column + size[0]] = self._resample(
+                    level, left, top, scale, size
+                )
+        return self._frame.orient(pixels)
+
+    def thumbnail(self, max_px: int) -> tuple[NDArray[np.uint8], float]:
+        """The whole frame, its longer side at most ``max_px`` pixels.
+
+        Returns:
+            RGB, (h, w, 3), and its downsample: level-0 pixels per thumbnail pixel, at least 1.
+        """
+        downsample = max(1.0, max(self.width, self.height) / max_px)
+        width_px, height_px = grid_size(self.width, self.height, downsample)
+        return self.read_downsampled(0, 0, width_px, height_px, downsample), downsample
+
+    def _resample(
+        self, level: _Level, left: float, top: float, scale: float, size: tuple[int, int]
+    ) -> NDArray[np.uint8]:
+        """Pixels of the box at (left, top), ``scale`` level pixels per pixel of the result."""
+        width, height = size[0] * scale, size[1] * scale
+        nearest = round(left), round(top)
+        if abs(scale - 1) * max(size) < 1e-3 and math.dist(nearest, (left, top)) < 1e-3:
+            return np.asarray(self._read_level(level, *nearest, *size))
+        margin = math.ceil(_FILTER_SUPPORT_PX * max(1.0, scale)) + 1
+        x0, y0 = math.floor(left) - margin, math.floor(top) - margin
+        x1, y1 = math.ceil(left + width) + margin, math.ceil(top + height) + margin
+        source = self._read_level(level, x0, y0, x1 - x0, y1 - y0)
+        box = (left - x0, top - y0, left - x0 + width, top - y0 + height)
+        return np.asarray(source.resize(size, _FILTER, box=box))
+
+    def _read_level(self, level: _Level, x: int, y: int, width: int, height: int) -> Image.Image:
+        """RGB pixels of a level of the file, white outside the frame."""
+        frame, step = self._frame, level.downsample
+        x0 = max(x, 0, math.floor(frame.file_x / step))
+        y0 = max(y, 0, math.floor(frame.file_y / step))
+        x1 = min(x + width, level.width, math.ceil((frame.file_x + frame.file_width) / step))
+        y1 = min(y + height, level.height, math.ceil((frame.file_y + frame.file_height) / step))
+        canvas = Image.new("RGB", (width, height), _WHITE)
+        if x0 < x1 and y0 < y1:
+            location = (
+                round(x0 * level.openslide_downsample),
+                round(y0 * level.openslide_downsample),
+            )
+            try:
+                region = self._handle.read_region(location, level.index, (x1 - x0, y1 - y0))
+            except openslide.OpenSlideError as error:
+                raise QprdError(
+                    f"The slide cannot be read, it may be damaged: {error}",
+                    where=str(self._path),
+                    fix="copy it again from its source, or leave it out of the project",
+                ) from error
+            canvas.paste(region, (x0 - x, y0 - y), mask=region)
+        return canvas
+
+
+def grid_size(width: float, height: float, cell: float) -> tuple[int, int]:
+    """How many cells of an edge cover a rectangle: (columns, rows), at least 1 each."""
+    # A cell that only a rounding error asks for would be empty.
+    return (
+        max(1, math.ceil(width / cell - 1e-6)),
+        max(1, math.ceil(height / cell - 1e-6)),
+    )
+
+
+def _levels(handle: openslide.AbstractSlide) -> list[_Level]:
+    width, height = handle.level_dimensions[0]
+    return [
+        _Level(i, w, h, _level_downsample((width, height), (w, h)), handle.level_downsamples[i])
+        for i, (w, h) in enumerate(handle.level_dimensions)
+    ]
+
+
+def _level_downsample(full: tuple[int, int], level: tuple[int, int]) -> float:
+    """Downsample of a level, an integer wherever its rounded size allows it.
+
+    The ratio of the sizes alone is off by up to one level pixel at the far edge.
+    """
+    ratio = (full[0] / level[0] + full[1] / level[1]) / 2
+    whole = max(1, round(ratio))
+    if all(abs(f / whole - n) < 1 for f, n in zip(full, level, strict=True)):
+        return float(whole)
+    return ratio
+
+
+def _file_mpp(properties: Mapping[str, str]) -> float | None:
+    try:
+        values = [float(properties[f"openslide.mpp-{axis}"]) for axis in "xy"]
+    except (KeyError, ValueError):
+        return None
+    low, high = _PLAUSIBLE_MPP
+    if not all(low <= value <= high for value in values):
+        return None
+    return sum(values) / 2
+
+
+def _open(path: Path) -> openslide.AbstractSlide:
+    if not path.is_file():
+        raise QprdError(
+            "The slide is a folder, not a file." if path.is_dir() else "The slide does not exist.",
+            where=str(path),
+            fix="say where the slides are with --slides DIR",
+        )
+    try:
+        return openslide.OpenSlide(path)
+    except openslide.OpenSlideUnsupportedFormatError:
+        return _open_image(path)
+    except (openslide.OpenSlideError, OSError) as error:
+        raise _not_a_slide(path, str(error)) from error
+
+
+def _open_image(path: Path) -> openslide.AbstractSlide:
+    """Open a plain RGB image whole; QuPath projects have such entries, too."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=("PNG", "JPEG", "TIFF", "BMP"))
+        with image:
+            if image.mode not in ("RGB", "RGBA", "P"):
+                raise _not_a_slide(path, f"an image of {image.mode} pixels, not 8-bit RGB")
+            return openslide.ImageSlide(image.convert("RGBA"))
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise QprdError(
+            f"The image is too large to be read without a pyramid (at most "
+            f"{(Image.MAX_IMAGE_PIXELS or 0) // 1_000_000} million pixels).",
+            where=str(path),
+            fix="export it from QuPath as a pyramidal OME-TIFF",
+        ) from error
+    except UnidentifiedImageError as error:
+        raise _not_a_slide(path, "unknown format") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _not_a_slide(path, str(error)) from error
+
+
+def _not_a_slide(path: Path, reason: str) -> QprdError:
+    return QprdError(
+        f"The file is not a slide that OpenSlide can read ({reason}).",
+        where=str(path),
+        fix="check that the file is complete and opens in QuPath, "
+        "or export it from QuPath as a pyramidal OME-TIFF",
+    )
