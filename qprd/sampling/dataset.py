@@ -1,0 +1,261 @@
+"""Patches as torch tensors, read from slides or decoded once and kept."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from qprd.errors import QprdError
+from qprd.sampling.region_index import RegionIndex
+from qprd.sampling.regions import LabelRegions
+from qprd.sampling.table import Patch, PatchTable
+from qprd.slides.slide import Slide
+
+Pixels = NDArray[np.uint8]
+Labels = Literal["patch", "mask"]
+Item = tuple[torch.Tensor, int] | tuple[torch.Tensor, int, torch.Tensor]
+
+#: Value of y, and of a mask location, by label: as in the loss.
+Y = {"normal": 1, "tumor": 0}
+#: Mask value of locations in neither region.
+IGNORE = -1
+#: Pixels per mask location: the stride of the teacher's finest feature map.
+MASK_STRIDE = 4
+#: Decoded patches up to this size are kept in memory, larger ones in a file.
+MAX_RAM_BYTES = 4 * 2**30
+
+
+#: Opens the slide of an entry id. Must be picklable where data loading workers are spawned.
+Opener = Callable[[str], Slide]
+
+
+class PatchDataset(Dataset[Item]):
+    """The patches of a table with their labels.
+
+    Items are (image, y) or, with ``labels="mask"``, (image, y, mask): image (3, p, p) uint8;
+    y = 1 normal, 0 tumor; mask (p / 4, p / 4) int8 with the label of each location from the
+    label regions, 1 normal, 0 tumor, -1 neither.
+
+    Slides are opened on first use in each process, and no handle is pickled or used after a fork.
+
+    Args:
+        table: The patches.
+        source: Opens slides; or all patches decoded, (n, 3, p, p) uint8 (see `decode_all`).
+        patch_px: Edge p of a patch.
+        labels: ``"patch"`` or ``"mask"``.
+        regions: Label regions by entry id, for ``labels="mask"``.
+        augment: Flip and rotate by multiples of 90 degrees, chosen by seed, epoch and index.
+        seed: For ``augment``.
+
+    Raises:
+        QprdError: A mask is wanted, and the regions of a slide are missing or ``patch_px`` is no
+            multiple of 4.
+    """
+
+    def __init__(
+        self,
+        table: PatchTable,
+        source: Opener | Pixels,
+        *,
+        patch_px: int,
+        labels: Labels = "patch",
+        regions: Mapping[str, LabelRegions] | None = None,
+        augment: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if isinstance(source, np.ndarray):
+            expected = (len(table), 3, patch_px, patch_px)
+            if source.shape != expected or source.dtype != np.uint8:
+                raise ValueError(f"decoded patches are {source.shape}, not uint8 {expected}")
+        self._patches = table.patches
+        self._source = source
+        self._patch_px = patch_px
+        self._augment = augment
+        self._seed = seed
+        self._epoch = 0
+        self._open: dict[str, Slide] = {}
+        self._pid = os.getpid()
+        self._masks = (
+            rasterize_labels(table, regions or {}, patch_px=patch_px) if labels == "mask" else None
+        )
+
+    def __len__(self) -> int:
+        return len(self._patches)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the augmentation of an epoch; call it before the epoch's loader is iterated."""
+        self._epoch = epoch
+
+    def __getitem__(self, index: int) -> Item:
+        patch = self._patches[index]
+        image = self._image(index)
+        mask = None if self._masks is None else self._masks[index]
+        if self._augment:
+            symmetry = self._symmetry(index)
+            image = _transform(image, symmetry)
+            mask = None if mask is None else _transform(mask, symmetry)
+        y = Y[patch.label]
+        # A copy: torch needs contiguous memory that it may write to.
+        tensor = torch.from_numpy(np.array(image, order="C"))
+        if mask is None:
+            return tensor, y
+        return tensor, y, torch.from_numpy(np.array(mask, order="C"))
+
+    def _symmetry(self, index: int) -> int:
+        words = np.random.SeedSequence((self._seed, self._epoch, index)).generate_state(1)
+        return int(words[0]) % 8
+
+    def _image(self, index: int) -> Pixels:
+        if isinstance(self._source, np.ndarray):
+            decoded: Pixels = self._source[index]
+            return decoded
+        if self._pid != os.getpid():
+            # Handles that were opened before a fork share their file position with the parent.
+            self._open, self._pid = {}, os.getpid()
+        patch = self._patches[index]
+        if patch.slide not in self._open:
+            self._open[patch.slide] = self._source(patch.slide)
+        return _read(self._open[patch.slide], patch, self._patch_px)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__ | {"_open": {}}
+        if isinstance(self._source, np.memmap) and self._source.filename is not None:
+            # Pickling a memory map would copy all of its contents.
+            state["_source"] = None
+            state["_file"] = str(self._source.filename)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        file = state.pop("_file", None)
+        self.__dict__.update(state)
+        if file is not None:
+            self._source = np.load(file, mmap_mode="r", allow_pickle=False)
+
+
+def decode_all(
+    table: PatchTable,
+    opener: Opener,
+    *,
+    patch_px: int,
+    folder: Path,
+    max_ram_bytes: int = MAX_RAM_BYTES,
+    progress: Callable[[int, int], None] | None = None,
+) -> Pixels:
+    """Read every patch once, rather than once an epoch.
+
+    Args:
+        table: The patches.
+        opener: Opens the slide of an entry id; one slide is open at a time.
+        patch_px: Edge p of a patch.
+        folder: Where ``patches.npy`` goes if the patches do not fit into memory.
+        max_ram_bytes: Largest array to keep in memory.
+        progress: Called with (done, all) after each patch.
+
+    Returns:
+        (n, 3, p, p) uint8 in the order of the table: an array, or a read-only memory map.
+
+    Raises:
+        QprdError: The disk has no room for the file.
+    """
+    shape = (len(table), 3, patch_px, patch_px)
+    size = int(np.prod(shape, dtype=np.int64))
+    file = folder / "patches.npy"
+    in_memory = size <= max_ram_bytes
+    pixels = np.empty(shape, dtype=np.uint8) if in_memory else _new_file(file, shape, size)
+    order = sorted(range(len(table)), key=lambda i: _reading_order(table.patches[i]))
+    slide, current = None, None
+    for done, i in enumerate(order, start=1):
+        patch = table.patches[i]
+        if slide is None or current != patch.slide:
+            _close(slide)
+            slide, current = opener(patch.slide), patch.slide
+        pixels[i] = _read(slide, patch, patch_px)
+        if progress is not None:
+            progress(done, len(table))
+    _close(slide)
+    if in_memory:
+        return pixels
+    pixels.flush()  # type: ignore[attr-defined]
+    return np.load(file, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+
+
+def rasterize_labels(
+    table: PatchTable, regions: Mapping[str, LabelRegions], *, patch_px: int
+) -> NDArray[np.int8]:
+    """Label of every location of every patch, by where the center of the location lies.
+
+    Args:
+        table: The patches.
+        regions: Label regions by entry id.
+        patch_px: Edge p of a patch, a multiple of 4.
+
+    Returns:
+        (n, p / 4, p / 4): 1 normal, 0 tumor, -1 neither.
+
+    Raises:
+        QprdError: ``patch_px`` is no multiple of 4, or the regions of a slide are missing.
+    """
+    if patch_px % MASK_STRIDE:
+        raise QprdError(f"a patch of {patch_px} px is no multiple of {MASK_STRIDE} px")
+    cells = patch_px // MASK_STRIDE
+    masks = np.full((len(table), cells, cells), IGNORE, dtype=np.int8)
+    indices: dict[tuple[str, float], tuple[RegionIndex, RegionIndex]] = {}
+    for i, patch in enumerate(table.patches):
+        key = patch.slide, patch.size_px
+        if key not in indices:
+            if patch.slide not in regions:
+                raise QprdError("there are no label regions to draw masks from", where=patch.name)
+            own = regions[patch.slide]
+            indices[key] = (
+                RegionIndex(own.normal, patch.size_px),
+                RegionIndex(own.tumor, patch.size_px),
+            )
+        normal, tumor = indices[key]
+        square = (patch.x, patch.y, patch.size_px, cells)
+        masks[i][normal.rasterize(*square)] = Y["normal"]
+        masks[i][tumor.rasterize(*square)] = Y["tumor"]
+    return masks
+
+
+def _transform(array: NDArray[Any], symmetry: int) -> NDArray[Any]:
+    """One of the 8 symmetries of a square, applied to the last two axes."""
+    rotated = np.rot90(array, symmetry % 4, axes=(-2, -1))
+    return rotated[..., ::-1] if symmetry >= 4 else rotated
+
+
+def _read(slide: Slide, patch: Patch, patch_px: int) -> Pixels:
+    pixels = slide.read_region(patch.x, patch.y, patch_px, patch_px, patch.mpp)
+    return pixels.transpose(2, 0, 1)
+
+
+def _reading_order(patch: Patch) -> tuple[str, int, int]:
+    return patch.slide, patch.y // 512, patch.x
+
+
+def _close(slide: Slide | None) -> None:
+    if slide is not None:
+        slide.close()
+
+
+def _new_file(file: Path, shape: tuple[int, ...], size: int) -> Pixels:
+    free = shutil.disk_usage(file.parent).free
+    # A memory map that outgrows its disk kills the process, so look before.
+    if free < size + 2**20:
+        raise QprdError(
+            f"decoded patches need {size / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free",
+            where=str(file.parent),
+            fix="free some space, or use fewer or smaller patches",
+        )
+    pixels: Pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with file.open("r+b") as handle:
+            os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
+    return pixels

@@ -1,0 +1,156 @@
+"""A region cut into small pieces: random points in it, and how much of a square it covers."""
+
+from __future__ import annotations
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry import MultiPolygon
+
+_Geometries = NDArray[np.object_]
+_Floats = NDArray[np.float64]
+
+
+class RegionIndex:
+    """Fast geometry queries on a region of any size and any number of polygons.
+
+    The region is cut along a quadtree that is anchored at (0, 0), never at the region, until each
+    piece is a rectangle or fills a quarter of its bounding box. Random points are then cheap
+    however small and scattered the region is, and depend on where the region lies, not on how
+    its vertices are ordered.
+
+    Args:
+        region: Valid polygons in level-0 pixels that do not overlap one another.
+        patch_px: Edge of the squares that will be asked about; sets the size of the pieces.
+    """
+
+    def __init__(self, region: MultiPolygon, patch_px: float) -> None:
+        smallest = 2.0 ** np.floor(np.log2(patch_px / 8))
+        self._pieces = _cut(shapely.get_parts(region), smallest, largest=64 * smallest)
+        shapely.prepare(self._pieces)
+        self._bounds: _Floats = shapely.bounds(self._pieces).reshape(-1, 4)
+        self._areas: _Floats = shapely.area(self._pieces)
+        box_areas = _box_areas(self._bounds)
+        self._rectangular = self._areas >= box_areas * (1 - 1e-9)
+        self._cumulative = np.cumsum(box_areas)
+        self._tree = shapely.STRtree(self._pieces)
+
+    @property
+    def area_px2(self) -> float:
+        """Area of the region in square level-0 pixels."""
+        return float(self._areas.sum())
+
+    def points(self, uniform: _Floats) -> tuple[_Floats, NDArray[np.bool_]]:
+        """Map random numbers to points, of which those inside are uniform over the region.
+
+        Args:
+            uniform: (n, 3) uniform random numbers in [0, 1).
+
+        Returns:
+            (n, 2) points x, y, and (n,) which of them lie in the region.
+        """
+        if not len(self._pieces):
+            return np.zeros((len(uniform), 2)), np.zeros(len(uniform), dtype=bool)
+        piece = np.searchsorted(self._cumulative, uniform[:, 0] * self._cumulative[-1], "right")
+        piece = np.minimum(piece, len(self._pieces) - 1)
+        low, high = self._bounds[piece, :2], self._bounds[piece, 2:]
+        xy = low + uniform[:, 1:3] * (high - low)
+        inside = self._rectangular[piece].copy()
+        rest = np.flatnonzero(~inside)
+        inside[rest] = shapely.contains_xy(self._pieces[piece[rest]], xy[rest])
+        return xy, inside
+
+    def coverage(self, x: _Floats, y: _Floats, size_px: float) -> _Floats:
+        """Share, 0..1, of squares with top-left corners (x, y) that lies in the region."""
+        x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+        boxes = shapely.box(x, y, x + size_px, y + size_px)
+        square, piece = self._tree.query(boxes)
+        bounds = self._bounds[piece]
+        overlap_x = np.minimum(bounds[:, 2], x[square] + size_px) - np.maximum(
+            bounds[:, 0], x[square]
+        )
+        overlap_y = np.minimum(bounds[:, 3], y[square] + size_px) - np.maximum(
+            bounds[:, 1], y[square]
+        )
+        area = np.maximum(overlap_x, 0) * np.maximum(overlap_y, 0)
+        whole = area >= _box_areas(bounds)
+        area[whole] = self._areas[piece[whole]]
+        cut = np.flatnonzero(~whole & ~self._rectangular[piece])
+        area[cut] = shapely.area(shapely.intersection(self._pieces[piece[cut]], boxes[square[cut]]))
+        covered = np.bincount(square, weights=area, minlength=len(x))
+        return np.minimum(covered / size_px**2, 1.0)
+
+    def rasterize(self, x: float, y: float, size_px: float, cells: int) -> NDArray[np.bool_]:
+        """Which cells of a square have their center in the region: (cells, cells), row first."""
+        centers = (np.arange(cells) + 0.5) * size_px / cells
+        grid_x, grid_y = np.meshgrid(x + centers, y + centers)
+        inside = np.zeros((cells, cells), dtype=bool)
+        for piece in self._tree.query(shapely.box(x, y, x + size_px, y + size_px)):
+            # Boundaries count as inside, or centers on a cut between two pieces would be lost.
+            inside |= shapely.intersects_xy(self._pieces[piece], grid_x, grid_y)
+        return inside
+
+
+def _box_areas(bounds: _Floats) -> _Floats:
+    areas: _Floats = (bounds[:, 2] - bounds[:, 0]) * (bounds[:, 3] - bounds[:, 1])
+    return areas
+
+
+def _cut(polygons: _Geometries, smallest: float, largest: float) -> _Geometries:
+    """Cut polygons along quadtree cells of edge ``smallest`` * 2**k; see `RegionIndex`."""
+    if not len(polygons):
+        return polygons
+    bounds = shapely.bounds(polygons)
+    extent = np.maximum(bounds[:, 2] - bounds[:, 0], bounds[:, 3] - bounds[:, 1])
+    levels = np.maximum(np.ceil(np.log2(np.maximum(extent, smallest) / smallest)), 0).astype(int)
+    done: list[_Geometries] = []
+    keys: list[_Floats] = []
+    waiting = np.zeros(0, dtype=object)
+    for level in range(int(levels.max()), -1, -1):
+        edge = smallest * 2.0**level
+        # A polygon enters at the level where it spans at most two cells each way.
+        waiting = _cut_at(np.concatenate([waiting, polygons[levels == level]]), edge)
+        area, box_area = shapely.area(waiting), _box_areas(shapely.bounds(waiting).reshape(-1, 4))
+        finished = area >= box_area * (1 - 1e-9)
+        if edge <= largest:
+            finished |= area >= box_area / 4
+        if level == 0:
+            finished[:] = True
+        done.append(waiting[finished])
+        keys.append(_sort_keys(waiting[finished], edge))
+        waiting = waiting[~finished]
+    order = np.lexsort(np.concatenate(keys).T)
+    pieces: _Geometries = np.concatenate(done)[order]
+    return pieces
+
+
+def _sort_keys(pieces: _Geometries, edge: float) -> _Floats:
+    bounds = shapely.bounds(pieces).reshape(-1, 4)
+    center = (bounds[:, :2] + bounds[:, 2:]) / 2
+    cell = np.floor(center / edge)
+    return np.column_stack([bounds[:, 1], bounds[:, 0], cell, np.full(len(pieces), edge)])
+
+
+def _cut_at(pieces: _Geometries, edge: float) -> _Geometries:
+    """Intersect each piece with the cells of a grid of this edge that it spans (2 x 2 at most)."""
+    bounds = shapely.bounds(pieces).reshape(-1, 4)
+    first = np.floor(bounds[:, :2] / edge)
+    last = np.maximum(np.ceil(bounds[:, 2:] / edge) - 1, first)
+    single = (first == last).all(axis=1)
+    out = [pieces[single]]
+    split = np.flatnonzero(~single)
+    for dx in (0, 1):
+        for dy in (0, 1):
+            cell = first[split] + (dx, dy)
+            spans = (cell <= last[split]).all(axis=1)
+            low = cell[spans] * edge
+            boxes = shapely.box(low[:, 0], low[:, 1], low[:, 0] + edge, low[:, 1] + edge)
+            out.append(shapely.intersection(pieces[split[spans]], boxes))
+    cut = np.concatenate(out)
+    # An intersection may bring along edges and corners that merely touch.
+    mixed = np.flatnonzero(shapely.get_type_id(cut) == shapely.GeometryType.GEOMETRYCOLLECTION)
+    for i in mixed:
+        parts = shapely.get_parts(cut[i])
+        cut[i] = shapely.multipolygons(parts[shapely.get_type_id(parts) == 3])
+    solid: _Geometries = cut[shapely.area(cut) > 0]
+    return solid

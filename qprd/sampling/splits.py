@@ -1,0 +1,242 @@
+"""Which slides train, validate and test; or which part of the slide, if there is only one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import shapely
+
+from qprd.errors import QprdError
+from qprd.sampling.regions import LabelRegions
+from qprd.sampling.sampler import Bounds
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+#: Shares of the slides in train, val and test, where metadata does not say.
+FRACTIONS = (0.8, 0.2, 0.0)
+
+#: Positions tried along each axis for the cut through a single slide.
+_CUTS = 64
+
+
+@dataclass(frozen=True)
+class SplitCandidate:
+    """What the split of a slide depends on.
+
+    Attributes:
+        entry_id: Id of its entry.
+        name: Its name, for messages.
+        metadata_split: Entry metadata ``split``, or None.
+        has_tumor: It has a tumor region.
+        has_normal: It has a normal region.
+    """
+
+    entry_id: str
+    name: str
+    metadata_split: str | None
+    has_tumor: bool
+    has_normal: bool
+
+    @property
+    def usable(self) -> bool:
+        """It has a region of either label."""
+        return self.has_tumor or self.has_normal
+
+
+def parse_split(value: str | None, entry_name: str) -> Split | None:
+    """Read entry metadata ``split``.
+
+    Raises:
+        QprdError: It is not train, val or test.
+    """
+    if value is None or not value.strip():
+        return None
+    for split in SPLITS:
+        if value.strip().lower() == split:
+            return split
+    raise QprdError(
+        f"metadata split is {value!r}, not train, val or test",
+        where=entry_name,
+        fix="change or remove the metadata value 'split' of this image in QuPath",
+    )
+
+
+def assign_splits(
+    slides: Sequence[SplitCandidate],
+    seed: int,
+    fractions: tuple[float, float, float] = FRACTIONS,
+) -> dict[str, Split]:
+    """Give each usable slide one split.
+
+    Metadata decides where it is present. Of the others, taken in an order that only the seed and
+    the entry ids determine, first a training slide with tumor is chosen, then a training slide
+    with normal tissue and a validation slide (with both labels, if there is one), and the rest
+    is dealt out so as to come close to ``fractions``, slides with tumor and slides without it
+    each on their own.
+
+    Args:
+        slides: All slides; those without a label region are left out of the result.
+        seed: Chooses among slides without metadata.
+        fractions: Shares of train, val and test.
+
+    Returns:
+        Split by entry id. A single usable slide is ``train``: see `cut_slide`.
+
+    Raises:
+        QprdError: An unknown metadata value, or no slide for training or for validation.
+    """
+    if min(fractions) < 0 or sum(fractions) <= 0:
+        raise QprdError(f"{fractions} are no shares of train, val and test")
+    known = {s.entry_id: parse_split(s.metadata_split, s.name) for s in slides}
+    usable = sorted((s for s in slides if s.usable), key=lambda s: _order(seed, s.entry_id))
+    if len({s.entry_id for s in usable}) < len(usable):
+        raise QprdError("two slides have the same entry id")
+    if not usable:
+        return {}
+    assigned = {s.entry_id: split for s in usable if (split := known[s.entry_id]) is not None}
+    if len(usable) > 1:
+        _assign_needed(usable, assigned)
+        _deal_out(usable, assigned, fractions)
+    else:
+        assigned.setdefault(usable[0].entry_id, "train")
+    _check(usable, assigned)
+    return {s.entry_id: assigned[s.entry_id] for s in slides if s.entry_id in assigned}
+
+
+def _order(seed: int, entry_id: str) -> bytes:
+    return hashlib.sha256(f"{seed}\0{entry_id}".encode("utf-8", "surrogatepass")).digest()
+
+
+def _assign_needed(usable: Sequence[SplitCandidate], assigned: dict[str, Split]) -> None:
+    """Choose the slides without which training or validation is impossible."""
+
+    def free() -> list[SplitCandidate]:
+        return [s for s in usable if s.entry_id not in assigned]
+
+    def having(split: Split) -> list[SplitCandidate]:
+        return [s for s in usable if assigned.get(s.entry_id) == split]
+
+    def take(split: Split, wishes: Sequence[SplitCandidate]) -> None:
+        if wishes:
+            assigned[wishes[0].entry_id] = split
+
+    if not any(s.has_tumor for s in having("train")):
+        tumor = [s for s in free() if s.has_tumor]
+        # A slide with tumor alone is no loss to validation, which wants both labels.
+        tumor_only = [s for s in tumor if not s.has_normal]
+        enough_normal = any(s.has_normal for s in having("train")) or len(free()) > 2
+        one_complete = sum(s.has_normal for s in tumor) == 1
+        take("train", tumor_only if tumor_only and enough_normal and one_complete else tumor)
+    needs_val = not having("val")
+    spare = len(free()) - needs_val
+    if spare > 0 and not any(s.has_normal for s in having("train")):
+        normal = [s for s in free() if s.has_normal]
+        take("train", [s for s in normal if not s.has_tumor] or normal)
+    if needs_val:
+        val = free()
+        both = [s for s in val if s.has_tumor and s.has_normal]
+        take("val", both or [s for s in val if s.has_tumor] or val)
+    if not having("train"):
+        take("train", free())
+
+
+def _deal_out(
+    usable: Sequence[SplitCandidate],
+    assigned: dict[str, Split],
+    fractions: tuple[float, float, float],
+) -> None:
+    """Give every slide that is left to the split that lacks most, tumor slides apart."""
+    for has_tumor in (True, False):
+        stratum = [s for s in usable if s.has_tumor == has_tumor]
+        targets = [len(stratum) * f / sum(fractions) for f in fractions]
+        for slide in stratum:
+            if slide.entry_id in assigned:
+                continue
+            counts = [sum(assigned.get(s.entry_id) == split for s in stratum) for split in SPLITS]
+            lacking = [target - count for target, count in zip(targets, counts, strict=True)]
+            assigned[slide.entry_id] = SPLITS[int(np.argmax(lacking))]
+
+
+def _check(usable: Sequence[SplitCandidate], assigned: dict[str, Split]) -> None:
+    splits = set(assigned.values())
+    if "train" not in splits:
+        raise QprdError(
+            "metadata leaves no slide for training",
+            where=", ".join(f"{s.name}: {assigned[s.entry_id]}" for s in usable),
+            fix="set the metadata 'split' of an annotated slide to train, or remove it",
+        )
+    if len(usable) > 1 and "val" not in splits:
+        raise QprdError(
+            "metadata leaves no slide for validation",
+            where=", ".join(f"{s.name}: {assigned[s.entry_id]}" for s in usable),
+            fix="set the metadata 'split' of an annotated slide to val, or remove it from one",
+        )
+
+
+def cut_slide(
+    regions: LabelRegions, width: int, height: int, *, size_px: float, val_fraction: float = 0.2
+) -> dict[Split, Bounds]:
+    """Cut a single slide in two, one part to train and one to validate.
+
+    Of all vertical and horizontal cuts, the one that gives validation a share of each label
+    region as close as possible to ``val_fraction``, with room for a patch in each part. Patches
+    must lie wholly within their part, so one that straddles the cut is in neither.
+
+    Args:
+        regions: Label regions of the slide.
+        width: Width of the image in level-0 pixels.
+        height: Height likewise.
+        size_px: Edge of a patch in level-0 pixels.
+        val_fraction: Share of either region that validation should get.
+
+    Returns:
+        x0, y0, x1, y1 of both parts, in level-0 pixels.
+
+    Raises:
+        QprdError: No cut leaves some of each label in both parts.
+    """
+    labels = [r for r in (regions.tumor, regions.normal) if not r.is_empty]
+    best: tuple[float, dict[Split, Bounds]] | None = None
+    for axis, extent in ((0, width), (1, height)):
+        edges = np.linspace(0, extent, _CUTS + 1)
+        strips = [
+            _clip(edges[i], edges[i + 1], axis=axis, width=width, height=height)
+            for i in range(_CUTS)
+        ]
+        areas = np.array(
+            [[shapely.clip_by_rect(r, *strip).area for strip in strips] for r in labels]
+        )
+        before = np.cumsum(areas, axis=1)[:, :-1]
+        shares = before / areas.sum(axis=1, keepdims=True)
+        room = size_px**2 / areas.sum(axis=1, keepdims=True)
+        for val_first, val in ((True, shares), (False, 1 - shares)):
+            possible = ((val >= room) & (1 - val >= room)).all(axis=0)
+            misses = np.where(possible, np.abs(val - val_fraction).max(axis=0), np.inf)
+            i = int(np.argmin(misses))
+            if np.isfinite(misses[i]) and (best is None or misses[i] < best[0]):
+                first = _clip(0, edges[i + 1], axis=axis, width=width, height=height)
+                second = _clip(edges[i + 1], extent, axis=axis, width=width, height=height)
+                parts: dict[Split, Bounds] = (
+                    {"train": second, "val": first}
+                    if val_first
+                    else {"train": first, "val": second}
+                )
+                best = float(misses[i]), parts
+    if best is None:
+        raise QprdError(
+            "there is only one annotated slide, and no straight cut through it leaves some of "
+            "each label on both sides",
+            fix="annotate a second slide",
+        )
+    return best[1]
+
+
+def _clip(low: float, high: float, *, axis: int, width: int, height: int) -> Bounds:
+    if axis == 0:
+        return (float(low), 0.0, float(high), float(height))
+    return (0.0, float(low), float(width), float(high))

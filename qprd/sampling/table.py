@@ -1,0 +1,203 @@
+"""The patch table: which patches a model is trained on, as data that can be saved and shared."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Literal, TypeVar, get_args
+
+import shapely
+
+from qprd.errors import QprdError
+from qprd.sampling.splits import SPLITS, Split
+
+Label = Literal["tumor", "normal"]
+LABELS: tuple[Label, ...] = get_args(Label)
+
+#: A table with more rows is refused: at 128 px its patches would take hundreds of GiB.
+MAX_ROWS = 5_000_000
+
+_MAX_PX = 2**31
+_MAX_PATCH_PX = 100_000.0
+_MAX_MPP = 1_000.0
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One labelled square of a slide.
+
+    Attributes:
+        slide: Entry id.
+        name: Name of the slide, for people.
+        x: Left edge, level-0 pixels of the entry's frame.
+        y: Top edge likewise.
+        size_px: Edge in level-0 pixels.
+        mpp: Micrometres per pixel at which it is read.
+        label: What it is an example of.
+        split: What it is used for.
+    """
+
+    slide: str
+    name: str
+    x: int
+    y: int
+    size_px: float
+    mpp: float
+    label: Label
+    split: Split
+
+
+_Choice = TypeVar("_Choice", bound=str)
+_COLUMNS = tuple(f.name for f in fields(Patch))
+
+
+@dataclass(frozen=True)
+class PatchTable:
+    """Patches in a fixed order.
+
+    Attributes:
+        patches: All patches.
+        notes: What to tell the user about how they were chosen; not saved.
+    """
+
+    patches: tuple[Patch, ...]
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def __len__(self) -> int:
+        return len(self.patches)
+
+    def counts(self) -> dict[tuple[Split, Label], int]:
+        """Number of patches for each split and label, zeros included."""
+        found = Counter((p.split, p.label) for p in self.patches)
+        return {(split, label): found[split, label] for split in SPLITS for label in LABELS}
+
+    def subset(self, split: Split, label: Label | None = None) -> PatchTable:
+        """The patches of a split, and of a label if one is named, in the same order."""
+        chosen = (p for p in self.patches if p.split == split and label in (None, p.label))
+        return PatchTable(tuple(chosen), self.notes)
+
+    def to_csv(self, path: Path) -> None:
+        """Write a UTF-8 CSV file with a header line; replaces ``path`` only when complete."""
+        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            # Names from a project can hold half of a surrogate pair, which UTF-8 cannot.
+            with partial.open("w", encoding="utf-8", errors="replace", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(_COLUMNS)
+                writer.writerows([getattr(p, column) for column in _COLUMNS] for p in self.patches)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def from_csv(cls, path: Path) -> PatchTable:
+        """Read a table that `to_csv` wrote, or that someone else made.
+
+        Raises:
+            QprdError: It is not such a table, with the number of the line; or patches of one
+                slide are in two splits, other than apart on an only slide.
+        """
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                table = cls(tuple(_read_rows(file, path)))
+        except UnicodeDecodeError as error:
+            raise QprdError("the patch table is not UTF-8 text", where=str(path)) from error
+        check_splits_apart(table.patches, where=str(path))
+        return table
+
+
+def check_splits_apart(patches: Sequence[Patch], where: str | None = None) -> None:
+    """Check that nothing is in two splits.
+
+    Raises:
+        QprdError: One of several slides is in two splits, or two patches of an only slide that
+            are in different splits overlap.
+    """
+    by_slide: dict[str, list[Patch]] = defaultdict(list)
+    for patch in patches:
+        by_slide[patch.slide].append(patch)
+    for slide, own in by_slide.items():
+        if len({p.split for p in own}) < 2:
+            continue
+        if len(by_slide) > 1:
+            raise QprdError(
+                f"slide {own[0].name!r} (entry {slide}) is in more than one split",
+                where=where,
+                fix="keep all patches of a slide in one split",
+            )
+        boxes = [shapely.box(p.x, p.y, p.x + p.size_px, p.y + p.size_px) for p in own]
+        for i, j in shapely.STRtree(boxes).query(boxes).T:
+            if own[i].split != own[j].split and boxes[i].intersection(boxes[j]).area > 0:
+                raise QprdError(
+                    f"patches of slide {own[i].name!r} at {own[i].x}, {own[i].y} and "
+                    f"{own[j].x}, {own[j].y} overlap but are in different splits",
+                    where=where,
+                )
+
+
+def _read_rows(lines: Iterable[str], path: Path) -> Iterable[Patch]:
+    reader = csv.reader(lines, strict=True)
+    try:
+        header = next(reader, None)
+        if header is None or tuple(header) != _COLUMNS:
+            raise QprdError(
+                "this is not a patch table: its first line should be " + ",".join(_COLUMNS),
+                where=f"{path}, line 1",
+            )
+        for count, row in enumerate(reader):
+            if count >= MAX_ROWS:
+                raise QprdError(f"more than {MAX_ROWS:,} patches", where=str(path))
+            try:
+                yield _parse_row(row)
+            except ValueError as error:
+                raise QprdError(str(error), where=f"{path}, line {reader.line_num}") from error
+    except csv.Error as error:
+        where = f"{path}, line {reader.line_num}"
+        raise QprdError(f"not a CSV file: {error}", where=where) from error
+
+
+def _parse_row(row: Sequence[str]) -> Patch:
+    if len(row) != len(_COLUMNS):
+        raise ValueError(f"{len(row)} values instead of {len(_COLUMNS)}")
+    text: Mapping[str, str] = dict(zip(_COLUMNS, row, strict=True))
+    if not text["slide"]:
+        raise ValueError("the slide is empty")
+    return Patch(
+        slide=text["slide"],
+        name=text["name"],
+        x=_pixel("x", text["x"]),
+        y=_pixel("y", text["y"]),
+        size_px=_length("size_px", text["size_px"], low=1.0, high=_MAX_PATCH_PX),
+        mpp=_length("mpp", text["mpp"], low=0.0, high=_MAX_MPP),
+        label=_one_of("label", text["label"], LABELS),
+        split=_one_of("split", text["split"], SPLITS),
+    )
+
+
+def _pixel(column: str, text: str) -> int:
+    # The length first: int() of a million digits takes minutes.
+    if len(text) > 12 or not text.isascii() or not text.isdigit() or int(text) >= _MAX_PX:
+        raise ValueError(f"{column} is {text[:40]!r}, not a whole number from 0 to {_MAX_PX - 1}")
+    return int(text)
+
+
+def _length(column: str, text: str, *, low: float, high: float) -> float:
+    try:
+        value = float(text[:400])
+    except ValueError:
+        value = math.nan
+    if not (low <= value <= high and value > 0):
+        raise ValueError(f"{column} is {text[:40]!r}, not a number from {low:g} to {high:g}")
+    return value
+
+
+def _one_of(column: str, text: str, allowed: tuple[_Choice, ...]) -> _Choice:
+    for value in allowed:
+        if text == value:
+            return value
+    raise ValueError(f"{column} is {text[:40]!r}, not one of {', '.join(allowed)}")

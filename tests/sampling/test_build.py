@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shapely.geometry import MultiPolygon, box
+
+from qprd.errors import QprdError
+from qprd.sampling.build import SamplingRules, SlideRegions, build_patch_table
+from qprd.sampling.table import PatchTable, check_splits_apart
+
+from .conftest import regions
+
+
+def slide(entry_id: str, *, tumor: float = 400, normal: float = 400, split=None, mpp=0.5):
+    """A 1000 px slide with a square of tumor and one of normal."""
+    own = regions(
+        MultiPolygon([box(0, 0, tumor, tumor)] if tumor else []),
+        MultiPolygon([box(500, 500, 500 + normal, 500 + normal)] if normal else []),
+    )
+    return SlideRegions(entry_id, f"{entry_id}.svs", 1000, 1000, mpp, own, metadata_split=split)
+
+
+def build(slides, **options):
+    defaults = {"normal": 20, "tumor": 5, "patch_px": 64, "mpp": 0.5, "seed": 0}
+    return build_patch_table(slides, **{**defaults, **options})
+
+
+def test_counts_are_met_and_validation_is_balanced():
+    table = build([slide("1"), slide("2"), slide("3")], val=15)
+    counts = table.counts()
+    assert (counts["train", "normal"], counts["train", "tumor"]) == (20, 5)
+    assert (counts["val", "normal"], counts["val", "tumor"]) == (15, 15)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0, 90, 300]), st.sampled_from([0, 90, 300])),
+        min_size=1,
+        max_size=5,
+    ),
+    st.integers(0, 20),
+    st.randoms(),
+)
+@settings(max_examples=25, deadline=None)
+def test_splits_never_leak_and_order_does_not_matter(edges, seed, random):
+    slides = [slide(str(i), tumor=t, normal=n) for i, (t, n) in enumerate(edges)]
+    rules = SamplingRules(max_fruitless=1000)
+    try:
+        table = build(slides, normal=3, tumor=1, seed=seed, rules=rules)
+    except QprdError:
+        return
+    check_splits_apart(table.patches)
+    for patch in table.patches:
+        own = slides[int(patch.slide)].region(patch.label)
+        square = box(patch.x, patch.y, patch.x + patch.size_px, patch.y + patch.size_px)
+        assert own.intersection(square).area >= 0.75 * patch.size_px**2 - 1e-6
+    random.shuffle(slides)
+    assert build(slides, normal=3, tumor=1, seed=seed, rules=rules) == table
+
+
+def test_one_big_slide_does_not_drown_the_others():
+    small, big = slide("1", normal=150, split="train"), slide("2", normal=490, split="train")
+    table = build([small, big, slide("3", split="val")], normal=30)
+    own = Counter(p.slide for p in table.subset("train", "normal").patches)
+    assert own["1"] == 15 or own["1"] < own["2"]
+    assert own["1"] >= 5
+    assert sum(own.values()) == 30
+
+
+def test_plain_rd_still_validates_on_tumor():
+    counts = build([slide("1"), slide("2")], tumor=0).counts()
+    assert counts["train", "tumor"] == 0
+    assert counts["val", "tumor"] == counts["val", "normal"] > 0
+
+
+def test_too_few_patches_say_how_many_there_are_and_what_helps():
+    with pytest.raises(QprdError) as caught:
+        build([slide("1", tumor=100, split="train"), slide("2", split="val")], tumor=500)
+    assert "of 500 tumor patches can be had for train" in caught.value.problem
+    assert (caught.value.where or "").startswith("1.svs: ")
+    for option in ("max_overlap", "min_coverage", "min_tissue", "patch_px"):
+        assert option in (caught.value.fix or "")
+
+
+def test_regions_too_small_for_a_patch_are_named():
+    with pytest.raises(QprdError, match="1 tumor areas are smaller"):
+        build([slide("1", tumor=20, split="train"), slide("2", split="val")])
+
+
+def test_validation_without_tumor_is_said():
+    table = build([slide("1", split="train"), slide("2", tumor=0, split="val")])
+    assert any("no tumor patch can be had for val" in note for note in table.notes)
+    assert table.counts()["val", "normal"] > 0
+
+
+def test_no_annotated_slide_is_an_error():
+    with pytest.raises(QprdError, match="no slide has"):
+        build([slide("1", tumor=0, normal=0)])
+
+
+def test_a_single_slide_is_split_by_area_with_a_warning():
+    own = regions(MultiPolygon([box(0, 0, 1000, 450)]), MultiPolygon([box(0, 550, 1000, 1000)]))
+    only = SlideRegions("7", "only.svs", 1000, 1000, 0.5, own)
+    table = build([only, slide("8", tumor=0, normal=0)])
+    assert any("only annotated slide" in note for note in table.notes)
+    assert {p.split for p in table.patches} == {"train", "val"}
+    check_splits_apart(table.patches)
+
+
+def test_patches_are_as_large_as_the_resolution_asks():
+    table = build([slide("1", mpp=0.25, split="train"), slide("2", split="val")])
+    sizes = {p.slide: p.size_px for p in table.patches}
+    assert sizes == {"1": 128.0, "2": 64.0}
+    coarse = build([slide("1", mpp=0.5), slide("2")], mpp=0.25)
+    assert sum("magnified" in note for note in coarse.notes) == 2
+
+
+def test_the_real_project_gives_the_patches_the_issue_asks_for(
+    colon_slides: list[SlideRegions], tmp_path: Path
+):
+    table = build(colon_slides, normal=300, tumor=30, patch_px=128, val=300)
+    counts = table.counts()
+    assert (counts["train", "normal"], counts["train", "tumor"]) == (300, 30)
+    assert (counts["val", "normal"], counts["val", "tumor"]) == (300, 300)
+    assert {(p.slide, p.split) for p in table.patches} == {("1", "train"), ("2", "val")}
+    table.to_csv(tmp_path / "patches.csv")
+    assert PatchTable.from_csv(tmp_path / "patches.csv") == table
+
+
+def test_the_real_project_with_a_single_slide(colon_slides: list[SlideRegions]):
+    only = dataclasses.replace(colon_slides[1], metadata_split=None)
+    table = build([only], normal=200, tumor=30, patch_px=128)
+    check_splits_apart(table.patches)
+    assert table.counts()["val", "tumor"] == table.counts()["val", "normal"] > 50

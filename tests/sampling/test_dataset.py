@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import pickle
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from shapely.geometry import MultiPolygon, box
+from torch.utils.data import DataLoader
+
+from qprd.errors import QprdError
+from qprd.sampling.build import SlideRegions, build_patch_table
+from qprd.sampling.dataset import PatchDataset, decode_all, rasterize_labels
+from qprd.sampling.table import Patch, PatchTable
+
+from .conftest import OpenColon, regions
+
+
+@pytest.fixture(scope="module")
+def colon_table(colon_slides: list[SlideRegions]) -> PatchTable:
+    return build_patch_table(colon_slides, normal=8, tumor=4, val=2, patch_px=64, mpp=1.0, seed=0)
+
+
+def test_items_are_the_pixels_of_the_slide_and_the_label(
+    colon_table: PatchTable, open_colon: OpenColon
+):
+    dataset = PatchDataset(colon_table, open_colon, patch_px=64)
+    assert len(dataset) == 16
+    for i, patch in enumerate(colon_table.patches):
+        image, y = dataset[i]
+        with open_colon(patch.slide) as slide:
+            expected = slide.read_region(patch.x, patch.y, 64, 64, 1.0)
+        assert image.dtype == torch.uint8
+        np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), expected)
+        assert y == (1 if patch.label == "normal" else 0)
+
+
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_workers_give_what_the_main_process_gives(
+    colon_table: PatchTable, open_colon: OpenColon, context: str
+):
+    dataset = PatchDataset(colon_table, open_colon, patch_px=64)
+    here = torch.stack([dataset[i][0] for i in range(len(dataset))])
+    loader = DataLoader(dataset, batch_size=4, num_workers=2, multiprocessing_context=context)
+    there = torch.cat([images for images, _ in loader])
+    assert torch.equal(here, there)
+
+
+def test_no_handle_is_pickled(colon_table: PatchTable, open_colon: OpenColon):
+    dataset = PatchDataset(colon_table, open_colon, patch_px=64)
+    first = dataset[0][0]
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert copy._open == {}
+    assert torch.equal(copy[0][0], first)
+
+
+def test_decoded_patches_are_the_same_in_memory_and_in_a_file(
+    colon_table: PatchTable, open_colon: OpenColon, tmp_path: Path
+):
+    seen: list[tuple[int, int]] = []
+    options = {"patch_px": 64, "folder": tmp_path}
+    in_memory = decode_all(
+        colon_table, open_colon, progress=lambda *done: seen.append(done), **options
+    )
+    assert seen == [(i, 16) for i in range(1, 17)]
+    assert list(tmp_path.iterdir()) == []
+    in_file = decode_all(colon_table, open_colon, max_ram_bytes=1000, **options)
+    assert isinstance(in_file, np.memmap)
+    np.testing.assert_array_equal(in_memory, in_file)
+    direct = PatchDataset(colon_table, open_colon, patch_px=64)
+    decoded = PatchDataset(colon_table, in_file, patch_px=64)
+    assert all(torch.equal(direct[i][0], decoded[i][0]) for i in range(16))
+    pickled = pickle.dumps(decoded)
+    assert len(pickled) < in_file.nbytes / 10
+    assert torch.equal(pickle.loads(pickled)[5][0], direct[5][0])
+
+
+def test_a_disk_without_room_is_an_error_before_writing(
+    colon_table: PatchTable, open_colon: OpenColon, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(QprdError, match="GiB are free"):
+        decode_all(colon_table, open_colon, patch_px=64, folder=tmp_path, max_ram_bytes=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_masks_hold_the_label_of_each_location():
+    # A patch of 32 level-0 px read as 16 px: 4 x 4 locations of 8 level-0 px.
+    table = PatchTable((Patch("1", "a", 100, 200, 32.0, 1.0, "tumor", "train"),))
+    own = regions(MultiPolygon([box(100, 200, 116, 208)]), MultiPolygon([box(100, 216, 132, 232)]))
+    mask = rasterize_labels(table, {"1": own}, patch_px=16)[0]
+    np.testing.assert_array_equal(
+        mask, [[0, 0, -1, -1], [-1, -1, -1, -1], [1, 1, 1, 1], [1, 1, 1, 1]]
+    )
+
+
+def test_masks_of_real_patches_agree_with_their_label(
+    colon_table: PatchTable, colon_slides: list[SlideRegions], open_colon: OpenColon
+):
+    own = {s.entry_id: s.regions for s in colon_slides}
+    dataset = PatchDataset(colon_table, open_colon, patch_px=64, labels="mask", regions=own)
+    for i in range(len(dataset)):
+        _, y, mask = dataset[i]
+        assert mask.shape == (16, 16)
+        assert (mask == y).float().mean() > 0.7
+        assert not (mask == 1 - y).any()
+
+
+def test_masks_need_regions_and_a_multiple_of_the_stride(colon_table: PatchTable):
+    with pytest.raises(QprdError, match="no label regions"):
+        rasterize_labels(colon_table, {}, patch_px=64)
+    with pytest.raises(QprdError, match="multiple of 4"):
+        rasterize_labels(colon_table, {}, patch_px=30)
+
+
+def test_augmentation_is_one_of_eight_symmetries_and_moves_the_mask_along():
+    # The mask of a patch whose upper left quarter is tumor, and pixels that show the same.
+    table = PatchTable(tuple(Patch("1", "a", 0, 0, 16.0, 1.0, "tumor", "train") for _ in range(64)))
+    own = regions(MultiPolygon([box(0, 0, 8, 4)]))
+    pixels = np.zeros((64, 3, 16, 16), dtype=np.uint8)
+    pixels[:, :, :4, :8] = 255
+    dataset = PatchDataset(
+        table, pixels, patch_px=16, labels="mask", regions={"1": own}, augment=True, seed=3
+    )
+    images = []
+    for i in range(64):
+        image, _, mask = dataset[i]
+        np.testing.assert_array_equal(image[0, ::4, ::4].numpy() == 255, mask.numpy() == 0)
+        images.append(image)
+    assert len({image.numpy().tobytes() for image in images}) == 8
+    assert all(torch.equal(dataset[i][0], images[i]) for i in range(64))
+    dataset.set_epoch(1)
+    assert not all(torch.equal(dataset[i][0], images[i]) for i in range(64))
+
+
+def test_without_augmentation_decoded_pixels_are_returned_unchanged():
+    table = PatchTable((Patch("1", "a", 0, 0, 16.0, 1.0, "normal", "train"),))
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 3, 16, 16), dtype=np.uint8)
+    image, y = PatchDataset(table, pixels, patch_px=16)[0]
+    np.testing.assert_array_equal(image.numpy(), pixels[0])
+    assert y == 1
+    image[:] = 0
+    assert pixels.any()

@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shapely.geometry import (
+    GeometryCollection,
+    LineString,
+    MultiPolygon,
+    Point,
+    Polygon,
+    box,
+)
+from shapely.geometry.base import BaseGeometry
+
+from qprd.errors import QprdError
+from qprd.qupath.project import Annotation
+from qprd.sampling.build import SlideRegions
+from qprd.sampling.regions import (
+    LabelRegions,
+    check_classes,
+    is_derived,
+    is_ignored_class,
+    label_regions,
+)
+from qprd.slides.tissue import TissueMask
+
+WIDTH, HEIGHT = 1000, 800
+ALL_TISSUE = TissueMask(np.ones((80, 100), dtype=bool), 10.0, 1.0)
+
+
+def drawn(geometry: BaseGeometry, class_name: str | None, id: str = "a") -> Annotation:
+    return Annotation(id, geometry, class_name)
+
+
+def label(*annotations: Annotation, **options: object) -> LabelRegions:
+    return label_regions(annotations, WIDTH, HEIGHT, **{"mpp": 1.0, **options})
+
+
+def reasons(regions: LabelRegions) -> str:
+    return "\n".join(regions.summary())
+
+
+@pytest.mark.parametrize(
+    ("name", "bases", "expected"),
+    [
+        ("Tumor", ["Tumor"], True),
+        ("Tumor: invasive", ["Tumor"], True),
+        ("Tumor:invasive: deep", ["Tumor: invasive"], True),
+        ("Tumor", ["Tumor: invasive"], False),
+        ("tumor", ["Tumor"], False),
+        ("Tumorous", ["Tumor"], False),
+        ("Stroma: Tumor", ["Tumor"], False),
+        (None, ["Tumor"], False),
+    ],
+)
+def test_classes_are_compared_component_by_component(name, bases, expected):
+    assert is_derived(name, bases) is expected
+
+
+def test_a_class_is_ignored_by_the_last_component_of_its_name():
+    assert is_ignored_class("Ignore*")
+    assert is_ignored_class("Tumor: Necrosis*")
+    assert not is_ignored_class("Ignore*: sub")
+    assert not is_ignored_class("Tumor")
+    assert not is_ignored_class(None)
+
+
+def test_overlapping_tumor_polygons_and_derived_classes_become_one_region():
+    result = label(
+        drawn(box(0, 0, 100, 100), "Tumor"),
+        drawn(box(50, 0, 150, 100), "Tumor: sub"),
+        drawn(box(300, 300, 310, 310), None),
+        drawn(box(400, 300, 410, 310), "Stroma"),
+    )
+    assert result.tumor.equals(box(0, 0, 150, 100))
+    assert result.summary() == ["Normal: none drawn, and no tissue mask to fall back on"]
+
+
+def test_predictions_count_as_if_they_were_not_there():
+    tumor = drawn(box(0, 0, 100, 100), "Tumor")
+    predicted = drawn(box(200, 200, 600, 600), "Tumor: qprd")
+    without = label(tumor, tissue=ALL_TISSUE)
+    assert label(tumor, predicted, tissue=ALL_TISSUE) == without
+    assert label(predicted, tissue=ALL_TISSUE).tumor.is_empty
+
+
+def test_ignored_regions_are_cut_out_of_both_and_said():
+    result = label(
+        drawn(box(0, 0, 100, 100), "Tumor"),
+        drawn(box(200, 0, 300, 100), "Normal"),
+        drawn(box(50, 0, 250, 100), "Region*"),
+    )
+    assert result.tumor.equals(box(0, 0, 50, 100))
+    assert result.normal.equals(box(250, 0, 300, 100))
+    assert reasons(result).count("cut out by an ignored class (50% of it) (5,000 px²)") == 2
+
+
+def test_tumor_wins_where_normal_overlaps_it_and_that_is_said():
+    result = label(drawn(box(0, 0, 100, 100), "Tumor"), drawn(box(50, 0, 150, 100), "Normal"))
+    assert result.tumor.equals(box(0, 0, 100, 100))
+    assert result.normal.equals(box(100, 0, 150, 100))
+    assert result.normal_source == "annotations"
+    assert "Normal: overlaps Tumor, which wins (5,000 px²)" in reasons(result)
+
+
+def test_holes_stay_holes():
+    ring = Polygon(box(0, 0, 100, 100).exterior.coords, [box(40, 40, 60, 60).exterior.coords])
+    assert label(drawn(ring, "Tumor")).tumor.equals(ring)
+
+
+def test_undrawn_normal_is_tissue_outside_tumor_by_the_margin():
+    tumor = box(0, 0, 200, 200)
+    result = label(drawn(tumor, "Tumor"), tissue=ALL_TISSUE, mpp=2.0, margin_um=100.0)
+    assert result.normal_source == "tissue"
+    assert result.normal.distance(tumor) >= 50.0
+    assert result.normal.contains(Point(210 + 60, 100))
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 900), st.floats(0, 700), st.floats(1, 90), st.integers(3, 40)),
+        min_size=1,
+        max_size=8,
+    )
+)
+@settings(max_examples=40, deadline=None)
+def test_undrawn_normal_never_comes_closer_than_the_margin(circles):
+    polygons = [Point(x, y).buffer(r, quad_segs=q) for x, y, r, q in circles]
+    result = label(*(drawn(p, "Tumor") for p in polygons), tissue=ALL_TISSUE, margin_um=30.0)
+    if not result.normal.is_empty:
+        assert result.normal.distance(result.tumor) >= 30.0 - 1e-6
+    far = shapely.difference(box(0, 0, WIDTH, HEIGHT), shapely.union_all(polygons).buffer(40))
+    assert far.difference(result.normal).area < 1e-6
+
+
+def test_tissue_of_an_unannotated_slide_is_not_normal_unless_declared():
+    assert label(tissue=ALL_TISSUE).normal.is_empty
+    assert "probably not annotated yet" in reasons(label(tissue=ALL_TISSUE))
+    declared = label(tissue=ALL_TISSUE, unannotated_normal=True)
+    assert declared.normal.area == WIDTH * HEIGHT
+    assert declared.normal_source == "tissue"
+
+
+def test_tumor_marked_by_points_alone_makes_no_normal_tissue():
+    result = label(drawn(Point(500, 400), "Tumor"), tissue=ALL_TISSUE)
+    assert result.normal.is_empty
+    assert "not taken as normal" in reasons(result)
+
+
+def test_normal_tissue_keeps_away_from_tumor_marked_by_a_point():
+    result = label(
+        drawn(Point(500, 400), "Tumor"), drawn(box(0, 0, 50, 50), "Tumor"), tissue=ALL_TISSUE
+    )
+    assert result.normal.distance(Point(500, 400)) >= 100.0
+
+
+@pytest.mark.parametrize(
+    ("geometry", "reason"),
+    [
+        (Point(5, 5), "a point or a line"),
+        (LineString([(0, 0), (50, 50)]), "a point or a line"),
+        (Polygon(), "empty"),
+        (LineString([(0, 0), (math.inf, 5)]), "not numbers"),
+        (Polygon([(0, 0), (10, 10), (0, 0)]), "without an area"),
+        (box(2000, 0, 2100, 100), "outside the image"),
+    ],
+)
+def test_what_is_no_area_in_the_image_is_dropped_and_said(geometry, reason):
+    result = label(drawn(geometry, "Tumor"))
+    assert result.tumor.is_empty
+    assert result.dropped[0].annotation_id == "a"
+    assert reason in reasons(result)
+
+
+def test_a_polygon_across_the_edge_is_clipped_and_said():
+    result = label(drawn(box(-50, 0, 50, 100), "Tumor"))
+    assert result.tumor.equals(box(0, 0, 50, 100))
+    assert "partly outside the image: clipped (5,000 px²)" in reasons(result)
+
+
+def test_an_invalid_outline_is_repaired_and_said():
+    bow_tie = Polygon([(0, 0), (100, 100), (100, 0), (0, 100)])
+    result = label(drawn(bow_tie, "Tumor"))
+    assert result.tumor.is_valid
+    assert result.tumor.area == 5000
+    assert "repaired" in reasons(result)
+
+
+def test_areas_of_mixed_collections_are_kept():
+    mixed = GeometryCollection(
+        [Point(1, 1), MultiPolygon([box(0, 0, 10, 10), box(20, 0, 30, 10)]), box(50, 0, 60, 10)]
+    )
+    result = label(drawn(mixed, "Tumor"))
+    assert result.tumor.area == 300
+    assert "points or lines" in reasons(result)
+
+
+def test_a_class_cannot_be_tumor_and_normal():
+    with pytest.raises(QprdError, match="both tumor and normal"):
+        label(normal_classes=["Tumor: sub"])
+
+
+rings = st.lists(
+    st.tuples(st.integers(-100, 1100), st.integers(-100, 900)), min_size=3, max_size=8
+).map(Polygon)
+classes = st.sampled_from(["Tumor", "Normal", "Ignore*", "Tumor: a", "Tumor: qprd", None])
+
+
+@given(st.lists(st.tuples(rings, classes), max_size=8), st.randoms())
+@settings(max_examples=60, deadline=None)
+def test_regions_are_valid_apart_inside_and_independent_of_order(shapes, random):
+    annotations = [drawn(g, c, str(i)) for i, (g, c) in enumerate(shapes)]
+    result = label(*annotations, tissue=ALL_TISSUE, margin_um=20.0)
+    image = box(0, 0, WIDTH, HEIGHT)
+    for region in (result.tumor, result.normal):
+        assert isinstance(region, MultiPolygon)
+        assert region.is_valid
+        assert region.difference(image).area < 1e-6
+    assert result.tumor.intersection(result.normal).area < 1e-6
+    random.shuffle(annotations)
+    other = label(*annotations, tissue=ALL_TISSUE, margin_um=20.0)
+    assert result.tumor.symmetric_difference(other.tumor).area < 1e-6
+    assert result.normal.symmetric_difference(other.normal).area < 1e-6
+
+
+def test_missing_class_says_what_exists_and_what_is_close():
+    with pytest.raises(QprdError) as caught:
+        check_classes(["Tumor"], {"tumor": 3, "Normal": 1, "Stroma": 0})
+    assert "Normal (1), tumor (3)" in caught.value.problem
+    assert "Stroma" not in caught.value.problem
+    assert "did you mean 'tumor'" in (caught.value.fix or "")
+
+
+@pytest.mark.parametrize("existing", [{}, {"Tumor: qprd": 12}, {"Tumor: x*": 2}])
+def test_predicted_and_ignored_classes_are_no_tumor_class(existing):
+    with pytest.raises(QprdError, match="no annotation of class 'Tumor'"):
+        check_classes(["Tumor"], existing)
+
+
+def test_an_ignored_class_cannot_be_wanted():
+    with pytest.raises(QprdError, match="QuPath ignores"):
+        check_classes(["Region*"], {"Region*": 1})
+
+
+def test_a_derived_class_is_enough():
+    check_classes(["Tumor", "Carcinoma"], {"Tumor: in situ": 1})
+
+
+def test_twenty_thousand_polygons_become_regions():
+    rng = np.random.default_rng(0)
+    corners = rng.integers(0, (99_900, 79_900), size=(20_000, 2))
+    annotations = [
+        drawn(box(x, y, x + 40, y + 40), "Tumor" if i % 2 else "Normal", str(i))
+        for i, (x, y) in enumerate(corners.tolist())
+    ]
+    result = label_regions(annotations, 100_000, 80_000, mpp=0.25)
+    tumor = shapely.union_all([a.geometry for a in annotations if a.class_name == "Tumor"])
+    assert result.tumor.area == pytest.approx(tumor.area)
+    assert result.normal.area > 0
+
+
+def test_real_colon_annotations_lose_only_what_is_ignored(colon_slides: list[SlideRegions]):
+    first, second = (slide.regions for slide in colon_slides)
+    assert first.summary() == ["Tumor: cut out by an ignored class (1% of it) (250,000 px²)"]
+    assert first.tumor.area == pytest.approx(26_589_810 - 250_000, abs=1)
+    assert first.normal.area == pytest.approx(2_576_106, abs=1)
+    assert second.dropped == ()
+    assert first.normal_source == second.normal_source == "annotations"
+
+
+def test_tissue_of_the_real_slides_stands_in_for_the_drawn_normal(
+    colon_slides: list[SlideRegions], colon_annotations: dict[str, list[Annotation]]
+):
+    for slide in colon_slides:
+        tumor_only = [a for a in colon_annotations[slide.entry_id] if a.class_name != "Normal"]
+        found = label_regions(
+            tumor_only, slide.width, slide.height, mpp=slide.mpp, tissue=slide.tissue
+        )
+        overlap = found.normal.intersection(slide.regions.normal).area
+        assert overlap / found.normal.union(slide.regions.normal).area > 0.75

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from shapely.geometry import MultiPolygon, box
+
+from qprd.errors import QprdError
+from qprd.sampling.build import SlideRegions
+from qprd.sampling.splits import SplitCandidate, assign_splits, cut_slide
+
+from .conftest import regions
+
+
+def slide(entry_id, split=None, *, tumor=True, normal=True):
+    return SplitCandidate(entry_id, f"{entry_id}.svs", split, has_tumor=tumor, has_normal=normal)
+
+
+slides = st.lists(
+    st.builds(
+        SplitCandidate,
+        entry_id=st.text("0123456789", min_size=1, max_size=3),
+        name=st.just("slide"),
+        metadata_split=st.none(),
+        has_tumor=st.booleans(),
+        has_normal=st.booleans(),
+    ),
+    max_size=12,
+    unique_by=lambda s: s.entry_id,
+)
+
+
+@given(slides, st.integers(0, 99), st.randoms())
+def test_splits_do_not_depend_on_the_order_of_slides(found, seed, random):
+    before = assign_splits(found, seed)
+    random.shuffle(found)
+    assert assign_splits(found, seed) == before
+
+
+@given(slides, st.integers(0, 99))
+def test_training_has_tumor_and_validation_has_a_slide(found, seed):
+    usable = [s for s in found if s.usable]
+    assume(len(usable) >= 2)
+    splits = assign_splits(found, seed)
+    assert set(splits) == {s.entry_id for s in usable}
+    train = [s for s in usable if splits[s.entry_id] == "train"]
+    val = [s for s in usable if splits[s.entry_id] == "val"]
+    assert train
+    assert val
+    if any(s.has_tumor for s in usable):
+        assert any(s.has_tumor for s in train)
+    if sum(s.has_tumor and s.has_normal for s in usable) >= 2:
+        assert any(s.has_tumor and s.has_normal for s in val)
+    if len(usable) >= 3 and sum(s.has_normal for s in usable) >= 2:
+        assert any(s.has_normal for s in train)
+
+
+@given(slides, st.integers(0, 9), st.data())
+def test_metadata_wins(found, seed, data):
+    fixed = []
+    for s in found:
+        split = data.draw(st.sampled_from([None, "Train", " val", "TEST"]))
+        fixed.append(SplitCandidate(s.entry_id, s.name, split, s.has_tumor, s.has_normal))
+    given = {s.metadata_split.strip().lower() for s in fixed if s.usable and s.metadata_split}
+    free = sum(s.usable and s.metadata_split is None for s in fixed)
+    needed = {"train", "val"} if sum(s.usable for s in fixed) > 1 else {"train"}
+    if any(s.usable for s in fixed) and len(needed - given) > free:
+        with pytest.raises(QprdError, match="metadata leaves no slide"):
+            assign_splits(fixed, seed)
+        return
+    splits = assign_splits(fixed, seed)
+    for s in fixed:
+        if s.usable and s.metadata_split:
+            assert splits[s.entry_id] == s.metadata_split.strip().lower()
+
+
+def test_the_rest_is_dealt_out_by_fractions():
+    found = [slide(str(i), tumor=i < 20) for i in range(40)]
+    splits = list(assign_splits(found, 0, (0.5, 0.25, 0.25)).values())
+    assert abs(splits.count("train") - 20) <= 2
+    assert abs(splits.count("val") - 10) <= 2
+    assert abs(splits.count("test") - 10) <= 2
+
+
+def test_another_seed_gives_other_splits():
+    found = [slide(str(i)) for i in range(20)]
+    assert len({tuple(assign_splits(found, seed).values()) for seed in range(10)}) > 1
+
+
+def test_the_only_complete_slide_validates_if_another_has_tumor():
+    found = [slide("1", normal=False), slide("2"), slide("3", tumor=False)]
+    for seed in range(5):
+        assert assign_splits(found, seed) == {"1": "train", "2": "val", "3": "train"}
+
+
+def test_an_unknown_split_names_the_slide():
+    with pytest.raises(QprdError, match="'training'") as caught:
+        assign_splits([slide("1", "training"), slide("2")], 0)
+    assert caught.value.where == "1.svs"
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_metadata_without_training_or_validation_is_an_error(split):
+    with pytest.raises(QprdError, match="metadata leaves no slide for"):
+        assign_splits([slide("1", split), slide("2", split)], 0)
+
+
+def test_a_single_slide_is_cut_so_that_both_parts_have_both_labels():
+    cut = cut_slide(
+        regions(MultiPolygon([box(0, 0, 1000, 300)]), MultiPolygon([box(0, 600, 1000, 1000)])),
+        1000,
+        1000,
+        size_px=50,
+        val_fraction=0.25,
+    )
+    assert sorted(cut) == ["train", "val"]
+    train, val = box(*cut["train"]), box(*cut["val"])
+    assert train.intersection(val).area == 0
+    assert val.area / (train.area + val.area) == pytest.approx(0.25, abs=0.02)
+
+
+def test_a_slide_that_cannot_be_cut_is_an_error():
+    with pytest.raises(QprdError, match="only one annotated slide"):
+        cut_slide(
+            regions(MultiPolygon([box(0, 0, 50, 50)]), MultiPolygon([box(900, 900, 999, 999)])),
+            1000,
+            1000,
+            size_px=50,
+        )
+
+
+def test_the_real_slides_can_be_cut(colon_slides: list[SlideRegions]):
+    for own in colon_slides:
+        cut = cut_slide(own.regions, own.width, own.height, size_px=128)
+        for region in (own.regions.tumor, own.regions.normal):
+            share = region.intersection(box(*cut["val"])).area / region.area
+            assert 0.05 < share < 0.5
