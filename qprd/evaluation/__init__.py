@@ -1,0 +1,1 @@
+"""Metrics and calibration. Knows no QuPath."""

@@ -1,0 +1,204 @@
+"""How well scores separate tumor from normal, and contours cover what was drawn.
+
+In all functions ``y_tumor`` is bool, True = tumor, and a higher score means more like tumor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import ArrayLike, NDArray
+from shapely.geometry.base import BaseGeometry
+
+from qprd.results import ScoreMap
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A threshold fitted on labeled scores: tumor is ``score >= value``.
+
+    Attributes:
+        value: The threshold, in the unit of the scores.
+        accuracy: Fraction of the scores it was fitted on that it labels correctly.
+        lowest: Every threshold in (``lowest``, ``highest``] labels them the same.
+        highest: See ``lowest``.
+    """
+
+    value: float
+    accuracy: float
+    lowest: float
+    highest: float
+
+
+def auroc(y_tumor: ArrayLike, scores: ArrayLike) -> float | None:
+    """Area under the ROC curve: the chance that a tumor scores higher than a normal.
+
+    Args:
+        y_tumor: (n,) bool.
+        scores: (n,) finite.
+
+    Returns:
+        0..1, ties counted half; None unless both classes are there.
+
+    Raises:
+        ValueError: The shapes differ, or a score is not finite.
+    """
+    y, s = _labeled(y_tumor, scores)
+    if not _both_classes(y):
+        return None
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(y, s))
+
+
+def accuracy(y_tumor: ArrayLike, scores: ArrayLike, threshold: float) -> float | None:
+    """Fraction labeled correctly by ``score >= threshold``; None if there are no scores.
+
+    Args:
+        y_tumor: (n,) bool.
+        scores: (n,) finite.
+        threshold: In the unit of the scores.
+
+    Raises:
+        ValueError: The shapes differ, or a score is not finite.
+    """
+    y, s = _labeled(y_tumor, scores)
+    return float(np.mean((s >= threshold) == y)) if y.size else None
+
+
+def balanced_accuracy(y_tumor: ArrayLike, scores: ArrayLike, threshold: float) -> float | None:
+    """Mean of sensitivity and specificity of ``score >= threshold``.
+
+    Args:
+        y_tumor: (n,) bool.
+        scores: (n,) finite.
+        threshold: In the unit of the scores.
+
+    Returns:
+        0..1; None unless both classes are there.
+
+    Raises:
+        ValueError: The shapes differ, or a score is not finite.
+    """
+    y, s = _labeled(y_tumor, scores)
+    if not _both_classes(y):
+        return None
+    from sklearn.metrics import balanced_accuracy_score
+
+    return float(balanced_accuracy_score(y, s >= threshold))
+
+
+def accuracy_threshold(y_tumor: ArrayLike, scores: ArrayLike) -> Threshold | None:
+    """Find the threshold that labels the most scores correctly.
+
+    All thresholds in the gap between two neighboring distinct scores label alike. Among the gaps
+    with the best accuracy the widest is taken (of equally wide ones the lowest), and its middle
+    is the threshold: the choice that leaves the most room on both sides. Only if no gap between
+    scores is best is it the lowest score (all are tumor) or the next number above the highest
+    (none is).
+
+    Fit it on validation data only: on test data its accuracy is an upper bound, not an estimate.
+
+    Args:
+        y_tumor: (n,) bool.
+        scores: (n,) finite.
+
+    Returns:
+        The threshold; None unless both classes are there.
+
+    Raises:
+        ValueError: The shapes differ, or a score is not finite.
+    """
+    y, s = _labeled(y_tumor, scores)
+    if not _both_classes(y):
+        return None
+    levels, level_of = np.unique(s, return_inverse=True)
+    tumor = np.bincount(level_of, weights=y, minlength=levels.size)
+    normal = np.bincount(level_of, weights=~y, minlength=levels.size)
+    # correct[i]: levels[i:] are called tumor; i = levels.size calls none tumor.
+    correct = np.concatenate([[0.0], np.cumsum(normal - tumor)]) + tumor.sum()
+    best = np.flatnonzero(correct == correct.max())
+    gaps = best[(best > 0) & (best < levels.size)]
+    if gaps.size:
+        gap = int(gaps[np.argmax(levels[gaps] - levels[gaps - 1])])
+        lowest, highest = float(levels[gap - 1]), float(levels[gap])
+        middle = lowest + (highest - lowest) / 2
+        # Between neighboring floating-point numbers the middle rounds to one of them.
+        value = middle if middle > lowest else highest
+    elif best[0] == 0:
+        lowest, highest = -np.inf, float(levels[0])
+        value = highest
+    else:
+        lowest, highest = float(levels[-1]), np.inf
+        value = float(np.nextafter(lowest, np.inf))
+    return Threshold(value, float(correct.max() / s.size), lowest, highest)
+
+
+def polygon_iou(
+    predicted: BaseGeometry, truth: BaseGeometry, within: BaseGeometry | None = None
+) -> float | None:
+    """Intersection over union of two areas, such as contours and the drawn tumor.
+
+    Args:
+        predicted: Polygons or multipolygons; invalid ones are repaired.
+        truth: Likewise, in the same frame.
+        within: Only what lies in it counts, such as the annotated part of a slide.
+
+    Returns:
+        0..1; None if both areas are empty.
+    """
+    a, b = shapely.make_valid(predicted), shapely.make_valid(truth)
+    if within is not None:
+        window = shapely.make_valid(within)
+        a, b = shapely.intersection(a, window), shapely.intersection(b, window)
+    union = shapely.union(a, b).area
+    return float(shapely.intersection(a, b).area / union) if union > 0 else None
+
+
+def labeled_cells(
+    score_map: ScoreMap, tumor: BaseGeometry, normal: BaseGeometry
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Label the cells of a score map by where their centers lie.
+
+    Args:
+        score_map: Scores; NaN cells are left out.
+        tumor: Polygons in level-0 pixels of the QuPath frame; invalid ones are repaired.
+        normal: Likewise. Cells in both, or in neither, are left out.
+
+    Returns:
+        ``y_tumor`` (n,) and the scores (n,), in row-major order of the cells.
+    """
+    rows, columns = np.nonzero(~np.isnan(score_map.scores))
+    x = score_map.x + (columns + 0.5) * score_map.cell_px
+    y = score_map.y + (rows + 0.5) * score_map.cell_px
+    inside = []
+    for geometry in (shapely.make_valid(tumor), shapely.make_valid(normal)):
+        shapely.prepare(geometry)
+        inside.append(shapely.contains_xy(geometry, x, y))
+    in_tumor, in_normal = inside
+    chosen = in_tumor ^ in_normal
+    return in_tumor[chosen], score_map.scores[rows[chosen], columns[chosen]]
+
+
+def tile_auroc(score_map: ScoreMap, tumor: BaseGeometry, normal: BaseGeometry) -> float | None:
+    """AUROC of a score map against drawn regions; see `labeled_cells` and `auroc`."""
+    return auroc(*labeled_cells(score_map, tumor, normal))
+
+
+def _labeled(
+    y_tumor: ArrayLike, scores: ArrayLike
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    y, s = np.asarray(y_tumor), np.asarray(scores, dtype=np.float64)
+    if y.shape != s.shape or y.ndim != 1:
+        raise ValueError(f"labels {y.shape} and scores {s.shape} must be one for one, in one row")
+    if y.size and y.dtype != np.bool_:
+        raise ValueError(f"labels must be bool (True = tumor), not {y.dtype}")
+    if not np.isfinite(s).all():
+        raise ValueError("scores must be finite")
+    return y.astype(np.bool_), s
+
+
+def _both_classes(y: NDArray[np.bool_]) -> bool:
+    return bool(y.any() and not y.all())

@@ -1,0 +1,1 @@
+"""Contours, heatmaps and the result pages. Knows no training."""

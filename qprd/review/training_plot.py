@@ -1,0 +1,97 @@
+"""How the training went: loss and validation figures for each epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qprd.review.heatmap import figure_png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Okabe and Ito's colors, told apart with every kind of color blindness; markers differ too.
+_LOSS, _ACCURACY, _AUROC, _BEST = "#0072b2", "#d55e00", "#009e73", "#5c5c66"
+
+
+def training_plot(
+    history: Sequence[Mapping[str, float | None]],
+    path: Path,
+    *,
+    best_epoch: int | None = None,
+    title: str = "Training",
+) -> Path:
+    """Save `training_figure` as a PNG file.
+
+    Returns:
+        ``path``.
+    """
+    path.write_bytes(figure_png(training_figure(history, best_epoch=best_epoch, title=title)))
+    return path
+
+
+def training_figure(
+    history: Sequence[Mapping[str, float | None]],
+    *,
+    best_epoch: int | None = None,
+    title: str = "Training",
+) -> Figure:
+    """Draw loss (above) and validation accuracy and AUROC (below) over the epochs.
+
+    Args:
+        history: One row an epoch: ``epoch``, ``loss``, and where there was a validation
+            ``val_accuracy`` and ``val_auroc``; what is missing, None or NaN is not drawn.
+        best_epoch: The epoch that was kept; None if there is none to mark.
+        title: What was trained.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(7.0, 5.2), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, x=0.02, ha="left", fontweight="bold", fontsize=11.5, parse_math=False)
+    loss_axes, validation_axes = figure.subplots(2, 1, sharex=True)
+    for axes, key, label, color, marker in (
+        (loss_axes, "loss", "training loss", _LOSS, "o"),
+        (validation_axes, "val_accuracy", "validation accuracy", _ACCURACY, "s"),
+        (validation_axes, "val_auroc", "validation AUROC", _AUROC, "^"),
+    ):
+        points = [(row["epoch"], value) for row in history if _is_number(value := row.get(key))]
+        if points:
+            axes.plot(
+                *zip(*points, strict=True), color=color, marker=marker, markersize=4, label=label
+            )
+    for axes, label in ((loss_axes, "loss"), (validation_axes, "validation")):
+        axes.set_ylabel(label)
+        axes.grid(visible=True, color="#e6e6ea", linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        if best_epoch is not None:
+            axes.axvline(
+                best_epoch,
+                color=_BEST,
+                linestyle="--",
+                linewidth=1,
+                label=f"best epoch: {best_epoch}",
+            )
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8.5, frameon=False)
+    if any(_is_number(row.get(key)) for row in history for key in ("val_accuracy", "val_auroc")):
+        low, high = validation_axes.get_ylim()
+        validation_axes.set_ylim(min(low, 0.5), max(high, 1.02))
+    else:
+        validation_axes.text(
+            0.5, 0.5, "no validation", transform=validation_axes.transAxes, ha="center", color=_BEST
+        )
+        validation_axes.set_yticks([])
+    epochs = [row["epoch"] or 0 for row in history] or [1]
+    validation_axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
+    validation_axes.set_xlabel("epoch")
+    validation_axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

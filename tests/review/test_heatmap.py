@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from shapely.geometry import Polygon, box
+
+from qprd.results import ScoreMap
+from qprd.review.contours import contours
+from qprd.review.heatmap import heatmap_figure, heatmap_png
+
+THUMBNAIL = np.full((120, 80, 3), (230, 190, 215), dtype=np.uint8)
+SCORES = ScoreMap(
+    np.linspace(0, 4, 12 * 8, dtype=np.float32).reshape(12, 8), x=0, y=0, cell_px=160, mpp=0.5
+)
+
+
+def decoded(png: bytes) -> NDArray[np.uint8]:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def draw(**changes: Any) -> bytes:
+    arguments: dict[str, Any] = {
+        "thumbnail": THUMBNAIL,
+        "downsample": 16.0,
+        "score_map": SCORES,
+        "contours": contours(SCORES, 2.0),
+        "threshold": 2.0,
+        "title": "slide.svs",
+        "dpi": 60,
+    } | changes
+    return heatmap_png(**arguments)
+
+
+def texts(**changes: Any) -> list[str]:
+    arguments: dict[str, Any] = {
+        "thumbnail": THUMBNAIL,
+        "downsample": 16.0,
+        "score_map": SCORES,
+        "contours": [],
+        "threshold": 2.0,
+        "title": "slide.svs",
+    } | changes
+    from matplotlib.text import Text
+
+    figure = heatmap_figure(**arguments)
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+def test_picture_shows_the_slide_the_contours_and_the_heatmap() -> None:
+    picture = decoded(draw())
+    colors = {tuple(color) for color in picture.reshape(-1, 3).tolist()}
+    assert (230, 190, 215) in colors  # the thumbnail as it is
+    cyan = (picture[..., 2] > 200) & (picture[..., 1] > 180) & (picture[..., 0] < 170)
+    assert cyan.sum() > 100  # contours, in both panels
+    without = decoded(draw(contours=[]))
+    assert (picture != without).any()
+
+
+def test_same_input_gives_the_same_bytes() -> None:
+    assert draw() == draw()
+
+
+def test_cells_outside_the_tissue_are_transparent() -> None:
+    nothing = ScoreMap(np.full((12, 8), np.nan, dtype=np.float32), 0, 0, 160, 0.5)
+    from matplotlib import colormaps
+
+    figure = heatmap_figure(THUMBNAIL, 16.0, nothing, [], threshold=2.0, title="empty")
+    overlay = figure.axes[1].images[1]
+    assert np.ma.getmaskarray(overlay.get_array()).all()
+    assert overlay.get_cmap()(np.ma.masked_all(1))[0, 3] == 0
+    assert overlay.get_cmap().name == colormaps["magma"].name
+
+
+def test_overlay_lies_where_the_score_map_says() -> None:
+    shifted = ScoreMap(SCORES.scores, x=320, y=-160, cell_px=80, mpp=0.5)
+    figure = heatmap_figure(THUMBNAIL, 16.0, shifted, [], threshold=2.0, title="shifted")
+    slide, heatmap = figure.axes[:2]
+    assert tuple(heatmap.images[1].get_extent()) == (320, 320 + 8 * 80, -160 + 12 * 80, -160)
+    for axes in (slide, heatmap):
+        assert axes.get_xlim() == (0, 80 * 16)
+        assert axes.get_ylim() == (120 * 16, 0)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "highest"), [(0.5, 1.0), (2.0, 4.0), (5.0, 6.0), (-1.0, 6.0)]
+)
+def test_range_depends_on_the_threshold_only(threshold: float, highest: float) -> None:
+    for factor in (0.1, 1.0):
+        scores = ScoreMap(SCORES.scores * np.float32(factor), 0, 0, 160, 0.5)
+        figure = heatmap_figure(THUMBNAIL, 16.0, scores, [], threshold=threshold, title="a")
+        assert figure.axes[1].images[1].get_clim() == (0, highest)
+
+
+def test_probabilities_are_shown_from_0_to_1_with_the_threshold_as_probability() -> None:
+    def probability_of(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        return scores / np.float32(8)
+
+    figure = heatmap_figure(
+        THUMBNAIL, 16.0, SCORES, [], threshold=2.0, title="a", probability_of=probability_of
+    )
+    assert figure.axes[1].images[1].get_clim() == (0, 1)
+    assert "0.25\nthreshold" in texts(probability_of=probability_of)
+
+
+def test_header_names_slide_score_threshold_and_area() -> None:
+    square = box(0, 0, 1000, 1000)  # 500 um x 500 um
+    [facts] = [text for text in texts(contours=[square], slide_score=3.456) if "1 contour" in text]
+    assert "slide score 3.46" in facts
+    assert "threshold 2.00" in facts
+    assert "1 contour, 0.25 mm²" in facts
+
+
+def test_scale_bar_is_a_round_length_within_the_picture() -> None:
+    from matplotlib.patches import Rectangle
+
+    figure = heatmap_figure(THUMBNAIL, 16.0, SCORES, [], threshold=2.0, title="a")
+    assert "200 µm" in texts()  # the picture is 640 um wide
+    [bar] = [
+        patch
+        for patch in figure.axes[0].findobj(Rectangle)
+        if patch.get_height() == 0 and patch.get_width() > 1
+    ]
+    assert bar.get_width() * SCORES.mpp == pytest.approx(200)
+    assert "2 mm" in texts(score_map=ScoreMap(SCORES.scores, 0, 0, 160, 5.0))
+
+
+@pytest.mark.parametrize("shape", [(100, 100), (900, 30), (30, 900), (2000, 4), (4, 2000), (1, 1)])
+def test_every_aspect_ratio_gives_a_readable_picture(shape: tuple[int, int]) -> None:
+    picture = decoded(draw(thumbnail=np.zeros((*shape, 3), dtype=np.uint8), contours=[]))
+    assert max(picture.shape) < 12 * 60
+    assert min(picture.shape[:2]) > 1.2 * 60
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cost $5 $x_{",
+        "a\nb\t\x00",
+        "x" * 500,
+        "",
+        "\u75c5\u7406 \U0001f52c",
+        "\udcff.svs",
+        r"\frac",
+    ],
+)
+def test_no_name_of_a_slide_breaks_the_picture(name: str, recwarn: pytest.WarningsRecorder) -> None:
+    assert decoded(draw(title=name)).size
+    assert not recwarn.list
+
+
+def test_long_names_keep_both_ends() -> None:
+    shown = texts(title="TCGA-AA-3562" + "-" * 200 + "DX1.svs")
+    assert any(text.startswith("TCGA-AA") and text.endswith("DX1.svs") for text in shown)
+
+
+def test_holes_are_drawn() -> None:
+    ring = Polygon(
+        box(100, 100, 1000, 1500).exterior.coords, [box(300, 300, 700, 900).exterior.coords]
+    )
+    figure = heatmap_figure(THUMBNAIL, 16.0, SCORES, [ring], threshold=2.0, title="a")
+    for axes in figure.axes[:2]:
+        assert all(len(lines.get_segments()) == 2 for lines in axes.collections)
+
+
+@pytest.mark.parametrize(
+    "thumbnail",
+    [
+        np.zeros((4, 4, 3), dtype=np.float32),
+        np.zeros((4, 4), dtype=np.uint8),
+        np.zeros((4, 4, 4), dtype=np.uint8),
+        np.zeros((0, 4, 3), dtype=np.uint8),
+    ],
+)
+def test_unusable_thumbnails_are_refused(thumbnail: Any) -> None:
+    with pytest.raises(ValueError, match="thumbnail"):
+        draw(thumbnail=thumbnail)
+
+
+def test_drawing_leaves_pyplot_alone() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, numpy as np; from qprd.results import ScoreMap;"
+        "from qprd.review.heatmap import heatmap_png;"
+        "assert 'matplotlib' not in sys.modules;"
+        "heatmap_png(np.zeros((9, 9, 3), np.uint8), 1.0,"
+        " ScoreMap(np.ones((3, 3), np.float32), 0, 0, 3, 1), [], threshold=1, title='a');"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_a_real_slide_can_be_drawn(shared_data: Path) -> None:
+    import openslide
+
+    with openslide.OpenSlide(shared_data / "slides" / "colon_2.tif") as slide:
+        thumbnail = np.asarray(slide.get_thumbnail((800, 800)).convert("RGB"))
+        downsample = slide.dimensions[0] / thumbnail.shape[1]
+    gray = thumbnail.mean(axis=2)
+    darkness = (255 - gray[:780, :180].reshape(78, 10, 18, 10).mean(axis=(1, 3))) / 60
+    scores = ScoreMap(darkness.astype(np.float32), 0, 0, 10 * downsample, 0.5015)
+    found = contours(scores, 1.5)
+    assert found
+    picture = decoded(
+        heatmap_png(thumbnail, downsample, scores, found, threshold=1.5, title="colon_2.tif")
+    )
+    assert picture.std() > 20
