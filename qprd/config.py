@@ -1,0 +1,258 @@
+"""Settings of training and prediction: defaults, TOML files, and how the two and the flags combine.
+
+A value is taken from the command line, else from the ``--config`` file, else from the teacher's
+defaults (`TEACHER_DEFAULTS`), else from the field's default below.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from qprd.errors import ExitCode, QprdError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Similarity = Literal["image", "location"]
+Labels = Literal["patch", "mask"]
+Precision = Literal["auto", "32", "bf16", "16"]
+SlideScore = Literal["max", "p99", "mean"]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d{1,3}|mps)$")]
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _multiple_of_32(value: int) -> int:
+    if value % 32:
+        raise PydanticCustomError("multiple", "must be a multiple of 32, the bottleneck's stride")
+    return value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+
+#: What suits each teacher where the user says nothing. ``wide_resnet50_2`` has the paper's values
+#: (256 px patches at 40x, lr 1e-5, 50 epochs); the ResNets share them, being the same network
+#: family. The small student of the other teachers learns at a hundred times the rate, on 128 px
+#: patches at 20x (measured: ``benchmarks/colon.py``).
+TEACHER_DEFAULTS: Mapping[str, Mapping[str, float | int]] = {
+    "wide_resnet50_2": {"mpp": 0.25, "patch_px": 256, "epochs": 50, "lr": 1e-5},
+    "resnet18": {"mpp": 0.25, "patch_px": 256, "epochs": 50, "lr": 1e-5},
+    "resnet34": {"mpp": 0.25, "patch_px": 256, "epochs": 50, "lr": 1e-5},
+    "resnet50": {"mpp": 0.25, "patch_px": 256, "epochs": 50, "lr": 1e-5},
+    "efficientnet_lite0": {"mpp": 0.5, "patch_px": 128, "epochs": 15, "lr": 1e-3},
+}
+_OTHER_TEACHER_DEFAULTS = TEACHER_DEFAULTS["efficientnet_lite0"]
+
+
+class TrainConfig(BaseModel):
+    """Everything that decides what a training run does, stored in the bundle as resolved.
+
+    Attributes:
+        teacher: Frozen ImageNet backbone, see `qprd.model.teacher`.
+        weights: Teacher weights on disk; None loads the published ones.
+        mpp: Resolution of the patches, micrometres per pixel.
+        patch_px: Edge of a patch in pixels at ``mpp``.
+        normal: Number of normal training patches.
+        tumor: Number of tumor training patches; 0 is plain reverse distillation.
+        val_patches: Validation patches of each class (1:1); None takes what there is, up to 300.
+        epochs: Passes over the training patches.
+        batch_size: Patches a step.
+        lr: Adam's learning rate.
+        alpha: Focal weight of normal patches, 0..1, or ``auto`` = tumor / (tumor + normal).
+        gamma: Focal exponent, >= 0.
+        similarity: One cosine a patch (published code) or one a location (paper).
+        labels: A label a patch, or a label a location from the drawn polygons.
+        tumor_class: Classes that mean tumor; their derived classes count too.
+        normal_class: Classes that mean normal tissue.
+        margin_um: Where no normal polygons are drawn, normal tissue keeps this far from tumor.
+        unannotated_normal: Take slides without any annotation as wholly normal.
+        min_coverage: Least share of a patch inside its label region, 0..1.
+        max_overlap: Largest share of a patch that another patch of its label may cover, 0..1.
+        min_tissue: Least share of a patch that is tissue, 0..1.
+        augment: Random flips and quarter turns of training patches.
+        seed: Seed of splits, sampling, initialization and shuffling.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        precision: ``auto`` is bf16 on CUDA devices that have it, else 32 bit.
+        images: Names of the only images to use; empty for all.
+        assume_mpp: Resolution of slides that do not state theirs.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    teacher: str = "wide_resnet50_2"
+    weights: str | None = None
+    mpp: Positive = 0.25
+    patch_px: Annotated[int, Field(ge=32, le=4096), AfterValidator(_multiple_of_32)] = 256
+    normal: Annotated[int, Field(ge=1)] = 5000
+    tumor: Count = 500
+    val_patches: Annotated[int, Field(ge=1)] | None = None
+    epochs: Annotated[int, Field(ge=1)] = 50
+    batch_size: Annotated[int, Field(ge=2)] = 32
+    lr: Positive = 1e-5
+    alpha: Share | Literal["auto"] = 0.1
+    gamma: NotNegative = 2.0
+    similarity: Similarity = "image"
+    labels: Labels = "patch"
+    tumor_class: Annotated[Names, Field(min_length=1)] = ("Tumor",)
+    normal_class: Names = ("Normal",)
+    margin_um: NotNegative = 100.0
+    unannotated_normal: bool = False
+    min_coverage: Share = 0.75
+    max_overlap: Share = 0.5
+    min_tissue: Share = 0.5
+    augment: bool = False
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    device: Device = "auto"
+    precision: Precision = "auto"
+    images: Names = ()
+    assume_mpp: Positive | None = None
+
+
+class PredictConfig(BaseModel):
+    """Everything that decides what a prediction does; resolution and patch come from the bundle.
+
+    Attributes:
+        stride: Distance of neighboring scores in pixels at the bundle's resolution, and the edge
+            of the tiles; None is half a patch.
+        threshold: Raw score from which tissue counts as tumor, or ``auto``: the one fitted on
+            validation patches and stored in the bundle.
+        slide_score: How the slide score summarizes the score map.
+        min_tissue: Least share of tissue in a tile and in the patch around it, 0..1; None is the
+            bundle's own, below which it has not learned to judge.
+        min_area_um2: Contours (and holes) below this area are dropped.
+        tolerance_um: Contours are simplified by at most this distance.
+        batch_size: Patches a forward pass.
+        weights: Teacher weights on disk; None loads those the bundle was trained with.
+        device: As in `TrainConfig`.
+        precision: As in `TrainConfig`.
+        images: As in `TrainConfig`.
+        assume_mpp: As in `TrainConfig`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    stride: Annotated[int, Field(ge=8)] | None = None
+    threshold: float | Literal["auto"] = "auto"
+    slide_score: SlideScore = "max"
+    min_tissue: Share | None = None
+    min_area_um2: NotNegative = 5000.0
+    tolerance_um: NotNegative = 4.0
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    weights: str | None = None
+    device: Device = "auto"
+    precision: Precision = "auto"
+    images: Names = ()
+    assume_mpp: Positive | None = None
+
+
+Config = TypeVar("Config", TrainConfig, PredictConfig)
+
+
+def train_config(flags: Mapping[str, Any], file: Path | None = None) -> TrainConfig:
+    """Combine flags (None or empty = not given), the ``[train]`` table of a file and defaults.
+
+    Raises:
+        QprdError: a value is out of range or a setting unknown, by name.
+    """
+    values = {**_table(file, "train", TrainConfig), **_given(flags)}
+    teacher = str(values.get("teacher", TrainConfig.model_fields["teacher"].default))
+    defaults = TEACHER_DEFAULTS.get(teacher, _OTHER_TEACHER_DEFAULTS)
+    return _build(TrainConfig, {**defaults, **values})
+
+
+def predict_config(flags: Mapping[str, Any], file: Path | None = None) -> PredictConfig:
+    """Combine flags (None or empty = not given), the ``[predict]`` table of a file and defaults.
+
+    Raises:
+        QprdError: a value is out of range or a setting unknown, by name.
+    """
+    return _build(PredictConfig, {**_table(file, "predict", PredictConfig), **_given(flags)})
+
+
+def stored_train_config(values: Mapping[str, Any], where: str) -> TrainConfig:
+    """The configuration a bundle was trained with, from its ``bundle.json``.
+
+    Raises:
+        QprdError: it is not one; bundles come from strangers.
+    """
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise QprdError(
+            f"The bundle's configuration is damaged: {first['loc']}: {first['msg'].lower()}.",
+            where=where,
+        ) from error
+
+
+def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flags.items() if value not in (None, (), [])}
+
+
+def _table(file: Path | None, name: str, config: type[BaseModel]) -> dict[str, Any]:
+    """The keys of one table of a TOML file, as field names of ``config``."""
+    if file is None:
+        return {}
+    try:
+        with file.open("rb") as stream:
+            document = tomllib.load(stream)
+    except OSError as error:
+        raise QprdError(
+            f"The configuration file cannot be read: {error.strerror}.",
+            where=str(file),
+            fix="Check the path given to --config.",
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise QprdError(f"Not valid TOML: {error}.", where=str(file)) from error
+    for key, table in document.items():
+        if key not in ("train", "predict") or not isinstance(table, dict):
+            raise QprdError(
+                f"Unknown table or key {key!r}.",
+                where=str(file),
+                fix="Put settings under [train] or [predict].",
+            )
+    values: dict[str, Any] = {}
+    for key, value in document.get(name, {}).items():
+        field = "images" if key == "image" else key.replace("-", "_")
+        if field not in config.model_fields:
+            close = difflib.get_close_matches(field, config.model_fields, n=1)
+            raise QprdError(
+                f"Unknown setting {key!r} in [{name}].",
+                where=str(file),
+                fix=f"Did you mean {close[0]!r}?"
+                if close
+                else f"Known: {', '.join(config.model_fields)}.",
+            )
+        values[field] = value
+    return values
+
+
+def _build(config: type[Config], values: Mapping[str, Any]) -> Config:
+    try:
+        return config(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        option = "image" if name == "images" else name.replace("_", "-")
+        raise QprdError(
+            f"{option} = {values[name]!r} cannot be used: {first['msg'].lower()}.",
+            where=f"--{option}",
+            fix="Change the option, or its line in the --config file.",
+            exit_code=ExitCode.USAGE,
+        ) from error
