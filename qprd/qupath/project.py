@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from shapely.geometry.base import BaseGeometry
 
 from qprd.results import Predictions
-
-Rotation = Literal[0, 90, 180, 270]
+from qprd.slides.frame import Rotation
 
 
 @dataclass(frozen=True)
@@ -122,6 +121,10 @@ class Project(Protocol):
 
     def annotations(self, entry: Entry) -> Sequence[Annotation]:
         """All annotations of an entry, ours included (see `qprd.results.is_own_class`)."""
+        ...
+
+    def annotation_note(self, entry: Entry) -> str | None:
+        """Why an entry may have more annotations than `annotations` gives, or None."""
         ...
 
     def write_predictions(self, entry: Entry, predictions: Predictions) -> WriteReport:

@@ -1,0 +1,58 @@
+/*
+ * qprd: export annotations
+ *
+ * Writes all annotations of this image to <project>/qprd/annotations/<entry id>.geojson, from where
+ * "qprd --backend exchange" reads them. It changes nothing in QuPath.
+ *
+ * To run it: Automate > Script editor, open this file, then
+ *   Run > Run               for the image that is open, as you see it, or
+ *   Run > Run for project   for the images that you choose, as they were saved.
+ * Without a window: QuPath script --project project.qpproj export_annotations.groovy
+ *
+ * For QuPath 0.5.1, 0.6 and 0.7.
+ */
+
+import com.google.gson.JsonObject
+import qupath.lib.io.FeatureCollection
+import qupath.lib.io.GsonTools
+
+import java.nio.charset.StandardCharsets
+import java.nio.file.Files
+import java.nio.file.StandardCopyOption
+
+def project = getProject()
+def entry = getProjectEntry()
+if (project == null || entry == null) {
+    throw new IllegalStateException('qprd: open an image of a project first')
+}
+def gson = GsonTools.getInstance()
+def annotations = getAnnotationObjects()
+
+// QuPath shows an image without objects when it cannot read the image's data file. An empty export
+// must not then take the place of a good one.
+def summaryFile = entry.getEntryPath().resolve('summary.json')
+if (annotations.isEmpty() && Files.isRegularFile(summaryFile)) {
+    def summary = gson.fromJson(Files.readString(summaryFile, StandardCharsets.UTF_8), JsonObject.class)
+    def saved = summary?.getAsJsonObject('hierarchy')?.getAsJsonObject('objectTypeCounts')?.get('Annotations')
+    if (saved != null && saved.getAsLong() > 0) {
+        throw new IllegalStateException("qprd: ${entry.getOriginalImageName()} had ${saved} annotations " +
+                'when it was saved, and has none now: nothing was exported. ' +
+                'If you deleted them, save the image and run this again.')
+    }
+}
+
+def collection = gson.toJson(FeatureCollection.wrap(annotations))
+def source = gson.toJson([entry: entry.getID(), image: entry.getOriginalImageName()])
+def text = collection.substring(0, collection.length() - 1) + ',"qprd":' + source + '}'
+
+def folder = project.getPath().getParent().resolve('qprd').resolve('annotations')
+Files.createDirectories(folder)
+def file = folder.resolve(entry.getID() + '.geojson')
+def temporary = folder.resolve('.' + entry.getID() + '.geojson.tmp')
+try {
+    Files.writeString(temporary, text, StandardCharsets.UTF_8)
+    Files.move(temporary, file, StandardCopyOption.REPLACE_EXISTING)
+} finally {
+    Files.deleteIfExists(temporary)
+}
+println "qprd: ${annotations.size()} annotations of ${entry.getOriginalImageName()} -> ${file}"

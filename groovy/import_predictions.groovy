@@ -1,0 +1,123 @@
+/*
+ * qprd: import predictions
+ *
+ * Brings what "qprd predict --write-back" wrote to <project>/qprd/predictions/<entry id>.geojson into
+ * this image: tiles with scores, contours, and the slide's score as metadata of the project entry.
+ * What an earlier run of qprd put there is replaced. Nothing else is touched: your annotations and
+ * cells, and contours that you gave another class (accepted or rejected), stay as they are.
+ *
+ * To run it: Automate > Script editor, open this file, then
+ *   Run > Run               for the image that is open (save it yourself: File > Save), or
+ *   Run > Run for project   for the images that you choose; QuPath saves them.
+ * Without a window: QuPath script --save --project project.qpproj import_predictions.groovy
+ * The entry metadata is saved with the project at once.
+ *
+ * For QuPath 0.5.1, 0.6 and 0.7.
+ */
+
+import com.google.gson.JsonObject
+import javafx.application.Platform
+import qupath.lib.io.GsonTools
+
+import java.nio.charset.StandardCharsets
+import java.nio.file.Files
+
+final OWN = 'qprd'
+final OWN_TILE = 'qprd tile'
+final OWN_SCORE = 'qprd: score'
+
+// The rule of qprd's Python code (qprd/results.py, qprd/qupath/geojson.py): annotations of a class
+// such as "Tumor: qprd", and tiles of our name that have our score.
+def isOwnClass = { pathClass ->
+    pathClass != null && pathClass.toString().split(':').any { it.strip() == OWN }
+}
+def isOwn = { object ->
+    object.isAnnotation() ? isOwnClass(object.getPathClass())
+            : object.isTile() && object.getName() == OWN_TILE && object.getMeasurements().containsKey(OWN_SCORE)
+}
+
+def project = getProject()
+def entry = getProjectEntry()
+if (project == null || entry == null) {
+    throw new IllegalStateException('qprd: open an image of a project first')
+}
+def name = entry.getOriginalImageName()
+def file = project.getPath().getParent().resolve('qprd').resolve('predictions').resolve(entry.getID() + '.geojson')
+if (!Files.isRegularFile(file)) {
+    println "qprd: no predictions for ${name} (${file})"
+    return
+}
+
+// All is read and checked before anything is changed.
+def gson = GsonTools.getInstance()
+def root = gson.fromJson(Files.readString(file, StandardCharsets.UTF_8), JsonObject.class)
+def predicted = GsonTools.parseObjectsFromGeoJSON(root)
+if (!predicted.every(isOwn)) {
+    throw new IllegalStateException("qprd: ${file} holds objects that are not qprd's; nothing was changed")
+}
+def metadata = root.getAsJsonObject(OWN)?.getAsJsonObject('metadata')?.asMap() ?: [:]
+if (!metadata.keySet().every { it.startsWith(OWN) }) {
+    throw new IllegalStateException("qprd: ${file} holds metadata that is not qprd's; nothing was changed")
+}
+
+// QuPath shows an image without objects when it cannot read the image's data file, and saving then
+// replaces that file: keep a copy.
+def hierarchy = getCurrentHierarchy()
+def summaryFile = entry.getEntryPath().resolve('summary.json')
+if (hierarchy.isEmpty() && Files.isRegularFile(summaryFile)) {
+    def summary = gson.fromJson(Files.readString(summaryFile, StandardCharsets.UTF_8), JsonObject.class)
+    // The root object counts as one.
+    def saved = summary?.getAsJsonObject('hierarchy')?.get('nObjects')
+    if (saved != null && saved.getAsLong() > 1) {
+        def data = entry.getEntryPath().resolve('data.qpdata')
+        def copy = project.getPath().getParent().resolve('qprd').resolve('backup').resolve(entry.getID() + '.qpdata')
+        if (Files.isRegularFile(data) && !Files.exists(copy)) {
+            Files.createDirectories(copy.getParent())
+            Files.copy(data, copy)
+        }
+        throw new IllegalStateException("qprd: ${name} had objects when it was saved, and has none now: nothing was " +
+                "imported. Its data file may be damaged; a copy is ${copy}. " +
+                'If you deleted them, save the image and run this again.')
+    }
+}
+
+// Users may have nested objects of theirs below ours: these move up before ours go.
+def earlier = hierarchy.getAllObjects(false).findAll(isOwn) as LinkedHashSet
+earlier.each { object ->
+    def others = object.getChildObjects().findAll { !earlier.contains(it) }
+    if (others) {
+        def parent = object.getParent()
+        while (earlier.contains(parent)) {
+            parent = parent.getParent()
+        }
+        parent.addChildObjects(others)
+    }
+}
+hierarchy.removeObjects(earlier, false)
+
+// A contour that a user accepted keeps its id; the new one at its place needs another.
+def taken = hierarchy.getAllObjects(false).collect { it.getID() } as Set
+predicted.findAll { taken.contains(it.getID()) }.each { it.setID(UUID.randomUUID()) }
+hierarchy.addObjects(predicted)
+
+new ArrayList(entry.getMetadataKeys()).findAll { it.startsWith(OWN) }.each { entry.removeMetadataValue(it) }
+metadata.each { key, value -> entry.putMetadataValue(key, value.getAsString()) }
+
+def known = project.getPathClasses()
+def missing = predicted.findResults { it.getPathClass() }.unique().findAll { !known.contains(it) }
+if (missing) {
+    project.setPathClasses(known + missing)
+    def gui = getQuPath()
+    if (gui != null) {
+        // The open window keeps its own list, and would write that over the project's.
+        Platform.runLater {
+            def shown = gui.getAvailablePathClasses()
+            missing.findAll { !shown.contains(it) }.each { shown.add(it) }
+        }
+    }
+}
+project.syncChanges()
+fireHierarchyUpdate()
+
+def tiles = predicted.count { it.isTile() }
+println "qprd: ${tiles} tiles and ${predicted.size() - tiles} contours into ${name}, ${earlier.size()} earlier ones replaced"

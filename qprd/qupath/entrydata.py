@@ -1,0 +1,448 @@
+"""An entry's data folder, read and written by QuPath: objects in, objects out, nothing lost.
+
+QuPath hands out an empty image where it cannot read ``data.qpdata``; saving that would erase a
+person's work. Here an unreadable file is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry import Polygon
+
+from qprd.errors import ExitCode, QprdError
+from qprd.qupath.geojson import DECIMALS
+from qprd.qupath.java import QuPath, qupath_call
+from qprd.qupath.jsonfile import read_json
+from qprd.qupath.pathclasses import argb_from_color
+from qprd.qupath.project import PathClass
+from qprd.results import (
+    SCORE,
+    TILE_NAME,
+    PredictedContour,
+    PredictedTile,
+    Predictions,
+    is_own_class,
+)
+
+_MAX_SUMMARY_BYTES = 16 * 2**20
+_TOLERANCE_PX = 0.01
+
+_Item = TypeVar("_Item", PredictedTile, PredictedContour)
+
+
+@dataclass(frozen=True)
+class EntryFolder:
+    """Paths of QuPath's files about one entry.
+
+    Attributes:
+        path: ``<project>/data/<entry id>``.
+    """
+
+    path: Path
+
+    @property
+    def data(self) -> Path:
+        """The objects, image type, workflow, ..."""
+        return self.path / "data.qpdata"
+
+    @property
+    def backup(self) -> Path:
+        """The earlier data, there only while QuPath saves or if that was interrupted."""
+        return self.path / "data.qpdata.bkp"
+
+    @property
+    def summary(self) -> Path:
+        """How many objects of which kind QuPath saved."""
+        return self.path / "summary.json"
+
+    def recorded_objects(self) -> int | None:
+        """Number of objects that QuPath last saved, the root included; None if it is not known."""
+        hierarchy = self.read_summary().get("hierarchy")
+        number = hierarchy.get("nObjects") if isinstance(hierarchy, dict) else None
+        return number if isinstance(number, int) and not isinstance(number, bool) else None
+
+    def read_summary(self) -> dict[str, object]:
+        """The summary, empty if there is none that can be read."""
+        try:
+            root = read_json(self.summary, what="a summary", limit_bytes=_MAX_SUMMARY_BYTES)
+        except QprdError:
+            # QuPath does not need it either.
+            return {}
+        return root if isinstance(root, dict) else {}
+
+
+class EntryData:
+    """The objects of one entry in QuPath's memory.
+
+    Args:
+        qupath: The running QuPath.
+        file: The Java object ``DataFile``.
+        path: The file it was read from.
+    """
+
+    def __init__(self, qupath: QuPath, file: Any, path: Path) -> None:
+        self._qupath = qupath
+        self._file = file
+        self._path = path
+
+    @classmethod
+    def read(cls, qupath: QuPath, folder: EntryFolder) -> EntryData | None:
+        """Read an entry's data, None if QuPath has saved none yet.
+
+        Raises:
+            QprdError: the data cannot be read completely, or lack objects that QuPath has saved.
+        """
+        recorded = folder.recorded_objects()
+        if not folder.data.exists():
+            if folder.backup.exists() or (recorded or 0) > 1:
+                raise _lost(folder, "is missing")
+            return None
+        try:
+            data = cls.read_file(qupath, folder.data)
+        except QprdError as error:
+            raise _lost(folder, f"cannot be read ({error.problem})", error.fix) from error
+        if recorded is not None and data.count() < recorded:
+            raise _lost(
+                folder,
+                f"holds {data.count() - 1} objects, but QuPath had saved {recorded - 1} "
+                "(summary.json)",
+            )
+        return data
+
+    @classmethod
+    def read_file(cls, qupath: QuPath, path: Path) -> EntryData:
+        """Read one data file, to its end.
+
+        Raises:
+            QprdError: it cannot be read completely.
+        """
+        with qupath_call("QuPath cannot read it", path):
+            return cls(qupath, qupath.data_file.read(str(path)), path)
+
+    @classmethod
+    def create(
+        cls, qupath: QuPath, path: Path, *, server: object, image_type: str, full_id: str
+    ) -> EntryData:
+        """Let QuPath write the data of an image without objects, and read them.
+
+        Args:
+            qupath: The running QuPath.
+            path: The file to write.
+            server: The entry's ``serverBuilder`` in the project file.
+            image_type: ``UNSET``, or another if the server's metadata are recorded.
+            full_id: ``<project file>::<entry id>``.
+
+        Raises:
+            QprdError: QuPath cannot.
+        """
+        with qupath_call("QuPath cannot save this image", path):
+            qupath.data_file.create(str(path), json.dumps(server), image_type, full_id)
+        return cls.read_file(qupath, path)
+
+    def count(self) -> int:
+        """Number of objects, the root included."""
+        return int(self._qupath.bulk.countObjects(self._file.hierarchy))
+
+    def annotations_as_geojson(self) -> str:
+        """QuPath's own export of all annotations."""
+        with qupath_call("QuPath cannot export the annotations", self._path):
+            exported = self._qupath.bulk.annotationsAsGeoJson(self._file.hierarchy)
+        return bytes(exported).decode("utf-8")
+
+    def add_geojson(self, text: str) -> None:
+        """Add the objects of a GeoJSON file below the root."""
+        with qupath_call("QuPath cannot read this GeoJSON", self._path):
+            self._qupath.bulk.addGeoJson(self._file.hierarchy, text)
+
+    def predictions(self, metadata: Mapping[str, str]) -> Predictions:
+        """Our objects, as they are stored, on QuPath's grid of 0.01 px, with the given metadata.
+
+        Raises:
+            QprdError: a contour is no polygon any more.
+        """
+        bulk = self._qupath.bulk
+        with qupath_call("QuPath cannot list its objects", self._path):
+            tiles = _Columns(bulk.columns(self._own_tiles()))
+            own_contours = self._own_contours()
+            contours = _Columns(bulk.columns(own_contours))
+            stored = shapely.from_wkb([str(wkb) for wkb in bulk.outlines(own_contours)])
+        outlines = shapely.transform(stored, _on_grid)
+        for outline, contour_id in zip(outlines, contours.ids, strict=True):
+            if not isinstance(outline, Polygon):
+                raise QprdError(
+                    f"The predicted contour {contour_id} is a {outline.geom_type}, not a polygon.",
+                    where=str(self._path),
+                )
+        plain = Predictions(tiles=(), contours=(), metadata=dict(metadata))
+        own_class = contours.classes[0] if contours.classes else None
+        return Predictions(
+            tiles=tuple(
+                PredictedTile(tile_id, x, y, width, measurements)
+                for tile_id, (x, y, width, _), measurements in zip(
+                    tiles.ids,
+                    _on_grid(tiles.bounds).tolist(),
+                    tiles.measurements(),
+                    strict=True,
+                )
+            ),
+            contours=tuple(
+                PredictedContour(contour_id, outline, name, measurements)
+                for contour_id, outline, name, measurements in zip(
+                    contours.ids, outlines, contours.names, contours.measurements(), strict=True
+                )
+            ),
+            contour_class=own_class.name if own_class else plain.contour_class,
+            contour_color=(own_class.color if own_class else None) or plain.contour_color,
+            metadata=plain.metadata,
+        )
+
+    def digests(self) -> Any:
+        """A Java map from the id of each object that is not ours to a digest of all it is.
+
+        Its parent is taken to be the nearest ancestor that is not ours.
+        """
+        with qupath_call("QuPath cannot list its objects", self._path):
+            return self._qupath.bulk.digests(self._file.hierarchy, self._own())
+
+    def replace_own(self, predictions: Predictions, others: Any) -> tuple[Predictions, int]:
+        """Put predictions in the place of our objects, in memory.
+
+        Args:
+            predictions: On QuPath's grid.
+            others: From `digests`: ids that are taken.
+
+        Returns:
+            The predictions with the ids that they got, and how many objects they replace.
+
+        Raises:
+            QprdError: QuPath refuses.
+        """
+        bulk = self._qupath.bulk
+        with qupath_call("QuPath cannot add the predictions", self._path):
+            own = self._own()
+            ids = [tile.id for tile in predictions.tiles]
+            ids += [contour.id for contour in predictions.contours]
+            taken = {ids[index] for index in bulk.taken(others, ids)}
+            predictions = _with_free_ids(predictions, taken, others)
+            names, values = _measurement_table([tile.measurements for tile in predictions.tiles])
+            added = bulk.createTiles(
+                [tile.id for tile in predictions.tiles],
+                np.array([(t.x, t.y, t.size_px) for t in predictions.tiles], float).ravel(),
+                TILE_NAME,
+                names,
+                values,
+            )
+            names, values = _measurement_table([c.measurements for c in predictions.contours])
+            added.addAll(
+                bulk.createAnnotations(
+                    [contour.id for contour in predictions.contours],
+                    [shapely.to_wkb(c.polygon, hex=True) for c in predictions.contours],
+                    [contour.name for contour in predictions.contours],
+                    predictions.contour_class,
+                    argb_from_color(predictions.contour_color),
+                    names,
+                    values,
+                )
+            )
+            replaced = int(own.size())
+            bulk.replace(self._file.hierarchy, own, added)
+        return predictions, replaced
+
+    def write(self, path: Path) -> None:
+        """Write the data to a new file, forced to the disk.
+
+        Raises:
+            QprdError: it cannot be written, or something in it is not known to this QuPath.
+        """
+        unknown = [str(name) for name in self._file.unknown]
+        if unknown:
+            raise QprdError(
+                f"The data of this image hold what this QuPath does not know: {unknown[0]}. "
+                "Saving would lose it.",
+                where=str(self._path),
+                fix="Use a QuPath with the same extensions, or --backend exchange.",
+            )
+        with qupath_call("QuPath cannot save; the project is as it was", self._path):
+            self._file.write(str(path))
+
+    def summary(self, earlier: Mapping[str, object], size_px: tuple[int, int] | None) -> str:
+        """The text of a ``summary.json``, as QuPath writes it."""
+        server: object = earlier.get("server")
+        if server is None and size_px is not None:
+            server = {"width": size_px[0], "height": size_px[1], "sizeC": 3, "sizeZ": 1, "sizeT": 1}
+        with qupath_call("QuPath cannot count its objects", self._path):
+            hierarchy = json.loads(str(self._qupath.bulk.summary(self._file.hierarchy)))
+            image_type = str(self._file.imageType())
+        summary = {"timestamp": time.time_ns() // 10**6, "imageType": image_type}
+        if server is not None:
+            summary["server"] = server
+        return json.dumps({**summary, "hierarchy": hierarchy}, ensure_ascii=False)
+
+    def _own_tiles(self) -> Any:
+        return self._qupath.bulk.tilesNamed(self._file.hierarchy, TILE_NAME, SCORE)
+
+    def _own_contours(self) -> Any:
+        bulk, hierarchy = self._qupath.bulk, self._file.hierarchy
+        names = [str(name) for name in bulk.annotationClasses(hierarchy)]
+        return bulk.annotationsOfClasses(hierarchy, [name for name in names if is_own_class(name)])
+
+    def _own(self) -> Any:
+        own = self._own_tiles()
+        own.addAll(self._own_contours())
+        return own
+
+
+class _Columns:
+    """What ``Bulk.columns`` returns, as Python objects."""
+
+    def __init__(self, columns: Any) -> None:
+        self.ids = [str(item) for item in columns["ids"]]
+        self.names = [str(item) for item in columns["names"]]
+        self.bounds: NDArray[np.float64] = np.array(columns["bounds"], float).reshape(-1, 4)
+        self.classes = [
+            PathClass(str(name), (color >> 16 & 255, color >> 8 & 255, color & 255))
+            for name, color in zip(
+                columns["classes"], np.array(columns["colors"]).tolist(), strict=True
+            )
+        ]
+        self._measured = [str(item) for item in columns["measurements"]]
+        shape = len(self.ids), len(self._measured)
+        self._values = np.array(columns["values"], float).reshape(shape)
+
+    def measurements(self) -> list[dict[str, float]]:
+        return [
+            {
+                name: value
+                for name, value in zip(self._measured, row, strict=True)
+                if not math.isnan(value)
+            }
+            for row in self._values.tolist()
+        ]
+
+
+def compare(
+    meant: Predictions, stored: Predictions, changed_others: Sequence[str], where: Path
+) -> None:
+    """Raise unless QuPath stored what was meant and left all other objects as they were.
+
+    Coordinates may differ by 0.01 px, or by what QuPath's single precision costs; measurements are
+    compared in single precision.
+
+    Raises:
+        QprdError: there is a difference; it says which.
+    """
+
+    def differ(what: str) -> QprdError:
+        return QprdError(
+            f"What QuPath stored differs from what was meant: {what}. The project is as it was.",
+            where=str(where),
+            exit_code=ExitCode.FAILED,
+        )
+
+    if changed_others:
+        raise differ(f"{len(changed_others)} objects of others changed, {changed_others[0]} first")
+    for kind, wanted, found in (
+        ("tiles", meant.tiles, stored.tiles),
+        ("contours", meant.contours, stored.contours),
+    ):
+        if {item.id for item in wanted} != {item.id for item in found} or len(wanted) != len(found):
+            raise differ(f"{len(wanted)} {kind} were meant, {len(found)} are stored, or other ids")
+        stored_measurements = {item.id: item.measurements for item in found}
+        for item in wanted:
+            if _single(item.measurements) != _single(stored_measurements[item.id]):
+                raise differ(f"the measurements of {item.id}")
+    places = {tile.id: (tile.x, tile.y, tile.size_px) for tile in stored.tiles}
+    wanted_places = np.array([(t.x, t.y, t.size_px) for t in meant.tiles], float).reshape(-1, 3)
+    stored_places = np.array([places[t.id] for t in meant.tiles], float).reshape(-1, 3)
+    if np.any(np.abs(wanted_places - stored_places) > _tolerance(wanted_places)):
+        raise differ("the places of the tiles")
+    outlines = {contour.id: contour for contour in stored.contours}
+    for contour in meant.contours:
+        found_contour = outlines[contour.id]
+        if contour.name != found_contour.name:
+            raise differ(f"the name of contour {contour.id}")
+        if not _same_outline(contour.polygon, found_contour.polygon):
+            raise differ(f"the outline of contour {contour.id}")
+    if meant.contours and meant.contour_class != stored.contour_class:
+        raise differ("the class of the contours")
+
+
+def _on_grid(coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
+    # "+ 0.0" turns -0.0 into 0.0.
+    return np.round(coordinates, DECIMALS) + 0.0
+
+
+def _same_outline(meant: Polygon, stored: Polygon) -> bool:
+    tolerance = _tolerance(shapely.get_coordinates(meant))
+    if shapely.normalize(meant).equals_exact(shapely.normalize(stored), tolerance):
+        return True
+    # Rounding can change which vertex comes first, or merge two.
+    return (
+        len(meant.interiors) == len(stored.interiors)
+        and shapely.hausdorff_distance(meant.boundary, stored.boundary) <= tolerance
+    )
+
+
+def _tolerance(coordinates: NDArray[np.float64]) -> float:
+    """0.01 px, or the spacing of single-precision numbers as large as these."""
+    largest = np.float32(np.abs(coordinates).max(initial=0.0))
+    return max(_TOLERANCE_PX, float(np.spacing(largest))) + 1e-9
+
+
+def _single(measurements: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(np.float32(value)) for name, value in measurements.items()}
+
+
+def _measurement_table(
+    measurements: Sequence[Mapping[str, float]],
+) -> tuple[list[str], NDArray[np.float64]]:
+    """All names, and the values row by row, NaN where an object has none."""
+    names = list(dict.fromkeys(name for item in measurements for name in item))
+    values = [[float(item.get(name, np.nan)) for name in names] for item in measurements]
+    return names, np.array(values, float).ravel()
+
+
+def _with_free_ids(predictions: Predictions, taken: set[str], others: Any) -> Predictions:
+    """Give objects whose ids are taken others, derived from them.
+
+    A contour that a person accepted keeps its id, which the same prediction would use again.
+    """
+    used: set[str] = set()
+
+    def free(object_id: str) -> str:
+        candidate, attempt = object_id, 0
+        while (
+            candidate in used or candidate in taken or (attempt and others.containsKey(candidate))
+        ):
+            attempt += 1
+            candidate = str(uuid.uuid5(uuid.UUID(object_id), str(attempt)))
+        used.add(candidate)
+        return candidate
+
+    return replace(
+        predictions,
+        tiles=tuple(replace(tile, id=free(tile.id)) for tile in predictions.tiles),
+        contours=tuple(replace(contour, id=free(contour.id)) for contour in predictions.contours),
+    )
+
+
+def _lost(folder: EntryFolder, what: str, fix: str | None = None) -> QprdError:
+    if fix is None and folder.backup.exists():
+        fix = f"Rename {folder.backup.name} beside it to {folder.data.name} if that is the latest."
+    return QprdError(
+        f"QuPath's data of this image are not used: {folder.data.name} {what}."
+        " Saving now would erase what was drawn.",
+        where=str(folder.data),
+        fix=fix or "Restore the file from a backup.",
+    )

@@ -1,0 +1,341 @@
+"""The backend that needs no QuPath and no Java: project file as JSON, objects as GeoJSON files.
+
+Annotations come from ``<project>/qprd/annotations/<entry id>.geojson``, written inside QuPath by
+``groovy/export_annotations.groovy``, or from a folder of the user's. Predictions go to
+``<project>/qprd/predictions/<entry id>.geojson``, which ``groovy/import_predictions.groovy`` brings
+into QuPath.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from qprd.errors import QprdError
+from qprd.layout import ProjectLayout
+from qprd.qupath.entries import find_entries
+from qprd.qupath.geojson import (
+    annotations_of,
+    color_from_argb,
+    objects_of,
+    own_member_of,
+    read_objects,
+    read_root,
+)
+from qprd.qupath.jsonfile import read_json, write_atomically
+from qprd.qupath.locate import SlideLocator
+from qprd.qupath.predictions_geojson import (
+    at_qupath_precision,
+    count_predictions,
+    predictions_from_geojson,
+    predictions_to_text,
+)
+from qprd.qupath.project import Annotation, Entry, PathClass, WriteReport
+from qprd.qupath.qpproj import ProjectFile, read_project_file
+from qprd.results import Predictions
+
+_MAX_SMALL_JSON_BYTES = 16 * 2**20
+_MAX_DIFFERENCE_PX = 0.01
+_EXPORT_HINT = (
+    "In QuPath: Automate > Script editor, open export_annotations.groovy ('qprd groovy DIR' puts it"
+    " into DIR), Run > Run for project."
+)
+
+
+@dataclass(frozen=True)
+class AnnotationSource:
+    """Where an entry's annotations come from.
+
+    Attributes:
+        file: The GeoJSON file, None if there is none.
+        in_qupath: How many annotations QuPath's data file holds, None if it is not known.
+    """
+
+    file: Path | None
+    in_qupath: int | None
+
+    @property
+    def problem(self) -> str | None:
+        """What the user should know, None if all is well."""
+        if self.file is not None or self.in_qupath == 0:
+            return None
+        if self.in_qupath is None:
+            return "no annotations exported"
+        return f"{self.in_qupath} annotations in QuPath, none exported: {_EXPORT_HINT}"
+
+
+class ExchangeProject:
+    """A QuPath project read without QuPath; implements `qprd.qupath.project.Project`.
+
+    Args:
+        path: The ``.qpproj`` file. It is never written.
+        slides: Folders to look for slides in, by file name.
+        annotations: Folder with exported annotations, named by entry id or image name
+            (``1.geojson``, ``colon_1.tif.geojson``, ``colon_1.geojson``), instead of the project's.
+
+    Raises:
+        QprdError: no QuPath project, or one of the folders is none.
+    """
+
+    def __init__(
+        self, path: Path, *, slides: Sequence[Path] = (), annotations: Path | None = None
+    ) -> None:
+        self._file: ProjectFile = read_project_file(path)
+        self._layout = ProjectLayout(self._file.path)
+        self._locator = SlideLocator(self._file.path, self._file.uri, slides)
+        if annotations is not None and not annotations.is_dir():
+            raise QprdError(
+                "There is no such folder of annotations.",
+                where=str(annotations),
+                fix="Give --annotations a folder of GeoJSON files that QuPath exported.",
+            )
+        self._given_annotations = annotations
+
+    @property
+    def backend(self) -> Literal["exchange"]:
+        """``"exchange"``."""
+        return "exchange"
+
+    @property
+    def version(self) -> str:
+        """The QuPath that wrote the project."""
+        return self._file.version
+
+    @property
+    def path(self) -> Path:
+        """Absolute path of the ``.qpproj`` file."""
+        return self._file.path
+
+    @cached_property
+    def _entries(self) -> tuple[Entry, ...]:
+        return find_entries(self._file, self._locator)
+
+    def entries(self) -> Sequence[Entry]:
+        """All entries, in project order.
+
+        Raises:
+            QprdError: the folders of slides hold too many files.
+        """
+        return self._entries
+
+    def classes(self) -> Sequence[PathClass]:
+        """The project's classes, then those that only its annotations have.
+
+        Raises:
+            QprdError: a file of classes or annotations is malformed.
+        """
+        found = {path_class.name: path_class for path_class in self._project_classes()}
+        for entry in self.entries():
+            file = self.annotation_source(entry).file
+            for drawn in read_objects(file) if file else ():
+                if drawn.object_type == "annotation" and drawn.path_class is not None:
+                    found.setdefault(drawn.path_class.name, drawn.path_class)
+        return tuple(found.values())
+
+    def _project_classes(self) -> list[PathClass]:
+        path = self.path.parent / "classifiers" / "classes.json"
+        if not path.exists():
+            return []
+        root = read_json(path, what="QuPath's classes", limit_bytes=_MAX_SMALL_JSON_BYTES)
+        listed = root.get("pathClasses") if isinstance(root, dict) else None
+        if not isinstance(listed, list):
+            raise QprdError("This is not QuPath's classes: it has no list.", where=str(path))
+        classes: list[PathClass] = []
+        for item in listed:
+            name = item.get("name") if isinstance(item, dict) else None
+            if isinstance(name, str) and name:
+                color = item.get("color")
+                is_color = isinstance(color, int) and not isinstance(color, bool)
+                classes.append(PathClass(name, color_from_argb(color) if is_color else None))
+        return classes
+
+    def annotation_source(self, entry: Entry) -> AnnotationSource:
+        """Which file has the annotations of an entry, and how many QuPath itself has.
+
+        Raises:
+            QprdError: several files could be meant, or one file could be that of several entries.
+        """
+        if self._given_annotations is not None:
+            file = self._annotations_by_name(entry, self._given_annotations)
+        else:
+            own = self._layout.annotations / f"{self._own(entry).id}.geojson"
+            file = own if own.is_file() else None
+        return AnnotationSource(file=file, in_qupath=self._annotations_in_qupath(entry))
+
+    def annotation_note(self, entry: Entry) -> str | None:
+        """That QuPath holds annotations which nobody exported, if so.
+
+        Raises:
+            QprdError: the folder of annotations is ambiguous.
+        """
+        return self.annotation_source(entry).problem
+
+    def _annotations_by_name(self, entry: Entry, folder: Path) -> Path | None:
+        """The file of an entry in a folder of the user's.
+
+        Names from the project are only compared with those that the folder lists: they may hold
+        slashes, and must not become paths.
+        """
+        try:
+            listed = {path.name for path in folder.iterdir() if path.is_file()}
+        except OSError as error:
+            raise QprdError(
+                f"This folder cannot be read: {error.strerror}.", where=str(folder)
+            ) from error
+        found = sorted(_annotation_names(self._own(entry)) & listed)
+        if len(found) > 1:
+            raise QprdError(
+                f"Several files could hold the annotations of {entry.name}: {', '.join(found)}.",
+                where=str(folder),
+                fix="Leave only one of them there.",
+            )
+        if not found:
+            return None
+        claims = [other for other in self._file.entries if found[0] in _names(other.id, other.name)]
+        if len(claims) > 1:
+            raise QprdError(
+                f"{found[0]} could hold the annotations of several images: "
+                + ", ".join(f"{claim.name} (id {claim.id})" for claim in claims[:5]),
+                where=str(folder),
+                fix=f"Name it by id: {entry.id}.geojson.",
+            )
+        return folder / found[0]
+
+    def _annotations_in_qupath(self, entry: Entry) -> int | None:
+        """Number of annotations that QuPath counted when it last saved, None if it did not say."""
+        path = self.path.parent / "data" / entry.id / "summary.json"
+        try:
+            root = read_json(path, what="a summary", limit_bytes=_MAX_SMALL_JSON_BYTES)
+        except QprdError:
+            return None
+        hierarchy = root.get("hierarchy") if isinstance(root, dict) else None
+        counts = hierarchy.get("objectTypeCounts") if isinstance(hierarchy, dict) else None
+        if not isinstance(counts, dict):
+            return None
+        number = counts.get("Annotations", 0)
+        return number if isinstance(number, int) and number >= 0 else None
+
+    def annotations(self, entry: Entry) -> Sequence[Annotation]:
+        """All exported annotations of an entry, ours included; none if nothing was exported.
+
+        Raises:
+            QprdError: the file is malformed, ambiguous, or was exported from another image.
+        """
+        file = self.annotation_source(entry).file
+        if file is None:
+            return ()
+        root, where = read_root(file)
+        if self._given_annotations is None:
+            exported_from = own_member_of(root).get("entry")
+            if exported_from is not None and exported_from != entry.id:
+                raise QprdError(
+                    f"These are the annotations of the image with id {exported_from}.",
+                    where=where,
+                    fix=_EXPORT_HINT,
+                )
+        return tuple(annotations_of(objects_of(root, where)))
+
+    def prediction_file(self, entry: Entry) -> Path:
+        """Where the predictions of an entry are written."""
+        return self._layout.predictions / f"{self._own(entry).id}.geojson"
+
+    def write_predictions(self, entry: Entry, predictions: Predictions) -> WriteReport:
+        """Replace the entry's file of predictions, completely or not at all.
+
+        What was written is read back and compared before it takes the earlier file's place.
+
+        Raises:
+            QprdError: full disk, read-only folder, predictions that QuPath cannot store, or a
+                difference; the earlier file is as it was.
+        """
+        path = self.prediction_file(entry)
+        meant = at_qupath_precision(predictions)
+        replaced = 0
+        if path.is_file():
+            try:
+                replaced = count_predictions(path)
+            except QprdError:
+                # A damaged file of ours is there to be replaced.
+                replaced = 0
+        write_atomically(
+            path,
+            predictions_to_text(predictions),
+            check=lambda written: _compare(meant, predictions_from_geojson(written), path),
+        )
+        return WriteReport(
+            entry_id=entry.id,
+            tiles=len(meant.tiles),
+            contours=len(meant.contours),
+            replaced=replaced,
+            where=path,
+        )
+
+    def read_predictions(self, entry: Entry) -> Predictions:
+        """The predictions in the entry's file; empty if there is none.
+
+        Raises:
+            QprdError: the file is malformed.
+        """
+        path = self.prediction_file(entry)
+        if not path.is_file():
+            return Predictions(tiles=(), contours=())
+        return predictions_from_geojson(path)
+
+    def _own(self, entry: Entry) -> Entry:
+        """The entry, if it is one of this project: its id becomes a file name."""
+        if not any(recorded.id == entry.id for recorded in self._file.entries):
+            raise QprdError(f"There is no image with id {entry.id!r}.", where=str(self.path))
+        return entry
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def __enter__(self) -> ExchangeProject:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _annotation_names(entry: Entry) -> set[str]:
+    return _names(entry.id, entry.name)
+
+
+def _names(entry_id: str, name: str) -> set[str]:
+    """File names that may hold the annotations of an image."""
+    stem = name.rpartition(".")[0] or name
+    return {f"{part}.geojson" for part in (entry_id, name, stem)}
+
+
+def _compare(meant: Predictions, stored: Predictions, path: Path) -> None:
+    """Raise unless what is stored is what was meant: ids, places, measurements, metadata."""
+
+    def differ(what: str) -> QprdError:
+        return QprdError(f"What was written differs from what was meant: {what}.", where=str(path))
+
+    if [tile.id for tile in stored.tiles] != [tile.id for tile in meant.tiles]:
+        raise differ("the tiles")
+    if [contour.id for contour in stored.contours] != [contour.id for contour in meant.contours]:
+        raise differ("the contours")
+    if (stored.contour_class, stored.contour_color) != (meant.contour_class, meant.contour_color):
+        raise differ("the class of the contours")
+    if dict(stored.metadata) != dict(meant.metadata):
+        raise differ("the entry metadata")
+    for tile, expected in zip(stored.tiles, meant.tiles, strict=True):
+        places = zip(
+            (tile.x, tile.y, tile.size_px), (expected.x, expected.y, expected.size_px), strict=True
+        )
+        if any(abs(a - b) > _MAX_DIFFERENCE_PX for a, b in places):
+            raise differ(f"the place of tile {tile.id}")
+        if dict(tile.measurements) != dict(expected.measurements):
+            raise differ(f"the measurements of tile {tile.id}")
+    for contour, wanted in zip(stored.contours, meant.contours, strict=True):
+        if not contour.polygon.normalize().equals_exact(
+            wanted.polygon.normalize(), _MAX_DIFFERENCE_PX
+        ):
+            raise differ(f"the outline of contour {contour.id}")
+        if (contour.name, dict(contour.measurements)) != (wanted.name, dict(wanted.measurements)):
+            raise differ(f"the measurements of contour {contour.id}")

@@ -1,0 +1,331 @@
+"""GeoJSON as QuPath 0.4 to 0.7 writes and reads it, to and from plain data.
+
+The rules are those of QuPath's ``QuPathTypeAdapters``, ``ROITypeAdapters`` and ``GsonTools``:
+objects are features whose ``properties`` hold ``objectType``, ``name``, ``classification``,
+``isLocked`` and ``measurements``; coordinates have two decimals; a classification without a
+``color`` makes QuPath refuse the whole file; other members of a collection are ignored.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import shapely
+from shapely.errors import ShapelyError
+from shapely.geometry import shape
+from shapely.geometry.base import BaseGeometry
+
+from qprd.errors import QprdError
+from qprd.qupath.jsonfile import parse_json, read_text
+from qprd.qupath.project import Annotation, PathClass
+from qprd.results import SCORE, TILE_NAME, is_own_class
+
+MAX_BYTES = 1024 * 2**20
+#: Of a coordinate in pixels, as QuPath writes it.
+DECIMALS = 2
+#: The member of our feature collections that QuPath ignores and our Groovy script reads.
+OWN_MEMBER = "qprd"
+
+_WHAT = "a GeoJSON file from QuPath"
+_MAX_NESTED = 64
+_GEOMETRY_DEPTH = {
+    "Point": 0,
+    "MultiPoint": 1,
+    "LineString": 1,
+    "MultiLineString": 2,
+    "Polygon": 2,
+    "MultiPolygon": 3,
+}
+
+#: Object types by their name in GeoJSON, those of QuPath 0.2 included. Others are annotations.
+_OBJECT_TYPES = {
+    "tile": "tile",
+    "PathTileObject": "tile",
+    "cell": "cell",
+    "PathCellObject": "cell",
+    "detection": "detection",
+    "PathDetectionObject": "detection",
+    "tmaCore": "tma core",
+    "tma_core": "tma core",
+    "TMACoreObject": "tma core",
+    "root": "root",
+    "PathRootObject": "root",
+}
+
+
+@dataclass(frozen=True)
+class QuPathObject:
+    """An object of a GeoJSON file.
+
+    Attributes:
+        id: QuPath's UUID, or ``feature N`` where the file has none.
+        object_type: ``annotation``, ``tile``, ``cell``, ``detection``, ``tma core`` or ``root``.
+        geometry: Level-0 pixels, rounded to 0.01; possibly invalid, a point or a line.
+        path_class: Its classification with color, None if unclassified.
+        name: What the user called it.
+        locked: QuPath's lock.
+        measurements: By name; they may be NaN or infinite.
+    """
+
+    id: str
+    object_type: str
+    geometry: BaseGeometry
+    path_class: PathClass | None = None
+    name: str | None = None
+    locked: bool = False
+    measurements: Mapping[str, float] = field(default_factory=dict)
+
+
+def read_annotations(source: Path | str) -> list[Annotation]:
+    """The annotations of a GeoJSON file (`Path`) or text (`str`); other objects are passed over.
+
+    Raises:
+        QprdError: it cannot be read, is no GeoJSON, or a feature is malformed.
+    """
+    return annotations_of(read_objects(source))
+
+
+def annotations_of(objects: Iterable[QuPathObject]) -> list[Annotation]:
+    """Those of the objects that are annotations."""
+    return [
+        Annotation(
+            id=found.id,
+            geometry=found.geometry,
+            class_name=found.path_class.name if found.path_class else None,
+            name=found.name,
+            locked=found.locked,
+        )
+        for found in objects
+        if found.object_type == "annotation"
+    ]
+
+
+def read_objects(source: Path | str) -> list[QuPathObject]:
+    """All objects of a GeoJSON file (`Path`) or text (`str`) that have a geometry.
+
+    A feature collection, a list of features, or one feature; children are listed after their
+    parents.
+
+    Raises:
+        QprdError: it cannot be read, is no GeoJSON, or a feature is malformed.
+    """
+    return objects_of(*read_root(source))
+
+
+def is_own_tile(found: QuPathObject) -> bool:
+    """True for a tile that qprd put there."""
+    return found.object_type == "tile" and found.name == TILE_NAME and SCORE in found.measurements
+
+
+def is_own_contour(found: QuPathObject) -> bool:
+    """True for an annotation that qprd put there and nobody accepted or rejected since."""
+    return (
+        found.object_type == "annotation"
+        and found.path_class is not None
+        and is_own_class(found.path_class.name)
+    )
+
+
+def read_root(source: Path | str) -> tuple[object, str | None]:
+    """Parse a GeoJSON file (`Path`) or text (`str`): the JSON, and what to call it in errors.
+
+    Raises:
+        QprdError: it cannot be read or is no JSON.
+    """
+    if isinstance(source, Path):
+        text, where = read_text(source, what=_WHAT, limit_bytes=MAX_BYTES), str(source)
+        return parse_json(text, what=_WHAT, where=where), where
+    return parse_json(source, what=_WHAT), None
+
+
+def own_member_of(root: object) -> Mapping[str, object]:
+    """The ``qprd`` member of parsed GeoJSON, empty if there is none."""
+    member = root.get(OWN_MEMBER) if isinstance(root, Mapping) else None
+    return member if isinstance(member, dict) else {}
+
+
+def objects_of(root: object, where: str | None) -> list[QuPathObject]:
+    """As `read_objects`, of parsed JSON.
+
+    Raises:
+        QprdError: it is no GeoJSON, or a feature is malformed.
+    """
+    objects: list[QuPathObject] = []
+    for number, feature in enumerate(_features(root, where, depth=0), start=1):
+        try:
+            found = _parse_object(feature, f"feature {number}")
+        except (ValueError, OverflowError, ShapelyError) as error:
+            raise QprdError(f"Feature {number} is malformed: {error}.", where=where) from error
+        if found is not None:
+            objects.append(found)
+    return objects
+
+
+def _features(root: object, where: str | None, depth: int) -> Iterator[Mapping[str, object]]:
+    """Features in the file's order, each followed by the children that QuPath nests in it."""
+    if depth > _MAX_NESTED:
+        raise QprdError(f"This is not {_WHAT}: it is nested too deeply.", where=where)
+    if isinstance(root, list):
+        for item in root:
+            yield from _features(item, where, depth + 1)
+    elif isinstance(root, Mapping) and root.get("type") == "FeatureCollection":
+        features = root.get("features")
+        if not isinstance(features, list):
+            raise QprdError(f"This is not {_WHAT}: its features are no list.", where=where)
+        yield from _features(features, where, depth + 1)
+    elif isinstance(root, Mapping) and root.get("type") == "Feature":
+        yield root
+        properties = root.get("properties")
+        if isinstance(properties, dict):
+            children = properties.get("childObjects", properties.get("children"))
+            if isinstance(children, list):
+                yield from _features(children, where, depth + 1)
+    elif isinstance(root, Mapping) and root.get("type") in (*_GEOMETRY_DEPTH, "GeometryCollection"):
+        # QuPath takes a bare geometry for an annotation.
+        yield {"type": "Feature", "geometry": root}
+    else:
+        raise QprdError(f"This is not {_WHAT}: it has something other than features.", where=where)
+
+
+def _parse_object(feature: Mapping[str, object], fallback_id: str) -> QuPathObject | None:
+    """One object, None if it has no geometry.
+
+    Raises:
+        ValueError: it is malformed.
+    """
+    properties = feature.get("properties")
+    if not isinstance(properties, dict):
+        properties = {}
+    geometry = _parse_geometry(feature.get("geometry"), depth=0)
+    if geometry is None or geometry.is_empty:
+        return None
+    name, raw_id = properties.get("name"), feature.get("id")
+    given_type = raw_id if raw_id in ("PathAnnotationObject", *_OBJECT_TYPES) else None
+    for key in ("type", "object_type", "objectType"):
+        given_type = properties.get(key, given_type)
+    return QuPathObject(
+        id=raw_id if isinstance(raw_id, str) and _is_uuid(raw_id) else fallback_id,
+        object_type=_OBJECT_TYPES.get(str(given_type), "annotation"),
+        geometry=geometry,
+        path_class=_parse_class(properties.get("classification")),
+        name=name if isinstance(name, str) else None,
+        locked=properties.get("isLocked") is True,
+        measurements=_parse_measurements(properties.get("measurements")),
+    )
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _parse_geometry(geometry: object, depth: int) -> BaseGeometry | None:
+    if geometry is None or geometry == {}:
+        return None
+    if depth > _MAX_NESTED:
+        raise ValueError("its geometries are nested too deeply")
+    if not isinstance(geometry, Mapping):
+        raise ValueError("its geometry is no object")
+    kind = geometry.get("type")
+    if kind == "GeometryCollection":
+        members = geometry.get("geometries")
+        if not isinstance(members, list):
+            raise ValueError("its geometries are no list")
+        parts = [_parse_geometry(member, depth + 1) for member in members]
+        return shapely.GeometryCollection([part for part in parts if part is not None])
+    if not isinstance(kind, str) or kind not in _GEOMETRY_DEPTH:
+        raise ValueError(f"{kind!r} is no kind of geometry")
+    coordinates = _rounded(geometry.get("coordinates"), _GEOMETRY_DEPTH[kind])
+    return shape({"type": kind, "coordinates": coordinates}) if coordinates else None
+
+
+def _rounded(coordinates: object, depth: int) -> list[Any]:
+    """Nested lists of x and y with QuPath's two decimals; a third coordinate is left out.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    if not isinstance(coordinates, list):
+        raise ValueError("its coordinates are no lists of numbers")
+    if depth > 0:
+        return [_rounded(part, depth - 1) for part in coordinates]
+    if coordinates and len(coordinates) < 2:
+        raise ValueError("a position has not two numbers")
+    for number in coordinates:
+        if not isinstance(number, int | float) or isinstance(number, bool):
+            raise ValueError("a coordinate is not a number")
+        if not math.isfinite(number):
+            raise ValueError("a coordinate is not a finite number")
+    # "+ 0.0" turns -0.0 into 0.0.
+    return [round(float(number), DECIMALS) + 0.0 for number in coordinates[:2]]
+
+
+def _parse_class(value: object, depth: int = 0) -> PathClass | None:
+    """A classification: a name, or an object with ``name``, ``names`` or ``parentClass``."""
+    if depth > _MAX_NESTED:
+        raise ValueError("its classification is nested too deeply")
+    if isinstance(value, str):
+        return _class_of([value], None)
+    if not isinstance(value, dict):
+        return None
+    color = parse_color(value.get("color")) or parse_color(value.get("colorRGB"))
+    names = value.get("names")
+    if isinstance(names, list):
+        return _class_of([name for name in names if isinstance(name, str)], color)
+    # Before QuPath 0.4 a derived class held its parent.
+    parent = _parse_class(value.get("parentClass"), depth + 1)
+    name = value.get("name")
+    return _class_of(
+        ([parent.name] if parent else []) + ([name] if isinstance(name, str) else []), color
+    )
+
+
+def _class_of(names: list[str], color: tuple[int, int, int] | None) -> PathClass | None:
+    parts = [part.strip() for name in names for part in name.split(":")]
+    full = ": ".join(part for part in parts if part)
+    return PathClass(full, color) if full else None
+
+
+def parse_color(value: object) -> tuple[int, int, int] | None:
+    """RGB from a list of 3 or 4 bytes, or from QuPath's signed 32-bit ARGB number."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return color_from_argb(value)
+    if isinstance(value, list) and len(value) in (3, 4):
+        red, green, blue = (
+            int(part) if isinstance(part, int | float) and 0 <= part <= 255 else -1
+            for part in value[:3]
+        )
+        return (red, green, blue) if min(red, green, blue) >= 0 else None
+    return None
+
+
+def color_from_argb(argb: int) -> tuple[int, int, int]:
+    """RGB of the signed 32-bit ARGB number that QuPath keeps a color in."""
+    return (argb >> 16) & 255, (argb >> 8) & 255, argb & 255
+
+
+def _parse_measurements(value: object) -> dict[str, float]:
+    """An object of numbers; before QuPath 0.4 a list of ``{"name": ..., "value": ...}``."""
+    if isinstance(value, list):
+        pairs = [(item.get("name"), item.get("value")) for item in value if isinstance(item, dict)]
+    elif isinstance(value, dict):
+        pairs = list(value.items())
+    else:
+        return {}
+    measurements: dict[str, float] = {}
+    for name, number in pairs:
+        if isinstance(name, str) and isinstance(number, int | float | str):
+            try:
+                # Strings are QuPath's "NaN", "Infinity" and "-Infinity".
+                measurements[name] = float(number)
+            except ValueError as error:
+                raise ValueError(f"its measurement {name!r} is not a number") from error
+    return measurements

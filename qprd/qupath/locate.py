@@ -1,0 +1,224 @@
+"""Find the slide that a project's URI means, on this computer and now.
+
+Projects move between computers: `G:` becomes `/mnt/slides`, and the folder beside the project comes
+along while the recorded URI does not change. Nothing here changes the project.
+"""
+
+from __future__ import annotations
+
+import ntpath
+import os
+import posixpath
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from urllib.parse import unquote, urlsplit
+
+from qprd.errors import QprdError
+
+#: A folder given with ``--slides`` is searched this deep, and for this many files.
+MAX_DEPTH = 16
+MAX_FILES = 500_000
+
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+
+
+class UnsupportedUriError(ValueError):
+    """A URI that does not name a file; the message says why."""
+
+
+@dataclass(frozen=True)
+class Located:
+    """What became of a search.
+
+    Attributes:
+        path: The slide, None if it was not found or is ambiguous.
+        tried: Every path that was looked at, in order; for a folder that was searched by name,
+            that folder joined with the name.
+        problem: Why there is no telling which file is meant, None if it is merely missing.
+    """
+
+    path: Path | None
+    tried: tuple[Path, ...] = ()
+    problem: str | None = None
+
+
+def file_path(uri: str) -> PurePath:
+    """The path that a ``file:`` URI names, in the style of the system that wrote it.
+
+    Understood are ``file:///data/a.svs``, Java's ``file:/data/a.svs``, drives (``file:///C:/a.svs``),
+    shares (``file://server/share/a.svs``, ``file:////server/share/a.svs``), percent-encoding, and
+    plain absolute paths.
+
+    Raises:
+        UnsupportedUriError: another scheme (http, omero), a relative path, or an undecodable one.
+    """
+    if _DRIVE.match(uri) or uri.startswith("\\\\"):
+        return PureWindowsPath(_without_nul(uri))
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise UnsupportedUriError(f"its address {uri!r} is malformed") from error
+    if parts.scheme.lower() not in ("file", ""):
+        raise UnsupportedUriError(f"it is not a file but {parts.scheme}://")
+    if parts.query or parts.fragment:
+        raise UnsupportedUriError("its address selects a part of a file")
+    try:
+        path = _without_nul(unquote(parts.path, errors="strict"))
+        host = _without_nul(unquote(parts.netloc, errors="strict"))
+    except UnicodeDecodeError as error:
+        raise UnsupportedUriError(f"its address {uri!r} is not UTF-8") from error
+    if host and host.lower() != "localhost":
+        return PureWindowsPath(f"//{host}{path}")
+    if _DRIVE.match(path.removeprefix("/")):
+        return PureWindowsPath(path.removeprefix("/"))
+    if path.startswith("//"):
+        return PureWindowsPath("//" + path.lstrip("/"))
+    if not path.startswith("/"):
+        raise UnsupportedUriError(f"its address {uri!r} is no absolute path")
+    return PurePosixPath(path)
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise UnsupportedUriError("its address holds a NUL character")
+    return text
+
+
+def relative_to_project(slide: PurePath, project: PurePath) -> PurePath | None:
+    """The slide's path from the project's folder, as both are recorded.
+
+    Returns:
+        A relative path, perhaps with leading ``..``; None if the two share no drive or system.
+    """
+    if isinstance(slide, PureWindowsPath) and isinstance(project, PureWindowsPath):
+        try:
+            return PureWindowsPath(ntpath.relpath(str(slide), str(project.parent)))
+        except ValueError:
+            return None
+    if isinstance(slide, PurePosixPath) and isinstance(project, PurePosixPath):
+        return PurePosixPath(posixpath.relpath(str(slide), str(project.parent)))
+    return None
+
+
+class SlideLocator:
+    """Looks for slides: at the recorded place, relative to the project, then in given folders.
+
+    Args:
+        project: The ``.qpproj`` file, as it lies now.
+        recorded_uri: Where the project says that it lies, None if it does not say.
+        slides: Folders to search, by file name, in all their subfolders.
+
+    Raises:
+        QprdError: one of ``slides`` is no folder.
+    """
+
+    def __init__(
+        self, project: Path, recorded_uri: str | None = None, slides: Sequence[Path] = ()
+    ) -> None:
+        self._project = project.absolute()
+        self._recorded: PurePath | None = None
+        if recorded_uri:
+            try:
+                self._recorded = file_path(recorded_uri)
+            except UnsupportedUriError:
+                self._recorded = None
+        for folder in slides:
+            if not folder.is_dir():
+                raise QprdError(
+                    "There is no such folder of slides.",
+                    where=str(folder),
+                    fix="Give --slides a folder that holds the slides, at any depth.",
+                )
+        self._folders = tuple(folder.absolute() for folder in slides)
+        self._index: dict[str, list[Path]] | None = None
+
+    def locate(self, uri: str) -> Located:
+        """Find the slide of a URI.
+
+        Raises:
+            UnsupportedUriError: the URI names no file.
+            QprdError: a folder of slides holds too many files.
+        """
+        recorded = file_path(uri)
+        tried: list[Path] = []
+        for candidate in self._places(recorded):
+            if candidate not in tried:
+                tried.append(candidate)
+                if _is_file(candidate):
+                    return Located(candidate, tuple(tried))
+        by_name = (folder / recorded.name for folder in self._folders)
+        tried += [place for place in by_name if place not in tried]
+        found = self._by_name(recorded)
+        if len(found) > 1:
+            names = ", ".join(str(path) for path in found[:5])
+            return Located(
+                None,
+                tuple(tried),
+                f"{len(found)} files could be meant by {recorded.name}: {names}",
+            )
+        return Located(found[0] if found else None, tuple(tried))
+
+    def _places(self, recorded: PurePath) -> list[Path]:
+        places: list[Path] = []
+        if isinstance(Path(), type(recorded)):
+            places.append(Path(recorded))
+        if self._recorded is not None:
+            relative = relative_to_project(recorded, self._recorded)
+            if relative is not None:
+                # Through a symbolic link "../slides" differs from the link's own neighbor.
+                folders = (self._project.parent, self._project.resolve().parent)
+                places += [
+                    Path(os.path.normpath(folder.joinpath(*relative.parts))) for folder in folders
+                ]
+        return places
+
+    def _by_name(self, recorded: PurePath) -> list[Path]:
+        """Files of that name with the longest equal tail of folders; several if they tie."""
+        if self._index is None:
+            self._index = _index_by_name(self._folders)
+        same = self._index.get(recorded.name.casefold(), [])
+        same = [path for path in same if path.name == recorded.name] or same
+        # Folders given twice, or one in the other, show the same file twice.
+        same = list({path.resolve(): path for path in reversed(same) if _is_file(path)}.values())
+        lengths = [_common_tail(path, recorded) for path in same]
+        return [path for path, length in zip(same, lengths, strict=True) if length == max(lengths)]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _common_tail(path: PurePath, recorded: PurePath) -> int:
+    count = 0
+    for ours, theirs in zip(reversed(path.parts), reversed(recorded.parts), strict=False):
+        if ours.casefold() != theirs.casefold():
+            break
+        count += 1
+    return count
+
+
+def _index_by_name(folders: Sequence[Path]) -> dict[str, list[Path]]:
+    """Every file under the folders by its case-folded name; links to folders are not followed."""
+    index: dict[str, list[Path]] = defaultdict(list)
+    files = 0
+    for top in folders:
+        for folder, children, names in os.walk(top):
+            children.sort()
+            if len(Path(folder).relative_to(top).parts) >= MAX_DEPTH:
+                children.clear()
+            files += len(names)
+            if files > MAX_FILES:
+                raise QprdError(
+                    f"The folders of slides hold more than {MAX_FILES:,} files.",
+                    where=str(top),
+                    fix="Give --slides a folder nearer to the slides.",
+                )
+            for name in sorted(names):
+                index[name.casefold()].append(Path(folder, name))
+    return index

@@ -1,0 +1,283 @@
+"""The backend that uses a real QuPath, found and started by paquo.
+
+Objects are read and written by QuPath, one entry at a time, while the slides may be anywhere: their
+pixels are not needed. Each write is prepared in new files, read back by QuPath and compared, and
+only then put in place of the old files. QuPath keeps no lock: if it has the same image open, it
+must be reopened there (File > Reload data), or its next save undoes ours.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from qprd.errors import QprdError
+from qprd.qupath.entries import find_entries
+from qprd.qupath.entrydata import EntryData, EntryFolder, compare
+from qprd.qupath.geojson import read_annotations
+from qprd.qupath.java import find_qupath, qupath_call, start_qupath
+from qprd.qupath.locate import SlideLocator
+from qprd.qupath.pathclasses import argb_from_color, classes_path, read_classes, with_class
+from qprd.qupath.predictions_geojson import at_qupath_precision
+from qprd.qupath.project import Annotation, Entry, PathClass, WriteReport
+from qprd.qupath.projectedit import OWN_PREFIX, own_metadata, server_builder, with_own_metadata
+from qprd.qupath.qpproj import RecordedEntry, read_project_file
+from qprd.qupath.transaction import FileState, FileTransaction
+from qprd.results import SCORE, PredictedContour, PredictedTile, Predictions, is_own_class
+
+__all__ = ["PaquoProject", "find_qupath"]
+
+
+class PaquoProject:
+    """A QuPath project read and written by QuPath; implements `qprd.qupath.project.Project`.
+
+    Args:
+        path: The ``.qpproj`` file.
+        slides: Folders to look for slides in, by file name.
+
+    Raises:
+        QprdError: no QuPath project, no QuPath, or one of the folders is none.
+    """
+
+    def __init__(self, path: Path, *, slides: Sequence[Path] = ()) -> None:
+        self._file = read_project_file(path)
+        self._locator = SlideLocator(self._file.path, self._file.uri, slides)
+        self._qupath = start_qupath()
+        self._entries: tuple[Entry, ...] | None = None
+        self._project_state = FileState.of(self.path, contents=True)
+        self._data_states = {
+            recorded.id: FileState.of(self._folder(recorded.id).data)
+            for recorded in self._file.entries
+        }
+
+    @property
+    def backend(self) -> Literal["paquo"]:
+        """``"paquo"``."""
+        return "paquo"
+
+    @property
+    def version(self) -> str:
+        """The QuPath that reads and writes the project."""
+        return self._qupath.version
+
+    @property
+    def path(self) -> Path:
+        """Absolute path of the ``.qpproj`` file."""
+        return self._file.path
+
+    def entries(self) -> Sequence[Entry]:
+        """All entries, in project order.
+
+        Raises:
+            QprdError: the folders of slides hold too many files.
+        """
+        if self._entries is None:
+            self._entries = find_entries(self._file, self._locator)
+        return self._entries
+
+    def classes(self) -> Sequence[PathClass]:
+        """The project's classes, then those that only its annotations have.
+
+        Raises:
+            QprdError: the file of classes is malformed.
+        """
+        found = {known.name: known for known in read_classes(self.path)}
+        for recorded in self._file.entries:
+            hierarchy = self._folder(recorded.id).read_summary().get("hierarchy")
+            counts = (
+                hierarchy.get("annotationClassificationCounts")
+                if isinstance(hierarchy, dict)
+                else None
+            )
+            for name in counts if isinstance(counts, dict) else ():
+                if name != "Unclassified":
+                    found.setdefault(name, PathClass(name))
+        return tuple(found.values())
+
+    def annotations(self, entry: Entry) -> Sequence[Annotation]:
+        """All annotations of an entry, ours included, as QuPath itself exports them.
+
+        Raises:
+            QprdError: QuPath's data of the entry cannot be read completely.
+        """
+        data = self._read(entry)
+        return () if data is None else tuple(read_annotations(data.annotations_as_geojson()))
+
+    def annotation_note(self, entry: Entry) -> str | None:  # noqa: ARG002
+        """None: QuPath gives all annotations, or `annotations` raises."""
+        return None
+
+    def read_predictions(self, entry: Entry) -> Predictions:
+        """Our objects of this entry as they are stored now (empty if there are none).
+
+        Raises:
+            QprdError: QuPath's data of the entry cannot be read completely, or a predicted contour
+                was made into something else than a polygon.
+        """
+        data = self._read(entry)
+        metadata = own_metadata(self._recorded(entry).metadata)
+        if data is None:
+            return Predictions(tiles=(), contours=(), metadata=metadata)
+        return data.predictions(metadata)
+
+    def write_predictions(self, entry: Entry, predictions: Predictions) -> WriteReport:
+        """Replace our objects of this entry by these; touch nothing else; read back and compare.
+
+        Ours are annotations of our own classes, and tiles by our name with our score. Objects that
+        a person put below one of ours move up to the nearest ancestor that stays.
+
+        Raises:
+            QprdError: QuPath's data cannot be read completely, the files changed since the project
+                was opened, the predictions cannot be stored, QuPath stored something else, or the
+                files cannot be written. In each case all files are as they were.
+        """
+        _check(predictions)
+        meant = at_qupath_precision(predictions)
+        recorded = self._recorded(entry)
+        folder = self._folder(recorded.id)
+        self._refuse_if_changed(entry)
+        data = self._read(entry)
+        with FileTransaction() as transaction:
+            staged = transaction.stage(folder.data)
+            if data is None:
+                data = self._create(entry, staged)
+            objects_before = data.count()
+            others = data.digests()
+            meant, replaced = data.replace_own(meant, others)
+            data.write(staged)
+            objects = data.count()
+            summary = data.summary(folder.read_summary(), _size_px(entry))
+            # Two copies of a large hierarchy are enough.
+            del data
+            self._compare(meant, EntryData.read_file(self._qupath, staged), others, folder.data)
+            transaction.stage_text(folder.summary, summary)
+            if dict(meant.metadata) != own_metadata(recorded.metadata):
+                text = with_own_metadata(self.path, recorded.id, meant.metadata)
+                written = transaction.stage_text(self.path, text)
+                self._compare_metadata(recorded, meant, written)
+            if meant.contours:
+                own_class = PathClass(meant.contour_class, meant.contour_color)
+                classes = with_class(self.path, own_class)
+                if classes is not None:
+                    transaction.stage_text(classes_path(self.path), classes)
+            self._refuse_if_changed(entry)
+            # Whatever happens in between, the summary must not claim more objects than there are:
+            # that would look like loss.
+            transaction.commit(first=folder.summary if objects < objects_before else folder.data)
+        self._reread(entry)
+        return WriteReport(
+            entry_id=entry.id,
+            tiles=len(meant.tiles),
+            contours=len(meant.contours),
+            replaced=replaced,
+            where=folder.data,
+        )
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def __enter__(self) -> PaquoProject:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _folder(self, entry_id: str) -> EntryFolder:
+        return EntryFolder(self.path.parent / "data" / entry_id)
+
+    def _recorded(self, entry: Entry) -> RecordedEntry:
+        """The entry, if it is one of this project: its id becomes a folder's name."""
+        for recorded in self._file.entries:
+            if recorded.id == entry.id:
+                return recorded
+        raise QprdError(f"There is no image with id {entry.id!r}.", where=str(self.path))
+
+    def _read(self, entry: Entry) -> EntryData | None:
+        recorded = self._recorded(entry)
+        self._set_class_colors()
+        return EntryData.read(self._qupath, self._folder(recorded.id))
+
+    def _create(self, entry: Entry, staged: Path) -> EntryData:
+        return EntryData.create(
+            self._qupath,
+            staged,
+            server=server_builder(self.path, entry.id),
+            image_type="UNSET",
+            full_id=f"{self.path}::{entry.id}",
+        )
+
+    def _set_class_colors(self) -> None:
+        """As QuPath does when it opens a project: a class has one color in a whole process."""
+        with qupath_call("QuPath cannot use the project's classes", classes_path(self.path)):
+            for known in read_classes(self.path):
+                if known.color is not None:
+                    self._qupath.bulk.setColor(known.name, argb_from_color(known.color))
+
+    def _compare(self, meant: Predictions, stored: EntryData, others: object, where: Path) -> None:
+        others_stored = stored.digests()
+        with qupath_call("QuPath cannot compare its objects", where):
+            changed = [str(item) for item in self._qupath.bulk.changed(others, others_stored)]
+        compare(meant, stored.predictions(meant.metadata), changed, where)
+
+    def _compare_metadata(self, before: RecordedEntry, meant: Predictions, written: Path) -> None:
+        own = own_metadata(before.metadata)
+        others = {key: value for key, value in before.metadata.items() if key not in own}
+        expected = replace(before, metadata={**others, **meant.metadata})
+        if read_project_file(written).entries != tuple(
+            expected if known is before else known for known in self._file.entries
+        ):
+            raise QprdError(
+                "The entry's metadata were not stored as meant. The project is as it was.",
+                where=str(self.path),
+            )
+
+    def _refuse_if_changed(self, entry: Entry) -> None:
+        data = self._folder(entry.id).data
+        for path, known, now in (
+            (self.path, self._project_state, FileState.of(self.path, contents=True)),
+            (data, self._data_states.get(entry.id, FileState()), FileState.of(data)),
+        ):
+            if now != known:
+                raise QprdError(
+                    "This file has changed since the project was opened; nothing was written.",
+                    where=str(path),
+                    fix="Save and close the project in QuPath, then run it again.",
+                )
+
+    def _reread(self, entry: Entry) -> None:
+        self._file = read_project_file(self.path)
+        self._entries = None
+        self._project_state = FileState.of(self.path, contents=True)
+        self._data_states[entry.id] = FileState.of(self._folder(entry.id).data)
+
+
+def _size_px(entry: Entry) -> tuple[int, int] | None:
+    width, height = entry.source.width, entry.source.height
+    return None if width is None or height is None else (width, height)
+
+
+def _check(predictions: Predictions) -> None:
+    """Refuse what could not be told from a person's objects, or not be stored."""
+    if not is_own_class(predictions.contour_class):
+        raise QprdError(f"{predictions.contour_class!r} is not a class of qprd's own.")
+    for key in predictions.metadata:
+        if not key.startswith(OWN_PREFIX):
+            raise QprdError(f"Entry metadata of qprd must start with {OWN_PREFIX!r}: {key!r}.")
+    objects: list[PredictedTile | PredictedContour] = [*predictions.tiles, *predictions.contours]
+    for item in objects:
+        try:
+            uuid.UUID(item.id)
+        except ValueError as error:
+            raise QprdError(f"{item.id!r} is not an id that QuPath keeps (a UUID).") from error
+        for name, value in item.measurements.items():
+            if not math.isfinite(value):
+                raise QprdError(f"The measurement {name!r} of {item.id} is not a finite number.")
+    for tile in predictions.tiles:
+        if not (tile.size_px > 0 and math.isfinite(tile.x + tile.y + tile.size_px)):
+            raise QprdError(f"Tile {tile.id} has no size or no place.")
+        if SCORE not in tile.measurements:
+            raise QprdError(f"Tile {tile.id} has no score.")

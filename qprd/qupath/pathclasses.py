@@ -1,0 +1,70 @@
+"""The classes of a project: ``classifiers/classes.json``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from qprd.errors import QprdError
+from qprd.qupath.geojson import color_from_argb
+from qprd.qupath.jsonfile import read_json
+from qprd.qupath.project import PathClass
+
+_MAX_BYTES = 16 * 2**20
+_WHAT = "QuPath's classes"
+
+
+def classes_path(project: Path) -> Path:
+    """Where the project with this ``.qpproj`` keeps its classes."""
+    return project.parent / "classifiers" / "classes.json"
+
+
+def read_classes(project: Path) -> list[PathClass]:
+    """The classes of a project, in its order; none if it keeps none.
+
+    Raises:
+        QprdError: the file is malformed.
+    """
+    found: list[PathClass] = []
+    for item in _read_list(classes_path(project)):
+        name = item.get("name") if isinstance(item, dict) else None
+        color = item.get("color") if isinstance(item, dict) else None
+        if isinstance(name, str) and name:
+            is_color = isinstance(color, int) and not isinstance(color, bool)
+            found.append(PathClass(name, color_from_argb(int(str(color))) if is_color else None))
+    return found
+
+
+def with_class(project: Path, added: PathClass) -> str | None:
+    """The text of the project's classes with one more at the end, None if it is there already.
+
+    Raises:
+        QprdError: the file is malformed.
+    """
+    if any(known.name == added.name for known in read_classes(project)):
+        return None
+    item: dict[str, object] = {"name": added.name}
+    if added.color is not None:
+        item["color"] = argb_from_color(added.color)
+    return classes_text([*_read_list(classes_path(project)), item])
+
+
+def classes_text(items: list[object]) -> str:
+    """The contents of a ``classes.json`` with these items."""
+    return json.dumps({"pathClasses": items}, indent=2, ensure_ascii=False)
+
+
+def argb_from_color(color: tuple[int, int, int]) -> int:
+    """The signed 32-bit ARGB number that QuPath keeps an opaque color in."""
+    red, green, blue = color
+    return (red << 16 | green << 8 | blue) - 0x1000000
+
+
+def _read_list(path: Path) -> list[object]:
+    if not path.exists():
+        return []
+    root = read_json(path, what=_WHAT, limit_bytes=_MAX_BYTES)
+    listed = root.get("pathClasses") if isinstance(root, dict) else None
+    if not isinstance(listed, list):
+        raise QprdError(f"This is not {_WHAT}: it has no list.", where=str(path))
+    return listed

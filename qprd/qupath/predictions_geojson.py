@@ -1,0 +1,222 @@
+"""Predictions to and from the GeoJSON that QuPath reads.
+
+Tiles are features of ``objectType`` tile, contours annotations; entry metadata and the contours'
+class travel in a member of the collection that QuPath passes over.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import geojson
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry import Polygon
+
+from qprd.errors import QprdError
+from qprd.qupath.geojson import (
+    DECIMALS,
+    OWN_MEMBER,
+    is_own_contour,
+    is_own_tile,
+    objects_of,
+    own_member_of,
+    parse_color,
+    read_root,
+)
+from qprd.qupath.project import PathClass
+from qprd.results import (
+    SCORE,
+    TILE_NAME,
+    PredictedContour,
+    PredictedTile,
+    Predictions,
+    is_own_class,
+)
+
+GRID_PX = 10.0**-DECIMALS
+
+
+def predictions_to_geojson(predictions: Predictions) -> dict[str, object]:
+    """A feature collection that QuPath accepts, by script, import or drag and drop.
+
+    Tiles are features of ``objectType`` tile, contours annotations. Entry metadata and the
+    contours' class travel in the collection's ``qprd`` member.
+
+    Raises:
+        QprdError: a prediction cannot be stored: an id that is no UUID, a number that is not
+            finite, a contour that is not one valid polygon at QuPath's precision of 0.01 px, a
+            metadata key that does not start with ``qprd``.
+    """
+    snapped = at_qupath_precision(predictions)
+    for key in snapped.metadata:
+        if not key.startswith(OWN_MEMBER):
+            raise QprdError(f"Entry metadata of qprd must start with 'qprd': {key!r}.")
+    features = [_tile_feature(tile) for tile in snapped.tiles]
+    features += [_contour_feature(contour, snapped) for contour in snapped.contours]
+    member = {
+        "metadata": dict(snapped.metadata),
+        "contourClass": snapped.contour_class,
+        "contourColor": list(snapped.contour_color),
+    }
+    return dict(geojson.FeatureCollection(features, **{OWN_MEMBER: member}))
+
+
+def predictions_to_text(predictions: Predictions) -> str:
+    """`predictions_to_geojson` as JSON text without NaN or infinity.
+
+    Raises:
+        QprdError: as `predictions_to_geojson`.
+    """
+    return str(geojson.dumps(predictions_to_geojson(predictions), allow_nan=False))
+
+
+def count_predictions(path: Path) -> int:
+    """Number of objects in a file that `predictions_to_text` made, without reading each.
+
+    Raises:
+        QprdError: it cannot be read or is no JSON.
+    """
+    root, _ = read_root(path)
+    features = root.get("features") if isinstance(root, dict) else None
+    return len(features) if isinstance(features, list) else 0
+
+
+def predictions_from_geojson(source: Path | str | Mapping[str, object]) -> Predictions:
+    """Our objects of a GeoJSON file (`Path`), text (`str`) or parsed collection, and no others.
+
+    Raises:
+        QprdError: it cannot be read, is no GeoJSON, or an object of ours is malformed.
+    """
+    if isinstance(source, Mapping):
+        root: object = source
+        where: str | None = None
+    else:
+        root, where = read_root(source)
+    member = own_member_of(root)
+    tiles: list[PredictedTile] = []
+    contours: list[PredictedContour] = []
+    own_class: PathClass | None = None
+    for found in objects_of(root, where):
+        if is_own_tile(found):
+            left, top, right, _ = found.geometry.bounds
+            size_px = round(right - left, DECIMALS)
+            tiles.append(PredictedTile(found.id, left, top, size_px, found.measurements))
+        elif found.path_class is not None and is_own_contour(found):
+            if not isinstance(found.geometry, Polygon):
+                kind = found.geometry.geom_type
+                raise QprdError(f"A predicted contour is a {kind}, not a polygon.", where=where)
+            own_class = own_class or found.path_class
+            contours.append(
+                PredictedContour(found.id, found.geometry, found.name or "", found.measurements)
+            )
+    empty = Predictions(tiles=(), contours=())
+    metadata = member.get("metadata")
+    name, color = member.get("contourClass"), parse_color(member.get("contourColor"))
+    return Predictions(
+        tiles=tuple(tiles),
+        contours=tuple(contours),
+        contour_class=name
+        if isinstance(name, str)
+        else own_class.name
+        if own_class
+        else empty.contour_class,
+        contour_color=color or (own_class.color if own_class else None) or empty.contour_color,
+        metadata={k: v for k, v in metadata.items() if isinstance(v, str)}
+        if isinstance(metadata, dict)
+        else {},
+    )
+
+
+def at_qupath_precision(predictions: Predictions) -> Predictions:
+    """The same predictions on QuPath's grid of 0.01 px, as they can be stored.
+
+    Raises:
+        QprdError: a contour does not stay one valid polygon.
+    """
+    return replace(
+        predictions,
+        tiles=tuple(
+            replace(
+                tile,
+                x=round(float(tile.x), DECIMALS) + 0.0,
+                y=round(float(tile.y), DECIMALS) + 0.0,
+                size_px=round(float(tile.size_px), DECIMALS) + 0.0,
+            )
+            for tile in predictions.tiles
+        ),
+        contours=tuple(
+            replace(contour, polygon=_polygon_on_grid(contour)) for contour in predictions.contours
+        ),
+    )
+
+
+def _polygon_on_grid(contour: PredictedContour) -> Polygon:
+    if not np.isfinite(shapely.get_coordinates(contour.polygon)).all():
+        raise QprdError(f"Contour {contour.id} has a coordinate that is not a finite number.")
+    polygon = shapely.transform(shapely.force_2d(contour.polygon), _on_grid)
+    if contour.polygon.is_valid and not polygon.is_valid:
+        # Rounding made parts of the outline meet: let GEOS round and repair.
+        polygon = shapely.transform(shapely.set_precision(contour.polygon, GRID_PX), _on_grid)
+    if not isinstance(polygon, Polygon) or polygon.is_empty or not polygon.is_valid:
+        raise QprdError(f"Contour {contour.id} is not one valid polygon at a precision of 0.01 px.")
+    return polygon
+
+
+def _on_grid(coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
+    # "+ 0.0" turns -0.0 into 0.0.
+    return np.round(coordinates, DECIMALS) + 0.0
+
+
+def _tile_feature(tile: PredictedTile) -> geojson.Feature:
+    if not tile.size_px > 0 or SCORE not in tile.measurements:
+        raise QprdError(f"Tile {tile.id} has no size or no score.")
+    if not math.isfinite(tile.x + tile.y + tile.size_px):
+        raise QprdError(f"Tile {tile.id} has a coordinate that is not a finite number.")
+    left, top, right, bottom = tile.x, tile.y, tile.x + tile.size_px, tile.y + tile.size_px
+    ring = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+    return _feature(
+        tile.id,
+        [ring],
+        {"objectType": "tile", "name": TILE_NAME, "measurements": _finite(tile.measurements)},
+    )
+
+
+def _contour_feature(contour: PredictedContour, predictions: Predictions) -> geojson.Feature:
+    if not is_own_class(predictions.contour_class):
+        raise QprdError(f"{predictions.contour_class!r} is not a class of qprd's own.")
+    names = [part.strip() for part in predictions.contour_class.split(":")]
+    named = {"names": names} if len(names) > 1 else {"name": names[0]}
+    properties: dict[str, object] = {
+        "objectType": "annotation",
+        "classification": {**named, "color": list(predictions.contour_color)},
+        "measurements": _finite(contour.measurements),
+    }
+    if contour.name:
+        properties["name"] = contour.name
+    rings = [contour.polygon.exterior, *contour.polygon.interiors]
+    return _feature(contour.id, [list(ring.coords) for ring in rings], properties)
+
+
+def _feature(
+    object_id: str, rings: list[list[tuple[float, float]]], properties: dict[str, object]
+) -> geojson.Feature:
+    try:
+        uuid.UUID(object_id)
+    except ValueError as error:
+        raise QprdError(f"{object_id!r} is not an id that QuPath keeps (a UUID).") from error
+    geometry = geojson.Polygon(rings, precision=DECIMALS)
+    return geojson.Feature(id=object_id, geometry=geometry, properties=properties)
+
+
+def _finite(measurements: Mapping[str, float]) -> dict[str, float]:
+    plain = {name: float(value) for name, value in measurements.items()}
+    for name, value in plain.items():
+        if not math.isfinite(value):
+            raise QprdError(f"The measurement {name!r} is not a finite number.")
+    return plain

@@ -1,0 +1,388 @@
+"""Read ``project.qpproj``, QuPath's project file, without QuPath.
+
+The field names are those of QuPath's ``DefaultProject`` and ``ImageServers`` (0.2 to 0.7).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from qprd.errors import QprdError
+from qprd.qupath.jsonfile import read_json
+from qprd.slides.frame import Rotation
+
+MAX_PROJECT_BYTES = 256 * 2**20
+MAX_SERVER_BYTES = 16 * 2**20
+_MAX_NESTED_SERVERS = 32
+_WHAT = "a QuPath project"
+
+_ROTATIONS: Mapping[str, Rotation] = {
+    "ROTATE_NONE": 0,
+    "ROTATE_90": 90,
+    "ROTATE_180": 180,
+    "ROTATE_270": 270,
+}
+
+#: ``builderType`` of servers whose pixels or frame are not those of one file.
+_UNSUPPORTED_SERVERS = {
+    "affine": "it is transformed (affine)",
+    "channels": "its channels come from several images",
+    "color": "its channels are computed",
+    "color_deconvolved": "it shows separated stains",
+    "flipped": "it is flipped",
+    "normalized": "its colors are normalized",
+    "pyramidize": "its pyramid is made by QuPath as it reads",
+    "sliced": "it is part of a stack",
+    "sparse": "it is put together from several images",
+    "swapRedBlue": "its colors are reordered",
+    "typeConvert": "its pixel type is converted",
+    "z_concatenated": "it is stacked from several images",
+    "z_projected": "it is projected from a stack",
+}
+
+Region = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class RecordedServer:
+    """What the project records about the pixels of an entry.
+
+    Attributes:
+        uri: The slide's URI; empty if there is none.
+        reader: Class of the QuPath reader without package, ``OpenslideServerBuilder``.
+        crops_to_bounds: Whether that reader's frame begins at the ``openslide.bounds-*``; the
+            others show a whole file.
+        file_size: Width and height of the file's frame as that reader sees it, if recorded.
+        width: Width of the entry's frame in level-0 pixels, if recorded.
+        height: Likewise.
+        mpp: Micrometres per pixel, mean of x and y; None if uncalibrated.
+        rotation: As `qprd.qupath.project.SlideSource.rotation`.
+        crop: As `qprd.qupath.project.SlideSource.crop`.
+        unsupported: Why these pixels cannot be used, or None.
+    """
+
+    uri: str
+    reader: str = ""
+    crops_to_bounds: bool = True
+    file_size: tuple[int, int] | None = None
+    width: int | None = None
+    height: int | None = None
+    mpp: float | None = None
+    rotation: Rotation = 0
+    crop: Region | None = None
+    unsupported: str | None = None
+
+
+@dataclass(frozen=True)
+class RecordedEntry:
+    """An image of the project, as recorded; its slide was not looked for."""
+
+    id: str
+    name: str
+    server: RecordedServer
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ProjectFile:
+    """A parsed project file.
+
+    Attributes:
+        path: The file, absolute.
+        version: The QuPath that wrote it; ``"unknown"`` if it does not say.
+        uri: Where the file lay when it was written, None if it does not say.
+        entries: In project order, ids unique and made of digits only.
+    """
+
+    path: Path
+    version: str
+    uri: str | None
+    entries: tuple[RecordedEntry, ...]
+
+
+def read_project_file(path: Path) -> ProjectFile:
+    """Parse a ``.qpproj`` and, where that lacks a slide's size, its ``data/<id>/server.json``.
+
+    An entry that cannot be used is returned with its server's ``unsupported`` set.
+
+    Raises:
+        QprdError: the file is missing, too large, no JSON, or no project of QuPath 0.2 or later.
+    """
+    path = path.absolute()
+    root = read_json(path, what=_WHAT, limit_bytes=MAX_PROJECT_BYTES)
+    if not isinstance(root, dict) or not isinstance(root.get("images"), list):
+        raise QprdError("This is not a QuPath project: it has no list of images.", where=str(path))
+    if "version" not in root and "lastID" not in root:
+        raise QprdError(
+            "This project is not from QuPath 0.2 or later.",
+            where=str(path),
+            fix="Open and save it in a current QuPath.",
+        )
+    entries: list[RecordedEntry] = []
+    ids: set[str] = set()
+    for number, image in enumerate(root["images"], start=1):
+        entry = _parse_entry(image, where=f"{path}, image {number}")
+        if entry.id in ids:
+            raise QprdError(f"Two images of this project have the id {entry.id}.", where=str(path))
+        ids.add(entry.id)
+        entries.append(_with_saved_metadata(entry, path.parent))
+    version, uri = root.get("version"), root.get("uri")
+    return ProjectFile(
+        path=path,
+        version=version if isinstance(version, str) else "unknown",
+        uri=uri if isinstance(uri, str) else None,
+        entries=tuple(entries),
+    )
+
+
+def _parse_entry(image: object, *, where: str) -> RecordedEntry:
+    if not isinstance(image, dict):
+        raise QprdError("This is not a QuPath project: an image is no object.", where=where)
+    entry_id = image.get("entryID")
+    # A Java long; the id names files, so nothing else may pass.
+    if not isinstance(entry_id, int) or isinstance(entry_id, bool) or not 0 <= entry_id < 2**63:
+        raise QprdError("This is not a QuPath project: an image has no id.", where=where)
+    name = image.get("imageName")
+    metadata = image.get("metadata")
+    return RecordedEntry(
+        id=str(entry_id),
+        name=name if isinstance(name, str) and name else f"Image {entry_id}",
+        server=parse_server(image.get("serverBuilder")),
+        metadata={k: v for k, v in metadata.items() if isinstance(v, str)}
+        if isinstance(metadata, dict)
+        else {},
+    )
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One server of a nest: ``uri``, ``rotated`` or ``cropped``, with its own metadata."""
+
+    kind: str
+    metadata: Mapping[str, object]
+    builder: Mapping[str, object]
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        width, height = self.metadata.get("width"), self.metadata.get("height")
+        if _is_count(width) and _is_count(height):
+            return int(str(width)), int(str(height))
+        return None
+
+
+class _UnsupportedServerError(ValueError):
+    """Carries the reason."""
+
+
+def parse_server(builder: object) -> RecordedServer:
+    """Parse the ``serverBuilder`` of an image; never raises, see `RecordedServer.unsupported`."""
+    try:
+        layers = _layers(builder)
+    except _UnsupportedServerError as reason:
+        return RecordedServer(uri=_any_uri(builder), unsupported=str(reason))
+    file = layers[-1]
+    uri = file.builder.get("uri")
+    provider = file.builder.get("providerClassName")
+    reader = provider.rpartition(".")[2] if isinstance(provider, str) else ""
+    args = file.builder.get("args") or []
+    known = next((layer for layer in layers if layer.metadata), file)
+    width, height = layers[0].size or (None, None)
+    server = RecordedServer(
+        uri=uri if isinstance(uri, str) else "",
+        reader=reader,
+        crops_to_bounds=reader == "OpenslideServerBuilder" and args == [],
+        file_size=file.size,
+        width=width,
+        height=height,
+        mpp=_mpp(known.metadata),
+    )
+    try:
+        _check_args(reader, args)
+        for layer in layers:
+            _check_pixels(layer.metadata)
+        return _with_frame(server, layers)
+    except _UnsupportedServerError as reason:
+        return replace(server, unsupported=str(reason))
+
+
+def _layers(builder: object) -> list[_Layer]:
+    """The nested servers, outermost first."""
+    layers: list[_Layer] = []
+    while len(layers) < _MAX_NESTED_SERVERS:
+        if not isinstance(builder, dict):
+            raise _UnsupportedServerError("the project does not say where its pixels come from")
+        kind = _builder_type(builder)
+        if kind in _UNSUPPORTED_SERVERS:
+            raise _UnsupportedServerError(_UNSUPPORTED_SERVERS[kind])
+        if kind not in ("uri", "rotated", "cropped"):
+            raise _UnsupportedServerError(f"qprd does not know its kind of image server ({kind})")
+        metadata = builder.get("metadata")
+        layers.append(_Layer(kind, metadata if isinstance(metadata, dict) else {}, builder))
+        if kind == "uri":
+            return layers
+        builder = builder.get("builder")
+    raise _UnsupportedServerError("its image servers are nested too deeply")
+
+
+def _builder_type(builder: Mapping[str, object]) -> str:
+    kind = builder.get("builderType")
+    if isinstance(kind, str):
+        return kind
+    # server.json before QuPath 0.5 has no types.
+    for member, implied in (("rotation", "rotated"), ("region", "cropped"), ("uri", "uri")):
+        if member in builder:
+            return implied
+    return "none"
+
+
+def _any_uri(builder: object) -> str:
+    """The first URI in a nest of servers that is not understood, to tell the user about."""
+    for _ in range(_MAX_NESTED_SERVERS):
+        if not isinstance(builder, dict):
+            break
+        if isinstance(builder.get("uri"), str):
+            return str(builder["uri"])
+        builder = builder.get("builder")
+    return ""
+
+
+def _check_args(reader: str, args: object) -> None:
+    """Refuse reader arguments that choose other pixels than the file's first image."""
+    if not isinstance(args, list) or not all(isinstance(arg, str) for arg in args):
+        raise _UnsupportedServerError("its reader's arguments are not understood")
+    rest = [part for arg in args for part in arg.split("=", 1)]
+    while rest:
+        option = rest.pop(0)
+        if option in ("--series", "-s"):
+            series = rest.pop(0) if rest else ""
+            if series not in ("0", "-1"):
+                raise _UnsupportedServerError(f"it is series {series} of its file, not the first")
+        elif not (option == "--no-crop" and reader == "OpenslideServerBuilder"):
+            raise _UnsupportedServerError(f"it is read with {' '.join(args)}")
+
+
+def _check_pixels(metadata: Mapping[str, object]) -> None:
+    """Refuse what is no single-plane 8-bit RGB image; what is not recorded passes."""
+    if metadata.get("isRGB") is False or metadata.get("pixelType", "UINT8") != "UINT8":
+        channels = metadata.get("channels")
+        count = f"{len(channels)} channels, " if isinstance(channels, list) else ""
+        raise _UnsupportedServerError(f"it is not RGB ({count}{metadata.get('pixelType')})")
+    if metadata.get("sizeZ", 1) != 1 or metadata.get("sizeT", 1) != 1:
+        raise _UnsupportedServerError("it is a stack of several planes or time points")
+
+
+def _with_frame(server: RecordedServer, layers: list[_Layer]) -> RecordedServer:
+    """Follow rotations and crops from the file outwards."""
+    rotation: Rotation = 0
+    crop: Region | None = None
+    size = layers[-1].size
+    for layer in reversed(layers[:-1]):
+        if layer.kind == "rotated":
+            turn = _ROTATIONS.get(str(layer.builder.get("rotation")))
+            if turn is None:
+                raise _UnsupportedServerError("its rotation is not understood")
+            rotation = _ROTATIONS_BY_ANGLE[(rotation + turn) % 360]
+            if size is not None and turn in (90, 270):
+                size = size[1], size[0]
+        else:
+            region = _region(layer.builder.get("region"))
+            crop = _crop_in_file(region, size, rotation, crop)
+            size = region[2], region[3]
+        if size is not None and layer.size is not None and size != layer.size:
+            raise _UnsupportedServerError("the project records sizes for it that do not agree")
+        size = size or layer.size
+    width, height = size or (None, None)
+    return replace(server, width=width, height=height, rotation=rotation, crop=crop)
+
+
+_ROTATIONS_BY_ANGLE: Mapping[int, Rotation] = {0: 0, 90: 90, 180: 180, 270: 270}
+
+
+def _region(region: object) -> Region:
+    values = (
+        [region.get(key) for key in ("x", "y", "width", "height")]
+        if isinstance(region, dict)
+        else []
+    )
+    if (
+        not isinstance(region, dict)
+        or not all(isinstance(v, int) and not isinstance(v, bool) for v in values)
+        or (region.get("z", 0), region.get("t", 0)) != (0, 0)
+    ):
+        raise _UnsupportedServerError("its crop is not understood")
+    x, y, width, height = (int(str(value)) for value in values)
+    if x < 0 or y < 0 or width <= 0 or height <= 0:
+        raise _UnsupportedServerError("its crop reaches out of the image")
+    return x, y, width, height
+
+
+def _crop_in_file(
+    region: Region, size: tuple[int, int] | None, rotation: Rotation, inner: Region | None
+) -> Region:
+    """A crop of the rotated frame of the given size, in the unrotated file frame.
+
+    The inverse of a clockwise rotation, as in QuPath's ``RotatedImageServer.rotateRequest``.
+    """
+    x, y, width, height = region
+    if size is not None and (x + width > size[0] or y + height > size[1]):
+        raise _UnsupportedServerError("its crop reaches out of the image")
+    if rotation != 0:
+        if size is None:
+            raise _UnsupportedServerError("it is cropped after a rotation, its size not recorded")
+        if rotation == 90:
+            x, y, width, height = y, size[0] - x - width, height, width
+        elif rotation == 180:
+            x, y = size[0] - x - width, size[1] - y - height
+        else:
+            x, y, width, height = size[1] - y - height, x, height, width
+    if inner is not None:
+        x, y = x + inner[0], y + inner[1]
+    return x, y, width, height
+
+
+def _mpp(metadata: Mapping[str, object]) -> float | None:
+    """Mean pixel size in micrometres; None unless both sides are calibrated."""
+    calibration = metadata.get("pixelCalibration")
+    sides: list[float] = []
+    for key in ("pixelWidth", "pixelHeight"):
+        side = calibration.get(key) if isinstance(calibration, dict) else None
+        if not isinstance(side, dict) or side.get("unit") not in ("\u00b5m", "\u03bcm", "um"):
+            return None
+        value = side.get("value")
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return None
+        if not 0 < value < 1e6 or not math.isfinite(value):
+            return None
+        sides.append(float(value))
+    return sum(sides) / 2
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+
+
+def _with_saved_metadata(entry: RecordedEntry, project: Path) -> RecordedEntry:
+    """Fill in what the project file lacks from the entry's ``server.json``, if that is the same."""
+    server = entry.server
+    if server.unsupported is not None or server.width is not None:
+        return entry
+    path = project / "data" / entry.id / "server.json"
+    try:
+        saved = parse_server(read_json(path, what="a server file", limit_bytes=MAX_SERVER_BYTES))
+    except QprdError:
+        # QuPath does not need that file either.
+        return entry
+    if (saved.rotation, saved.crop, saved.reader) != (server.rotation, server.crop, server.reader):
+        return entry
+    filled = replace(
+        server,
+        file_size=saved.file_size,
+        width=saved.width,
+        height=saved.height,
+        mpp=server.mpp if server.mpp is not None else saved.mpp,
+        unsupported=saved.unsupported,
+    )
+    return replace(entry, server=filled)

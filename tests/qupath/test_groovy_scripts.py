@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shapely.geometry import box
+
+from qprd.errors import QprdError
+from qprd.groovy_scripts import copy_scripts, script_folder
+from qprd.qupath.exchange import ExchangeProject
+from qprd.qupath.geojson import read_annotations
+from qprd.results import (
+    MAX_SCORE,
+    PROBABILITY,
+    SCORE,
+    PredictedContour,
+    PredictedTile,
+    Predictions,
+    object_id,
+)
+
+SCRIPTS = ("export_annotations.groovy", "import_predictions.groovy")
+
+#: Puts objects of a user, and of an earlier run of qprd, into the image.
+SETUP = """
+def plane = ImagePlane.getDefaultPlane()
+def square = { x, y, size -> ROIs.createRectangleROI(x, y, size, size, plane) }
+def drawn = { x, y, size, name ->
+    PathObjects.createAnnotationObject(square(x, y, size), PathClass.fromString(name))
+}
+def objects = []
+
+def own = drawn(0, 0, 500, 'Tumor: qprd')
+own.setName('earlier contour')
+own.setLocked(true)
+def inner = drawn(10, 10, 50, 'Tumor')
+inner.setName('nested in an earlier contour')
+inner.setLocked(true)
+inner.setDescription('of a user')
+own.addChildObject(inner)
+def ownInner = drawn(100, 100, 50, 'qprd')
+own.addChildObject(ownInner)
+objects << own
+
+def outer = drawn(1000, 1000, 500, 'Stroma')
+outer.setName('outer')
+def nestedOwn = PathObjects.createTileObject(square(1000, 1000, 64))
+nestedOwn.setName('qprd tile')
+nestedOwn.measurements.put('qprd: score', 3d)
+outer.addChildObject(nestedOwn)
+def cell = PathObjects.createCellObject(square(1100, 1100, 20), square(1105, 1105, 5))
+cell.measurements.put('Nucleus: Area', 25d)
+outer.addChildObject(cell)
+objects << outer
+
+def accepted = drawn(2000, 0, 100, 'Tumor')
+accepted.setID(UUID.fromString('ACCEPTED'))
+accepted.setName('accepted contour')
+accepted.measurements.put('qprd: max score', 4d)
+objects << accepted
+
+def otherTile = PathObjects.createTileObject(square(0, 2000, 64))
+otherTile.setName('qprd tile')
+objects << otherTile
+def scored = PathObjects.createTileObject(square(64, 2000, 64))
+scored.measurements.put('qprd: score', 1d)
+objects << scored
+def qprdClass = PathClass.fromString('Tumor: qprd')
+def detection = PathObjects.createDetectionObject(square(128, 2000, 9), qprdClass)
+objects << detection
+addObjects(objects)
+
+def entry = getProjectEntry()
+entry.putMetadataValue('qprd old', 'x')
+entry.putMetadataValue('stain', 'H&E')
+"""
+
+#: Writes all objects of the image, and their places in the hierarchy, to a file.
+DUMP = """
+def objects = getCurrentHierarchy().getAllObjects(false).collect { [
+    id: it.getID().toString(),
+    type: it.getClass().getSimpleName(),
+    name: it.getName(),
+    'class': it.getPathClass()?.toString(),
+    locked: it.isLocked(),
+    description: it.isAnnotation() ? it.getDescription() : null,
+    parent: it.getParent().isRootObject() ? 'root' : it.getParent().getID().toString(),
+    roi: it.getROI().getGeometry().norm().toText(),
+    nucleus: it.isCell() ? it.getNucleusROI()?.getGeometry()?.toText() : null,
+    measurements: new TreeMap(it.getMeasurements()),
+] }
+def gson = new com.google.gson.GsonBuilder().serializeNulls().create()
+new File('TARGET/' + getProjectEntry().getID() + '.json').text = gson.toJson(objects)
+"""
+
+ACCEPTED = object_id("new", "1", "contour", 0)
+
+
+def launcher() -> Path:
+    """A QuPath that runs scripts without a window; skips where there is none."""
+    folders = [Path(folder) for folder in [os.environ.get("PAQUO_QUPATH_DIR")] if folder]
+    folders += sorted(Path("/opt").glob("QuPath*"))
+    for folder in folders:
+        for program in (folder / "bin" / "QuPath", folder / "bin" / "QuPath.sh"):
+            if program.is_file():
+                return program
+    pytest.skip("no QuPath that runs scripts: set PAQUO_QUPATH_DIR")
+
+
+def run(script: Path, project: Path, *options: str) -> str:
+    done = subprocess.run(
+        [str(launcher()), "script", "-p", str(project), *options, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def project(colon_project: Path, shared_data: Path) -> Path:
+    """The colon project with URIs that lead to its slides, as QuPath's window would make them."""
+    launcher()
+    text = colon_project.read_text()
+    slides = (shared_data / "slides").resolve().as_uri()
+    colon_project.write_text(text.replace("file:///data/colon/slides", slides))
+    return colon_project
+
+
+def dump(project: Path, folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """All objects by entry id and object id."""
+    folder.mkdir()
+    script = folder / "dump.groovy"
+    script.write_text(DUMP.replace("TARGET", str(folder)))
+    log = run(script, project)
+    found = {
+        path.stem: {item["id"]: item for item in json.loads(path.read_text())}
+        for path in folder.glob("*.json")
+    }
+    assert sorted(found) == ["1", "2"], log
+    return found
+
+
+def predictions(entry_id: str) -> Predictions:
+    return Predictions(
+        tiles=tuple(
+            PredictedTile(
+                object_id("new", entry_id, "tile", i),
+                64.0 * i,
+                128.25,
+                64.0,
+                {SCORE: 1.5 + i, PROBABILITY: 0.25},
+            )
+            for i in range(200)
+        ),
+        contours=(
+            PredictedContour(
+                object_id("new", entry_id, "contour", 0),
+                box(0, 0, 3000.55, 3000).difference(box(100, 100, 200, 200)),
+                "region 1",
+                {MAX_SCORE: 4.5},
+            ),
+        ),
+        metadata={"qprd score": "0.93", "qprd bundle": "new"},
+    )
+
+
+def is_own(item: dict[str, Any]) -> bool:
+    if item["type"] == "PathAnnotationObject":
+        return "qprd" in (item["class"] or "").split(": ")
+    return (
+        item["type"] == "PathTileObject"
+        and item["name"] == "qprd tile"
+        and SCORE in item["measurements"]
+    )
+
+
+def test_scripts_are_copied_and_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "folder"
+    for _ in range(2):
+        copies = copy_scripts(target)
+        assert {path.name for path in copies} >= set(SCRIPTS)
+        for copy in copies:
+            assert copy.read_bytes() == (script_folder() / copy.name).read_bytes()
+            copy.write_text("changed")
+
+
+def test_a_target_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(QprdError, match="cannot be written"):
+        copy_scripts(tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts_share_their_names_with_python(name: str) -> None:
+    text = (script_folder() / name).read_text(encoding="utf-8")
+    assert "0.5.1, 0.6 and 0.7" in text
+    if name == "import_predictions.groovy":
+        assert f"'{SCORE}'" in text
+        assert "insertObjects" not in text
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_exported_annotations_are_qupaths_own(project: Path, shared_data: Path) -> None:
+    before = {p: p.read_bytes() for p in (project.parent / "data").rglob("*") if p.is_file()}
+    log = run(script_folder() / "export_annotations.groovy", project)
+    with ExchangeProject(project) as opened:
+        for entry in opened.entries():
+            assert opened.annotation_source(entry).file is not None, log
+            expected = read_annotations(
+                shared_data / f"qupath/colon/annotations/{entry.name}.geojson"
+            )
+            assert opened.annotations(entry) == tuple(expected)
+    assert {p: p.read_bytes() for p in before} == before
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_import_replaces_ours_and_touches_nothing_else(project: Path, tmp_path: Path) -> None:
+    setup = tmp_path / "setup.groovy"
+    setup.write_text(SETUP.replace("ACCEPTED", ACCEPTED))
+    log = run(setup, project, "--save")
+    before = dump(project, tmp_path / "before")
+    assert sum(map(is_own, before["1"].values())) == 3, log
+    with ExchangeProject(project) as opened:
+        first = opened.entries()[0]
+        opened.write_predictions(first, predictions("1"))
+        meant = opened.read_predictions(first)
+    classes = (project.parent / "classifiers" / "classes.json").read_text()
+
+    log = run(script_folder() / "import_predictions.groovy", project, "--save")
+    assert "200 tiles and 1 contours into colon_1.tif, 3 earlier ones replaced" in log
+    assert "no predictions for colon_2.tif" in log
+    after = dump(project, tmp_path / "after")
+
+    # Objects of users: the same, only that one left a contour of ours that is gone.
+    users = {key: item for key, item in before["1"].items() if not is_own(item)}
+    (nested,) = (key for key, item in users.items() if item["parent"] not in {*users, "root"})
+    assert users[nested]["name"] == "nested in an earlier contour"
+    users[nested]["parent"] = "root"
+    kept = {key: item for key, item in after["1"].items() if not is_own(item)}
+    assert kept == users
+    assert after["2"] == before["2"]
+
+    # Ours: those of the file, at the root, with their measurements as QuPath keeps them.
+    ours = {key: item for key, item in after["1"].items() if is_own(item)}
+    assert len(ours) == 201
+    assert {item["parent"] for item in ours.values()} == {"root"}
+    for tile in meant.tiles:
+        assert ours[tile.id]["measurements"] == pytest.approx(dict(tile.measurements), rel=1e-6)
+    (contour,) = (item for item in ours.values() if item["class"] == "Tumor: qprd")
+    assert contour["name"] == "region 1"
+    # A user's accepted contour has this id.
+    assert contour["id"] != ACCEPTED
+    assert "3000.55" in contour["roi"]
+
+    with ExchangeProject(project) as opened:
+        first, second = opened.entries()
+        assert first.metadata == {
+            "split": "train",
+            "stain": "H&E",
+            "qprd score": "0.93",
+            "qprd bundle": "new",
+        }
+        # Setup ran for all images.
+        assert second.metadata == {"split": "val", "stain": "H&E", "qprd old": "x"}
+        names = [found["name"] for found in json.loads(classes)["pathClasses"]]
+        assert [found.name for found in opened.classes()] == [*names, "Tumor: qprd"]
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_a_damaged_data_file_loses_nothing(project: Path, shared_data: Path) -> None:
+    exported = project.parent / "qprd" / "annotations" / "1.geojson"
+    exported.parent.mkdir(parents=True)
+    shutil.copyfile(shared_data / "qupath/colon/annotations/colon_1.tif.geojson", exported)
+    with ExchangeProject(project) as opened:
+        opened.write_predictions(opened.entries()[0], predictions("1"))
+    data = project.parent / "data" / "1" / "data.qpdata"
+    data.write_bytes(data.read_bytes()[:100])
+    text, damaged = exported.read_bytes(), data.read_bytes()
+
+    log = run(script_folder() / "export_annotations.groovy", project)
+    assert "nothing was exported" in log
+    assert exported.read_bytes() == text
+
+    log = run(script_folder() / "import_predictions.groovy", project, "--save")
+    assert "nothing was imported" in log
+    assert data.read_bytes() == damaged
+    assert (project.parent / "qprd" / "backup" / "1.qpdata").read_bytes() == damaged

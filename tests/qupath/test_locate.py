@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qprd.errors import QprdError
+from qprd.qupath import locate
+from qprd.qupath.locate import (
+    SlideLocator,
+    UnsupportedUriError,
+    file_path,
+    relative_to_project,
+)
+
+
+def make(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"slide")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("file:///data/a.svs", PurePosixPath("/data/a.svs")),
+        ("file:/data/a.svs", PurePosixPath("/data/a.svs")),
+        ("file://localhost/data/a.svs", PurePosixPath("/data/a.svs")),
+        ("file:///data/50%25%20%23a%3F.svs", PurePosixPath("/data/50% #a?.svs")),
+        ("file:///G:/New%20Volume%20(D)/a.svs", PureWindowsPath("G:/New Volume (D)/a.svs")),
+        ("file:/C:/git/a.svs", PureWindowsPath("C:/git/a.svs")),
+        ("file://server/share/a%20b.svs", PureWindowsPath("//server/share/a b.svs")),
+        ("file:////server/share/a.svs", PureWindowsPath("//server/share/a.svs")),
+        ("C:\\slides\\a.svs", PureWindowsPath("C:/slides/a.svs")),
+        ("\\\\server\\share\\a.svs", PureWindowsPath("//server/share/a.svs")),
+        ("/data/a.svs", PurePosixPath("/data/a.svs")),
+    ],
+)
+def test_uris_of_all_systems_are_understood(uri: str, path: PurePath) -> None:
+    found = file_path(uri)
+    assert found == path
+    assert type(found) is type(path)
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("https://omero.org/webclient/?show=image-3", "https://"),
+        ("omero:image/3", "omero://"),
+        ("", "no absolute path"),
+        ("slides/a.svs", "no absolute path"),
+        ("file:///data/a.svs#2", "part of a file"),
+        ("file:///data/a.svs?name=x", "part of a file"),
+        ("file:///data/%00.svs", "NUL"),
+        ("file:///data/%ff.svs", "UTF-8"),
+        ("file://[::1/a.svs", "malformed"),
+    ],
+)
+def test_other_addresses_are_refused_with_the_reason(uri: str, reason: str) -> None:
+    with pytest.raises(UnsupportedUriError, match=reason):
+        file_path(uri)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_path_or_refused(uri: str) -> None:
+    with contextlib.suppress(UnsupportedUriError):
+        assert isinstance(file_path(uri), PurePath)
+
+
+names = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="/\\\0"), min_size=1, max_size=8
+).filter(lambda name: name not in (".", ".."))
+
+
+@given(st.lists(names, min_size=1, max_size=4).filter(lambda parts: ":" not in parts[0]))
+def test_percent_encoding_round_trips(parts: list[str]) -> None:
+    assert file_path("file:///" + quote("/".join(parts))).parts[1:] == tuple(parts)
+
+
+@pytest.mark.parametrize(
+    ("slide", "project", "relative"),
+    [
+        ("/data/colon/slides/a.tif", "/data/colon/project/p.qpproj", "../slides/a.tif"),
+        ("/data/p/a.tif", "/data/p/p.qpproj", "a.tif"),
+        ("C:/Git/data/a.svs", "c:/git/qupath/p.qpproj", "../data/a.svs"),
+        ("G:/a.svs", "C:/p/p.qpproj", None),
+        ("/data/a.svs", "C:/p/p.qpproj", None),
+    ],
+)
+def test_relative_to_the_recorded_project(slide: str, project: str, relative: str | None) -> None:
+    found = relative_to_project(file_path(slide), file_path(project))
+    assert (found.as_posix() if found else None) == relative
+
+
+def test_the_recorded_place_comes_first(tmp_path: Path) -> None:
+    here, moved = make(tmp_path / "a.svs"), make(tmp_path / "slides" / "a.svs")
+    found = SlideLocator(tmp_path / "p" / "p.qpproj", None, [moved.parent]).locate(here.as_uri())
+    assert found.path == here
+    assert found.tried == (here,)
+
+
+def test_a_project_that_moved_with_its_slides_finds_them(tmp_path: Path) -> None:
+    slide = make(tmp_path / "slides" / "a b.svs")
+    make(tmp_path / "project" / "p.qpproj")
+    locator = SlideLocator(tmp_path / "project" / "p.qpproj", "file:/G:/x/project/p.qpproj")
+    assert locator.locate("file:///G:/x/slides/a%20b.svs").path == slide
+
+
+def test_a_project_behind_a_link_finds_slides_on_either_side(tmp_path: Path) -> None:
+    make(tmp_path / "disk" / "project" / "p.qpproj")
+    beside_disk = make(tmp_path / "disk" / "slides" / "a.svs")
+    beside_link = make(tmp_path / "home" / "slides" / "b.svs")
+    (tmp_path / "home" / "project").symlink_to(tmp_path / "disk" / "project")
+    locator = SlideLocator(tmp_path / "home" / "project" / "p.qpproj", "file:/x/project/p.qpproj")
+    assert locator.locate("file:///x/slides/a.svs").path == beside_disk
+    assert locator.locate("file:///x/slides/b.svs").path == beside_link
+
+
+def test_folders_are_searched_by_name_at_any_depth(tmp_path: Path) -> None:
+    slide = make(tmp_path / "slides" / "2024" / "case 1" / "A.SVS")
+    locator = SlideLocator(tmp_path / "p.qpproj", None, [tmp_path / "slides"])
+    found = locator.locate("file:///G:/old/a.svs")
+    assert found.path == slide
+    assert tmp_path / "slides" / "a.svs" in found.tried
+
+
+def test_of_equal_names_the_one_in_equal_folders_is_meant(tmp_path: Path) -> None:
+    make(tmp_path / "slides" / "case 1" / "a.svs")
+    meant = make(tmp_path / "slides" / "Case 2" / "a.svs")
+    locator = SlideLocator(tmp_path / "p.qpproj", None, [tmp_path / "slides"])
+    assert locator.locate("file:///G:/old/case%202/a.svs").path == meant
+
+
+def test_equal_names_without_a_difference_are_refused_and_named(tmp_path: Path) -> None:
+    paths = [make(tmp_path / "slides" / case / "a.svs") for case in ("1", "2")]
+    found = SlideLocator(tmp_path / "p.qpproj", None, [tmp_path / "slides"]).locate("file:/x/a.svs")
+    assert found.path is None
+    assert found.problem is not None
+    assert all(str(path) in found.problem for path in paths)
+
+
+def test_one_file_seen_twice_is_not_ambiguous(tmp_path: Path) -> None:
+    slide = make(tmp_path / "slides" / "in" / "a.svs")
+    (tmp_path / "slides" / "link.svs").symlink_to(slide)
+    folders = [tmp_path / "slides", tmp_path / "slides" / "in", tmp_path / "slides"]
+    found = SlideLocator(tmp_path / "p.qpproj", None, folders).locate("file:/x/a.svs")
+    assert found.path is not None
+    assert found.path.samefile(slide)
+
+
+def test_a_cycle_of_links_ends(tmp_path: Path) -> None:
+    slide = make(tmp_path / "slides" / "in" / "a.svs")
+    (tmp_path / "slides" / "in" / "up").symlink_to(tmp_path / "slides")
+    locator = SlideLocator(tmp_path / "p.qpproj", None, [tmp_path / "slides"])
+    assert locator.locate("file:/x/a.svs").path == slide
+
+
+def test_a_huge_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        make(tmp_path / "slides" / f"{number}.svs")
+    monkeypatch.setattr(locate, "MAX_FILES", 4)
+    with pytest.raises(QprdError, match="more than 4 files"):
+        SlideLocator(tmp_path / "p.qpproj", None, [tmp_path / "slides"]).locate("file:/x/a.svs")
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(QprdError, match="no such folder"):
+        SlideLocator(tmp_path / "p.qpproj", None, [tmp_path / "none"])
+
+
+def test_a_missing_slide_says_where_it_was_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "slides").mkdir()
+    locator = SlideLocator(
+        tmp_path / "now" / "p.qpproj", "file:/x/p/p.qpproj", [tmp_path / "slides"]
+    )
+    found = locator.locate("file:///x/slides/a.svs")
+    assert found.path is None
+    assert found.problem is None
+    assert found.tried == (
+        Path("/x/slides/a.svs"),
+        tmp_path / "slides" / "a.svs",
+    )
+
+
+def test_names_too_long_for_the_system_are_merely_missing(tmp_path: Path) -> None:
+    assert SlideLocator(tmp_path / "p.qpproj").locate("file:///" + "a" * 5000).path is None

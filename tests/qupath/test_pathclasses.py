@@ -1,0 +1,60 @@
+"""The project's classes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qprd.errors import QprdError
+from qprd.qupath.geojson import color_from_argb
+from qprd.qupath.pathclasses import argb_from_color, classes_path, read_classes, with_class
+from qprd.qupath.project import PathClass
+
+_BYTE = st.integers(0, 255)
+
+
+@given(st.tuples(_BYTE, _BYTE, _BYTE))
+def test_colors_make_the_round_trip(color: tuple[int, int, int]) -> None:
+    argb = argb_from_color(color)
+    assert color_from_argb(argb) == color
+    assert -(2**31) <= argb < 0
+
+
+def test_the_colors_are_qupaths(colon_project: Path) -> None:
+    assert read_classes(colon_project)[:2] == [
+        PathClass("Tumor", (200, 0, 0)),
+        PathClass("Normal", (0, 200, 0)),
+    ]
+    assert argb_from_color((200, 0, 0)) == -3670016
+
+
+def test_a_class_is_added_once_and_nothing_else_changes(colon_project: Path) -> None:
+    path = classes_path(colon_project)
+    before = json.loads(path.read_text(encoding="utf-8"))
+    before["pathClasses"][0]["of a later version"] = [1]
+    path.write_text(json.dumps(before), encoding="utf-8")
+    text = with_class(colon_project, PathClass("Tumor: qprd", (255, 140, 0)))
+    assert text is not None
+    after = json.loads(text)
+    assert after["pathClasses"][:-1] == before["pathClasses"]
+    assert after["pathClasses"][-1] == {"name": "Tumor: qprd", "color": -29696}
+    path.write_text(text, encoding="utf-8")
+    assert with_class(colon_project, PathClass("Tumor: qprd", (1, 2, 3))) is None
+
+
+def test_a_project_without_classes_has_none(tmp_path: Path) -> None:
+    assert read_classes(tmp_path / "project.qpproj") == []
+    assert with_class(tmp_path / "project.qpproj", PathClass("A")) is not None
+
+
+@pytest.mark.parametrize("text", ["[]", '{"pathClasses": 3}', "{", ""])
+def test_a_malformed_file_is_an_error(tmp_path: Path, text: str) -> None:
+    path = classes_path(tmp_path / "project.qpproj")
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(QprdError):
+        read_classes(tmp_path / "project.qpproj")

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shapely.geometry import MultiPolygon, Point, Polygon, box
+
+from qprd.errors import QprdError
+from qprd.qupath.geojson import read_objects
+from qprd.qupath.predictions_geojson import (
+    predictions_from_geojson,
+    predictions_to_geojson,
+    predictions_to_text,
+)
+from qprd.results import (
+    MAX_SCORE,
+    PROBABILITY,
+    SCORE,
+    TILE_NAME,
+    PredictedContour,
+    PredictedTile,
+    Predictions,
+)
+
+ID = str(uuid.UUID(int=7))
+
+ids = st.uuids().map(str)
+pixels = st.floats(-1e5, 1e6)
+measured = st.floats(allow_nan=False, allow_infinity=False)
+tiles = st.builds(
+    PredictedTile,
+    id=ids,
+    x=pixels,
+    y=pixels,
+    size_px=st.floats(0.1, 5000),
+    measurements=st.fixed_dictionaries({SCORE: measured, PROBABILITY: measured}),
+)
+
+
+@st.composite
+def polygons(draw: st.DrawFn) -> Polygon:
+    """A star around a center, in any case valid, with or without a hole."""
+    x, y = draw(pixels), draw(pixels)
+    radii = draw(st.lists(st.floats(10, 500), min_size=3, max_size=12))
+    corners = [
+        (
+            x + radius * math.cos(2 * math.pi * i / len(radii)),
+            y + radius * math.sin(2 * math.pi * i / len(radii)),
+        )
+        for i, radius in enumerate(radii)
+    ]
+    holes = [[(x - 1, y - 1), (x + 1, y - 1), (x, y + 1)]] if draw(st.booleans()) else []
+    return Polygon(corners, holes)
+
+
+contours = st.builds(
+    PredictedContour,
+    id=ids,
+    polygon=polygons(),
+    name=st.text(max_size=10),
+    measurements=st.dictionaries(st.text(max_size=8), measured, max_size=3),
+)
+predictions = st.builds(
+    Predictions,
+    tiles=st.lists(tiles, max_size=3).map(tuple),
+    contours=st.lists(contours, max_size=3).map(tuple),
+    contour_class=st.sampled_from(["Tumor: qprd", "Tumor: sub: qprd", "qprd"]),
+    contour_color=st.tuples(*[st.integers(0, 255)] * 3),
+    metadata=st.dictionaries(st.text(max_size=5).map("qprd {}".format), st.text(max_size=8)),
+)
+
+
+@settings(max_examples=40)
+@given(predictions)
+def test_what_is_written_is_what_is_read(meant: Predictions) -> None:
+    text = predictions_to_text(meant)
+    found = predictions_from_geojson(text)
+    assert (found.contour_class, found.contour_color) == (meant.contour_class, meant.contour_color)
+    assert found.metadata == meant.metadata
+    for tile, expected in zip(found.tiles, meant.tiles, strict=True):
+        assert (tile.id, tile.measurements) == (expected.id, expected.measurements)
+        assert tile.x == pytest.approx(expected.x, abs=0.01)
+        assert tile.y == pytest.approx(expected.y, abs=0.01)
+        assert tile.size_px == pytest.approx(expected.size_px, abs=0.01)
+    for contour, wanted in zip(found.contours, meant.contours, strict=True):
+        assert (contour.id, contour.name) == (wanted.id, wanted.name)
+        assert contour.measurements == wanted.measurements
+        assert contour.polygon.is_valid
+        assert len(contour.polygon.interiors) == len(wanted.polygon.interiors)
+        assert contour.polygon.hausdorff_distance(wanted.polygon) <= 0.01
+    assert predictions_to_text(found) == text
+
+
+@settings(max_examples=40)
+@given(predictions)
+def test_what_is_written_is_what_qupath_accepts(meant: Predictions) -> None:
+    root = json.loads(json.dumps(predictions_to_geojson(meant)), parse_constant=pytest.fail)
+    assert root["type"] == "FeatureCollection"
+    for feature in root["features"]:
+        assert feature["type"] == "Feature"
+        uuid.UUID(feature["id"])
+        properties = feature["properties"]
+        assert properties["objectType"] in ("tile", "annotation")
+        if properties["objectType"] == "annotation":
+            classification = properties["classification"]
+            assert len(classification["color"]) == 3
+            names = classification.get("names", [classification.get("name")])
+            assert ": ".join(names) == meant.contour_class
+        for ring in feature["geometry"]["coordinates"]:
+            assert ring[0] == ring[-1]
+            assert len(ring) >= 4
+            assert all(c == round(c, 2) for xy in ring for c in xy)
+
+
+def tile(**changes: Any) -> Predictions:
+    plain = PredictedTile(ID, 0.0, 0.0, 64.0, {SCORE: 1.0})
+    return Predictions(tiles=(replace(plain, **changes),), contours=())
+
+
+def contour(polygon: Any = box(0, 0, 10, 10), **changes: Any) -> Predictions:  # noqa: B008
+    plain = PredictedContour(ID, polygon, "region", {MAX_SCORE: 1.0})
+    return Predictions(tiles=(), contours=(replace(plain, **changes),))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        tile(measurements={SCORE: float("nan")}),
+        tile(measurements={SCORE: float("inf")}),
+        tile(measurements={PROBABILITY: 0.5}),
+        tile(size_px=0.0),
+        tile(size_px=0.001),
+        tile(x=float("nan")),
+        tile(y=float("inf")),
+        tile(id="tile 1"),
+        contour(id="../../x"),
+        contour(Polygon()),
+        contour(Polygon([(0, 0), (0.001, 0), (0.001, 0.001)])),
+        contour(Polygon([(0, 0), (9, 9), (9, 0), (0, 9)])),
+        contour(Polygon([(0, 0), (float("inf"), 0), (9, 9)])),
+        contour(MultiPolygon([box(0, 0, 1, 1), box(5, 5, 6, 6)])),
+        contour(Point(1, 1)),
+        contour(measurements={MAX_SCORE: float("nan")}),
+        Predictions((), (), metadata={"split": "train"}),
+        replace(contour(), contour_class="Tumor"),
+    ],
+)
+def test_what_qupath_cannot_store_is_refused(bad: Predictions) -> None:
+    with pytest.raises(QprdError):
+        predictions_to_geojson(bad)
+
+
+def test_the_members_of_strangers_are_not_ours() -> None:
+    ours = predictions_to_geojson(
+        replace(tile(), contours=contour(id=str(uuid.UUID(int=8))).contours)
+    )
+    geometry = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}
+    strangers = [
+        {"objectType": "tile", "name": TILE_NAME, "measurements": {"other": 1}},
+        {"objectType": "tile", "name": "tile", "measurements": {SCORE: 1}},
+        {"objectType": "cell", "name": TILE_NAME, "measurements": {SCORE: 1}},
+        {"objectType": "annotation", "name": TILE_NAME, "measurements": {SCORE: 1}},
+        {"objectType": "annotation", "classification": {"name": "Tumor", "color": [1, 2, 3]}},
+        {"objectType": "annotation", "classification": {"name": "qprd2", "color": [1, 2, 3]}},
+        {"objectType": "detection", "classification": {"name": "qprd", "color": [1, 2, 3]}},
+    ]
+    mixed = {
+        "type": "FeatureCollection",
+        "features": [{"type": "Feature", "geometry": geometry, "properties": p} for p in strangers]
+        + list(ours["features"]),  # type: ignore[call-overload]
+    }
+    assert len(read_objects(json.dumps(mixed))) == len(strangers) + 2
+    found = predictions_from_geojson(mixed)
+    assert [t.id for t in found.tiles] == [ID]
+    assert [c.id for c in found.contours] == [str(uuid.UUID(int=8))]
+
+
+def test_a_contour_in_two_pieces_is_refused_when_read() -> None:
+    root: Any = predictions_to_geojson(contour())
+    ring = root["features"][0]["geometry"]["coordinates"]
+    root["features"][0]["geometry"] = {"type": "MultiPolygon", "coordinates": [ring, ring]}
+    with pytest.raises(QprdError, match="MultiPolygon"):
+        predictions_from_geojson(root)

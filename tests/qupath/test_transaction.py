@@ -1,0 +1,109 @@
+"""Replacing several files or none."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from qprd.errors import QprdError
+from qprd.qupath.transaction import FileState, FileTransaction
+
+
+def test_nothing_changes_before_the_commit(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+    with FileTransaction() as transaction:
+        transaction.stage_text(tmp_path / "a", "new")
+        transaction.stage_text(tmp_path / "deep" / "b", "new")
+        assert (tmp_path / "a").read_text() == "old"
+        assert not (tmp_path / "deep" / "b").exists()
+        transaction.commit()
+    assert (tmp_path / "a").read_text() == "new"
+    assert (tmp_path / "deep" / "b").read_text() == "new"
+    assert list(tmp_path.rglob("*.tmp")) == []
+
+
+def test_without_a_commit_nothing_stays(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+    with FileTransaction() as transaction:
+        transaction.stage_text(tmp_path / "a", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "old"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_failure_takes_back_what_was_replaced_and_what_was_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    if not links:
+
+        def no_links(*_args: object) -> None:
+            raise OSError(95, "Operation not supported")
+
+        monkeypatch.setattr(os, "link", no_links)
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "in the way").touch()
+    with FileTransaction() as transaction:
+        for name in "abc":
+            transaction.stage_text(tmp_path / name, "new, and c cannot replace a folder")
+        with pytest.raises(QprdError, match="as it was"):
+            transaction.commit()
+    assert (tmp_path / "a").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
+
+
+def test_the_first_is_replaced_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = []
+    original = Path.replace
+
+    def recording(self: Path, target: Path) -> Path:
+        moved.append(target.name)
+        return original(self, target)
+
+    monkeypatch.setattr(Path, "replace", recording)
+    with FileTransaction() as transaction:
+        for name in "abc":
+            transaction.stage_text(tmp_path / name, name)
+        transaction.commit(first=tmp_path / "b")
+    assert moved == ["b", "a", "c"]
+
+
+def test_access_rights_and_links_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "real").chmod(0o640)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with FileTransaction() as transaction:
+        transaction.stage_text(tmp_path / "link", "new")
+        transaction.commit()
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "new"
+    assert (tmp_path / "real").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_where_a_folder_should_be_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with FileTransaction() as transaction, pytest.raises(QprdError):
+        transaction.stage_text(tmp_path / "file" / "a", "new")
+
+
+def test_a_state_changes_with_size_time_contents_and_replacement(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    assert FileState.of(path) == FileState()
+    path.write_text("1")
+    first = FileState.of(path, contents=True)
+    assert FileState.of(path, contents=True) == first
+    status = path.stat()
+    path.write_text("2")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert FileState.of(path, contents=True) != first
+    copy = tmp_path / "b"
+    copy.write_text("1")
+    os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
+    copy.replace(path)
+    assert FileState.of(path) != replace_contents(first)
+
+
+def replace_contents(state: FileState) -> FileState:
+    return FileState(state.size, state.modified_ns, state.inode)
