@@ -1,0 +1,237 @@
+"""FRD, plain RD and a linear probe on the real colon project; then tiles and contours.
+
+    python benchmarks/colon.py --data ../shared/data [--backend exchange] [--json FILE]
+
+Trains on colon_1 and validates on colon_2 (two neighboring areas of one slide: an easy split, and
+the regions were not drawn by a pathologist). Everything is measured on colon_2, which also chose
+the epoch and the threshold: the AUROC of the last epoch, which nothing chose, is printed beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import shapely
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from qprd.config import TrainConfig, predict_config, train_config
+from qprd.evaluation.metrics import accuracy_threshold, auroc, polygon_iou, tile_auroc
+from qprd.jobs.predict import predict_project
+from qprd.jobs.reporting import write_json_object
+from qprd.jobs.slides import open_slide, slide_mpp
+from qprd.jobs.train import HISTORY, PATCHES, TrainSummary, train_project
+from qprd.layout import ProjectLayout
+from qprd.model.teacher import build_teacher
+from qprd.progress import TerminalProgress
+from qprd.qupath.opening import open_project
+from qprd.qupath.project import Entry, Project
+from qprd.results_folder import load_predictions, load_score_map
+from qprd.sampling.dataset import decode_all
+from qprd.sampling.regions import LabelRegions, label_regions
+from qprd.sampling.splits import Split
+from qprd.sampling.table import PatchTable
+from qprd.slides.tissue import tissue_mask
+
+_SETTINGS = {"teacher": "efficientnet_lite0", "normal": 300, "val_patches": 300}
+
+
+@dataclass(frozen=True)
+class PatchRow:
+    """One method on the validation patches of colon_2."""
+
+    method: str
+    auroc: float
+    accuracy: float
+    last_epoch_auroc: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SlideFigures:
+    """The prediction of colon_2 against its drawn regions."""
+
+    tile_auroc: float
+    iou: float
+    iou_in_drawn: float
+    iou_in_tissue: float
+    seconds: float
+
+
+def main() -> None:
+    """Run all of it and print two tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--backend", choices=("auto", "paquo", "exchange"), default="exchange")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--keep", type=Path, help="keep the project in this new folder")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.keep or Path(temporary) / "colon"
+        project_file = _copy(arguments.data, folder)
+        annotations = arguments.data / "qupath" / "colon" / "annotations"
+        project, how = open_project(
+            project_file,
+            backend=arguments.backend,
+            annotations=annotations if arguments.backend == "exchange" else None,
+        )
+        print(how, file=sys.stderr)
+        with project:
+            rows: list[PatchRow] = []
+            for seed in range(arguments.seeds):
+                rows += _patch_rows(project, seed, arguments.epochs)
+            figures = _slide_figures(project)
+    _print(rows, figures)
+    write_json_object(arguments.json, {"patches": rows, "colon_2": figures})
+
+
+def _copy(data: Path, folder: Path) -> Path:
+    """A writable copy of the project with the slides beside it, where the program finds them."""
+    shutil.copytree(data / "qupath" / "colon" / "project", folder / "project")
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    (folder / "slides").symlink_to((data / "slides").resolve(), target_is_directory=True)
+    return folder / "project" / "project.qpproj"
+
+
+def _patch_rows(project: Project, seed: int, epochs: int | None) -> list[PatchRow]:
+    """Plain RD, the linear probe and FRD; FRD comes last, so that its bundle is the newest."""
+    config = train_config({**_SETTINGS, "tumor": 30, "seed": seed, "epochs": epochs})
+    plain = train_config({**_SETTINGS, "tumor": 0, "seed": seed, "epochs": epochs})
+    progress = TerminalProgress()
+    rd = train_project(project, plain, progress=progress)
+    frd = train_project(project, config, progress=progress)
+    table = PatchTable.from_csv(frd.bundle / PATCHES)
+    return [
+        _network_row(f"plain RD, seed {seed}", rd),
+        _linear_row(project, table, config, seed),
+        _network_row(f"FRD, seed {seed}", frd),
+    ]
+
+
+def _network_row(method: str, summary: TrainSummary) -> PatchRow:
+    history = (summary.bundle / HISTORY).read_text(encoding="utf-8").splitlines()
+    last = dict(zip(history[0].split(","), history[-1].split(","), strict=True))
+    assert summary.val_auroc is not None
+    assert summary.val_accuracy is not None
+    return PatchRow(
+        method,
+        summary.val_auroc,
+        summary.val_accuracy,
+        float(last["val_auroc"]),
+        summary.seconds,
+    )
+
+
+def _linear_row(project: Project, table: PatchTable, config: TrainConfig, seed: int) -> PatchRow:
+    """Logistic regression on the frozen teacher's average-pooled maps of the same patches."""
+    started = time.perf_counter()
+    entries = {entry.id: entry for entry in project.entries()}
+    teacher = build_teacher(config.teacher)
+    features: dict[str, NDArray[np.float32]] = {}
+    tumor: dict[str, NDArray[np.bool_]] = {}
+    splits: tuple[Split, ...] = ("train", "val")
+    for split in splits:
+        part = table.subset(split)
+        with tempfile.TemporaryDirectory() as folder:
+            images = decode_all(
+                part,
+                lambda entry_id: open_slide(entries[entry_id]),
+                patch_px=config.patch_px,
+                folder=Path(folder),
+            )
+        pooled = []
+        with torch.inference_mode():
+            for start in range(0, len(images), 64):
+                maps = teacher(torch.from_numpy(images[start : start + 64]))
+                pooled.append(torch.cat([m.mean((2, 3)) for m in maps], 1).numpy())
+        features[split] = np.concatenate(pooled)
+        tumor[split] = np.array([patch.label == "tumor" for patch in part.patches])
+    probe = make_pipeline(
+        StandardScaler(), LogisticRegression(max_iter=5000, class_weight="balanced")
+    )
+    probe.fit(features["train"], tumor["train"])
+    scores = probe.decision_function(features["val"])
+    best, area = accuracy_threshold(tumor["val"], scores), auroc(tumor["val"], scores)
+    assert best is not None
+    assert area is not None
+    return PatchRow(
+        f"linear probe, seed {seed}", area, best.accuracy, None, time.perf_counter() - started
+    )
+
+
+def _slide_figures(project: Project) -> SlideFigures:
+    """Predict colon_2 with the newest bundle and compare with the drawn regions."""
+    summary = predict_project(
+        project,
+        predict_config({"images": ["colon_2.tif"]}),
+        write_back=True,
+        progress=TerminalProgress(),
+    )
+    entry = next(entry for entry in project.entries() if entry.name == "colon_2.tif")
+    regions, tissue = _regions(project, entry)
+    folder = ProjectLayout(project.path).result(entry.id)
+    area = tile_auroc(load_score_map(folder), regions.tumor, regions.normal)
+    found = shapely.union_all([c.polygon for c in load_predictions(folder).contours])
+    drawn = shapely.union_all([regions.tumor, regions.normal])
+    iou = polygon_iou(found, regions.tumor)
+    in_drawn = polygon_iou(found, regions.tumor, within=drawn)
+    in_tissue = polygon_iou(found, regions.tumor, within=shapely.intersection(drawn, tissue))
+    assert area is not None
+    assert iou is not None
+    assert in_drawn is not None
+    assert in_tissue is not None
+    return SlideFigures(area, iou, in_drawn, in_tissue, summary.seconds)
+
+
+def _regions(project: Project, entry: Entry) -> tuple[LabelRegions, shapely.Geometry]:
+    with open_slide(entry) as slide:
+        tissue = tissue_mask(slide)
+        regions = label_regions(
+            project.annotations(entry),
+            slide.width,
+            slide.height,
+            mpp=slide_mpp(slide),
+            tissue=tissue,
+        )
+    return regions, tissue.to_polygons()
+
+
+def _print(rows: Sequence[PatchRow], figures: SlideFigures) -> None:
+    print(
+        f"\ncolon_1 -> colon_2, 300 normal + 30 tumor patches of 128 px at .5 um/px, "
+        f"300 + 300 validation patches\nPython {platform.python_version()}, "
+        f"torch {torch.__version__}, qprd {version('qprd')}, {torch.get_num_threads()} threads\n"
+    )
+    print("| method | AUROC | accuracy | AUROC, last epoch | seconds |")
+    print("|---|---|---|---|---|")
+    for row in rows:
+        last = "" if row.last_epoch_auroc is None else f"{row.last_epoch_auroc:.3f}"
+        print(
+            f"| {row.method} | {row.auroc:.3f} | {row.accuracy:.3f} | {last} | {row.seconds:.0f} |"
+        )
+    print(
+        f"\ncolon_2 with the last FRD: tile AUROC {figures.tile_auroc:.3f}, IoU of contours with "
+        f"Tumor {figures.iou:.3f}; {figures.iou_in_drawn:.3f} within the drawn regions, "
+        f"{figures.iou_in_tissue:.3f} within their tissue; predicted and written back "
+        f"in {figures.seconds:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()

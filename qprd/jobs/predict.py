@@ -1,0 +1,345 @@
+"""``qprd predict``: from a bundle and the slides of a project to results and pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import shapely
+
+from qprd.config import PredictConfig, SlideScore, stored_train_config
+from qprd.errors import QprdError
+from qprd.evaluation.calibration import Platt
+from qprd.jobs.index import write_results_index
+from qprd.jobs.slides import open_slide, select_entries
+from qprd.jobs.write_back import WriteBackSummary, write_back_project
+from qprd.layout import ProjectLayout
+from qprd.progress import Progress
+from qprd.qupath.project import Entry, Project
+from qprd.results import (
+    OWN_CLASS_SUFFIX,
+    PROBABILITY,
+    SCORE,
+    PredictedContour,
+    PredictedTile,
+    Predictions,
+    ScoreMap,
+    object_id,
+)
+from qprd.results_folder import SlideResult, load_slide_result, save_result
+from qprd.review.contours import contour_measurements, contours
+from qprd.slides.slide import Slide
+from qprd.slides.tissue import tissue_mask
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from qprd.model.bundle import BundleInfo
+    from qprd.model.frd import FRD
+
+#: Longer edge of the thumbnail in the pictures.
+_THUMBNAIL_PX = 1600
+
+
+@dataclass(frozen=True)
+class PredictSummary:
+    """What a prediction did.
+
+    Attributes:
+        project: The project file.
+        backend: How it was read.
+        bundle: The bundle's folder.
+        threshold: Raw score that was used; None if there is none.
+        slides: Figures of each slide that was scored.
+        problems: Image name and reason of each slide that was not.
+        index: The page with all pictures.
+        write_back: What was written into the project, None if that was not asked for.
+        seconds: Time spent.
+    """
+
+    project: Path
+    backend: str
+    bundle: Path
+    threshold: float | None
+    slides: tuple[SlideResult, ...]
+    problems: tuple[str, ...]
+    index: Path
+    write_back: WriteBackSummary | None
+    seconds: float
+
+    @property
+    def failed(self) -> int:
+        """Slides that could not be scored or written back."""
+        return len(self.problems) + (self.write_back.failed if self.write_back else 0)
+
+    def lines(self) -> list[str]:
+        """The summary for people."""
+        lines = []
+        for slide in self.slides:
+            score = "no tissue" if slide.slide_score is None else f"score {slide.slide_score:.3f}"
+            if slide.slide_probability is not None:
+                score += f" (probability {slide.slide_probability:.2f})"
+            lines.append(
+                f"{slide.image}: {score}, {slide.contours} contours, "
+                f"{slide.tumor_um2 / 1e6:.2f} of {slide.tissue_um2 / 1e6:.2f} mm² tissue"
+            )
+        lines += [f"problem: {problem}" for problem in self.problems]
+        if self.threshold is None:
+            lines.append("The bundle has no threshold, so there are no contours: give --threshold.")
+        lines.append(f"Predicted {len(self.slides)} slides in {self.seconds:.0f} s.")
+        if self.write_back is not None:
+            lines += self.write_back.lines()
+        lines.append(f"Pictures: {self.index}")
+        return lines
+
+
+def predict_project(
+    project: Project,
+    config: PredictConfig,
+    *,
+    bundle: Path | None = None,
+    write_back: bool = False,
+    progress: Progress,
+) -> PredictSummary:
+    """Score the slides of a project, save results and pictures, then write them back if asked.
+
+    A slide that cannot be read is reported, and the others go on.
+
+    Args:
+        project: Changed only by the write-back.
+        config: Settings.
+        bundle: The model; None takes the newest in the project.
+        write_back: Put the results into the project at the end.
+        progress: Shows what takes long.
+
+    Raises:
+        QprdError: nothing could be predicted at all.
+    """
+    from qprd.device import make_fabric
+    from qprd.model.bundle import load_bundle, newest_bundle
+
+    started = time.perf_counter()
+    layout = ProjectLayout(project.path)
+    layout.require_writable()
+    folder = newest_bundle(layout.bundles) if bundle is None else bundle
+    entries = select_entries(project, config.images)
+    fabric = make_fabric(config.device, config.precision)
+    weights = None if config.weights is None else Path(config.weights)
+    model, info = load_bundle(folder, weights=weights, device=fabric.device)
+    predictor = _Predictor(model, info, config, fabric, progress)
+
+    problems: list[str] = []
+    scored: list[Entry] = []
+    for entry in entries:
+        try:
+            predictor.run(entry, layout.result(entry.id))
+            scored.append(entry)
+        except QprdError as error:
+            fix = f" {error.fix}" if error.fix else ""
+            problems.append(f"{entry.name}: {error.problem}{fix}")
+    if not scored:
+        raise QprdError(
+            "None of the slides could be predicted.\n  " + "\n  ".join(problems[:10]),
+            where=str(project.path),
+        )
+    index = write_results_index(layout, info, threshold=predictor.threshold, date=predictor.date)
+    written = None
+    if write_back:
+        written = write_back_project(
+            project, images=[entry.name for entry in scored], progress=progress
+        )
+    return PredictSummary(
+        project=project.path,
+        backend=project.backend,
+        bundle=folder,
+        threshold=predictor.threshold,
+        slides=tuple(load_slide_result(layout.result(entry.id)) for entry in scored),
+        problems=tuple(problems),
+        index=index,
+        write_back=written,
+        seconds=time.perf_counter() - started,
+    )
+
+
+class _Predictor:
+    """One model at work on one slide after the other."""
+
+    def __init__(
+        self,
+        model: FRD,
+        info: BundleInfo,
+        config: PredictConfig,
+        fabric: Fabric,
+        progress: Progress,
+    ) -> None:
+        self._model = model
+        self._info = info
+        self._config = config
+        self._fabric = fabric
+        self._progress = progress
+        self._platt = None if info.calibration is None else Platt.from_dict(info.calibration)
+        self._stride = config.stride or info.patch_px // 2
+        trained = stored_train_config(info.config, where=info.name)
+        self._tumor_class = trained.tumor_class[0]
+        asked = config.min_tissue
+        self._min_tissue = trained.min_tissue if asked is None else asked
+        self.date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self.threshold = info.threshold if config.threshold == "auto" else config.threshold
+
+    def run(self, entry: Entry, folder: Path) -> None:
+        """Score one slide and save its results."""
+        started = time.perf_counter()
+        with open_slide(entry, assume_mpp=self._config.assume_mpp) as slide:
+            score_map = self._score(entry, slide)
+            predictions = self._predictions(entry, score_map, slide)
+            slide_score = summarize(score_map, self._config.slide_score)
+            overview = self._overview(entry, slide, score_map, predictions, slide_score)
+        um2 = score_map.mpp**2
+        tumor_px2 = sum(contour.polygon.area for contour in predictions.contours)
+        result = SlideResult(
+            entry_id=entry.id,
+            image=entry.name,
+            bundle=self._info.name,
+            created=self.date,
+            slide_score=slide_score,
+            slide_probability=self._probability(slide_score),
+            threshold=self.threshold,
+            tissue_um2=len(predictions.tiles) * score_map.cell_px**2 * um2,
+            tumor_um2=tumor_px2 * um2,
+            tiles=len(predictions.tiles),
+            contours=len(predictions.contours),
+            mpp=score_map.mpp,
+            seconds=time.perf_counter() - started,
+        )
+        save_result(folder, result, score_map, predictions, overview)
+
+    def _score(self, entry: Entry, slide: Slide) -> ScoreMap:
+        from qprd.prediction import score_grid, score_slide
+
+        grid = score_grid(
+            slide,
+            tissue_mask(slide),
+            mpp=self._info.mpp,
+            patch_px=self._info.patch_px,
+            stride=self._stride,
+            min_tissue=self._min_tissue,
+        )
+        with self._progress.task(entry.name, int(grid.wanted.sum())) as task:
+            return score_slide(
+                self._model,
+                slide,
+                grid,
+                fabric=self._fabric,
+                batch_size=self._config.batch_size,
+                task=task,
+            )
+
+    def _probability(self, score: float | None) -> float | None:
+        if score is None or self._platt is None:
+            return None
+        return float(self._platt.probability(np.array([score]))[0])
+
+    def _predictions(self, entry: Entry, score_map: ScoreMap, slide: Slide) -> Predictions:
+        polygons = []
+        if self.threshold is not None:
+            polygons = contours(
+                score_map,
+                self.threshold,
+                min_area_um2=self._config.min_area_um2,
+                min_hole_um2=self._config.min_area_um2,
+                tolerance_um=self._config.tolerance_um,
+            )
+        polygons = inside_image(polygons, slide.width, slide.height)
+        own = [
+            PredictedContour(
+                object_id(self._info.name, entry.id, "contour", index),
+                polygon,
+                f"qprd {index + 1}",
+                contour_measurements(score_map, polygon),
+            )
+            for index, polygon in enumerate(polygons)
+        ]
+        metadata = {
+            "qprd: bundle": self._info.name,
+            "qprd: date": self.date,
+        }
+        slide_score = summarize(score_map, self._config.slide_score)
+        if slide_score is not None:
+            metadata["qprd: slide score"] = f"{slide_score:.4f}"
+        if self.threshold is not None:
+            metadata["qprd: threshold"] = f"{self.threshold:.4f}"
+        return Predictions(
+            tiles=self._tiles(entry, score_map),
+            contours=tuple(own),
+            contour_class=f"{self._tumor_class}: {OWN_CLASS_SUFFIX}",
+            metadata=metadata,
+        )
+
+    def _tiles(self, entry: Entry, score_map: ScoreMap) -> tuple[PredictedTile, ...]:
+        cells = np.argwhere(~np.isnan(score_map.scores))
+        scores = score_map.scores[cells[:, 0], cells[:, 1]].astype(np.float64)
+        measured = {SCORE: scores}
+        if self._platt is not None:
+            measured[PROBABILITY] = self._platt.probability(scores)
+        return tuple(
+            PredictedTile(
+                object_id(self._info.name, entry.id, "tile", index),
+                score_map.x + column * score_map.cell_px,
+                score_map.y + row * score_map.cell_px,
+                score_map.cell_px,
+                {name: float(values[index]) for name, values in measured.items()},
+            )
+            for index, (row, column) in enumerate(cells.tolist())
+        )
+
+    def _overview(
+        self,
+        entry: Entry,
+        slide: Slide,
+        score_map: ScoreMap,
+        predictions: Predictions,
+        slide_score: float | None,
+    ) -> bytes:
+        from qprd.review.heatmap import heatmap_png
+
+        thumbnail, downsample = slide.thumbnail(_THUMBNAIL_PX)
+        return heatmap_png(
+            thumbnail,
+            downsample,
+            score_map,
+            [contour.polygon for contour in predictions.contours],
+            threshold=self.threshold,
+            title=entry.name,
+            slide_score=slide_score,
+            probability_of=None if self._platt is None else self._platt.probability,
+        )
+
+
+def summarize(score_map: ScoreMap, how: SlideScore) -> float | None:
+    """The slide score: maximum, 99th percentile or mean of the map; None without tissue."""
+    scores = score_map.scores[~np.isnan(score_map.scores)]
+    if not scores.size:
+        return None
+    if how == "p99":
+        return float(np.percentile(scores, 99))
+    return float(scores.max() if how == "max" else scores.mean(dtype=np.float64))
+
+
+def inside_image(
+    polygons: Sequence[shapely.Polygon], width: int, height: int
+) -> list[shapely.Polygon]:
+    """Clip polygons to the image: cells at its right and lower edge may reach beyond it."""
+    image = shapely.box(0, 0, width, height)
+    clipped: list[shapely.Polygon] = []
+    for polygon in polygons:
+        if image.covers(polygon):
+            clipped.append(polygon)
+        else:
+            parts = shapely.get_parts(polygon.intersection(image))
+            clipped += [part for part in parts if isinstance(part, shapely.Polygon)]
+    return clipped

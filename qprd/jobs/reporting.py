@@ -1,0 +1,69 @@
+"""How a job says what it did: lines for people, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from qprd.errors import QprdError
+
+
+class Summary(Protocol):
+    """What a job returns; a dataclass, so that `write_json` can write its fields."""
+
+    def lines(self) -> Sequence[str]:
+        """Readable lines, most important first; Rich markup is escaped by the printer."""
+        ...
+
+
+def print_summary(summary: Summary) -> None:
+    """Print a job's summary on standard output."""
+    import typer
+
+    for line in summary.lines():
+        typer.echo(line)
+
+
+def write_json(path: Path | None, summary: Summary) -> None:
+    """Write a summary's fields; nothing if no path is given."""
+    write_json_object(path, summary)
+
+
+def write_json_object(path: Path | None, content: object) -> None:
+    """Write anything made of dataclasses, mappings, sequences and plain values as JSON.
+
+    NaN and infinities become null: JSON has no such numbers.
+
+    Raises:
+        QprdError: the file cannot be written.
+    """
+    if path is None:
+        return
+    try:
+        path.write_text(json.dumps(plain(content), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise QprdError(
+            f"The report cannot be written: {error.strerror}.",
+            where=str(path),
+            fix="Give --json a file in an existing, writable folder.",
+        ) from error
+
+
+def plain(value: object) -> object:
+    """Turn dataclasses, paths, enums and sequences into what JSON knows."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (Path, Enum)):
+        return str(value.value if isinstance(value, Enum) else value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    return value

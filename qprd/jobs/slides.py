@@ -1,0 +1,92 @@
+"""From project entries to open slides: the choice of images and the checks before any pixel."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from qprd.errors import QprdError
+from qprd.qupath.project import Entry, Project
+from qprd.slides.slide import Slide
+
+#: Frames whose sizes differ by this share at most are the same frame at another rounding.
+_SIZE_TOLERANCE_PX = 1
+
+
+def select_entries(project: Project, images: Sequence[str]) -> list[Entry]:
+    """The entries named by ``--image``, or all of them, in project order.
+
+    Raises:
+        QprdError: there is no such image; or the project is empty.
+    """
+    entries = list(project.entries())
+    if not entries:
+        raise QprdError(
+            "The project has no images.", where=str(project.path), fix="Add slides in QuPath."
+        )
+    names = [entry.name for entry in entries]
+    for image in images:
+        if image not in names:
+            close = difflib.get_close_matches(image, names, n=3)
+            raise QprdError(
+                f"The project has no image {image!r}.",
+                where="--image",
+                fix=f"Did you mean {' or '.join(close)}?"
+                if close
+                else f"Its images: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}.",
+            )
+    return [entry for entry in entries if not images or entry.name in images]
+
+
+def open_slide(entry: Entry, *, assume_mpp: float | None = None) -> Slide:
+    """Open the pixels of an entry in its QuPath frame.
+
+    Raises:
+        QprdError: the slide is missing, unsupported, unreadable, of another size than the project
+            records, or without a resolution.
+    """
+    source = entry.source
+    if source.unsupported is not None:
+        raise QprdError(f"This image cannot be used: {source.unsupported}.", where=entry.name)
+    if source.path is None:
+        raise QprdError(
+            f"The slide is not where the project says: {source.uri}",
+            where=entry.name,
+            fix="Name the folder it is in with --slides DIR.",
+        )
+    slide = Slide(source.path, mpp=source.mpp, rotation=source.rotation, crop=source.crop)
+    try:
+        _check(entry, slide, assume_mpp)
+    except QprdError:
+        slide.close()
+        raise
+    if slide.mpp is None:
+        slide.close()
+        slide = Slide(source.path, mpp=assume_mpp, rotation=source.rotation, crop=source.crop)
+    return slide
+
+
+def _check(entry: Entry, slide: Slide, assume_mpp: float | None) -> None:
+    source = entry.source
+    if source.width is not None and source.height is not None:
+        differs = max(abs(slide.width - source.width), abs(slide.height - source.height))
+        if differs > _SIZE_TOLERANCE_PX:
+            raise QprdError(
+                f"The slide has {slide.width} x {slide.height} px; the project expects "
+                f"{source.width} x {source.height}. It is another image, or one read otherwise.",
+                where=f"{entry.name} ({source.path})",
+                fix="Check that the file is the one that was annotated.",
+            )
+    if slide.mpp is None and assume_mpp is None:
+        raise QprdError(
+            "The slide does not state its resolution.",
+            where=entry.name,
+            fix="Set the pixel size in QuPath's image tab, or give --assume-mpp UM "
+            "(0.25 for 40x, 0.5 for 20x).",
+        )
+
+
+def slide_mpp(slide: Slide) -> float:
+    """Micrometres per level-0 pixel of a slide that `open_slide` has checked."""
+    assert slide.mpp is not None
+    return slide.mpp

@@ -1,0 +1,90 @@
+"""``qprd write-back``: results that are already on disk into the project, one writer for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qprd.errors import QprdError
+from qprd.jobs.slides import select_entries
+from qprd.layout import ProjectLayout
+from qprd.progress import Progress
+from qprd.qupath.project import Project, WriteReport
+from qprd.results_folder import load_predictions
+
+
+@dataclass(frozen=True)
+class WriteBackSummary:
+    """What a write-back did.
+
+    Attributes:
+        project: The project file.
+        backend: Which of the two wrote.
+        written: A report for each entry.
+        problems: Image name and reason of each that could not be written.
+    """
+
+    project: Path
+    backend: str
+    written: tuple[WriteReport, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def failed(self) -> int:
+        """Entries that could not be written."""
+        return len(self.problems)
+
+    def lines(self) -> list[str]:
+        """The summary for people."""
+        tiles = sum(report.tiles for report in self.written)
+        contours = sum(report.contours for report in self.written)
+        replaced = sum(report.replaced for report in self.written)
+        lines = [
+            f"Wrote {tiles} tiles and {contours} contours to {len(self.written)} images"
+            + (f", replacing {replaced} objects of an earlier run" if replaced else "")
+            + f" ({self.backend})."
+        ]
+        lines += [f"not written: {problem}" for problem in self.problems]
+        if self.backend == "exchange" and self.written:
+            lines.append(
+                "In QuPath, run groovy/import_predictions.groovy for the project to see them "
+                "(qprd groovy DIR puts the scripts there)."
+            )
+        return lines
+
+
+def write_back_project(
+    project: Project, *, images: Sequence[str] = (), progress: Progress
+) -> WriteBackSummary:
+    """Write the results of the named images, or of all that have some, into the project.
+
+    An entry that cannot be written is left as it was and reported, and the others go on.
+
+    Raises:
+        QprdError: there are no results at all.
+    """
+    layout = ProjectLayout(project.path)
+    entries = [
+        entry
+        for entry in select_entries(project, images)
+        if images or layout.result(entry.id).is_dir()
+    ]
+    if not entries:
+        raise QprdError(
+            "There are no results to write back.",
+            where=str(layout.results),
+            fix="Run qprd predict first.",
+        )
+    written: list[WriteReport] = []
+    problems: list[str] = []
+    with progress.task("writing back", len(entries)) as task:
+        for entry in entries:
+            try:
+                predictions = load_predictions(layout.result(entry.id))
+                written.append(project.write_predictions(entry, predictions))
+            except QprdError as error:
+                fix = f" {error.fix}" if error.fix else ""
+                problems.append(f"{entry.name}: {error.problem}{fix}")
+            task.advance()
+    return WriteBackSummary(project.path, project.backend, tuple(written), tuple(problems))

@@ -1,0 +1,174 @@
+"""Results on disk: one folder an entry, written whole or not at all.
+
+``score_map.npz`` (raw scores and grid), ``predictions.geojson`` (tiles and contours; QuPath takes
+it by drag and drop), ``slide.json`` (`SlideResult`), ``overview.png`` (the picture).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import uuid
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from qprd.errors import QprdError
+from qprd.qupath.predictions_geojson import predictions_from_geojson, predictions_to_text
+from qprd.results import Predictions, ScoreMap
+
+SCORE_MAP = "score_map.npz"
+PREDICTIONS = "predictions.geojson"
+SLIDE = "slide.json"
+OVERVIEW = "overview.png"
+
+
+@dataclass(frozen=True)
+class SlideResult:
+    """Figures of one slide's prediction.
+
+    Attributes:
+        entry_id: The project entry.
+        image: Its image name.
+        bundle: Name of the bundle that predicted.
+        created: ISO 8601 time, UTC.
+        slide_score: Raw score that sums up the map; None without tissue.
+        slide_probability: The same, calibrated; None without calibration.
+        threshold: Raw score from which tissue counts as tumor; None if the bundle has none.
+        tissue_um2: Area of the scored tiles.
+        tumor_um2: Area of the contours.
+        tiles: Number of scored tiles.
+        contours: Number of contours.
+        mpp: Micrometres per level-0 pixel.
+        seconds: Time spent on the slide.
+    """
+
+    entry_id: str
+    image: str
+    bundle: str
+    created: str
+    slide_score: float | None
+    slide_probability: float | None
+    threshold: float | None
+    tissue_um2: float
+    tumor_um2: float
+    tiles: int
+    contours: int
+    mpp: float
+    seconds: float
+
+
+def save_result(
+    folder: Path,
+    slide: SlideResult,
+    score_map: ScoreMap,
+    predictions: Predictions,
+    overview: bytes,
+) -> None:
+    """Write one entry's results; an earlier result stays until the new one is complete.
+
+    Raises:
+        QprdError: the disk is full or the folder cannot be written; the earlier result is intact.
+    """
+    with _replacing(folder) as partial:
+        np.savez_compressed(
+            partial / SCORE_MAP,
+            scores=score_map.scores,
+            grid=np.array([score_map.x, score_map.y, score_map.cell_px, score_map.mpp]),
+        )
+        text = predictions_to_text(predictions)
+        (partial / PREDICTIONS).write_text(text, encoding="utf-8")
+        (partial / SLIDE).write_text(json.dumps(asdict(slide), indent=2), encoding="utf-8")
+        (partial / OVERVIEW).write_bytes(overview)
+
+
+def load_slide_result(folder: Path) -> SlideResult:
+    """Read the figures of one entry.
+
+    Raises:
+        QprdError: there is no result, or it is damaged.
+    """
+    try:
+        return TypeAdapter(SlideResult).validate_json((folder / SLIDE).read_bytes())
+    except OSError as error:
+        raise _missing(folder, error) from error
+    except ValidationError as error:
+        raise _damaged(folder / SLIDE) from error
+
+
+def load_predictions(folder: Path) -> Predictions:
+    """Read the tiles and contours of one entry.
+
+    Raises:
+        QprdError: there is no result, or it is damaged.
+    """
+    path = folder / PREDICTIONS
+    if not path.is_file():
+        raise _missing(folder)
+    return predictions_from_geojson(path)
+
+
+def load_score_map(folder: Path) -> ScoreMap:
+    """Read the score map of one entry.
+
+    Raises:
+        QprdError: there is no result, or it is damaged.
+    """
+    try:
+        with np.load(folder / SCORE_MAP, allow_pickle=False) as archive:
+            scores = archive["scores"].astype(np.float32)
+            x, y, cell_px, mpp = (float(value) for value in archive["grid"])
+    except OSError as error:
+        raise _missing(folder, error) from error
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise _damaged(folder / SCORE_MAP) from error
+    return ScoreMap(scores, x, y, cell_px, mpp)
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """A new folder beside ``folder`` that takes its place when the block ends well."""
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+    outdated = partial.with_suffix(".outdated")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if folder.exists():
+            folder.rename(outdated)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if outdated.exists():
+                outdated.rename(folder)
+            raise
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise QprdError(
+            f"The results cannot be written: {error.strerror or error}.",
+            where=str(folder),
+            fix="Free some disk space and predict again."
+            if full
+            else "Make the folder writable, or copy the project to a place that is.",
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(outdated, ignore_errors=True)
+
+
+def _missing(folder: Path, error: OSError | None = None) -> QprdError:
+    reason = "" if error is None else f": {error.strerror}"
+    return QprdError(
+        f"There are no results of this slide to read{reason}.",
+        where=str(folder),
+        fix="Run qprd predict first.",
+    )
+
+
+def _damaged(file: Path) -> QprdError:
+    return QprdError("This result file is damaged.", where=str(file), fix="Run qprd predict again.")

@@ -1,0 +1,203 @@
+"""The training loop: from labelled patches to the best epoch's weights."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from qprd.config import TrainConfig
+from qprd.evaluation.metrics import accuracy_threshold, auroc
+from qprd.model.frd import FRD
+from qprd.model.loss import SimilarityLoss
+from qprd.prediction import score_patches
+from qprd.progress import Progress
+from qprd.sampling.dataset import PatchDataset
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+@dataclass(frozen=True)
+class ValidationPatches:
+    """Decoded patches that choose the epoch, the threshold and the calibration.
+
+    Attributes:
+        images: uint8, (N, 3, P, P), RGB; in memory or memory-mapped.
+        tumor: bool, (N,).
+    """
+
+    images: NDArray[np.uint8]
+    tumor: NDArray[np.bool_]
+
+    @property
+    def has_both_classes(self) -> bool:
+        """Whether accuracy, threshold and calibration are defined."""
+        return bool(self.tumor.any() and not self.tumor.all())
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of ``history.csv``; validation figures are None without validation patches."""
+
+    epoch: int
+    loss: float
+    val_accuracy: float | None
+    val_auroc: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """What `fit` leaves behind; the model holds the best epoch's weights.
+
+    Attributes:
+        history: A row for each finished epoch.
+        best: The epoch whose weights were kept.
+        interrupted: Ctrl-C ended it early.
+        val_scores: Raw scores of the validation patches by the kept weights, (N,), or None.
+    """
+
+    history: tuple[Epoch, ...]
+    best: Epoch
+    interrupted: bool
+    val_scores: NDArray[np.float32] | None
+
+
+class NoEpochFinishedError(KeyboardInterrupt):
+    """Ctrl-C came before the first epoch was over: there is nothing to keep."""
+
+
+def fit(
+    model: FRD,
+    train: PatchDataset,
+    loss: SimilarityLoss,
+    val: ValidationPatches | None,
+    config: TrainConfig,
+    *,
+    fabric: Fabric,
+    progress: Progress,
+) -> TrainingOutcome:
+    """Train the bottleneck and the student; keep the epoch with the best validation accuracy.
+
+    Adam with betas (0.5, 0.999) as published. Validation accuracy is that of the threshold which
+    suits the validation patches best; equal accuracies are told apart by AUROC. Without
+    validation patches of both classes the last epoch is kept.
+
+    Args:
+        model: Trained in place.
+        train: At least two patches.
+        loss: From `qprd.model.loss.build_loss`.
+        val: From other slides than ``train``, or None.
+        config: Epochs, batch size, rate, seed.
+        fabric: Device and precision.
+        progress: Shows one bar.
+
+    Raises:
+        NoEpochFinishedError: Ctrl-C before the end of the first epoch.
+    """
+    model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.trainable_parameters(), lr=config.lr, betas=(0.5, 0.999))
+    module, optimizer = fabric.setup(model, optimizer)
+    batches = DataLoader(
+        train,
+        batch_size=config.batch_size,
+        shuffle=True,
+        # batch normalization has no variance of a single patch
+        drop_last=len(train) % config.batch_size == 1,
+        generator=torch.Generator().manual_seed(config.seed),
+    )
+    history: list[Epoch] = []
+    best: _Kept | None = None
+    interrupted = False
+    with progress.task("training", config.epochs * len(batches)) as task:
+        try:
+            for number in range(1, config.epochs + 1):
+                started = time.perf_counter()
+                train.set_epoch(number)
+                module.train()
+                losses: list[torch.Tensor] = []
+                for images, y, *masks in batches:
+                    target = masks[0] if masks else y
+                    teacher_maps, student_maps = module(images.to(fabric.device))
+                    value = loss(teacher_maps, student_maps, target.to(fabric.device))
+                    optimizer.zero_grad(set_to_none=True)
+                    fabric.backward(value)
+                    optimizer.step()
+                    losses.append(value.detach())
+                    task.advance()
+                scores = _validate(model, val, config, fabric)
+                mean_loss = float(torch.stack(losses).mean())
+                row = _row(number, mean_loss, scores, val, time.perf_counter() - started)
+                history.append(row)
+                if best is None or _is_better(row, best.epoch):
+                    best = _Kept(row, _copy(model.trainable_state()), scores)
+                task.note(_note(row))
+        except KeyboardInterrupt:
+            interrupted = True
+    if best is None:
+        raise NoEpochFinishedError
+    model.load_trainable_state(best.state)
+    return TrainingOutcome(tuple(history), best.epoch, interrupted, best.val_scores)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    epoch: Epoch
+    state: dict[str, torch.Tensor]
+    val_scores: NDArray[np.float32] | None
+
+
+def save_history(history: Sequence[Epoch], path: Path) -> None:
+    """Write a CSV file with a line for each epoch."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Epoch)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in history)
+
+
+def _validate(
+    model: FRD, val: ValidationPatches | None, config: TrainConfig, fabric: Fabric
+) -> NDArray[np.float32] | None:
+    if val is None:
+        return None
+    return score_patches(model, val.images, fabric=fabric, batch_size=config.batch_size)
+
+
+def _row(
+    number: int,
+    loss: float,
+    scores: NDArray[np.float32] | None,
+    val: ValidationPatches | None,
+    seconds: float,
+) -> Epoch:
+    if scores is None or val is None or not val.has_both_classes:
+        return Epoch(number, loss, None, None, seconds)
+    threshold = accuracy_threshold(val.tumor, scores)
+    accuracy = None if threshold is None else threshold.accuracy
+    return Epoch(number, loss, accuracy, auroc(val.tumor, scores), seconds)
+
+
+def _is_better(row: Epoch, kept: Epoch) -> bool:
+    if row.val_accuracy is None or kept.val_accuracy is None:
+        return True
+    return (row.val_accuracy, row.val_auroc or 0.0) > (kept.val_accuracy, kept.val_auroc or 0.0)
+
+
+def _copy(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+
+
+def _note(row: Epoch) -> str:
+    text = f"loss {row.loss:.4f}"
+    if row.val_accuracy is not None and row.val_auroc is not None:
+        text += f"  val accuracy {row.val_accuracy:.3f}  AUROC {row.val_auroc:.3f}"
+    return text

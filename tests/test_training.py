@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from qprd.config import TrainConfig, train_config
+from qprd.device import make_fabric
+from qprd.model.frd import FRD, build_frd
+from qprd.model.loss import build_loss
+from qprd.model.teacher import build_teacher
+from qprd.progress import SilentProgress
+from qprd.sampling.dataset import PatchDataset
+from qprd.sampling.table import Patch, PatchTable
+from qprd.training import (
+    NoEpochFinishedError,
+    TrainingOutcome,
+    ValidationPatches,
+    fit,
+    save_history,
+)
+
+PATCH_PX = 32
+
+
+def patches(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Smooth normal patches, every third one grainy "tumor"."""
+    random = np.random.default_rng(seed)
+    tumor = np.arange(count) % 3 == 0
+    images = np.full((count, 3, PATCH_PX, PATCH_PX), 180, np.uint8)
+    images[tumor] = random.integers(0, 255, images[tumor].shape, dtype=np.uint8)
+    return images, tumor
+
+
+def dataset(count: int, *, tumor: bool = True) -> PatchDataset:
+    images, is_tumor = patches(count, 0)
+    if not tumor:
+        images, is_tumor = images[~is_tumor], is_tumor[~is_tumor]
+    rows = tuple(
+        Patch("1", "a", 40 * i, 0, 32.0, 0.5, "tumor" if t else "normal", "train")
+        for i, t in enumerate(is_tumor)
+    )
+    return PatchDataset(PatchTable(rows), images, patch_px=PATCH_PX)
+
+
+def config(**flags: object) -> TrainConfig:
+    given = {"teacher": "resnet18", "patch_px": 32, "epochs": 3, "batch_size": 8, "lr": 1e-3}
+    return train_config(given | flags)
+
+
+def model(seed: int = 0) -> FRD:
+    return build_frd(build_teacher("resnet18", pretrained=False), seed)
+
+
+def train(
+    frd: FRD,
+    settings: TrainConfig,
+    *,
+    val: bool = True,
+    progress: object = None,
+    tumor: bool = True,
+) -> TrainingOutcome:
+    data = dataset(24, tumor=tumor)
+    loss = build_loss(n_tumor=8 if tumor else 0, n_normal=16)
+    held_out = ValidationPatches(*patches(12, 1)) if val else None
+    return fit(
+        frd,
+        data,
+        loss,
+        held_out,
+        settings,
+        fabric=make_fabric("cpu", "auto"),
+        progress=progress or SilentProgress(),  # type: ignore[arg-type]
+    )
+
+
+def test_the_same_seed_gives_the_same_weights_on_the_cpu() -> None:
+    first, second, other = model(), model(), model()
+    outcomes = [train(first, config()), train(second, config()), train(other, config(seed=1))]
+    assert [row.loss for row in outcomes[0].history] == [row.loss for row in outcomes[1].history]
+    assert [row.loss for row in outcomes[0].history] != [row.loss for row in outcomes[2].history]
+    for name, tensor in first.trainable_state().items():
+        assert torch.equal(tensor, second.trainable_state()[name]), name
+
+
+def test_the_model_ends_with_the_weights_of_the_best_epoch() -> None:
+    frd = model()
+    outcome = train(frd, config(epochs=4))
+    accuracies = [row.val_accuracy or 0.0 for row in outcome.history]
+    assert outcome.best.val_accuracy == max(accuracies)
+    from qprd.prediction import score_patches
+
+    images, _ = patches(12, 1)
+    scores = score_patches(frd, images, fabric=make_fabric("cpu", "auto"), batch_size=5)
+    assert outcome.val_scores is not None
+    np.testing.assert_allclose(scores, outcome.val_scores, rtol=1e-4, atol=1e-5)
+
+
+def test_without_validation_the_last_epoch_is_kept() -> None:
+    outcome = train(model(), config(), val=False)
+    assert outcome.best == outcome.history[-1]
+    assert outcome.val_scores is None
+    assert outcome.best.val_auroc is None
+
+
+def test_without_tumor_it_is_plain_reverse_distillation_and_learns() -> None:
+    outcome = train(model(), config(epochs=6), tumor=False)
+    assert outcome.history[-1].loss < outcome.history[0].loss
+
+
+def test_the_teacher_stays_as_it_was() -> None:
+    frd = model()
+    before = {name: tensor.clone() for name, tensor in frd.teacher.state_dict().items()}
+    train(frd, config())
+    for name, tensor in frd.teacher.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+class InterruptAfter(SilentProgress):
+    """Presses Ctrl-C after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def task(self, title: str, total: int):  # type: ignore[no-untyped-def]
+        from contextlib import contextmanager
+
+        @contextmanager
+        def counting():  # type: ignore[no-untyped-def]
+            yield self
+
+        return counting()
+
+    def advance(self, count: int = 1) -> None:
+        self.steps -= count
+        if self.steps <= 0:
+            raise KeyboardInterrupt
+
+    def note(self, text: str) -> None:
+        pass
+
+
+def test_ctrl_c_keeps_the_best_epoch_so_far() -> None:
+    interrupted, whole = model(), model()
+    outcome = train(interrupted, config(epochs=9), progress=InterruptAfter(steps=3 * 2 + 1))
+    assert outcome.interrupted
+    assert len(outcome.history) == 2
+    kept = train(whole, config(epochs=outcome.best.epoch))
+    assert kept.history == () or kept.history[-1].loss == outcome.history[kept.best.epoch - 1].loss
+
+
+def test_ctrl_c_in_the_first_epoch_leaves_nothing_to_keep() -> None:
+    with pytest.raises(NoEpochFinishedError):
+        train(model(), config(), progress=InterruptAfter(steps=1))
+
+
+def test_a_last_batch_of_one_patch_does_no_harm() -> None:
+    outcome = train(model(), config(batch_size=23, epochs=1))
+    assert np.isfinite(outcome.best.loss)
+
+
+def test_the_history_is_a_csv_file_with_a_line_an_epoch(tmp_path: Path) -> None:
+    outcome = train(model(), config())
+    save_history(outcome.history, tmp_path / "history.csv")
+    with (tmp_path / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
+    assert [float(row["loss"]) for row in rows] == [row.loss for row in outcome.history]
