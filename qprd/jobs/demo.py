@@ -45,7 +45,7 @@ _TRAINING: Mapping[str, object] = {
     "normal": 300,
     "tumor": 30,
     "val_patches": 60,
-    "epochs": 8,
+    "epochs": 5,
 }
 
 
