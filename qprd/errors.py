@@ -46,3 +46,7 @@ class QprdError(Exception):
         if self.fix:
             parts.append(f"  fix:   {self.fix}")
         return "\n".join(parts)
+
+    def told_of(self, name: str) -> str:
+        """One line for a list of slides that failed while the others went on."""
+        return f"{name}: {self.problem}{' ' + self.fix if self.fix else ''}"

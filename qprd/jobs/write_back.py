@@ -1,8 +1,8 @@
-"""``qprd write-back``: results that are already on disk into the project, one writer for all."""
+"""``qprd write-back`` and ``qprd remove``: results into the project, and out of it again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from qprd.jobs.slides import select_entries
 from qprd.layout import ProjectLayout
 from qprd.progress import Progress
 from qprd.qupath.project import Project, WriteReport
+from qprd.results import Predictions
 from qprd.results_folder import load_predictions
 
 
@@ -84,7 +85,69 @@ def write_back_project(
                 predictions = load_predictions(layout.result(entry.id))
                 written.append(project.write_predictions(entry, predictions))
             except QprdError as error:
-                fix = f" {error.fix}" if error.fix else ""
-                problems.append(f"{entry.name}: {error.problem}{fix}")
+                problems.append(error.told_of(entry.name))
             task.advance()
     return WriteBackSummary(project.path, project.backend, tuple(written), tuple(problems))
+
+
+@dataclass(frozen=True)
+class RemoveSummary:
+    """What a removal did.
+
+    Attributes:
+        project: The project file.
+        backend: Which of the two removed.
+        removed: Number of objects by image name.
+        problems: Image name and reason of each image where nothing could be removed.
+    """
+
+    project: Path
+    backend: str
+    removed: Mapping[str, int]
+    problems: tuple[str, ...]
+
+    @property
+    def failed(self) -> int:
+        """Images where nothing could be removed."""
+        return len(self.problems)
+
+    def lines(self) -> list[str]:
+        """The summary for people."""
+        lines = [
+            f"{image}: {count} objects of qprd removed" for image, count in self.removed.items()
+        ]
+        if not self.removed and not self.problems:
+            lines.append("There was nothing of qprd to remove.")
+        lines += [f"not removed: {problem}" for problem in self.problems]
+        if self.backend == "exchange" and self.removed:
+            lines.append(
+                "In QuPath, run groovy/import_predictions.groovy for the project: it takes out "
+                "what an earlier run of it brought in."
+            )
+        return lines
+
+
+def remove_from_project(
+    project: Project, *, images: Sequence[str] = (), progress: Progress
+) -> RemoveSummary:
+    """Take tiles, contours and slide scores out of the project again, and nothing else.
+
+    Contours whose class a person changed are the person's, and stay. Result files stay too.
+
+    Raises:
+        QprdError: there is no such image.
+    """
+    entries = select_entries(project, images)
+    removed: dict[str, int] = {}
+    problems: list[str] = []
+    with progress.task("removing", len(entries)) as task:
+        for entry in entries:
+            try:
+                own = project.read_predictions(entry)
+                if own.tiles or own.contours or own.metadata:
+                    report = project.write_predictions(entry, Predictions(tiles=(), contours=()))
+                    removed[entry.name] = report.replaced
+            except QprdError as error:
+                problems.append(error.told_of(entry.name))
+            task.advance()
+    return RemoveSummary(project.path, project.backend, removed, tuple(problems))
