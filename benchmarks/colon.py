@@ -33,7 +33,8 @@ from qprd.evaluation.metrics import accuracy_threshold, auroc, polygon_iou, tile
 from qprd.jobs.predict import predict_project
 from qprd.jobs.reporting import write_json_object
 from qprd.jobs.slides import open_slide, slide_mpp
-from qprd.jobs.train import HISTORY, PATCHES, TrainSummary, train_project
+from qprd.jobs.train import TrainSummary, train_project
+from qprd.jobs.training_files import HISTORY, PATCHES
 from qprd.layout import ProjectLayout
 from qprd.model.teacher import build_teacher
 from qprd.progress import TerminalProgress

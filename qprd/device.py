@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Literal
 
 from qprd.config import Precision
@@ -45,6 +46,8 @@ def make_fabric(device: str, precision: Precision) -> Fabric:
         )
     if kind == "mps" and not torch.backends.mps.is_available():
         raise QprdError("PyTorch sees no MPS device.", where="--device", fix="Use --device cpu.")
+    # Fabric tells about the precision that qprd itself chose
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     return Fabric(
         accelerator=kind,
         devices=[int(number)] if number else 1,

@@ -66,6 +66,27 @@ class ProjectLayout:
         return self.results / entry_id
 
 
+def resolve_inside(path: Path, folder: Path) -> Path:
+    """A path without links, if it lies in this folder: a stranger's project may hold links.
+
+    Raises:
+        QprdError: it leads out of the folder, or nowhere.
+    """
+    try:
+        resolved = path.resolve()
+        is_inside = resolved.is_relative_to(folder.resolve())
+    except (OSError, RuntimeError) as error:
+        # A link to itself is a RuntimeError up to Python 3.12.
+        raise QprdError(f"This file cannot be found: {error}.", where=str(path)) from error
+    if not is_inside:
+        raise QprdError(
+            "This file is a link to a place outside the project; nothing was written.",
+            where=str(path),
+            fix="Put the file itself there instead of the link.",
+        )
+    return resolved
+
+
 def find_project(given: Path | None) -> Path:
     """The project file: as given, or the single ``*.qpproj`` of the given or current folder.
 
@@ -87,7 +108,8 @@ def find_project(given: Path | None) -> Path:
             where=str(place),
             fix="Give the project.qpproj, or the folder that holds it.",
         )
-    found = sorted(place.glob("*.qpproj"))
+    # macOS keeps "._project.qpproj" beside a file on a foreign disk.
+    found = sorted(path for path in place.glob("*.qpproj") if not path.name.startswith("."))
     if len(found) == 1:
         return found[0].resolve()
     if not found:

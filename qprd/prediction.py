@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qprd.errors import QprdError
+from qprd.config import PatchScore
+from qprd.errors import ExitCode, QprdError
 from qprd.model.anomaly import anomaly_map, patch_score, smooth
 from qprd.model.frd import FRD
 from qprd.progress import Task
@@ -30,6 +31,10 @@ _BLOCK_PX = 2048
 #: Blocks read ahead of the network; with the threads this bounds the memory of reading.
 _BLOCKS_AHEAD = 2
 _READERS = 2
+#: Cells of the largest score map: 256 MiB of scores.
+_MAX_CELLS = 2**26
+#: Tiles of one slide: each takes about 2 kB of memory while the results are written.
+MAX_TILES = 2_000_000
 
 
 @torch.inference_mode()
@@ -39,29 +44,39 @@ def score_patches(
     *,
     fabric: Fabric,
     batch_size: int,
+    reduction: PatchScore = "mean",
 ) -> NDArray[np.float32]:
-    """Patch scores: mean of the smoothed anomaly map of each patch (method.md, "Scores").
+    """Patch scores: mean or maximum of the smoothed anomaly map of each patch.
 
     Args:
         model: In any mode; it is put into evaluation mode and left there.
         images: (N, 3, H, W) RGB.
         fabric: Where to compute and in which precision.
         batch_size: Patches a forward pass.
+        reduction: How a map becomes a score.
 
     Returns:
         (N,) raw scores, 0..6.
+
+    Raises:
+        QprdError: a score is not finite.
     """
     model.eval()
-    model.to(memory_format=torch.channels_last)
     scores = np.empty(len(images), np.float32)
     for start in range(0, len(images), batch_size):
         batch = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size]))
-        batch = batch.to(fabric.device, non_blocking=True)
+        batch = batch.to(fabric.device)
         with fabric.autocast():
             teacher_maps, student_maps = model(batch)
         size = (batch.shape[-2], batch.shape[-1])
         maps = smooth(anomaly_map(teacher_maps, student_maps, size))
-        scores[start : start + len(batch)] = patch_score(maps).float().cpu().numpy()
+        scores[start : start + len(batch)] = patch_score(maps, reduction).cpu().numpy()
+    if not np.isfinite(scores).all():  # NaN would read as "no tissue"
+        raise QprdError(
+            "The network's scores are not finite.",
+            fix="Use --precision 32; if that does not help, train again with a lower --lr.",
+            exit_code=ExitCode.FAILED,
+        )
     return scores
 
 
@@ -116,12 +131,18 @@ def score_grid(
             or a model judges patches of a kind it has never seen.
 
     Raises:
-        QprdError: the slide does not state its resolution.
+        QprdError: the slide does not state its resolution, or the map would be too large.
     """
     if slide.mpp is None:
         raise QprdError("The slide does not state its resolution.", where=str(slide.path))
     to_level0 = mpp / slide.mpp
     columns, rows = tile_grid(slide.width, slide.height, stride * to_level0)
+    if columns * rows > _MAX_CELLS:
+        raise QprdError(
+            f"The score map would have {columns} x {rows} cells.",
+            where=str(slide.path),
+            fix=f"Give a larger --stride than {stride}.",
+        )
     patch_x = _patch_starts(columns, stride, patch_px, slide.width / to_level0)
     patch_y = _patch_starts(rows, stride, patch_px, slide.height / to_level0)
     wanted = cells_in_tissue(tissue, stride * to_level0, columns, rows, min_tissue)
@@ -133,6 +154,12 @@ def score_grid(
             patch_px * to_level0,
         )
         wanted[row, in_row] = shares >= min_tissue
+    if wanted.sum() > MAX_TILES:
+        raise QprdError(
+            f"There would be {wanted.sum():,} tiles, more than QuPath shows at once.",
+            where=str(slide.path),
+            fix=f"Give a larger --stride than {stride}.",
+        )
     return ScoreGrid(wanted, patch_x, patch_y, stride, patch_px, mpp, slide.mpp)
 
 
@@ -143,7 +170,14 @@ def _patch_starts(cells: int, stride: int, patch_px: int, length: float) -> NDAr
 
 
 def score_slide(
-    model: FRD, slide: Slide, grid: ScoreGrid, *, fabric: Fabric, batch_size: int, task: Task
+    model: FRD,
+    slide: Slide,
+    grid: ScoreGrid,
+    *,
+    fabric: Fabric,
+    batch_size: int,
+    reduction: PatchScore,
+    task: Task,
 ) -> ScoreMap:
     """Score the wanted cells of a slide.
 
@@ -156,6 +190,7 @@ def score_slide(
         grid: From `score_grid`.
         fabric: Where to compute.
         batch_size: Patches a forward pass.
+        reduction: See `score_patches`.
         task: Advanced by the number of cells.
 
     Returns:
@@ -172,6 +207,7 @@ def score_slide(
             grid.mpp,
         )
 
+    model.to(memory_format=torch.channels_last)
     score_map = grid.empty_map()
     size = grid.patch_px
     for block, pixels in _read_ahead(read, _blocks(grid)):
@@ -183,7 +219,11 @@ def score_slide(
             chosen = cells[start : start + batch_size]
             patches = np.stack([pixels[y[r] : y[r] + size, x[c] : x[c] + size] for r, c in chosen])
             scores[chosen[:, 0], chosen[:, 1]] = score_patches(
-                model, patches.transpose(0, 3, 1, 2), fabric=fabric, batch_size=batch_size
+                model,
+                patches.transpose(0, 3, 1, 2),
+                fabric=fabric,
+                batch_size=batch_size,
+                reduction=reduction,
             )
             task.advance(len(chosen))
     return score_map

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
-#: Measurement names written to QuPath. "qprd" in the name is what makes an object ours.
+#: Measurement names written to QuPath.
 SCORE = "qprd: score"
 PROBABILITY = "qprd: probability"
 MEAN_SCORE = "qprd: mean score"
@@ -77,7 +77,7 @@ class Predictions:
         contours: Annotations of class ``contour_class``.
         contour_class: e.g. ``Tumor: qprd``.
         contour_color: RGB, 0..255.
-        metadata: Entry metadata to set; every key starts with ``qprd``.
+        metadata: Entry metadata to set; every key starts with ``qprd: ``.
     """
 
     tiles: tuple[PredictedTile, ...]
@@ -93,7 +93,10 @@ def object_id(bundle: str, entry_id: str, kind: str, index: int) -> str:
 
 
 def is_own_class(class_name: str | None) -> bool:
-    """True for a class that only qprd writes, such as ``Tumor: qprd``."""
+    """True for a class such as ``Tumor: qprd``.
+
+    A person may draw with it too: only together with `MEAN_SCORE` does it make a contour ours.
+    """
     if class_name is None:
         return False
     return OWN_CLASS_SUFFIX in (part.strip() for part in class_name.split(":"))

@@ -11,6 +11,7 @@ import json
 import shutil
 import uuid
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -39,7 +40,6 @@ class SlideResult:
         bundle: Name of the bundle that predicted.
         created: ISO 8601 time, UTC.
         slide_score: Raw score that sums up the map; None without tissue.
-        slide_probability: The same, calibrated; None without calibration.
         threshold: Raw score from which tissue counts as tumor; None if the bundle has none.
         tissue_um2: Area of the scored tiles.
         tumor_um2: Area of the contours.
@@ -54,7 +54,6 @@ class SlideResult:
     bundle: str
     created: str
     slide_score: float | None
-    slide_probability: float | None
     threshold: float | None
     tissue_um2: float
     tumor_um2: float
@@ -126,8 +125,10 @@ def load_score_map(folder: Path) -> ScoreMap:
             x, y, cell_px, mpp = (float(value) for value in archive["grid"])
     except OSError as error:
         raise _missing(folder, error) from error
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise _damaged(folder / SCORE_MAP) from error
+    if scores.ndim != 2 or not np.isfinite([x, y]).all() or not (cell_px > 0 and mpp > 0):
+        raise _damaged(folder / SCORE_MAP)
     return ScoreMap(scores, x, y, cell_px, mpp)
 
 
@@ -143,7 +144,7 @@ def _replacing(folder: Path) -> Iterator[Path]:
             folder.rename(outdated)
         try:
             partial.rename(folder)
-        except OSError:
+        except BaseException:  # Ctrl-C too must leave the earlier result in its place
             if outdated.exists():
                 outdated.rename(folder)
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from qprd.config import TrainConfig
+from qprd.errors import ExitCode, QprdError
 from qprd.evaluation.metrics import accuracy_threshold, auroc
 from qprd.model.frd import FRD
 from qprd.model.loss import SimilarityLoss
@@ -63,12 +65,14 @@ class TrainingOutcome:
         history: A row for each finished epoch.
         best: The epoch whose weights were kept.
         interrupted: Ctrl-C ended it early.
+        diverged: Loss or scores were no longer finite, which ended it early.
         val_scores: Raw scores of the validation patches by the kept weights, (N,), or None.
     """
 
     history: tuple[Epoch, ...]
     best: Epoch
     interrupted: bool
+    diverged: bool
     val_scores: NDArray[np.float32] | None
 
 
@@ -103,6 +107,7 @@ def fit(
 
     Raises:
         NoEpochFinishedError: Ctrl-C before the end of the first epoch.
+        QprdError: The training diverged.
     """
     model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.trainable_parameters(), lr=config.lr, betas=(0.5, 0.999))
@@ -117,7 +122,7 @@ def fit(
     )
     history: list[Epoch] = []
     best: _Kept | None = None
-    interrupted = False
+    interrupted = diverged = False
     with progress.task("training", config.epochs * len(batches)) as task:
         try:
             for number in range(1, config.epochs + 1):
@@ -134,8 +139,9 @@ def fit(
                     optimizer.step()
                     losses.append(value.detach())
                     task.advance()
-                scores = _validate(model, val, config, fabric)
                 mean_loss = float(torch.stack(losses).mean())
+                _check_finite(number, mean_loss)
+                scores = _validate(model, val, config, fabric)
                 row = _row(number, mean_loss, scores, val, time.perf_counter() - started)
                 history.append(row)
                 if best is None or _is_better(row, best.epoch):
@@ -143,10 +149,14 @@ def fit(
                 task.note(_note(row))
         except KeyboardInterrupt:
             interrupted = True
+        except QprdError:
+            if best is None:
+                raise
+            diverged = True  # the epochs before are worth keeping
     if best is None:
         raise NoEpochFinishedError
     model.load_trainable_state(best.state)
-    return TrainingOutcome(tuple(history), best.epoch, interrupted, best.val_scores)
+    return TrainingOutcome(tuple(history), best.epoch, interrupted, diverged, best.val_scores)
 
 
 @dataclass(frozen=True)
@@ -169,7 +179,23 @@ def _validate(
 ) -> NDArray[np.float32] | None:
     if val is None:
         return None
-    return score_patches(model, val.images, fabric=fabric, batch_size=config.batch_size)
+    return score_patches(
+        model,
+        val.images,
+        fabric=fabric,
+        batch_size=config.batch_size,
+        reduction=config.patch_score,
+    )
+
+
+def _check_finite(number: int, loss: float) -> None:
+    if not math.isfinite(loss):
+        raise QprdError(
+            f"The training diverged: the loss is not finite in epoch {number}.",
+            where="--lr",
+            fix="Train with a lower --lr.",
+            exit_code=ExitCode.FAILED,
+        )
 
 
 def _row(

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qprd.config import TEACHER_DEFAULTS, TrainConfig, predict_config, train_config
+from qprd.config import (
+    TEACHER_DEFAULTS,
+    TrainConfig,
+    predict_config,
+    stored_train_config,
+    train_config,
+)
 from qprd.errors import ExitCode, QprdError
 
 
@@ -99,3 +105,17 @@ def test_auto_is_kept_as_a_word() -> None:
     assert train_config({"alpha": "auto"}).alpha == "auto"
     assert predict_config({"threshold": "auto"}).threshold == "auto"
     assert predict_config({"threshold": "2"}).threshold == 2.0
+
+
+def test_masks_need_a_similarity_per_location() -> None:
+    with pytest.raises(QprdError, match="labels = mask needs similarity = location"):
+        train_config({"labels": "mask"})
+    assert train_config({"labels": "mask", "similarity": "location"}).labels == "mask"
+
+
+def test_a_strangers_stored_configuration_is_no_traceback() -> None:
+    good = train_config({}).model_dump(mode="json")
+    assert stored_train_config(good, "bundle") == train_config({})
+    for values in ({"normal": "many"}, {"unknown": 1}, {"tumor_class": []}):
+        with pytest.raises(QprdError, match="damaged"):
+            stored_train_config(good | values, "bundle")

@@ -22,6 +22,12 @@ def test_the_current_folder_is_searched(tmp_path: Path, monkeypatch: pytest.Monk
     assert find_project(None) == (tmp_path / "project.qpproj").resolve()
 
 
+def test_hidden_files_beside_a_project_are_passed_over(tmp_path: Path) -> None:
+    for name in ("project.qpproj", "._project.qpproj"):
+        (tmp_path / name).write_text("{}")
+    assert find_project(tmp_path).name == "project.qpproj"
+
+
 def test_two_projects_are_not_guessed_between(tmp_path: Path) -> None:
     for name in ("a.qpproj", "b.qpproj"):
         (tmp_path / name).write_text("{}")

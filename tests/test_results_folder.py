@@ -12,7 +12,7 @@ from shapely.geometry import box
 
 from qprd.errors import QprdError
 from qprd.results import (
-    PROBABILITY,
+    MEAN_SCORE,
     SCORE,
     PredictedContour,
     PredictedTile,
@@ -32,7 +32,7 @@ from qprd.results_folder import (
 
 SCORES = np.array([[0.25, np.nan], [1.5, 2.0]], np.float32)
 SLIDE_RESULT = SlideResult(
-    "1", "a.tif", "b", "2026-01-01T00:00:00+00:00", 2.0, None, None, 3.0, 1.0, 3, 1, 0.5, 1.0
+    "1", "a.tif", "b", "2026-01-01T00:00:00+00:00", 2.0, None, 3.0, 1.0, 3, 1, 0.5, 1.0
 )
 
 
@@ -42,7 +42,7 @@ def predictions(count: int = 3) -> Predictions:
         for i in range(count)
     )
     contour = PredictedContour(
-        object_id("b", "1", "contour", 0), box(0, 0, 64, 64), "qprd 1", {PROBABILITY: 0.5}
+        object_id("b", "1", "contour", 0), box(0, 0, 64, 64), "qprd 1", {MEAN_SCORE: 0.5}
     )
     return Predictions(tiles, (contour,), metadata={"qprd: bundle": "b"})
 

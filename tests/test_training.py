@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from shapely.geometry import MultiPolygon, box
+from torch import nn
 
 from qprd.config import TrainConfig, train_config
 from qprd.device import make_fabric
-from qprd.model.frd import FRD, build_frd
-from qprd.model.loss import build_loss
-from qprd.model.teacher import build_teacher
+from qprd.errors import QprdError
+from qprd.model.frd import FRD
+from qprd.model.loss import SimilarityLoss, build_loss
 from qprd.progress import SilentProgress
 from qprd.sampling.dataset import PatchDataset
+from qprd.sampling.regions import LabelRegions
 from qprd.sampling.table import Patch, PatchTable
 from qprd.training import (
     NoEpochFinishedError,
@@ -52,8 +55,48 @@ def config(**flags: object) -> TrainConfig:
     return train_config(given | flags)
 
 
+class TinyTeacher(nn.Module):
+    """Three fixed random maps; the real networks are tested in tests/model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(
+            nn.Conv2d(fan_in, 8, size, stride=size) for fan_in, size in ((3, 4), (8, 2), (8, 2))
+        )
+        self.requires_grad_(False)
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        maps, x = [], images.float() / 255 - 0.5
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+class TinyBottleneck(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Sequential(nn.Conv2d(8, 16, 1), nn.BatchNorm2d(16), nn.ReLU())
+
+    def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        return self.embed(maps[2])
+
+
+class TinyStudent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(nn.ConvTranspose2d(16, 8, size, size) for size in (4, 2, 1))
+
+    def forward(self, embedding: torch.Tensor) -> list[torch.Tensor]:
+        return [head(embedding) for head in self.heads]
+
+
 def model(seed: int = 0) -> FRD:
-    return build_frd(build_teacher("resnet18", pretrained=False), seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        teacher = TinyTeacher()
+        torch.manual_seed(seed)
+        return FRD(teacher, TinyBottleneck(), TinyStudent())  # type: ignore[arg-type]
 
 
 def train(
@@ -151,6 +194,82 @@ def test_ctrl_c_keeps_the_best_epoch_so_far() -> None:
     assert len(outcome.history) == 2
     kept = train(whole, config(epochs=outcome.best.epoch))
     assert kept.history == () or kept.history[-1].loss == outcome.history[kept.best.epoch - 1].loss
+
+
+class SpoilAfter(InterruptAfter):
+    """Makes the student's weights NaN after so many steps, as a diverged training does."""
+
+    def __init__(self, steps: int, frd: FRD) -> None:
+        super().__init__(steps)
+        self.frd = frd
+
+    def advance(self, count: int = 1) -> None:
+        self.steps -= count
+        if self.steps == 0:
+            with torch.no_grad():
+                self.frd.trainable_parameters()[0].fill_(float("nan"))
+
+
+def test_a_diverged_training_keeps_the_epochs_before() -> None:
+    frd = model()
+    outcome = train(frd, config(epochs=4), progress=SpoilAfter(4, frd))
+    assert outcome.diverged
+    assert len(outcome.history) == 1
+    assert all(torch.isfinite(t).all() for t in frd.trainable_state().values())
+
+
+def test_a_training_that_diverges_at_once_says_so() -> None:
+    frd = model()
+    with pytest.raises(QprdError) as caught:
+        train(frd, config(), progress=SpoilAfter(1, frd))
+    assert "--lr" in str(caught.value)
+
+
+def test_masks_are_what_the_loss_sees() -> None:
+    square = box(0, 0, 1000, 16)
+    regions = LabelRegions(MultiPolygon([square]), MultiPolygon(), (), "annotations")
+    images, is_tumor = patches(9, 0)
+    rows = tuple(
+        Patch("1", "a", 40 * i, 0, 32.0, 0.5, "tumor" if t else "normal", "train")
+        for i, t in enumerate(is_tumor)
+    )
+    data = PatchDataset(
+        PatchTable(rows), images, patch_px=PATCH_PX, labels="mask", regions={"1": regions}
+    )
+    seen: list[torch.Tensor] = []
+    real = build_loss(n_tumor=3, n_normal=6, similarity="location", labels="mask")
+
+    class Spy(SimilarityLoss):
+        def __call__(self, teacher_maps, student_maps, y):  # type: ignore[no-untyped-def]
+            seen.append(y)
+            return super().__call__(teacher_maps, student_maps, y)
+
+    spy = Spy(real.plain, real.alpha, real.gamma, real.similarity, real.labels)
+    settings = config(epochs=1, similarity="location", labels="mask")
+    fit(
+        model(),
+        data,
+        spy,
+        None,
+        settings,
+        fabric=make_fabric("cpu", "auto"),
+        progress=SilentProgress(),
+    )
+    assert {tuple(y.shape[1:]) for y in seen} == {(8, 8)}
+    assert {float(v) for y in seen for v in y.unique()} == {0.0, -1.0}
+
+
+def test_adam_has_the_published_momenta(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, object]] = []
+    adam = torch.optim.Adam
+
+    def spy(parameters, **options):  # type: ignore[no-untyped-def]
+        made.append(options)
+        return adam(parameters, **options)
+
+    monkeypatch.setattr(torch.optim, "Adam", spy)
+    train(model(), config(epochs=1))
+    assert made == [{"lr": 1e-3, "betas": (0.5, 0.999)}]
 
 
 def test_ctrl_c_in_the_first_epoch_leaves_nothing_to_keep() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,32 +97,7 @@ def run_demo(folder: Path, *, backend: Backend, seed: int, progress: Progress) -
         raise QprdError(
             "The folder is not empty.", where=str(folder), fix="Name a new folder for the demo."
         )
-    slides_folder = folder / "slides"
-    try:
-        slides_folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise QprdError(
-            f"The folder cannot be made: {error.strerror}.", where=str(folder)
-        ) from error
-    drawn: dict[str, SyntheticSlide] = {}
-    new: list[NewSlide] = []
-    with progress.task("drawing slides", len(_SLIDES)) as task:
-        for index, slide in enumerate(_SLIDES):
-            drawing = draw_slide(
-                seed * len(_SLIDES) + index + 1, mpp=_MPP, tumor_nests=slide.tumor_nests
-            )
-            path = slides_folder / slide.name
-            write_pyramidal_tiff(drawing.image, path, _MPP)
-            drawn[slide.name] = drawing
-            new.append(
-                NewSlide(
-                    path=path,
-                    mpp=_MPP,
-                    metadata={} if slide.split is None else {"split": slide.split},
-                    annotations=None if slide.split is None else _annotations(drawing),
-                )
-            )
-            task.advance()
+    drawn, new = _draw_slides(folder / "slides", seed, progress)
     project_file = create_project(folder / "project", new)
     opened, _ = open_project(project_file, backend=backend)
     with opened:
@@ -138,6 +114,41 @@ def run_demo(folder: Path, *, backend: Backend, seed: int, progress: Progress) -
         tile_auroc=_unseen_auroc(ProjectLayout(project_file), drawn),
         seconds=time.perf_counter() - started,
     )
+
+
+def _draw_slides(
+    folder: Path, seed: int, progress: Progress
+) -> tuple[dict[str, SyntheticSlide], list[NewSlide]]:
+    """Draw the slides into a new folder, which is gone again if that fails."""
+    drawn: dict[str, SyntheticSlide] = {}
+    new: list[NewSlide] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with progress.task("drawing slides", len(_SLIDES)) as task:
+            for index, slide in enumerate(_SLIDES, start=seed * len(_SLIDES) + 1):
+                drawing = draw_slide(index, mpp=_MPP, tumor_nests=slide.tumor_nests)
+                path = folder / slide.name
+                write_pyramidal_tiff(drawing.image, path, _MPP)
+                drawn[slide.name] = drawing
+                new.append(
+                    NewSlide(
+                        path=path,
+                        mpp=_MPP,
+                        metadata={} if slide.split is None else {"split": slide.split},
+                        annotations=None if slide.split is None else _annotations(drawing),
+                    )
+                )
+                task.advance()
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise QprdError(
+                f"The slides cannot be written: {error.strerror or error}.",
+                where=str(folder),
+                fix="Free some disk space, or name a folder that you can write.",
+            ) from error
+        raise
+    return drawn, new
 
 
 def _annotations(drawing: SyntheticSlide) -> dict[str, object]:

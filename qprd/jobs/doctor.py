@@ -191,7 +191,9 @@ def _project(project: Project, tumor_classes: Sequence[str]) -> Iterator[Check]:
             Status.FAIL,
             "slides",
             f"none of {len(entries)} can be read, so nothing can be trained or predicted",
-            "See above; --slides DIR names a folder where moved slides are.",
+            "--slides DIR names the folder where they are now."
+            if any(entry.source.path is None and not entry.source.unsupported for entry in entries)
+            else "The reasons are above.",
         )
     yield from _annotations(project, entries, usable, tumor_classes)
 
@@ -236,7 +238,11 @@ def _annotations(
             yield _failure(entry.name, error)
             continue
         counts.update(_class_name(annotation) for annotation in annotations)
-        if any(is_derived(annotation.class_name, tumor_classes) for annotation in annotations):
+        if any(
+            is_derived(annotation.class_name, tumor_classes)
+            and not is_own_class(annotation.class_name)
+            for annotation in annotations
+        ):
             annotated.append(entry)
     yield from _annotation_notes(project, entries)
     listed = ", ".join(f"{name} ({count})" for name, count in counts.most_common()) or "none"

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from qprd import __version__
+from qprd.errors import QprdError
+from qprd.jobs.slides import recorded_name
 from qprd.layout import ProjectLayout
 from qprd.model.bundle import BundleInfo
-from qprd.results_folder import OVERVIEW, PREDICTIONS, SLIDE, SlideResult, load_slide_result
+from qprd.results_folder import OVERVIEW, PREDICTIONS, SLIDE, load_slide_result
 from qprd.review.report import RunSummary, SlideRow, write_index
 
 
@@ -24,15 +26,15 @@ def write_results_index(
         date: Of the current prediction.
 
     Raises:
-        QprdError: a result is damaged, or the page cannot be written.
+        QprdError: the page cannot be written.
     """
     folders = sorted(path.parent for path in layout.results.glob(f"[!.]*/{SLIDE}"))
-    rows = [_row(folder.name, load_slide_result(folder), info) for folder in folders]
+    rows = [_row(folder, info) for folder in folders]
     warnings = []
-    if not info.validation_slides:
+    if info.threshold is None:
         warnings.append(
-            "The model was trained without validation slides: its scores have no tested threshold "
-            "and no probability."
+            "The model was trained without validation patches of both classes: its scores have no "
+            "tested threshold and no probability."
         )
     elif set(info.validation_slides) & set(info.training_slides):
         warnings.append(
@@ -51,29 +53,35 @@ def write_results_index(
     return write_index(layout.results, rows, summary)
 
 
-def _row(folder: str, result: SlideResult, info: BundleInfo) -> SlideRow:
+def _row(folder: Path, info: BundleInfo) -> SlideRow:
+    try:
+        result = load_slide_result(folder)
+    except QprdError as error:
+        # An earlier slide's damage must not cost this prediction.
+        return SlideRow(name=f"entry {folder.name}", warnings=(str(error),))
     warnings = []
     if result.bundle != info.name:
         warnings.append(f"Predicted earlier, with {result.bundle}.")
     if result.slide_score is None:
         warnings.append("No tissue was found.")
     split = None
-    if result.image in info.training_slides:
+    name = recorded_name(result.image)
+    if name in info.training_slides:
         split = "train"
         warnings.append("The model was trained on this slide.")
-    elif result.image in info.validation_slides:
+    elif name in info.validation_slides:
         split = "val"
     return SlideRow(
         name=result.image,
-        picture=PurePosixPath(folder, OVERVIEW),
+        picture=PurePosixPath(folder.name, OVERVIEW),
         slide_score=result.slide_score,
         contours=result.contours,
         tumor_area_mm2=result.tumor_um2 / 1e6,
         tissue_area_mm2=result.tissue_um2 / 1e6,
         split=split,
         files={
-            "GeoJSON": PurePosixPath(folder, PREDICTIONS),
-            "figures": PurePosixPath(folder, SLIDE),
+            "GeoJSON": PurePosixPath(folder.name, PREDICTIONS),
+            "figures": PurePosixPath(folder.name, SLIDE),
         },
         warnings=tuple(warnings),
     )

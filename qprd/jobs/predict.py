@@ -16,8 +16,8 @@ from qprd.config import PredictConfig, SlideScore, stored_train_config
 from qprd.errors import QprdError
 from qprd.evaluation.calibration import Platt
 from qprd.jobs.index import write_results_index
-from qprd.jobs.slides import open_slide, select_entries
-from qprd.jobs.write_back import WriteBackSummary, write_back_project
+from qprd.jobs.slides import open_slide, select_entries, slide_mpp
+from qprd.jobs.write_back import WriteBackSummary, write_back_entries
 from qprd.layout import ProjectLayout
 from qprd.progress import Progress
 from qprd.qupath.project import Entry, Project
@@ -33,6 +33,8 @@ from qprd.results import (
 )
 from qprd.results_folder import SlideResult, load_slide_result, save_result
 from qprd.review.contours import contour_measurements, contours
+from qprd.sampling.build import MAGNIFIED
+from qprd.sampling.regions import class_parts
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import tissue_mask
 
@@ -57,6 +59,7 @@ class PredictSummary:
         threshold: Raw score that was used; None if there is none.
         slides: Figures of each slide that was scored.
         problems: Image name and reason of each slide that was not.
+        notes: What the user should know of the others.
         index: The page with all pictures.
         write_back: What was written into the project, None if that was not asked for.
         seconds: Time spent.
@@ -68,6 +71,7 @@ class PredictSummary:
     threshold: float | None
     slides: tuple[SlideResult, ...]
     problems: tuple[str, ...]
+    notes: tuple[str, ...]
     index: Path
     write_back: WriteBackSummary | None
     seconds: float
@@ -82,12 +86,11 @@ class PredictSummary:
         lines = []
         for slide in self.slides:
             score = "no tissue" if slide.slide_score is None else f"score {slide.slide_score:.3f}"
-            if slide.slide_probability is not None:
-                score += f" (probability {slide.slide_probability:.2f})"
             lines.append(
                 f"{slide.image}: {score}, {slide.contours} contours, "
                 f"{slide.tumor_um2 / 1e6:.2f} of {slide.tissue_um2 / 1e6:.2f} mm² tissue"
             )
+        lines += [f"note: {note}" for note in self.notes]
         lines += [f"problem: {problem}" for problem in self.problems]
         if self.threshold is None:
             lines.append("The bundle has no threshold, so there are no contours: give --threshold.")
@@ -140,19 +143,16 @@ def predict_project(
             predictor.run(entry, layout.result(entry.id))
             scored.append(entry)
         except QprdError as error:
-            fix = f" {error.fix}" if error.fix else ""
-            problems.append(f"{entry.name}: {error.problem}{fix}")
+            problems.append(error.told_of(entry.name))
     if not scored:
         raise QprdError(
             "None of the slides could be predicted.\n  " + "\n  ".join(problems[:10]),
             where=str(project.path),
         )
-    index = write_results_index(layout, info, threshold=predictor.threshold, date=predictor.date)
     written = None
     if write_back:
-        written = write_back_project(
-            project, images=[entry.name for entry in scored], progress=progress
-        )
+        written = write_back_entries(project, scored, progress=progress)
+    index = write_results_index(layout, info, threshold=predictor.threshold, date=predictor.date)
     return PredictSummary(
         project=project.path,
         backend=project.backend,
@@ -160,6 +160,7 @@ def predict_project(
         threshold=predictor.threshold,
         slides=tuple(load_slide_result(layout.result(entry.id)) for entry in scored),
         problems=tuple(problems),
+        notes=tuple(predictor.notes),
         index=index,
         write_back=written,
         seconds=time.perf_counter() - started,
@@ -188,6 +189,7 @@ class _Predictor:
         self._tumor_class = trained.tumor_class[0]
         asked = config.min_tissue
         self._min_tissue = trained.min_tissue if asked is None else asked
+        self.notes: list[str] = []
         self.date = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self.threshold = info.threshold if config.threshold == "auto" else config.threshold
 
@@ -195,6 +197,11 @@ class _Predictor:
         """Score one slide and save its results."""
         started = time.perf_counter()
         with open_slide(entry, assume_mpp=self._config.assume_mpp) as slide:
+            if slide_mpp(slide) > self._info.mpp * MAGNIFIED:
+                self.notes.append(
+                    f"{entry.name}: {slide_mpp(slide):.3g} um/px is coarser than the model's "
+                    f"{self._info.mpp:.3g} um/px; its scores are less to be trusted"
+                )
             score_map = self._score(entry, slide)
             predictions = self._predictions(entry, score_map, slide)
             slide_score = summarize(score_map, self._config.slide_score)
@@ -207,7 +214,6 @@ class _Predictor:
             bundle=self._info.name,
             created=self.date,
             slide_score=slide_score,
-            slide_probability=self._probability(slide_score),
             threshold=self.threshold,
             tissue_um2=len(predictions.tiles) * score_map.cell_px**2 * um2,
             tumor_um2=tumor_px2 * um2,
@@ -236,13 +242,9 @@ class _Predictor:
                 grid,
                 fabric=self._fabric,
                 batch_size=self._config.batch_size,
+                reduction=self._info.patch_score,
                 task=task,
             )
-
-    def _probability(self, score: float | None) -> float | None:
-        if score is None or self._platt is None:
-            return None
-        return float(self._platt.probability(np.array([score]))[0])
 
     def _predictions(self, entry: Entry, score_map: ScoreMap, slide: Slide) -> Predictions:
         polygons = []
@@ -254,7 +256,8 @@ class _Predictor:
                 min_hole_um2=self._config.min_area_um2,
                 tolerance_um=self._config.tolerance_um,
             )
-        polygons = inside_image(polygons, slide.width, slide.height)
+        least_px2 = self._config.min_area_um2 / score_map.mpp**2
+        polygons = inside_image(polygons, slide.width, slide.height, least_px2=least_px2)
         own = [
             PredictedContour(
                 object_id(self._info.name, entry.id, "contour", index),
@@ -276,7 +279,7 @@ class _Predictor:
         return Predictions(
             tiles=self._tiles(entry, score_map),
             contours=tuple(own),
-            contour_class=f"{self._tumor_class}: {OWN_CLASS_SUFFIX}",
+            contour_class=": ".join((*class_parts(self._tumor_class), OWN_CLASS_SUFFIX)),
             metadata=metadata,
         )
 
@@ -331,9 +334,16 @@ def summarize(score_map: ScoreMap, how: SlideScore) -> float | None:
 
 
 def inside_image(
-    polygons: Sequence[shapely.Polygon], width: int, height: int
+    polygons: Sequence[shapely.Polygon], width: int, height: int, *, least_px2: float = 0.0
 ) -> list[shapely.Polygon]:
-    """Clip polygons to the image: cells at its right and lower edge may reach beyond it."""
+    """Clip polygons to the image: cells at its right and lower edge may reach beyond it.
+
+    Args:
+        polygons: Level-0 pixels.
+        width: Of the image.
+        height: Likewise.
+        least_px2: Pieces smaller than this are dropped.
+    """
     image = shapely.box(0, 0, width, height)
     clipped: list[shapely.Polygon] = []
     for polygon in polygons:
@@ -341,5 +351,9 @@ def inside_image(
             clipped.append(polygon)
         else:
             parts = shapely.get_parts(polygon.intersection(image))
-            clipped += [part for part in parts if isinstance(part, shapely.Polygon)]
+            clipped += [
+                part
+                for part in parts
+                if isinstance(part, shapely.Polygon) and 0 < part.area >= least_px2
+            ]
     return clipped

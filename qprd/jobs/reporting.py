@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -12,12 +13,15 @@ from typing import Protocol
 
 from qprd.errors import QprdError
 
+#: Control characters, and those that change the direction of what follows.
+_CONTROL = ("Cc", "Cf")
+
 
 class Summary(Protocol):
     """What a job returns; a dataclass, so that `write_json` can write its fields."""
 
     def lines(self) -> Sequence[str]:
-        """Readable lines, most important first; Rich markup is escaped by the printer."""
+        """Readable lines; `print_summary` makes them safe to print."""
         ...
 
 
@@ -26,7 +30,15 @@ def print_summary(summary: Summary) -> None:
     import typer
 
     for line in summary.lines():
-        typer.echo(line)
+        typer.echo(printable(line))
+
+
+def printable(text: str) -> str:
+    """Text for a terminal: names from a stranger's project can hold its control sequences."""
+    valid = text.encode(errors="replace").decode()
+    return "".join(
+        c if c in "\n\t" or unicodedata.category(c) not in _CONTROL else "\ufffd" for c in valid
+    )
 
 
 def write_json(path: Path | None, summary: Summary) -> None:

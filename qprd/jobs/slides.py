@@ -11,6 +11,8 @@ from qprd.slides.slide import Slide
 
 #: Frames whose sizes differ by this share at most are the same frame at another rounding.
 _SIZE_TOLERANCE_PX = 1
+#: Characters of an image name that a bundle records.
+_RECORDED_NAME = 1000
 
 
 def select_entries(project: Project, images: Sequence[str]) -> list[Entry]:
@@ -47,7 +49,11 @@ def open_slide(entry: Entry, *, assume_mpp: float | None = None) -> Slide:
     """
     source = entry.source
     if source.unsupported is not None:
-        raise QprdError(f"This image cannot be used: {source.unsupported}.", where=entry.name)
+        raise QprdError(
+            f"This image cannot be used: {source.unsupported}.",
+            where=entry.name,
+            fix="qprd works on plain 8-bit RGB slides; leave this one out with --image.",
+        )
     if source.path is None:
         raise QprdError(
             f"The slide is not where the project says: {source.uri}",
@@ -90,3 +96,8 @@ def slide_mpp(slide: Slide) -> float:
     """Micrometres per level-0 pixel of a slide that `open_slide` has checked."""
     assert slide.mpp is not None
     return slide.mpp
+
+
+def recorded_name(name: str) -> str:
+    """An image name as bundles record it: a project may hold names of any length."""
+    return name[:_RECORDED_NAME]

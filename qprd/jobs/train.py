@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,23 +16,28 @@ from numpy.typing import NDArray
 
 from qprd.config import TrainConfig
 from qprd.errors import QprdError
-from qprd.jobs.slides import open_slide, select_entries, slide_mpp
+from qprd.jobs.slides import open_slide, recorded_name, select_entries, slide_mpp
+from qprd.jobs.training_files import patch_cache, require_space, save_records, writing_cache
 from qprd.layout import ProjectLayout
 from qprd.progress import Progress
 from qprd.qupath.project import Annotation, Entry, Project
+from qprd.results import is_own_class
 from qprd.sampling.build import SamplingRules, SlideRegions, build_patch_table
 from qprd.sampling.regions import check_classes, is_derived, label_regions
-from qprd.sampling.splits import SPLITS
+from qprd.sampling.splits import SPLITS, parse_split
 from qprd.sampling.table import PatchTable
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import tissue_mask
 
 if TYPE_CHECKING:
-    from qprd.training import ValidationPatches
+    from qprd.training import TrainingOutcome, ValidationPatches
 
-PATCHES = "patches.csv"
-HISTORY = "history.csv"
-PLOT = "history.png"
+#: Names shown where a note concerns many images.
+_NAMES_SHOWN = 5
+
+
+#: Validation AUROC below which a model is said to be of no use.
+_WORTHLESS_AUROC = 0.6
 
 
 @dataclass(frozen=True)
@@ -122,19 +127,24 @@ def train_project(
     from qprd.model.frd import build_frd
     from qprd.model.loss import build_loss
     from qprd.model.teacher import build_teacher
-    from qprd.review.training_plot import training_plot
     from qprd.sampling.dataset import PatchDataset, decode_all
-    from qprd.training import ValidationPatches, fit, save_history
+    from qprd.training import ValidationPatches, fit
 
     started = time.perf_counter()
     layout = ProjectLayout(project.path)
     layout.require_writable()
-    prepared = _prepare(project, config, patches, progress)
+    # What can fail at once comes before what takes long.
     fabric = make_fabric(config.device, config.precision)
     weights = None if config.weights is None else Path(config.weights)
     model = build_frd(build_teacher(config.teacher, weights=weights), config.seed)
+    require_space(layout.root, model)
+    prepared = _prepare(project, config, patches, progress)
 
     train_table, val_table = prepared.table.subset("train"), prepared.table.subset("val")
+    if len(train_table) < 2:
+        raise QprdError(
+            "Training needs at least two patches.", where="--normal", fix="Ask for more patches."
+        )
     counts = Counter(patch.label for patch in train_table.patches)
     loss = build_loss(
         n_tumor=counts["tumor"],
@@ -144,19 +154,20 @@ def train_project(
         similarity=config.similarity,
         labels=config.labels,
     )
-    with TemporaryDirectory(prefix="cache-", dir=layout.root) as cache:
+    with patch_cache(layout.root) as cache:
         with progress.task("reading patches", len(train_table) + len(val_table)) as task:
 
             def decode(table: PatchTable, split: str) -> NDArray[np.uint8]:
-                folder = Path(cache) / split
-                folder.mkdir()
-                return decode_all(
-                    table,
-                    prepared.open,
-                    patch_px=config.patch_px,
-                    folder=folder,
-                    progress=lambda _done, _all: task.advance(),
-                )
+                with writing_cache(cache):
+                    folder = cache / split
+                    folder.mkdir()
+                    return decode_all(
+                        table,
+                        prepared.open,
+                        patch_px=config.patch_px,
+                        folder=folder,
+                        progress=lambda _done, _all: task.advance(),
+                    )
 
             train_images, val_images = decode(train_table, "train"), decode(val_table, "val")
         dataset = PatchDataset(
@@ -176,12 +187,13 @@ def train_project(
 
     calibrated = _calibrate(val, outcome.val_scores)
     best = outcome.best
-    notes = (*prepared.notes, *prepared.table.notes, *calibrated.notes)
+    notes = (*prepared.notes, *prepared.table.notes, *calibrated.notes, *_worth(outcome))
     info = BundleInfo(
-        name=_bundle_name(config),
+        name=_bundle_name(config, layout.bundles),
         teacher=TeacherInfo.of(model.teacher),
         mpp=config.mpp,
         patch_px=config.patch_px,
+        patch_score=config.patch_score,
         threshold=calibrated.threshold,
         calibration=calibrated.calibration,
         classes={"tumor": config.tumor_class, "normal": config.normal_class},
@@ -198,14 +210,7 @@ def train_project(
     )
     bundle = layout.bundles / info.name
     save_bundle(bundle, model, info)
-    prepared.table.to_csv(bundle / PATCHES)
-    save_history(outcome.history, bundle / HISTORY)
-    training_plot(
-        [asdict(row) for row in outcome.history],
-        bundle / PLOT,
-        best_epoch=best.epoch,
-        title=info.name,
-    )
+    save_records(bundle, prepared.table, outcome)
     return TrainSummary(
         project=project.path,
         backend=project.backend,
@@ -243,10 +248,12 @@ def _prepare(
 ) -> _Prepared:
     entries = select_entries(project, config.images)
     annotations = {entry.id: list(project.annotations(entry)) for entry in entries}
+    unseen = _unseen_annotations(project, entries)
     if config.tumor or not config.unannotated_normal:
         wanted = config.tumor_class if config.tumor else config.tumor_class + config.normal_class
-        check_classes(wanted, _class_counts(annotations.values()))
-    notes: list[str] = []
+        _check_classes(wanted, annotations.values(), unseen)
+    notes = list(unseen)
+    unlabelled: list[Entry] = []
     slides: list[SlideRegions] = []
     with progress.task("finding tissue", len(entries)) as task:
         for entry in entries:
@@ -256,8 +263,10 @@ def _prepare(
                 except QprdError as error:
                     notes.append(_one_line(entry, error))
             else:
-                notes.append(f"{entry.name}: no annotation of these classes; not used")
+                unlabelled.append(entry)
             task.advance()
+    if unlabelled:
+        notes.append(f"not used, without an annotation of these classes: {_some(unlabelled)}")
     if not slides:
         raise QprdError(
             "None of the annotated slides can be used.\n  " + "\n  ".join(notes[:10]),
@@ -316,14 +325,30 @@ def _slide_regions(
 
 def _given_table(file: Path, slides: Sequence[SlideRegions], config: TrainConfig) -> PatchTable:
     """A table from disk, checked against the project's slides and the model's resolution."""
-    table = PatchTable.from_csv(file)
-    known = {slide.entry_id: slide.name for slide in slides}
+    try:
+        table = PatchTable.from_csv(file)
+    except OSError as error:
+        raise QprdError(
+            f"The patch table cannot be read: {error.strerror}.",
+            where=str(file),
+            fix="Check the path given to --patches.",
+        ) from error
+    known = {slide.entry_id: slide for slide in slides}
     for patch in table.patches:
-        if known.get(patch.slide) != patch.name:
+        slide = known.get(patch.slide)
+        if slide is None or slide.name != patch.name:
             raise QprdError(
                 f"The patch table names slide {patch.slide} ({patch.name}), which is not among "
                 "the usable slides of this project.",
                 where=str(file),
+            )
+        meant = parse_split(slide.metadata_split, slide.name)
+        if meant is not None and meant != patch.split:
+            raise QprdError(
+                f"The patch table uses {slide.name} for {patch.split}; its metadata in the project "
+                f"say {meant}.",
+                where=str(file),
+                fix="Correct the one or the other.",
             )
         if abs(patch.mpp - config.mpp) > 1e-6 * config.mpp:
             raise QprdError(
@@ -331,9 +356,42 @@ def _given_table(file: Path, slides: Sequence[SlideRegions], config: TrainConfig
                 where=str(file),
                 fix=f"Give --mpp {patch.mpp:g}.",
             )
+        size_px = config.patch_px * patch.mpp / slide.mpp
+        if abs(patch.size_px - size_px) > 1e-3 * size_px:
+            raise QprdError(
+                f"A patch of {config.patch_px} px covers {size_px:g} px of {slide.name}; the table "
+                f"says {patch.size_px:g}.",
+                where=str(file),
+                fix="Give the --patch-px that the table was made with.",
+            )
+        # The table has whole pixels, the size of a patch need not be one.
+        right, bottom = patch.x + patch.size_px, patch.y + patch.size_px
+        if right > slide.width + 1 or bottom > slide.height + 1:
+            raise QprdError(
+                f"The patch at {patch.x}, {patch.y} lies outside {slide.name}, which has "
+                f"{slide.width} x {slide.height} px.",
+                where=str(file),
+            )
     if not any(patch.split == "train" and patch.label == "normal" for patch in table.patches):
         raise QprdError("The patch table has no normal training patches.", where=str(file))
     return table
+
+
+def _worth(outcome: TrainingOutcome) -> list[str]:
+    """What must be said of a model before anybody uses it."""
+    notes = []
+    if outcome.diverged:
+        notes.append(
+            "the training diverged after its last epoch; the best one before is kept. Train with a "
+            "lower --lr"
+        )
+    if outcome.best.val_auroc is not None and outcome.best.val_auroc < _WORTHLESS_AUROC:
+        notes.append(
+            "the model hardly tells tumor from normal on the validation patches (AUROC "
+            f"{outcome.best.val_auroc:.2f}): do not use its contours. More annotations, more "
+            "--epochs or another --lr may help"
+        )
+    return notes
 
 
 @dataclass(frozen=True)
@@ -361,9 +419,38 @@ def _calibrate(val: ValidationPatches | None, scores: NDArray[np.float32] | None
     return _Calibrated(fitted.value, platt.to_dict(), ())
 
 
+def _unseen_annotations(project: Project, entries: Sequence[Entry]) -> list[str]:
+    """What to know of annotations that QuPath has and this run has not."""
+    noted: dict[str, list[Entry]] = {}
+    for entry in entries:
+        note = project.annotation_note(entry)
+        if note is not None:
+            noted.setdefault(note, []).append(entry)
+    return [f"{_some(members)}: {note}" for note, members in noted.items()]
+
+
+def _check_classes(
+    wanted: Sequence[str], annotations: Iterable[Sequence[Annotation]], unseen: Sequence[str]
+) -> None:
+    """Like `check_classes`; annotations that were not exported may be what is missing."""
+    try:
+        check_classes(wanted, _class_counts(annotations))
+    except QprdError as error:
+        fix = "\n         ".join(filter(None, (error.fix, *unseen[:_NAMES_SHOWN])))
+        raise QprdError(error.problem, where=error.where, fix=fix or None) from error
+
+
+def _some(entries: Sequence[Entry]) -> str:
+    names = ", ".join(entry.name for entry in entries[:_NAMES_SHOWN])
+    return names + (", ..." if len(entries) > _NAMES_SHOWN else "")
+
+
 def _is_labelled(annotations: Sequence[Annotation], config: TrainConfig) -> bool:
     classes = config.tumor_class + config.normal_class
-    return any(is_derived(annotation.class_name, classes) for annotation in annotations)
+    return any(
+        is_derived(annotation.class_name, classes) and not is_own_class(annotation.class_name)
+        for annotation in annotations
+    )
 
 
 def _class_counts(annotations: Iterable[Sequence[Annotation]]) -> Counter[str]:
@@ -375,7 +462,7 @@ def _class_counts(annotations: Iterable[Sequence[Annotation]]) -> Counter[str]:
 
 
 def _slide_names(table: PatchTable) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(patch.name for patch in table.patches))
+    return tuple(dict.fromkeys(recorded_name(patch.name) for patch in table.patches))
 
 
 def _patch_counts(table: PatchTable) -> dict[str, dict[str, int]]:
@@ -387,9 +474,11 @@ def _patch_counts(table: PatchTable) -> dict[str, dict[str, int]]:
 
 
 def _one_line(entry: Entry, error: QprdError) -> str:
-    fix = f" {error.fix}" if error.fix else ""
-    return f"{entry.name}: {error.problem}{fix}"
+    return error.told_of(entry.name)
 
 
-def _bundle_name(config: TrainConfig) -> str:
-    return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{config.teacher.replace(':', '-')}"
+def _bundle_name(config: TrainConfig, bundles: Path) -> str:
+    """Time and teacher; numbered where another training ended in the same second."""
+    name = f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{config.teacher.replace(':', '-')}"
+    numbered = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+    return next(free for free in numbered if not (bundles / free).exists())

@@ -10,7 +10,7 @@ from qprd.errors import QprdError
 from qprd.jobs.slides import select_entries
 from qprd.layout import ProjectLayout
 from qprd.progress import Progress
-from qprd.qupath.project import Project, WriteReport
+from qprd.qupath.project import Entry, Project, WriteReport
 from qprd.results import Predictions
 from qprd.results_folder import load_predictions
 
@@ -47,6 +47,11 @@ class WriteBackSummary:
             + f" ({self.backend})."
         ]
         lines += [f"not written: {problem}" for problem in self.problems]
+        if self.backend == "paquo" and self.written:
+            lines.append(
+                "If QuPath has one of these images open: File > Reload data, and do not save "
+                "before, or QuPath undoes the write-back."
+            )
         if self.backend == "exchange" and self.written:
             lines.append(
                 "In QuPath, run groovy/import_predictions.groovy for the project to see them "
@@ -77,6 +82,17 @@ def write_back_project(
             where=str(layout.results),
             fix="Run qprd predict first.",
         )
+    return write_back_entries(project, entries, progress=progress)
+
+
+def write_back_entries(
+    project: Project, entries: Sequence[Entry], *, progress: Progress
+) -> WriteBackSummary:
+    """Write the results of these entries into the project.
+
+    An entry that cannot be written is left as it was and reported, and the others go on.
+    """
+    layout = ProjectLayout(project.path)
     written: list[WriteReport] = []
     problems: list[str] = []
     with progress.task("writing back", len(entries)) as task:

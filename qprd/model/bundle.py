@@ -101,7 +101,6 @@ class BundleInfo:
         patch_px: Edge of a patch in pixels at ``mpp``.
         threshold: Raw score, 0..6, from which a patch counts as tumor; None without validation.
         patch_score: How an anomaly map becomes a patch score.
-        sigma_px: Smoothing of the anomaly map before that.
         classes: QuPath classes the labels came from, such as ``{"tumor": ("Tumor",)}``.
         calibration: Parameters that turn a score into a probability, or None.
         config: The resolved training configuration.
@@ -118,9 +117,8 @@ class BundleInfo:
     teacher: TeacherInfo
     mpp: _Positive
     patch_px: Annotated[int, Field(ge=STRIDE_PX, le=4096, multiple_of=STRIDE_PX)]
-    threshold: float | None
+    threshold: Annotated[float, Field(ge=0, le=7)] | None
     patch_score: Literal["mean", "max"] = "mean"
-    sigma_px: Annotated[float, Field(ge=0, le=100)] = 4.0
     classes: Mapping[str, tuple[_Text, ...]] = Field(default_factory=dict)
     calibration: Mapping[str, JsonValue] | None = None
     config: Mapping[str, JsonValue] = Field(default_factory=dict)

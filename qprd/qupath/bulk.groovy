@@ -231,10 +231,11 @@ class Bulk {
         return names as String[]
     }
 
-    static List<PathObject> annotationsOfClasses(PathObjectHierarchy hierarchy, String[] names) {
+    static List<PathObject> annotationsOfClasses(PathObjectHierarchy hierarchy, String[] names, String measurement) {
         def wanted = new HashSet<String>(Arrays.asList(names))
         return hierarchy.getAnnotationObjects()
                 .findAll { it.getPathClass() != null && wanted.contains(it.getPathClass().toString()) }
+                .findAll { it.getMeasurementList().containsKey(measurement) }
                 .toList()
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import uuid
@@ -68,7 +69,7 @@ def create_project(
         raise QprdError("There is a project already.", where=str(project), fix="Name a new folder.")
     layout = ProjectLayout(project)
     images: list[dict[str, object]] = []
-    with FileTransaction() as transaction:
+    with FileTransaction(project.parent) as transaction:
         for entry_id, slide in enumerate(slides, start=1):
             builder = _server_builder(slide)
             entry_folder = project.parent / "data" / str(entry_id)
@@ -129,7 +130,7 @@ def import_annotations(project: Path) -> int:
         folder = EntryFolder(file.path.parent / "data" / entry.id)
         if not exported.is_file() or folder.data.exists() or folder.backup.exists():
             continue
-        with FileTransaction() as transaction:
+        with FileTransaction(file.path.parent) as transaction:
             staged = transaction.stage(folder.data)
             data = EntryData.create(
                 qupath,
@@ -144,6 +145,9 @@ def import_annotations(project: Path) -> int:
             size_px = (width, height) if width is not None and height is not None else None
             transaction.stage_text(folder.summary, data.summary({}, size_px))
             transaction.commit()
+        # The export is as new as QuPath's data.
+        with contextlib.suppress(OSError):
+            exported.touch()
         imported += 1
     return imported
 

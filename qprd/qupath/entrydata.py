@@ -27,6 +27,7 @@ from qprd.qupath.jsonfile import read_json
 from qprd.qupath.pathclasses import argb_from_color
 from qprd.qupath.project import PathClass
 from qprd.results import (
+    MEAN_SCORE,
     SCORE,
     TILE_NAME,
     PredictedContour,
@@ -295,7 +296,8 @@ class EntryData:
     def _own_contours(self) -> Any:
         bulk, hierarchy = self._qupath.bulk, self._file.hierarchy
         names = [str(name) for name in bulk.annotationClasses(hierarchy)]
-        return bulk.annotationsOfClasses(hierarchy, [name for name in names if is_own_class(name)])
+        own_names = [name for name in names if is_own_class(name)]
+        return bulk.annotationsOfClasses(hierarchy, own_names, MEAN_SCORE)
 
     def _own(self) -> Any:
         own = self._own_tiles()

@@ -19,7 +19,6 @@ from qprd.layout import ProjectLayout
 from qprd.qupath.entries import find_entries
 from qprd.qupath.geojson import (
     annotations_of,
-    color_from_argb,
     objects_of,
     own_member_of,
     read_objects,
@@ -27,6 +26,7 @@ from qprd.qupath.geojson import (
 )
 from qprd.qupath.jsonfile import read_json, write_atomically
 from qprd.qupath.locate import SlideLocator
+from qprd.qupath.pathclasses import read_classes
 from qprd.qupath.predictions_geojson import (
     at_qupath_precision,
     count_predictions,
@@ -34,7 +34,7 @@ from qprd.qupath.predictions_geojson import (
     predictions_to_text,
 )
 from qprd.qupath.project import Annotation, Entry, PathClass, WriteReport
-from qprd.qupath.qpproj import ProjectFile, read_project_file
+from qprd.qupath.qpproj import ProjectFile, RecordedEntry, read_project_file
 from qprd.results import Predictions
 
 _MAX_SMALL_JSON_BYTES = 16 * 2**20
@@ -52,14 +52,18 @@ class AnnotationSource:
     Attributes:
         file: The GeoJSON file, None if there is none.
         in_qupath: How many annotations QuPath's data file holds, None if it is not known.
+        is_outdated: QuPath saved the image after this file was exported, going by the files' times.
     """
 
     file: Path | None
     in_qupath: int | None
+    is_outdated: bool = False
 
     @property
     def problem(self) -> str | None:
         """What the user should know, None if all is well."""
+        if self.is_outdated:
+            return f"exported before QuPath last saved this image: {_EXPORT_HINT}"
         if self.file is not None or self.in_qupath == 0:
             return None
         if self.in_qupath is None:
@@ -127,7 +131,7 @@ class ExchangeProject:
         Raises:
             QprdError: a file of classes or annotations is malformed.
         """
-        found = {path_class.name: path_class for path_class in self._project_classes()}
+        found = {path_class.name: path_class for path_class in read_classes(self.path)}
         for entry in self.entries():
             file = self.annotation_source(entry).file
             for drawn in read_objects(file) if file else ():
@@ -135,38 +139,24 @@ class ExchangeProject:
                     found.setdefault(drawn.path_class.name, drawn.path_class)
         return tuple(found.values())
 
-    def _project_classes(self) -> list[PathClass]:
-        path = self.path.parent / "classifiers" / "classes.json"
-        if not path.exists():
-            return []
-        root = read_json(path, what="QuPath's classes", limit_bytes=_MAX_SMALL_JSON_BYTES)
-        listed = root.get("pathClasses") if isinstance(root, dict) else None
-        if not isinstance(listed, list):
-            raise QprdError("This is not QuPath's classes: it has no list.", where=str(path))
-        classes: list[PathClass] = []
-        for item in listed:
-            name = item.get("name") if isinstance(item, dict) else None
-            if isinstance(name, str) and name:
-                color = item.get("color")
-                is_color = isinstance(color, int) and not isinstance(color, bool)
-                classes.append(PathClass(name, color_from_argb(color) if is_color else None))
-        return classes
-
     def annotation_source(self, entry: Entry) -> AnnotationSource:
         """Which file has the annotations of an entry, and how many QuPath itself has.
 
         Raises:
             QprdError: several files could be meant, or one file could be that of several entries.
         """
+        is_outdated = False
         if self._given_annotations is not None:
             file = self._annotations_by_name(entry, self._given_annotations)
         else:
             own = self._layout.annotations / f"{self._own(entry).id}.geojson"
             file = own if own.is_file() else None
-        return AnnotationSource(file=file, in_qupath=self._annotations_in_qupath(entry))
+            saved = self.path.parent / "data" / entry.id / "data.qpdata"
+            is_outdated = file is not None and _modified_ns(file) < _modified_ns(saved)
+        return AnnotationSource(file, self._annotations_in_qupath(entry), is_outdated)
 
     def annotation_note(self, entry: Entry) -> str | None:
-        """That QuPath holds annotations which nobody exported, if so.
+        """That QuPath holds annotations which nobody exported, or has saved since, if so.
 
         Raises:
             QprdError: the folder of annotations is ambiguous.
@@ -194,15 +184,22 @@ class ExchangeProject:
             )
         if not found:
             return None
-        claims = [other for other in self._file.entries if found[0] in _names(other.id, other.name)]
+        claims = self._claims(found[0])
         if len(claims) > 1:
+            by_name, by_id = f"{entry.name}.geojson", f"{entry.id}.geojson"
             raise QprdError(
                 f"{found[0]} could hold the annotations of several images: "
                 + ", ".join(f"{claim.name} (id {claim.id})" for claim in claims[:5]),
                 where=str(folder),
-                fix=f"Name it by id: {entry.id}.geojson.",
+                fix=f"Name it by the whole image name: {by_name}."
+                if len(self._claims(by_name)) == 1
+                else f"Name it by id: {by_id}.",
             )
         return folder / found[0]
+
+    def _claims(self, file: str) -> list[RecordedEntry]:
+        """The entries whose annotations a file of this name could hold."""
+        return [other for other in self._file.entries if file in _names(other.id, other.name)]
 
     def _annotations_in_qupath(self, entry: Entry) -> int | None:
         """Number of annotations that QuPath counted when it last saved, None if it did not say."""
@@ -263,6 +260,7 @@ class ExchangeProject:
         write_atomically(
             path,
             predictions_to_text(predictions),
+            root=self.path.parent,
             check=lambda written: _compare(meant, predictions_from_geojson(written), path),
         )
         return WriteReport(
@@ -298,6 +296,14 @@ class ExchangeProject:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _modified_ns(path: Path) -> int:
+    """When a file was last changed, 0 if that is not to be known."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _annotation_names(entry: Entry) -> set[str]:

@@ -21,9 +21,9 @@ from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
-from qprd.qupath.jsonfile import parse_json, read_text
+from qprd.qupath.jsonfile import parse_json, read_text, well_formed
 from qprd.qupath.project import Annotation, PathClass
-from qprd.results import SCORE, TILE_NAME, is_own_class
+from qprd.results import MEAN_SCORE, SCORE, TILE_NAME, is_own_class
 
 MAX_BYTES = 1024 * 2**20
 #: Of a coordinate in pixels, as QuPath writes it.
@@ -99,6 +99,7 @@ def annotations_of(objects: Iterable[QuPathObject]) -> list[Annotation]:
             class_name=found.path_class.name if found.path_class else None,
             name=found.name,
             locked=found.locked,
+            predicted=MEAN_SCORE in found.measurements,
         )
         for found in objects
         if found.object_type == "annotation"
@@ -128,6 +129,7 @@ def is_own_contour(found: QuPathObject) -> bool:
         found.object_type == "annotation"
         and found.path_class is not None
         and is_own_class(found.path_class.name)
+        and MEAN_SCORE in found.measurements
     )
 
 
@@ -213,7 +215,7 @@ def _parse_object(feature: Mapping[str, object], fallback_id: str) -> QuPathObje
         object_type=_OBJECT_TYPES.get(str(given_type), "annotation"),
         geometry=geometry,
         path_class=_parse_class(properties.get("classification")),
-        name=name if isinstance(name, str) else None,
+        name=well_formed(name) if isinstance(name, str) else None,
         locked=properties.get("isLocked") is True,
         measurements=_parse_measurements(properties.get("measurements")),
     )
@@ -244,6 +246,8 @@ def _parse_geometry(geometry: object, depth: int) -> BaseGeometry | None:
     if not isinstance(kind, str) or kind not in _GEOMETRY_DEPTH:
         raise ValueError(f"{kind!r} is no kind of geometry")
     coordinates = _rounded(geometry.get("coordinates"), _GEOMETRY_DEPTH[kind])
+    if kind.startswith("Multi"):
+        coordinates = [part for part in coordinates if part]
     return shape({"type": kind, "coordinates": coordinates}) if coordinates else None
 
 
@@ -290,7 +294,7 @@ def _parse_class(value: object, depth: int = 0) -> PathClass | None:
 
 def _class_of(names: list[str], color: tuple[int, int, int] | None) -> PathClass | None:
     parts = [part.strip() for name in names for part in name.split(":")]
-    full = ": ".join(part for part in parts if part)
+    full = well_formed(": ".join(part for part in parts if part))
     return PathClass(full, color) if full else None
 
 
@@ -325,7 +329,7 @@ def _parse_measurements(value: object) -> dict[str, float]:
         if isinstance(name, str) and isinstance(number, int | float | str):
             try:
                 # Strings are QuPath's "NaN", "Infinity" and "-Infinity".
-                measurements[name] = float(number)
+                measurements[well_formed(name)] = float(number)
             except ValueError as error:
                 raise ValueError(f"its measurement {name!r} is not a number") from error
     return measurements

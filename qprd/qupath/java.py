@@ -6,6 +6,7 @@ objects is in ``bulk.groovy``, compiled by the Groovy that every QuPath brings a
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,6 +81,14 @@ def find_qupath() -> QuPathInstallation | None:
     return QuPathInstallation(Path(found.app_dir), versions[0] if versions else "unknown")
 
 
+def missing_qupath() -> str:
+    """Where `find_qupath` looked, if it found none; without a full stop."""
+    given = os.environ.get("PAQUO_QUPATH_DIR")
+    if given:
+        return f"paquo finds no QuPath in the folder that PAQUO_QUPATH_DIR names ({given})"
+    return "paquo finds no QuPath on this computer"
+
+
 @dataclass(frozen=True)
 class QuPath:
     """A running QuPath.
@@ -104,7 +113,7 @@ def start_qupath() -> QuPath:
     """
     installation = find_qupath()
     if installation is None:
-        raise QprdError("paquo finds no QuPath on this computer.", fix=_GET_QUPATH)
+        raise QprdError(f"{missing_qupath()}.", fix=_GET_QUPATH)
     if installation.problem is not None:
         raise QprdError(f"{installation.problem}.", where=str(installation.path), fix=_GET_QUPATH)
     try:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qprd.errors import ExitCode, QprdError
+from qprd.layout import resolve_inside
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -72,7 +73,15 @@ def read_json(path: Path, *, what: str, limit_bytes: int) -> object:
     )
 
 
-def write_atomically(path: Path, text: str, *, check: Callable[[Path], None]) -> None:
+def well_formed(text: str) -> str:
+    """Text with a question mark for each half of a surrogate pair.
+
+    JSON may hold such halves; no UTF-8 file and no terminal can.
+    """
+    return text.encode(errors="replace").decode()
+
+
+def write_atomically(path: Path, text: str, *, root: Path, check: Callable[[Path], None]) -> None:
     """Write a file completely or not at all; an earlier one stays as it is until then.
 
     The text goes to a new file in the same folder, is forced to the disk, checked there, and only
@@ -81,11 +90,14 @@ def write_atomically(path: Path, text: str, *, check: Callable[[Path], None]) ->
     Args:
         path: The file; its folder is made if need be.
         text: What to write, as UTF-8.
+        root: The folder of the project; links that lead out of it are refused.
         check: Reads the new file before it takes its place; what it raises stops the writing.
 
     Raises:
-        QprdError: the disk is full, the folder cannot be written, or ``check`` raised it.
+        QprdError: the path is a link out of the project, the disk is full, the folder cannot be
+            written, or ``check`` raised it.
     """
+    path = resolve_inside(path, root)
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -68,11 +68,11 @@ def _open_paquo(path: Path, slides: Sequence[Path], why: str) -> tuple[Project, 
 
 def _qupath_problem() -> str | None:
     """Why no QuPath can be used, None if one runs now."""
-    from qprd.qupath.java import find_qupath, start_qupath
+    from qprd.qupath.java import find_qupath, missing_qupath, start_qupath
 
     installation = find_qupath()
     if installation is None:
-        return "no QuPath was found"
+        return missing_qupath()
     if installation.problem is not None:
         return installation.problem
     try:

@@ -27,7 +27,14 @@ from qprd.qupath.project import Annotation, Entry, PathClass, WriteReport
 from qprd.qupath.projectedit import OWN_PREFIX, own_metadata, server_builder, with_own_metadata
 from qprd.qupath.qpproj import RecordedEntry, read_project_file
 from qprd.qupath.transaction import FileState, FileTransaction
-from qprd.results import SCORE, PredictedContour, PredictedTile, Predictions, is_own_class
+from qprd.results import (
+    MEAN_SCORE,
+    SCORE,
+    PredictedContour,
+    PredictedTile,
+    Predictions,
+    is_own_class,
+)
 
 __all__ = ["PaquoProject", "find_qupath"]
 
@@ -48,11 +55,6 @@ class PaquoProject:
         self._locator = SlideLocator(self._file.path, self._file.uri, slides)
         self._qupath = start_qupath()
         self._entries: tuple[Entry, ...] | None = None
-        self._project_state = FileState.of(self.path, contents=True)
-        self._data_states = {
-            recorded.id: FileState.of(self._folder(recorded.id).data)
-            for recorded in self._file.entries
-        }
 
     @property
     def backend(self) -> Literal["paquo"]:
@@ -127,21 +129,25 @@ class PaquoProject:
     def write_predictions(self, entry: Entry, predictions: Predictions) -> WriteReport:
         """Replace our objects of this entry by these; touch nothing else; read back and compare.
 
-        Ours are annotations of our own classes, and tiles by our name with our score. Objects that
-        a person put below one of ours move up to the nearest ancestor that stays.
+        Ours are annotations of our own classes with our mean score, and tiles by our name with our
+        score. Objects that a person put below one of ours move up to the nearest ancestor that
+        stays. What QuPath saved since the project was opened is read again and kept.
 
         Raises:
-            QprdError: QuPath's data cannot be read completely, the files changed since the project
-                was opened, the predictions cannot be stored, QuPath stored something else, or the
-                files cannot be written. In each case all files are as they were.
+            QprdError: QuPath's data cannot be read completely, the image was turned or cropped
+                since the project was opened, the files changed meanwhile, the predictions cannot be
+                stored, QuPath stored something else, or the files cannot be written. In each case
+                all files are as they were.
         """
         _check(predictions)
         meant = at_qupath_precision(predictions)
+        folder = self._folder(self._recorded(entry).id)
+        before = self._states(folder)
+        self._reread()
         recorded = self._recorded(entry)
-        folder = self._folder(recorded.id)
-        self._refuse_if_changed(entry)
+        self._refuse_another_frame(entry, recorded)
         data = self._read(entry)
-        with FileTransaction() as transaction:
+        with FileTransaction(self.path.parent) as transaction:
             staged = transaction.stage(folder.data)
             if data is None:
                 data = self._create(entry, staged)
@@ -164,11 +170,11 @@ class PaquoProject:
                 classes = with_class(self.path, own_class)
                 if classes is not None:
                     transaction.stage_text(classes_path(self.path), classes)
-            self._refuse_if_changed(entry)
+            self._refuse_if_changed(before, self._states(folder))
             # Whatever happens in between, the summary must not claim more objects than there are:
             # that would look like loss.
             transaction.commit(first=folder.summary if objects < objects_before else folder.data)
-        self._reread(entry)
+        self._reread()
         return WriteReport(
             entry_id=entry.id,
             tiles=len(meant.tiles),
@@ -235,24 +241,34 @@ class PaquoProject:
                 where=str(self.path),
             )
 
-    def _refuse_if_changed(self, entry: Entry) -> None:
-        data = self._folder(entry.id).data
-        for path, known, now in (
-            (self.path, self._project_state, FileState.of(self.path, contents=True)),
-            (data, self._data_states.get(entry.id, FileState()), FileState.of(data)),
-        ):
-            if now != known:
+    def _refuse_another_frame(self, entry: Entry, recorded: RecordedEntry) -> None:
+        source, server = entry.source, recorded.server
+        if (source.uri, source.rotation, source.crop) != (server.uri, server.rotation, server.crop):
+            raise QprdError(
+                f"{entry.name} is turned, cropped or another file in the project now; nothing was "
+                "written.",
+                where=str(self.path),
+                fix="Close the project in QuPath, then run qprd predict again.",
+            )
+
+    def _states(self, folder: EntryFolder) -> dict[Path, FileState]:
+        return {
+            self.path: FileState.of(self.path, contents=True),
+            folder.data: FileState.of(folder.data),
+        }
+
+    def _refuse_if_changed(self, before: dict[Path, FileState], now: dict[Path, FileState]) -> None:
+        for path, state in before.items():
+            if now[path] != state:
                 raise QprdError(
-                    "This file has changed since the project was opened; nothing was written.",
+                    "This file has changed while qprd was writing; nothing was written.",
                     where=str(path),
-                    fix="Save and close the project in QuPath, then run it again.",
+                    fix="Close the project in QuPath, then run qprd write-back.",
                 )
 
-    def _reread(self, entry: Entry) -> None:
+    def _reread(self) -> None:
         self._file = read_project_file(self.path)
         self._entries = None
-        self._project_state = FileState.of(self.path, contents=True)
-        self._data_states[entry.id] = FileState.of(self._folder(entry.id).data)
 
 
 def _size_px(entry: Entry) -> tuple[int, int] | None:
@@ -281,3 +297,6 @@ def _check(predictions: Predictions) -> None:
             raise QprdError(f"Tile {tile.id} has no size or no place.")
         if SCORE not in tile.measurements:
             raise QprdError(f"Tile {tile.id} has no score.")
+    for contour in predictions.contours:
+        if MEAN_SCORE not in contour.measurements:
+            raise QprdError(f"Contour {contour.id} has no mean score.")

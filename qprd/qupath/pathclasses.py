@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qprd.errors import QprdError
 from qprd.qupath.geojson import color_from_argb
-from qprd.qupath.jsonfile import read_json
+from qprd.qupath.jsonfile import read_json, well_formed
 from qprd.qupath.project import PathClass
 
 _MAX_BYTES = 16 * 2**20
@@ -31,22 +31,27 @@ def read_classes(project: Path) -> list[PathClass]:
         color = item.get("color") if isinstance(item, dict) else None
         if isinstance(name, str) and name:
             is_color = isinstance(color, int) and not isinstance(color, bool)
-            found.append(PathClass(name, color_from_argb(int(str(color))) if is_color else None))
+            rgb = color_from_argb(int(str(color))) if is_color else None
+            found.append(PathClass(well_formed(name), rgb))
     return found
 
 
 def with_class(project: Path, added: PathClass) -> str | None:
     """The text of the project's classes with one more at the end, None if it is there already.
 
+    None as well for a project that lists no classes: QuPath then shows its default ones, which a
+    list of ours alone would replace.
+
     Raises:
         QprdError: the file is malformed.
     """
-    if any(known.name == added.name for known in read_classes(project)):
+    listed = _read_list(classes_path(project))
+    if not listed or any(known.name == added.name for known in read_classes(project)):
         return None
     item: dict[str, object] = {"name": added.name}
     if added.color is not None:
         item["color"] = argb_from_color(added.color)
-    return classes_text([*_read_list(classes_path(project)), item])
+    return classes_text([*listed, item])
 
 
 def classes_text(items: list[object]) -> str:

@@ -30,7 +30,9 @@ from qprd.qupath.geojson import (
     read_root,
 )
 from qprd.qupath.project import PathClass
+from qprd.qupath.projectedit import OWN_PREFIX
 from qprd.results import (
+    MEAN_SCORE,
     SCORE,
     TILE_NAME,
     PredictedContour,
@@ -51,12 +53,12 @@ def predictions_to_geojson(predictions: Predictions) -> dict[str, object]:
     Raises:
         QprdError: a prediction cannot be stored: an id that is no UUID, a number that is not
             finite, a contour that is not one valid polygon at QuPath's precision of 0.01 px, a
-            metadata key that does not start with ``qprd``.
+            metadata key that does not start with ``qprd: ``.
     """
     snapped = at_qupath_precision(predictions)
     for key in snapped.metadata:
-        if not key.startswith(OWN_MEMBER):
-            raise QprdError(f"Entry metadata of qprd must start with 'qprd': {key!r}.")
+        if not key.startswith(OWN_PREFIX):
+            raise QprdError(f"Entry metadata of qprd must start with {OWN_PREFIX!r}: {key!r}.")
     features = [_tile_feature(tile) for tile in snapped.tiles]
     features += [_contour_feature(contour, snapped) for contour in snapped.contours]
     member = {
@@ -190,6 +192,8 @@ def _tile_feature(tile: PredictedTile) -> geojson.Feature:
 def _contour_feature(contour: PredictedContour, predictions: Predictions) -> geojson.Feature:
     if not is_own_class(predictions.contour_class):
         raise QprdError(f"{predictions.contour_class!r} is not a class of qprd's own.")
+    if MEAN_SCORE not in contour.measurements:
+        raise QprdError(f"Contour {contour.id} has no mean score.")
     names = [part.strip() for part in predictions.contour_class.split(":")]
     named = {"names": names} if len(names) > 1 else {"name": names[0]}
     properties: dict[str, object] = {

@@ -32,6 +32,7 @@ class Annotation:
         class_name: Full class name, or None if unclassified.
         name: What the user called it.
         locked: QuPath's lock.
+        predicted: Made by qprd, whatever its class is now.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Annotation:
     class_name: str | None
     name: str | None = None
     locked: bool = False
+    predicted: bool = False
 
 
 @dataclass(frozen=True)

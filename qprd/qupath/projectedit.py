@@ -15,7 +15,7 @@ from qprd.qupath.jsonfile import read_json
 from qprd.qupath.qpproj import MAX_PROJECT_BYTES
 
 #: Entry metadata with keys that start with this are ours.
-OWN_PREFIX = "qprd"
+OWN_PREFIX = "qprd: "
 
 
 def own_metadata(metadata: Mapping[str, str]) -> dict[str, str]:

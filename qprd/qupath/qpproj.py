@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from qprd.errors import QprdError
-from qprd.qupath.jsonfile import read_json
+from qprd.qupath.jsonfile import read_json, well_formed
 from qprd.slides.frame import Rotation
+from qprd.slides.slide import MOST_ANISOTROPIC
 
 MAX_PROJECT_BYTES = 256 * 2**20
 MAX_SERVER_BYTES = 16 * 2**20
@@ -149,9 +150,13 @@ def _parse_entry(image: object, *, where: str) -> RecordedEntry:
     metadata = image.get("metadata")
     return RecordedEntry(
         id=str(entry_id),
-        name=name if isinstance(name, str) and name else f"Image {entry_id}",
+        name=well_formed(name) if isinstance(name, str) and name else f"Image {entry_id}",
         server=parse_server(image.get("serverBuilder")),
-        metadata={k: v for k, v in metadata.items() if isinstance(v, str)}
+        metadata={
+            well_formed(key): well_formed(value)
+            for key, value in metadata.items()
+            if isinstance(value, str)
+        }
         if isinstance(metadata, dict)
         else {},
     )
@@ -191,15 +196,15 @@ def parse_server(builder: object) -> RecordedServer:
     known = next((layer for layer in layers if layer.metadata), file)
     width, height = layers[0].size or (None, None)
     server = RecordedServer(
-        uri=uri if isinstance(uri, str) else "",
+        uri=well_formed(uri) if isinstance(uri, str) else "",
         reader=reader,
         crops_to_bounds=reader == "OpenslideServerBuilder" and args == [],
         file_size=file.size,
         width=width,
         height=height,
-        mpp=_mpp(known.metadata),
     )
     try:
+        server = replace(server, mpp=_mpp(known.metadata))
         _check_args(reader, args)
         for layer in layers:
             _check_pixels(layer.metadata)
@@ -244,7 +249,7 @@ def _any_uri(builder: object) -> str:
         if not isinstance(builder, dict):
             break
         if isinstance(builder.get("uri"), str):
-            return str(builder["uri"])
+            return well_formed(str(builder["uri"]))
         builder = builder.get("builder")
     return ""
 
@@ -344,7 +349,11 @@ def _crop_in_file(
 
 
 def _mpp(metadata: Mapping[str, object]) -> float | None:
-    """Mean pixel size in micrometres; None unless both sides are calibrated."""
+    """Mean pixel size in micrometres; None unless both sides are calibrated.
+
+    Raises:
+        _UnsupportedServerError: the pixels are not square.
+    """
     calibration = metadata.get("pixelCalibration")
     sides: list[float] = []
     for key in ("pixelWidth", "pixelHeight"):
@@ -357,6 +366,8 @@ def _mpp(metadata: Mapping[str, object]) -> float | None:
         if not 0 < value < 1e6 or not math.isfinite(value):
             return None
         sides.append(float(value))
+    if max(sides) > MOST_ANISOTROPIC * min(sides):
+        raise _UnsupportedServerError(f"its pixels are not square ({sides[0]:g} x {sides[1]:g} um)")
     return sum(sides) / 2
 
 

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from qprd.errors import ExitCode, QprdError
+from qprd.layout import resolve_inside
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,13 @@ class FileTransaction:
     """Prepare new files beside the old ones, then put all of them in their places or none.
 
     As a context manager it removes whatever was prepared and not committed.
+
+    Args:
+        root: The folder of the project; links that lead out of it are refused.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path) -> None:
+        self._root = root
         self._staged: dict[Path, Path] = {}
         self._leftovers: list[Path] = []
 
@@ -73,10 +78,10 @@ class FileTransaction:
         """A path beside ``target``, for the caller to write what is to take its place.
 
         Raises:
-            QprdError: the folder cannot be made.
+            QprdError: the target is a link out of the project, or its folder cannot be made.
         """
         # What a symbolic link points to is replaced, not the link.
-        target = target.resolve()
+        target = resolve_inside(target, self._root)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -85,14 +90,15 @@ class FileTransaction:
         return self._staged[target]
 
     def stage_text(self, target: Path, text: str) -> Path:
-        """Stage UTF-8 text, forced to the disk.
+        """Stage JSON text as UTF-8, forced to the disk.
 
         Raises:
-            QprdError: full disk, or a folder that cannot be written.
+            QprdError: as `stage`, a full disk, or a folder that cannot be written.
         """
         path = self.stage(target)
         try:
-            with path.open("x", encoding="utf-8", newline="\n") as file:
+            # Half of a surrogate pair, which has no UTF-8, becomes its JSON escape.
+            with path.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())

@@ -82,7 +82,7 @@ def contours(
         raise ValueError("min_area_um2, min_hole_um2 and tolerance_um must not be negative")
     if np.isinf(score_map.scores).any():
         raise ValueError("scores must be finite or NaN")
-    above = score_map.scores >= threshold
+    above = score_map.scores >= np.float64(threshold)  # numpy would round a Python float to float32
     if not above.any():
         return []
     rows, columns = np.flatnonzero(above.any(axis=1)), np.flatnonzero(above.any(axis=0))

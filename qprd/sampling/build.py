@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 HELD_OUT_PER_LABEL = 300
 
 #: Asking for pixels this much finer than the slide has is worth a remark.
-_MAGNIFIED = 1.1
+MAGNIFIED = 1.1
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def build_patch_table(
         f"{s.name}: {s.mpp:.3g} um/px is coarser than the {mpp:.3g} um/px asked for; "
         "its patches are magnified"
         for s in used
-        if s.mpp > mpp * _MAGNIFIED
+        if s.mpp > mpp * MAGNIFIED
     ]
     if len(used) == 1:
         only = used[0]
@@ -219,6 +219,9 @@ class _Draw:
         had = {label: sum(map(len, positions[label].values())) for label in LABELS}
         missing = [label for label in LABELS if not had[label]]
         if len(missing) == len(LABELS):
+            if split == "test":  # training must not hang on what it does not use
+                notes.append("no patch can be had for test")
+                return []
             self._check_enough(split, "normal", areas, positions["normal"], most)
         if missing:
             notes.append(
@@ -304,10 +307,10 @@ class _Draw:
             problem,
             where=", ".join(per_slide[:20]) + (", ..." if len(per_slide) > 20 else ""),
             fix=(
-                f"ask for at most {had} {label} patches, annotate more, use smaller patches "
-                f"(patch_px, now {self._patch_px} at {self._mpp:g} um/px), or relax "
-                f"max_overlap (now {self._rules.max_overlap:g}), "
-                f"min_coverage (now {self._rules.min_coverage:g}) or "
-                f"min_tissue (now {self._rules.min_tissue:g})"
+                (f"ask for at most {had} (--{label} {had}), " if had else "")
+                + f"annotate more, use smaller patches (--patch-px, now {self._patch_px} at "
+                f"{self._mpp:g} um/px), or relax --max-overlap (now {self._rules.max_overlap:g}), "
+                f"--min-coverage (now {self._rules.min_coverage:g}) or "
+                f"--min-tissue (now {self._rules.min_tissue:g})"
             ),
         )

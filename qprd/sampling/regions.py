@@ -6,7 +6,7 @@ import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import shapely
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from qprd.slides.tissue import TissueMask
 
 NormalSource = Literal["annotations", "tissue", "none"]
-Role = Literal["tumor", "normal", "ignored"]
+Role = Literal["tumor", "normal", "rejected", "ignored", "pending"]
 
 #: Distance kept between tumor and the tissue that counts as normal without having been drawn:
 #: room for a loosely drawn border and for the infiltrating front beyond it.
@@ -158,10 +158,12 @@ def label_regions(
     """Turn the annotations of one slide into a tumor and a normal region.
 
     Tumor is the union of the tumor classes and their derived classes, normal that of the normal
-    classes; tumor wins where they overlap. Without normal polygons, normal is the tissue at least
-    ``margin_um`` from anything marked as tumor, provided that the slide has a tumor polygon or is
-    declared normal. Ignored classes are cut out of both. What qprd itself predicted counts as if
-    it were not there, so that a prediction written back does not change the next training.
+    classes; tumor wins where they overlap. Without drawn normal polygons, normal is the tissue at
+    least ``margin_um`` from anything marked as tumor, provided that the slide has a tumor polygon
+    or is declared normal. Ignored classes are cut out of both.
+
+    What qprd predicted is neither, until a person gives it a class: an accepted contour is tumor as
+    drawn; a rejected one is normal, beside the tissue that counts as normal and not instead of it.
 
     Args:
         annotations: All annotations of the slide, as drawn.
@@ -191,15 +193,16 @@ def label_regions(
     tumor: BaseGeometry = drawn.union("tumor")
     normal: BaseGeometry = MultiPolygon()
     source: NormalSource = "none"
-    if drawn.parts["normal"]:
+    from_tissue = bool(drawn.parts["tumor"]) or unannotated_normal
+    if drawn.parts["normal"] or (drawn.parts["rejected"] and not from_tissue):
         source = "annotations"
-        normal = drawn.union("normal")
+        normal = shapely.union(drawn.union("normal"), drawn.union("rejected"))
         overlap = shapely.intersection(normal, tumor).area
         if overlap >= _NEGLIGIBLE_PX2:
             reason = f"overlaps {tumor_name}, which wins"
             dropped.append(Dropped(None, normal_name, reason, overlap))
         normal = shapely.difference(normal, tumor)
-    elif not drawn.parts["tumor"] and not unannotated_normal:
+    elif not from_tissue:
         if drawn.unusable_tumor:
             reason = "no polygon of it, so its tissue is not taken as normal either"
             dropped.append(Dropped(None, tumor_name, reason))
@@ -214,7 +217,10 @@ def label_regions(
         # Tumor marked by a point or a line teaches nothing, but is no place for normal either.
         marked = [*_polygons(tumor), *drawn.unusable_tumor]
         inside = shapely.intersection(tissue.to_polygons(), box(0, 0, width, height))
-        normal = shapely.difference(inside, _surroundings(marked, margin_um / mpp))
+        undrawn = shapely.difference(inside, _surroundings(marked, margin_um / mpp))
+        undrawn = shapely.difference(undrawn, drawn.union("pending"))
+        rejected = shapely.difference(drawn.union("rejected"), tumor)
+        normal = shapely.union(undrawn, rejected)
 
     ignored = drawn.union("ignored")
     for name, region in ((tumor_name, tumor), (normal_name, normal)):
@@ -235,7 +241,7 @@ class _Drawn:
     """The usable polygons of a slide by what they are for, and what was not usable."""
 
     parts: dict[Role, list[BaseGeometry]] = field(
-        default_factory=lambda: {"tumor": [], "normal": [], "ignored": []}
+        default_factory=lambda: {role: [] for role in get_args(Role)}
     )
     unusable_tumor: list[BaseGeometry] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
@@ -253,7 +259,7 @@ def _collect(
 ) -> _Drawn:
     drawn = _Drawn()
     for annotation in annotations:
-        role = _role(annotation.class_name, tumor_classes, normal_classes)
+        role = _role(annotation, tumor_classes, normal_classes)
         if role is None:
             continue
         polygons = _clean(annotation, image, drawn.dropped)
@@ -264,16 +270,17 @@ def _collect(
 
 
 def _role(
-    class_name: str | None, tumor_classes: Sequence[str], normal_classes: Sequence[str]
+    annotation: Annotation, tumor_classes: Sequence[str], normal_classes: Sequence[str]
 ) -> Role | None:
+    class_name = annotation.class_name
     if is_own_class(class_name):
-        return None
+        return "pending"
     if is_ignored_class(class_name):
         return "ignored"
     if is_derived(class_name, tumor_classes):
         return "tumor"
     if is_derived(class_name, normal_classes):
-        return "normal"
+        return "rejected" if annotation.predicted else "normal"
     return None
 
 

@@ -31,6 +31,9 @@ _FILTER_SUPPORT_PX = 1.0
 #: Resolutions outside these are print or screen settings (72 dpi is 353 um/px), not a microscope's.
 _PLAUSIBLE_MPP = (0.01, 20.0)
 
+#: Pixels this much longer than wide, or wider than long, are not taken for square.
+MOST_ANISOTROPIC = 1.05
+
 _WHITE = (255, 255, 255)
 
 
@@ -292,6 +295,11 @@ def _file_mpp(properties: Mapping[str, str]) -> float | None:
     low, high = _PLAUSIBLE_MPP
     if not all(low <= value <= high for value in values):
         return None
+    if max(values) > MOST_ANISOTROPIC * min(values):
+        raise QprdError(
+            f"The slide's pixels are not square ({values[0]:g} x {values[1]:g} um).",
+            fix="Resample the slide to square pixels.",
+        )
     return sum(values) / 2
 
 

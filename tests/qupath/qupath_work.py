@@ -159,7 +159,7 @@ def make_predictions(
             )
             for number, outline in enumerate(outlines)
         ),
-        metadata={"qprd bundle": bundle, "qprd slide score": "3.25"},
+        metadata={"qprd: bundle": bundle, "qprd: slide score": "3.25"},
     )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -49,7 +50,7 @@ def predictions(tiles: int = 3, bundle: str = "b") -> Predictions:
                 {MEAN_SCORE: 1 / 3, MAX_SCORE: 4.0, AREA_UM2: 1e5},
             ),
         ),
-        metadata={"qprd score": "0.93", "qprd bundle": bundle},
+        metadata={"qprd: score": "0.93", "qprd: bundle": bundle},
     )
 
 
@@ -138,6 +139,28 @@ def test_annotations_exported_into_the_project_are_found(
     assert project.annotations(second) == ()
 
 
+def test_an_export_older_than_qupaths_data_is_noted(
+    project: ExchangeProject, tmp_path: Path
+) -> None:
+    entry = project.entries()[0]
+    exported = annotation_file(project.path.parent / "qprd" / "annotations", "1.geojson")
+    data = project.path.parent / "data" / "1" / "data.qpdata"
+    os.utime(data, ns=(0, exported.stat().st_mtime_ns - 1))
+    assert project.annotation_note(entry) is None
+    os.utime(data, ns=(0, exported.stat().st_mtime_ns + 1))
+    note = project.annotation_note(entry)
+    assert note is not None
+    assert note.startswith("exported before QuPath last saved this image: In QuPath: Automate")
+    assert len(project.annotations(entry)) == 1
+    # A folder of the user's is taken as it is.
+    old = annotation_file(tmp_path / "given", "1.geojson")
+    os.utime(old, ns=(0, 0))
+    given = ExchangeProject(project.path, annotations=tmp_path / "given")
+    assert given.annotation_note(entry) is None
+    data.unlink()
+    assert project.annotation_note(entry) is None
+
+
 def test_a_file_of_another_image_is_refused(project: ExchangeProject) -> None:
     folder = project.path.parent / "qprd" / "annotations"
     annotation_file(folder, "1.geojson", qprd={"entry": "2", "image": "colon_2.tif"})
@@ -171,6 +194,29 @@ def test_one_file_for_several_images_is_refused(
     for entry in project.entries():
         with pytest.raises(QprdError, match="several images"):
             project.annotations(entry)
+
+
+@pytest.mark.parametrize(
+    ("names", "file"),
+    [
+        (["2.tif", "1.tif"], "1.geojson"),
+        (["a.svs", "a.svs"], "a.svs.geojson"),
+        (["a.svs", "a.tif"], "a.geojson"),
+        (["x.svs", "1"], "1.geojson"),
+    ],
+)
+def test_the_file_name_that_is_advised_works(tmp_path: Path, names: list[str], file: str) -> None:
+    path = named_project(tmp_path / "p", *names).path
+    for index in range(len(names)):
+        given = tmp_path / str(index)
+        wrong = annotation_file(given, file)
+        project = ExchangeProject(path, annotations=given)
+        entry = project.entries()[index]
+        with pytest.raises(QprdError) as caught:
+            project.annotations(entry)
+        advised = str(caught.value.fix).rpartition(": ")[2].removesuffix(".")
+        wrong.rename(given / advised)
+        assert len(project.annotations(entry)) == 1
 
 
 @pytest.mark.parametrize(
@@ -264,6 +310,20 @@ def test_writing_again_replaces_and_changes_no_other_file(project: ExchangeProje
     after = files(project.path.parents[1])
     assert after.pop(report.where)
     assert after == before
+
+
+@pytest.mark.parametrize("link", ["qprd", "qprd/predictions", "qprd/predictions/1.geojson"])
+def test_a_link_out_of_the_project_is_not_written_through(
+    project: ExchangeProject, tmp_path: Path, link: str
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    place = project.path.parent / link
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(outside / "new" if place.suffix else outside)
+    with pytest.raises(QprdError, match="outside the project; nothing was written"):
+        project.write_predictions(project.entries()[0], predictions())
+    assert list(outside.iterdir()) == []
 
 
 def test_a_damaged_file_of_ours_is_replaced(project: ExchangeProject) -> None:

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qprd.errors import QprdError
-from qprd.qupath.geojson import color_from_argb, read_annotations, read_objects
+from qprd.qupath.geojson import color_from_argb, is_own_contour, read_annotations, read_objects
 from qprd.qupath.project import PathClass
+from qprd.results import MEAN_SCORE
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]]}
 
@@ -43,6 +44,31 @@ def test_reads_qupaths_own_export(shared_data: Path) -> None:
     pairs = itertools.pairwise(vertices)
     area = abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in pairs)) / 2
     assert found[0].geometry.area == pytest.approx(area)
+
+
+def test_what_qprd_made_is_known_whatever_its_class_is_now() -> None:
+    made = feature(classification={"name": "Tumor"}, measurements={MEAN_SCORE: 1.0})
+    drawn = feature(classification={"names": ["Tumor", "qprd"]}, measurements={"x": 1.0})
+    found = read_annotations(json.dumps([made, drawn]))
+    assert [annotation.predicted for annotation in found] == [True, False]
+    assert not any(is_own_contour(item) for item in read_objects(json.dumps([made, drawn])))
+
+
+@pytest.mark.parametrize("kind", ["MultiPolygon", "MultiLineString", "MultiPoint"])
+def test_empty_parts_of_a_geometry_are_passed_over(kind: str) -> None:
+    part = {
+        "MultiPolygon": [[[0, 0], [1, 0], [1, 1], [0, 0]]],
+        "MultiLineString": [[0, 0], [1, 1]],
+        "MultiPoint": [0, 0],
+    }[kind]
+    found = one(feature({"type": kind, "coordinates": [[], part]}))
+    assert found.geometry == shapely.geometry.shape({"type": kind, "coordinates": [part]})
+    assert read_objects(json.dumps(feature({"type": kind, "coordinates": [[], []]}))) == []
+
+
+def test_half_a_surrogate_pair_is_replaced() -> None:
+    found = one(feature(name="a\ud83d", classification="b\ud83d", measurements={"c\ud83d": 1}))
+    assert (found.name, found.path_class.name, dict(found.measurements)) == ("a?", "b?", {"c?": 1})
 
 
 def test_colors_are_read(shared_data: Path) -> None:

@@ -14,8 +14,10 @@ from qprd.errors import QprdError
 from qprd.groovy_scripts import copy_scripts, script_folder
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.geojson import read_annotations
+from qprd.qupath.projectedit import OWN_PREFIX
 from qprd.results import (
     MAX_SCORE,
+    MEAN_SCORE,
     PROBABILITY,
     SCORE,
     PredictedContour,
@@ -38,12 +40,14 @@ def objects = []
 def own = drawn(0, 0, 500, 'Tumor: qprd')
 own.setName('earlier contour')
 own.setLocked(true)
+own.measurements.put('qprd: mean score', 2d)
 def inner = drawn(10, 10, 50, 'Tumor')
 inner.setName('nested in an earlier contour')
 inner.setLocked(true)
 inner.setDescription('of a user')
 own.addChildObject(inner)
 def ownInner = drawn(100, 100, 50, 'qprd')
+ownInner.measurements.put('qprd: mean score', 2d)
 own.addChildObject(ownInner)
 objects << own
 
@@ -64,6 +68,10 @@ accepted.setName('accepted contour')
 accepted.measurements.put('qprd: max score', 4d)
 objects << accepted
 
+def drawnWithOurClass = drawn(3000, 0, 100, 'Tumor: qprd')
+drawnWithOurClass.setName('drawn by a person')
+objects << drawnWithOurClass
+
 def otherTile = PathObjects.createTileObject(square(0, 2000, 64))
 otherTile.setName('qprd tile')
 objects << otherTile
@@ -76,8 +84,9 @@ objects << detection
 addObjects(objects)
 
 def entry = getProjectEntry()
-entry.putMetadataValue('qprd old', 'x')
+entry.putMetadataValue('qprd: old', 'x')
 entry.putMetadataValue('stain', 'H&E')
+entry.putMetadataValue('qprd-review by Anna', 'done')
 """
 
 #: Writes all objects of the image, and their places in the hierarchy, to a file.
@@ -164,16 +173,17 @@ def predictions(entry_id: str) -> Predictions:
                 object_id("new", entry_id, "contour", 0),
                 box(0, 0, 3000.55, 3000).difference(box(100, 100, 200, 200)),
                 "region 1",
-                {MAX_SCORE: 4.5},
+                {MEAN_SCORE: 2.5, MAX_SCORE: 4.5},
             ),
         ),
-        metadata={"qprd score": "0.93", "qprd bundle": "new"},
+        metadata={"qprd: score": "0.93", "qprd: bundle": "new"},
     )
 
 
 def is_own(item: dict[str, Any]) -> bool:
     if item["type"] == "PathAnnotationObject":
-        return "qprd" in (item["class"] or "").split(": ")
+        own_class = "qprd" in (item["class"] or "").split(": ")
+        return own_class and MEAN_SCORE in item["measurements"]
     return (
         item["type"] == "PathTileObject"
         and item["name"] == "qprd tile"
@@ -202,7 +212,8 @@ def test_scripts_share_their_names_with_python(name: str) -> None:
     text = (script_folder() / name).read_text(encoding="utf-8")
     assert "0.5.1, 0.6 and 0.7" in text
     if name == "import_predictions.groovy":
-        assert f"'{SCORE}'" in text
+        for shared in (SCORE, MEAN_SCORE, OWN_PREFIX):
+            assert f"'{shared}'" in text
         assert "insertObjects" not in text
 
 
@@ -266,13 +277,31 @@ def test_import_replaces_ours_and_touches_nothing_else(project: Path, tmp_path: 
         assert first.metadata == {
             "split": "train",
             "stain": "H&E",
-            "qprd score": "0.93",
-            "qprd bundle": "new",
+            "qprd-review by Anna": "done",
+            "qprd: score": "0.93",
+            "qprd: bundle": "new",
         }
         # Setup ran for all images.
-        assert second.metadata == {"split": "val", "stain": "H&E", "qprd old": "x"}
+        assert second.metadata == {
+            "split": "val",
+            "stain": "H&E",
+            "qprd-review by Anna": "done",
+            "qprd: old": "x",
+        }
         names = [found["name"] for found in json.loads(classes)["pathClasses"]]
         assert [found.name for found in opened.classes()] == [*names, "Tumor: qprd"]
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_import_leaves_a_project_without_classes_qupaths_default_ones(project: Path) -> None:
+    classes = project.parent / "classifiers" / "classes.json"
+    classes.unlink()
+    with ExchangeProject(project) as opened:
+        opened.write_predictions(opened.entries()[0], predictions("1"))
+    log = run(script_folder() / "import_predictions.groovy", project, "--save")
+    assert "200 tiles and 1 contours into colon_1.tif" in log
+    assert not classes.exists() or json.loads(classes.read_text())["pathClasses"] == []
 
 
 @pytest.mark.qupath

@@ -37,8 +37,8 @@ def test_without_a_qupath_the_error_names_both_ways_out(tmp_path: Path) -> None:
         "    print(error)\n"
     )
     done = run(script, tmp_path, PAQUO_QUPATH_DIR=str(tmp_path))
+    assert f"PAQUO_QUPATH_DIR names ({tmp_path})" in done.stdout
     assert "paquo get_qupath --install-path DIR 0.6.0" in done.stdout, done.stderr
-    assert "PAQUO_QUPATH_DIR" in done.stdout
     assert "--backend exchange" in done.stdout
 
 

@@ -47,7 +47,7 @@ def read_only_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_writes_the_text_and_leaves_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "new" / "a.json"
-    write_atomically(target, '{"mü": 1}', check=accept)
+    write_atomically(target, '{"mü": 1}', root=tmp_path, check=accept)
     assert read_json(target, what="x", limit_bytes=100) == {"mü": 1}
     assert [path.name for path in target.parent.iterdir()] == ["a.json"]
 
@@ -61,7 +61,7 @@ def test_a_failed_check_leaves_the_earlier_file(tmp_path: Path) -> None:
         raise QprdError("differs")
 
     with pytest.raises(QprdError, match="differs"):
-        write_atomically(target, "new", check=refuse)
+        write_atomically(target, "new", root=tmp_path, check=refuse)
     assert target.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
@@ -74,23 +74,37 @@ def test_an_interrupt_leaves_the_earlier_file(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_atomically(target, "new", check=interrupt)
+        write_atomically(target, "new", root=tmp_path, check=interrupt)
     assert target.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_link_out_of_the_root_is_not_followed(tmp_path: Path) -> None:
+    outside, root = tmp_path / "outside", tmp_path / "project"
+    outside.mkdir()
+    root.mkdir()
+    (outside / "a.json").write_text("old")
+    (root / "folder").symlink_to(outside)
+    (root / "a.json").symlink_to(outside / "a.json")
+    for target in (root / "folder" / "b.json", root / "a.json", root / ".." / "b.json"):
+        with pytest.raises(QprdError, match="outside the project"):
+            write_atomically(target, "new", root=root, check=accept)
+    assert [path.name for path in outside.iterdir()] == ["a.json"]
+    assert (outside / "a.json").read_text() == "old"
 
 
 def test_a_full_disk_leaves_the_earlier_file(small_disk: Path) -> None:
     target = small_disk / "a.json"
     target.write_text("old")
     with pytest.raises(QprdError, match="disk is full"):
-        write_atomically(target, "x" * 200_000, check=accept)
+        write_atomically(target, "x" * 200_000, root=small_disk, check=accept)
     assert target.read_text() == "old"
     assert [path.name for path in small_disk.iterdir()] == ["a.json"]
 
 
 def test_a_read_only_folder_is_named(read_only_disk: Path) -> None:
     with pytest.raises(QprdError, match="cannot be written") as caught:
-        write_atomically(read_only_disk / "old.json", "new", check=accept)
+        write_atomically(read_only_disk / "old.json", "new", root=read_only_disk, check=accept)
     assert str(read_only_disk) in str(caught.value)
     assert (read_only_disk / "old.json").read_text() == "old"
 

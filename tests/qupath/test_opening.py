@@ -26,7 +26,7 @@ def test_auto_without_a_qupath_takes_exchange(
     monkeypatch.setattr(java, "find_qupath", lambda: None)
     project, why = open_project(colon_project)
     assert project.backend == "exchange"
-    assert "no QuPath was found" in why
+    assert "finds no QuPath" in why
 
 
 def test_auto_passes_over_a_qupath_that_is_too_old(

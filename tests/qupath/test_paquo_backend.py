@@ -28,6 +28,7 @@ from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.java import QuPath
 from qprd.qupath.paquo_backend import PaquoProject
 from qprd.results import (
+    MEAN_SCORE,
     SCORE,
     TILE_NAME,
     PredictedContour,
@@ -49,7 +50,11 @@ def _needs_qupath(qupath: QuPath) -> None:
 def is_own(item: dict[str, Any]) -> bool:
     if item["kind"] == "PathTileObject":
         return item["name"] == TILE_NAME and SCORE in item["measurements"]
-    return item["kind"] == "PathAnnotationObject" and is_own_class(item["class"])
+    return (
+        item["kind"] == "PathAnnotationObject"
+        and is_own_class(item["class"])
+        and MEAN_SCORE in item["measurements"]
+    )
 
 
 def of_others(objects: Objects) -> Objects:
@@ -256,7 +261,7 @@ def test_only_the_entrys_files_and_the_projects_change(worked_project: Path) -> 
 
 def test_the_project_file_gains_our_metadata_and_nothing_else(worked_project: Path) -> None:
     expected = project_json(worked_project)
-    expected["images"][1]["metadata"] |= {"qprd bundle": "bundle-1", "qprd slide score": "3.25"}
+    expected["images"][1]["metadata"] |= {"qprd: bundle": "bundle-1", "qprd: slide score": "3.25"}
     write(worked_project, 1, make_predictions("2"))
     assert project_json(worked_project) == expected
 
@@ -299,7 +304,7 @@ def test_a_second_run_replaces_the_first(worked_project: Path) -> None:
     after = snapshot(worked_project, "2")
     assert of_others(after) == before
     assert len(of_ours(after)) == 32
-    assert project_json(worked_project)["images"][1]["metadata"]["qprd bundle"] == "b2"
+    assert project_json(worked_project)["images"][1]["metadata"]["qprd: bundle"] == "b2"
 
 
 def test_the_same_predictions_again_change_no_object(worked_project: Path) -> None:
@@ -454,13 +459,26 @@ def test_a_hundred_thousand_tiles(worked_project: Path) -> None:
     [
         replace(make_predictions("2"), contour_class="Tumor"),
         replace(make_predictions("2"), metadata={"split": "train"}),
+        replace(make_predictions("2"), metadata={"qprd-review by Anna": "done"}),
+        replace(
+            make_predictions("2"),
+            contours=(replace(make_predictions("2").contours[0], measurements={}),),
+        ),
         Predictions((PredictedTile("no uuid", 0, 0, 5, {SCORE: 1.0}),), ()),
         Predictions((PredictedTile(make_predictions("2").tiles[0].id, 0, 0, 5, {}),), ()),
         Predictions(
             (PredictedTile(make_predictions("2").tiles[0].id, 0, 0, 5, {SCORE: np.nan}),), ()
         ),
     ],
-    ids=["a person's class", "a person's metadata", "no UUID", "no score", "NaN"],
+    ids=[
+        "a person's class",
+        "a person's metadata",
+        "nearly our metadata",
+        "no mean score",
+        "no UUID",
+        "no score",
+        "NaN",
+    ],
 )
 def test_predictions_that_could_not_be_told_apart_or_stored_are_refused(
     worked_project: Path, bad: Predictions
@@ -480,24 +498,118 @@ def test_an_entry_of_another_project_is_refused(worked_project: Path) -> None:
             project.annotations(stranger)
 
 
-def test_a_change_in_qupath_since_opening_is_not_overwritten(worked_project: Path) -> None:
-    with PaquoProject(worked_project) as project:
-        edit_in_qupath(
-            worked_project, "2", lambda hierarchy: hierarchy.getRootObject().setName("changed")
-        )
-        before = file_bytes(worked_project)
-        with pytest.raises(QprdError, match="changed since the project was opened"):
-            project.write_predictions(project.entries()[1], make_predictions("2"))
-    assert file_bytes(worked_project) == before
+def _delete_the_annotations(hierarchy: Any) -> None:
+    hierarchy.removeObjects(hierarchy.getAnnotationObjects(), True)
 
 
-def test_a_project_file_changed_since_opening_is_not_overwritten(worked_project: Path) -> None:
+def test_what_qupath_saved_since_opening_is_kept(worked_project: Path) -> None:
     with PaquoProject(worked_project) as project:
+        entry = project.entries()[1]
+        edit_in_qupath(worked_project, "2", _delete_the_annotations)
         changed = project_json(worked_project)
         changed["images"][0]["metadata"]["split"] = "test"
         worked_project.write_text(json.dumps(changed), encoding="utf-8")
-        with pytest.raises(QprdError, match="changed since the project was opened"):
-            project.write_predictions(project.entries()[1], make_predictions("2"))
+        before = snapshot(worked_project, "2")
+        project.write_predictions(entry, make_predictions("2"))
+    after = snapshot(worked_project, "2")
+    assert of_others(after) == before
+    assert len(of_ours(after)) == 52
+    changed["images"][1]["metadata"] |= make_predictions("2").metadata
+    assert project_json(worked_project) == changed
+
+
+@pytest.mark.parametrize("what", ["objects", "project file"])
+def test_a_save_in_qupath_during_the_writing_is_not_overwritten(
+    worked_project: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    original = EntryData.write
+    before: dict[str, bytes] = {}
+
+    def interrupted_by_a_save(self: EntryData, path: Path) -> None:
+        original(self, path)
+        if what == "objects":
+            edit_in_qupath(worked_project, "2", _delete_the_annotations)
+        else:
+            worked_project.write_text(worked_project.read_text() + "\n")
+        before.update(file_bytes(worked_project))
+        del before[str(path.relative_to(worked_project.parent))]
+
+    monkeypatch.setattr(EntryData, "write", interrupted_by_a_save)
+    with (
+        PaquoProject(worked_project) as project,
+        pytest.raises(QprdError, match="changed while qprd was writing") as caught,
+    ):
+        project.write_predictions(project.entries()[1], make_predictions("2"))
+    assert caught.value.fix == "Close the project in QuPath, then run qprd write-back."
+    assert file_bytes(worked_project) == before
+
+
+def test_an_image_turned_since_opening_gets_no_predictions(worked_project: Path) -> None:
+    with PaquoProject(worked_project) as project:
+        entry = project.entries()[1]
+        changed = project_json(worked_project)
+        changed["images"][1]["serverBuilder"] = {
+            "builderType": "rotated",
+            "builder": changed["images"][1]["serverBuilder"],
+            "rotation": "ROTATE_90",
+        }
+        worked_project.write_text(json.dumps(changed), encoding="utf-8")
+        before = file_bytes(worked_project)
+        with pytest.raises(QprdError, match="is turned, cropped or another file"):
+            project.write_predictions(entry, make_predictions("2"))
+    assert file_bytes(worked_project) == before
+
+
+@pytest.mark.parametrize("link", ["data/2", "data/2/summary.json", "classifiers/classes.json"])
+def test_links_out_of_the_project_are_not_written_through(
+    worked_project: Path, tmp_path: Path, link: str
+) -> None:
+    place = worked_project.parent / link
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    place.rename(outside / place.name)
+    place.symlink_to(outside / place.name)
+    before = file_bytes(worked_project), file_bytes(outside / "any")
+    with (
+        PaquoProject(worked_project) as project,
+        pytest.raises(QprdError, match="outside the project; nothing was written"),
+    ):
+        project.write_predictions(project.entries()[1], make_predictions("2"))
+    assert (file_bytes(worked_project), file_bytes(outside / "any")) == before
+
+
+def test_a_project_without_classes_keeps_qupaths_default_ones(worked_project: Path) -> None:
+    classes = worked_project.parent / "classifiers" / "classes.json"
+    classes.unlink()
+    write(worked_project, 1, make_predictions("2"))
+    assert not classes.exists()
+
+
+def test_what_a_person_drew_with_our_class_stays(worked_project: Path) -> None:
+    def draw(hierarchy: Any) -> None:
+        from paquo.java import PathClass
+
+        for item in hierarchy.getAnnotationObjects():
+            if str(item.getName()) == "outer":
+                item.setPathClass(PathClass.fromString("Tumor: qprd"))
+
+    edit_in_qupath(worked_project, "2", draw)
+    before = snapshot(worked_project, "2")
+    with PaquoProject(worked_project) as project:
+        entry = project.entries()[1]
+        for seed in (1, 2):
+            project.write_predictions(entry, make_predictions("2", seed=seed))
+        assert len(project.read_predictions(entry).contours) == 2
+        assert sum(item.predicted for item in project.annotations(entry)) == 2
+    assert of_others(snapshot(worked_project, "2")) == before
+
+
+def test_metadata_whose_keys_only_resemble_ours_stay(worked_project: Path) -> None:
+    changed = project_json(worked_project)
+    changed["images"][1]["metadata"]["qprd-review by Anna"] = "half \ud83d"
+    worked_project.write_text(json.dumps(changed), encoding="utf-8")
+    write(worked_project, 1, make_predictions("2"))
+    changed["images"][1]["metadata"] |= make_predictions("2").metadata
     assert project_json(worked_project) == changed
 
 
@@ -636,22 +748,44 @@ def test_leaving_after_an_exception_saves_nothing(worked_project: Path) -> None:
     assert file_bytes(worked_project) == before
 
 
+def _split_a_contour(hierarchy: Any) -> None:
+    from paquo.java import GeometryTools, WKBReader
+    from shapely.geometry import MultiPolygon, box
+
+    two = MultiPolygon([box(0, 0, 10, 10), box(20, 0, 30, 10)])
+    geometry = WKBReader().read(WKBReader.hexToBytes(two.wkb_hex))
+    for item in hierarchy.getAnnotationObjects():
+        if str(item.getName()) == "qprd lesion 0":
+            item.setROI(GeometryTools.geometryToROI(geometry))
+
+
+def test_a_contour_that_a_person_redrew_is_theirs(worked_project: Path) -> None:
+    """QuPath drops the measurements of an object whose outline changes."""
+    write(worked_project, 1, make_predictions("2"))
+    edit_in_qupath(worked_project, "2", _split_a_contour)
+    before = snapshot(worked_project, "2")
+    with PaquoProject(worked_project) as project:
+        entry = project.entries()[1]
+        assert len(project.read_predictions(entry).contours) == 1
+        assert project.write_predictions(entry, make_predictions("2")).replaced == 51
+        assert len(project.read_predictions(entry).contours) == 2
+    assert of_others(snapshot(worked_project, "2")) == of_others(before)
+
+
 def test_a_contour_made_into_two_parts_is_reported_when_read_and_replaced_when_written(
     worked_project: Path,
 ) -> None:
     write(worked_project, 1, make_predictions("2"))
 
-    def split(hierarchy: Any) -> None:
-        from paquo.java import GeometryTools, WKBReader
-        from shapely.geometry import MultiPolygon, box
+    def split_and_measure(hierarchy: Any) -> None:
+        from paquo.java import String
 
-        two = MultiPolygon([box(0, 0, 10, 10), box(20, 0, 30, 10)])
-        geometry = WKBReader().read(WKBReader.hexToBytes(two.wkb_hex))
+        _split_a_contour(hierarchy)
         for item in hierarchy.getAnnotationObjects():
             if str(item.getName()) == "qprd lesion 0":
-                item.setROI(GeometryTools.geometryToROI(geometry))
+                item.getMeasurementList().put(String(MEAN_SCORE), 1.0)
 
-    edit_in_qupath(worked_project, "2", split)
+    edit_in_qupath(worked_project, "2", split_and_measure)
     with PaquoProject(worked_project) as project:
         entry = project.entries()[1]
         with pytest.raises(QprdError, match="MultiPolygon, not a polygon"):

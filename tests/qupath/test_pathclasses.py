@@ -46,9 +46,23 @@ def test_a_class_is_added_once_and_nothing_else_changes(colon_project: Path) -> 
     assert with_class(colon_project, PathClass("Tumor: qprd", (1, 2, 3))) is None
 
 
-def test_a_project_without_classes_has_none(tmp_path: Path) -> None:
-    assert read_classes(tmp_path / "project.qpproj") == []
-    assert with_class(tmp_path / "project.qpproj", PathClass("A")) is not None
+@pytest.mark.parametrize("text", [None, '{"pathClasses": []}'])
+def test_a_project_without_classes_keeps_qupaths_default_ones(
+    tmp_path: Path, text: str | None
+) -> None:
+    project = tmp_path / "project.qpproj"
+    if text is not None:
+        classes_path(project).parent.mkdir()
+        classes_path(project).write_text(text)
+    assert read_classes(project) == []
+    assert with_class(project, PathClass("Tumor: qprd")) is None
+
+
+def test_half_a_surrogate_pair_in_a_name_is_replaced(tmp_path: Path) -> None:
+    path = classes_path(tmp_path / "project.qpproj")
+    path.parent.mkdir()
+    path.write_text(r'{"pathClasses": [{"name": "a\ud83d"}]}')
+    assert read_classes(tmp_path / "project.qpproj") == [PathClass("a?")]
 
 
 @pytest.mark.parametrize("text", ["[]", '{"pathClasses": 3}', "{", ""])

@@ -20,6 +20,7 @@ from qprd.qupath.predictions_geojson import (
 )
 from qprd.results import (
     MAX_SCORE,
+    MEAN_SCORE,
     PROBABILITY,
     SCORE,
     TILE_NAME,
@@ -64,7 +65,9 @@ contours = st.builds(
     id=ids,
     polygon=polygons(),
     name=st.text(max_size=10),
-    measurements=st.dictionaries(st.text(max_size=8), measured, max_size=3),
+    measurements=st.dictionaries(st.text(max_size=8), measured, max_size=3).map(
+        lambda others: {**others, MEAN_SCORE: 1.5}
+    ),
 )
 predictions = st.builds(
     Predictions,
@@ -72,7 +75,7 @@ predictions = st.builds(
     contours=st.lists(contours, max_size=3).map(tuple),
     contour_class=st.sampled_from(["Tumor: qprd", "Tumor: sub: qprd", "qprd"]),
     contour_color=st.tuples(*[st.integers(0, 255)] * 3),
-    metadata=st.dictionaries(st.text(max_size=5).map("qprd {}".format), st.text(max_size=8)),
+    metadata=st.dictionaries(st.text(max_size=5).map("qprd: {}".format), st.text(max_size=8)),
 )
 
 
@@ -124,7 +127,7 @@ def tile(**changes: Any) -> Predictions:
 
 
 def contour(polygon: Any = box(0, 0, 10, 10), **changes: Any) -> Predictions:  # noqa: B008
-    plain = PredictedContour(ID, polygon, "region", {MAX_SCORE: 1.0})
+    plain = PredictedContour(ID, polygon, "region", {MEAN_SCORE: 1.0})
     return Predictions(tiles=(), contours=(replace(plain, **changes),))
 
 
@@ -146,8 +149,10 @@ def contour(polygon: Any = box(0, 0, 10, 10), **changes: Any) -> Predictions:  #
         contour(Polygon([(0, 0), (float("inf"), 0), (9, 9)])),
         contour(MultiPolygon([box(0, 0, 1, 1), box(5, 5, 6, 6)])),
         contour(Point(1, 1)),
-        contour(measurements={MAX_SCORE: float("nan")}),
+        contour(measurements={MEAN_SCORE: 1.0, MAX_SCORE: float("nan")}),
+        contour(measurements={MAX_SCORE: 1.0}),
         Predictions((), (), metadata={"split": "train"}),
+        Predictions((), (), metadata={"qprd-review by Anna": "done"}),
         replace(contour(), contour_class="Tumor"),
     ],
 )
@@ -168,6 +173,12 @@ def test_the_members_of_strangers_are_not_ours() -> None:
         {"objectType": "annotation", "name": TILE_NAME, "measurements": {SCORE: 1}},
         {"objectType": "annotation", "classification": {"name": "Tumor", "color": [1, 2, 3]}},
         {"objectType": "annotation", "classification": {"name": "qprd2", "color": [1, 2, 3]}},
+        # Drawn by a person who chose our class.
+        {
+            "objectType": "annotation",
+            "classification": {"names": ["Tumor", "qprd"], "color": [1, 2, 3]},
+            "measurements": {MAX_SCORE: 1},
+        },
         {"objectType": "detection", "classification": {"name": "qprd", "color": [1, 2, 3]}},
     ]
     mixed = {

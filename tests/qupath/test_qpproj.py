@@ -246,11 +246,20 @@ def test_pixels_without_micrometres_are_uncalibrated() -> None:
 
 def test_mpp_is_the_mean_of_the_frames_sides() -> None:
     calibration = {
-        "pixelWidth": {"value": 0.2, "unit": "µm"},
-        "pixelHeight": {"value": 0.3, "unit": "µm"},
+        "pixelWidth": {"value": 0.249, "unit": "µm"},
+        "pixelHeight": {"value": 0.251, "unit": "µm"},
     }
     outer = metadata(300, 400, pixelCalibration=calibration)
     assert parse_server(rotated(uri_server(), "ROTATE_90", metadata=outer)).mpp == 0.25
+
+
+def test_pixels_that_are_not_square_cannot_be_used() -> None:
+    calibration = {
+        "pixelWidth": {"value": 0.2, "unit": "µm"},
+        "pixelHeight": {"value": 0.3, "unit": "µm"},
+    }
+    server = parse_server(uri_server(metadata=metadata(4, 4, pixelCalibration=calibration)))
+    assert server.unsupported == "its pixels are not square (0.2 x 0.3 um)"
 
 
 @pytest.mark.parametrize("entry_id", ["../1", "1", -1, 1.5, True, None, 2**70, [], {}])
@@ -335,3 +344,12 @@ json_values = st.recursive(
 def test_no_server_description_crashes(server: object) -> None:
     found = parse_server(server)
     assert found.unsupported or isinstance(found.uri, str)
+
+
+def test_half_a_surrogate_pair_in_names_and_metadata_is_replaced(tmp_path: Path) -> None:
+    half = "a\ud83d"
+    path = write_project(
+        tmp_path, image(imageName=half, metadata={half: half}, serverBuilder={"uri": half})
+    )
+    (entry,) = read_project_file(path).entries
+    assert (entry.name, entry.metadata, entry.server.uri) == ("a?", {"a?": "a?"}, "a?")

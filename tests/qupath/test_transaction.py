@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from qprd.qupath.transaction import FileState, FileTransaction
 
 def test_nothing_changes_before_the_commit(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("old")
-    with FileTransaction() as transaction:
+    with FileTransaction(tmp_path) as transaction:
         transaction.stage_text(tmp_path / "a", "new")
         transaction.stage_text(tmp_path / "deep" / "b", "new")
         assert (tmp_path / "a").read_text() == "old"
@@ -26,7 +27,7 @@ def test_nothing_changes_before_the_commit(tmp_path: Path) -> None:
 
 def test_without_a_commit_nothing_stays(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("old")
-    with FileTransaction() as transaction:
+    with FileTransaction(tmp_path) as transaction:
         transaction.stage_text(tmp_path / "a", "new")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_text() == "old"
@@ -45,7 +46,7 @@ def test_a_failure_takes_back_what_was_replaced_and_what_was_new(
     (tmp_path / "a").write_text("old")
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "in the way").touch()
-    with FileTransaction() as transaction:
+    with FileTransaction(tmp_path) as transaction:
         for name in "abc":
             transaction.stage_text(tmp_path / name, "new, and c cannot replace a folder")
         with pytest.raises(QprdError, match="as it was"):
@@ -63,7 +64,7 @@ def test_the_first_is_replaced_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return original(self, target)
 
     monkeypatch.setattr(Path, "replace", recording)
-    with FileTransaction() as transaction:
+    with FileTransaction(tmp_path) as transaction:
         for name in "abc":
             transaction.stage_text(tmp_path / name, name)
         transaction.commit(first=tmp_path / "b")
@@ -74,7 +75,7 @@ def test_access_rights_and_links_are_kept(tmp_path: Path) -> None:
     (tmp_path / "real").write_text("old")
     (tmp_path / "real").chmod(0o640)
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    with FileTransaction() as transaction:
+    with FileTransaction(tmp_path) as transaction:
         transaction.stage_text(tmp_path / "link", "new")
         transaction.commit()
     assert (tmp_path / "link").is_symlink()
@@ -82,9 +83,42 @@ def test_access_rights_and_links_are_kept(tmp_path: Path) -> None:
     assert (tmp_path / "real").stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.parametrize("target", ["file", "dangling", "folder/new", "loop", "../new"])
+def test_links_out_of_the_root_are_refused(tmp_path: Path, target: str) -> None:
+    outside, root = tmp_path / "outside", tmp_path / "project"
+    outside.mkdir()
+    root.mkdir()
+    (outside / "file").write_text("old")
+    (root / "file").symlink_to(outside / "file")
+    (root / "dangling").symlink_to(outside / "new")
+    (root / "folder").symlink_to(outside)
+    (root / "loop").symlink_to(root / "loop")
+    with FileTransaction(root) as transaction, pytest.raises(QprdError):
+        transaction.stage_text(root / target, "new")
+    assert {path.name: path.read_text() for path in outside.iterdir()} == {"file": "old"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outside", "project"]
+
+
+def test_a_root_that_is_itself_a_link_is_fine(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with FileTransaction(tmp_path / "link") as transaction:
+        transaction.stage_text(tmp_path / "link" / "a", "new")
+        transaction.commit()
+    assert (tmp_path / "real" / "a").read_text() == "new"
+
+
+def test_half_a_surrogate_pair_is_kept_as_its_json_escape(tmp_path: Path) -> None:
+    value = {"a\ud83d": "\u00b5 \U0001f600"}
+    with FileTransaction(tmp_path) as transaction:
+        transaction.stage_text(tmp_path / "a", json.dumps(value, ensure_ascii=False))
+        transaction.commit()
+    assert json.loads((tmp_path / "a").read_text(encoding="utf-8")) == value
+
+
 def test_a_file_where_a_folder_should_be_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with FileTransaction() as transaction, pytest.raises(QprdError):
+    with FileTransaction(tmp_path) as transaction, pytest.raises(QprdError):
         transaction.stage_text(tmp_path / "file" / "a", "new")
 
 

@@ -83,7 +83,7 @@ def test_too_few_patches_say_how_many_there_are_and_what_helps():
         build([slide("1", tumor=100, split="train"), slide("2", split="val")], tumor=500)
     assert "of 500 tumor patches can be had for train" in caught.value.problem
     assert (caught.value.where or "").startswith("1.svs: ")
-    for option in ("max_overlap", "min_coverage", "min_tissue", "patch_px"):
+    for option in ("--max-overlap", "--min-coverage", "--min-tissue", "--patch-px"):
         assert option in (caught.value.fix or "")
 
 

@@ -81,12 +81,33 @@ def test_overlapping_tumor_polygons_and_derived_classes_become_one_region():
     assert result.summary() == ["Normal: none drawn, and no tissue mask to fall back on"]
 
 
-def test_predictions_count_as_if_they_were_not_there():
+def test_a_pending_prediction_is_neither_tumor_nor_normal():
     tumor = drawn(box(0, 0, 100, 100), "Tumor")
-    predicted = drawn(box(200, 200, 600, 600), "Tumor: qprd")
+    pending = drawn(box(200, 200, 600, 600), "Tumor: qprd")
     without = label(tumor, tissue=ALL_TISSUE)
-    assert label(tumor, predicted, tissue=ALL_TISSUE) == without
-    assert label(predicted, tissue=ALL_TISSUE).tumor.is_empty
+    result = label(tumor, pending, tissue=ALL_TISSUE)
+    assert result.tumor.equals(without.tumor)
+    assert result.normal.intersection(pending.geometry).area == 0
+    assert without.normal.difference(pending.geometry).equals(result.normal)
+    assert label(pending, tissue=ALL_TISSUE).normal.is_empty
+    drawn_over = label(tumor, pending, drawn(box(300, 300, 400, 400), "Normal"), tissue=ALL_TISSUE)
+    assert drawn_over.normal.equals(box(300, 300, 400, 400))
+
+
+def test_a_rejected_contour_adds_to_the_normal_tissue_and_does_not_replace_it():
+    tumor = drawn(box(0, 0, 100, 100), "Tumor")
+    rejected = Annotation("r", box(120, 120, 180, 180), "Normal", predicted=True)
+    without = label(tumor, tissue=ALL_TISSUE, margin_um=100)
+    result = label(tumor, rejected, tissue=ALL_TISSUE, margin_um=100)
+    assert result.normal_source == "tissue"
+    assert result.normal.equals(without.normal.union(rejected.geometry))
+    alone = label(rejected, tissue=ALL_TISSUE)
+    assert alone.normal.equals(rejected.geometry)
+
+
+def test_an_accepted_contour_is_tumor_as_drawn():
+    accepted = Annotation("a", box(120, 120, 180, 180), "Tumor", predicted=True)
+    assert label(accepted, tissue=ALL_TISSUE).tumor.equals(accepted.geometry)
 
 
 def test_ignored_regions_are_cut_out_of_both_and_said():
