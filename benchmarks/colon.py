@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from qprd import __version__
 from qprd.config import TrainConfig, predict_config, train_config
 from qprd.evaluation.metrics import accuracy_threshold, auroc, polygon_iou, tile_auroc
 from qprd.jobs.predict import predict_project
@@ -97,8 +97,8 @@ def main() -> None:
             for seed in range(arguments.seeds):
                 rows += _patch_rows(project, seed, arguments.epochs)
             figures = _slide_figures(project)
-    _print(rows, figures)
     write_json_object(arguments.json, {"patches": rows, "colon_2": figures})
+    _print(rows, figures)
 
 
 def _copy(data: Path, folder: Path) -> Path:
@@ -217,7 +217,7 @@ def _print(rows: Sequence[PatchRow], figures: SlideFigures) -> None:
     print(
         f"\ncolon_1 -> colon_2, 300 normal + 30 tumor patches of 128 px at .5 um/px, "
         f"300 + 300 validation patches\nPython {platform.python_version()}, "
-        f"torch {torch.__version__}, qprd {version('qprd')}, {torch.get_num_threads()} threads\n"
+        f"torch {torch.__version__}, qprd {__version__}, {torch.get_num_threads()} threads\n"
     )
     print("| method | AUROC | accuracy | AUROC, last epoch | seconds |")
     print("|---|---|---|---|---|")
