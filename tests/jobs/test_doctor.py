@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from drawn_project import NAMES, draw_no_tumor_on, edit, training
+from typer.testing import CliRunner
+
+from qprd.cli import app
+from qprd.errors import QprdError
+from qprd.jobs.doctor import Examination, Status, examine
+from qprd.jobs.train import train_project
+from qprd.progress import SilentProgress
+from qprd.qupath.exchange import ExchangeProject
+
+FOREIGN = ("v0.3.0_104-images", "v0.4.0_foci", "v0.5.1_4-images", "v0.5.1_no-data", "v0.6.0_cells")
+
+
+def look_at(project: Path | None, **options: object) -> Examination:
+    defaults = {
+        "backend": "exchange",
+        "slides": (),
+        "annotations": None,
+        "tumor_classes": ("Tumor",),
+    }
+    return examine(project, **{**defaults, **options})  # type: ignore[arg-type]
+
+
+def found(examination: Examination, subject: str) -> list[tuple[Status, str]]:
+    return [(c.status, c.finding) for c in examination.checks if c.subject == subject]
+
+
+def test_without_a_project_the_installation_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    examination = look_at(None)
+    assert {check.subject for check in examination.checks} == {
+        "qprd",
+        "PyTorch",
+        "OpenSlide",
+        "QuPath",
+        "teachers",
+    }
+    assert examination.failed == 0
+
+
+def test_a_good_project_passes(project: Path) -> None:
+    examination = look_at(project)
+    assert examination.failed == 0
+    ((status, finding),) = found(examination, "slides")
+    assert status is Status.PASS
+    assert finding.startswith("3 of 3")
+    ((status, finding),) = found(examination, "annotations")[-1:]
+    assert "Tumor (2)" in finding
+    assert "Normal (2)" in finding
+    assert found(examination, "training")[0][0] is Status.PASS
+
+
+def test_a_folder_that_is_no_project_fails(tmp_path: Path) -> None:
+    assert look_at(tmp_path).failed == 1
+    assert look_at(tmp_path / "none").failed == 1
+
+
+def test_one_slide_with_tumor_is_a_warning(project: Path) -> None:
+    draw_no_tumor_on(project, 2)
+    ((status, finding),) = found(look_at(project), "training")
+    assert status is Status.WARN
+    assert NAMES[0] in finding
+
+
+def test_a_class_that_nobody_drew_fails_and_the_drawn_ones_are_listed(project: Path) -> None:
+    examination = look_at(project, tumor_classes=("Lesion",))
+    assert examination.failed == 1
+    assert "Lesion" in found(examination, "training")[0][1]
+    assert "Tumor (2)" in found(examination, "annotations")[-1][1]
+
+
+def test_slides_that_have_moved_are_one_finding_with_the_option_that_helps(
+    project: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved"
+    slides = Path(
+        json.loads(project.read_text())["images"][0]["serverBuilder"]["uri"].removeprefix("file://")
+    ).parent
+    shutil.copytree(slides, moved)
+
+    def lose(root):  # type: ignore[no-untyped-def]
+        for image in root["images"]:
+            image["serverBuilder"]["uri"] = f"file:/gone/{image['imageName']}"
+
+    edit(project, lose)
+    examination = look_at(project)
+    assert examination.failed
+    (missing,) = [check for check in examination.checks if check.subject == "3 images"]
+    assert missing.status is Status.WARN
+    assert "--slides" in (missing.fix or "")
+    assert look_at(project, slides=(moved,)).failed == 0
+
+
+def test_annotations_that_nobody_exported_point_to_the_script(colon_project: Path) -> None:
+    examination = look_at(colon_project)
+    assert any("export_annotations.groovy" in line for line in examination.lines())
+    assert examination.failed
+
+
+def test_the_real_project_is_ready_with_its_exported_annotations(
+    colon_project: Path, shared_data: Path
+) -> None:
+    drawn = shared_data / "qupath" / "colon" / "annotations"
+    examination = look_at(colon_project, annotations=drawn)
+    assert examination.failed == 0
+    assert found(examination, "training") == [
+        (Status.PASS, "2 slides with Tumor (train: 1, val: 1)")
+    ]
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_strangers_project_gets_a_clear_account(
+    shared_data: Path, tmp_path: Path, name: str
+) -> None:
+    source = shared_data / "qupath" / "foreign" / name
+    before = {path: path.stat().st_mtime_ns for path in source.rglob("*")}
+    report = tmp_path / "report.json"
+    outcome = CliRunner().invoke(
+        app, ["doctor", str(source), "--backend", "exchange", "--json", str(report)]
+    )
+    assert isinstance(outcome.exception, SystemExit)
+    assert outcome.exit_code == 1
+    assert "Traceback" not in outcome.output
+    assert {path: path.stat().st_mtime_ns for path in source.rglob("*")} == before
+    checks = json.loads(report.read_text())["checks"]
+    assert {check["status"] for check in checks} <= {"PASS", "WARN", "FAIL"}
+    told = {check["subject"]: check for check in checks}
+    assert told["slides"]["status"] == "FAIL"
+    assert told["training"]["status"] == "FAIL"
+    assert all(check["fix"] for check in checks if check["subject"].endswith("images"))
+    moved = "not where the project says" in outcome.output
+    assert ("--slides" in told["slides"]["fix"]) == moved
+    assert len(outcome.output) < 6000  # an account, not a list of a hundred images
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_training_on_a_strangers_project_ends_with_a_clear_error(
+    shared_data: Path, tmp_path: Path, name: str
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(shared_data / "qupath" / "foreign" / name, project)
+    for path in [project, *project.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    (file,) = project.glob("*.qpproj")
+    with ExchangeProject(file) as opened, pytest.raises(QprdError) as caught:
+        train_project(opened, training(), progress=SilentProgress())
+    assert caught.value.fix
+    assert len(str(caught.value)) < 4000
+
+
+@pytest.mark.qupath
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_real_qupath_gives_an_account_of_them_too(
+    shared_data: Path, tmp_path: Path, name: str
+) -> None:
+    from qprd.qupath.java import find_qupath
+
+    installation = find_qupath()
+    if installation is None or installation.problem is not None:
+        pytest.skip("paquo finds no usable QuPath (PAQUO_QUPATH_DIR)")
+    project = tmp_path / "project"
+    shutil.copytree(shared_data / "qupath" / "foreign" / name, project)
+    examination = look_at(project, backend="paquo")
+    assert found(examination, "slides")[0][0] is Status.FAIL
+
+
+def test_a_broken_slide_and_one_without_resolution_are_told(
+    project: Path, shared_data: Path
+) -> None:
+    def swap(root):  # type: ignore[no-untyped-def]
+        for image, name in zip(
+            root["images"], ("broken.svs", "tcga-cr-7395_no-mpp.svs"), strict=False
+        ):
+            image["imageName"] = name
+            image["serverBuilder"]["uri"] = (shared_data / "slides" / name).as_uri()
+            image["serverBuilder"].pop("metadata")
+
+    edit(project, swap)
+    for recorded in (project.parent / "data").rglob("server.json"):
+        recorded.unlink()
+    examination = look_at(project)
+    told = "\n".join(examination.lines())
+    assert "broken.svs" in told
+    assert "--assume-mpp" in told
+    assert found(examination, "slides")[0][1].startswith("1 of 3")

@@ -1,0 +1,201 @@
+"""Ctrl-C, as a real signal, at each stage of the main job."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from drawn_project import (
+    NAMES,
+    TRAINING,
+    environment,
+    flags_of,
+    predict,
+    snapshot,
+    unfinished,
+)
+from typer.testing import CliRunner
+
+from qprd.cli import app
+from qprd.errors import ExitCode
+from qprd.model.bundle import load_bundle, newest_bundle
+from qprd.qupath.exchange import ExchangeProject
+from qprd.results_folder import load_predictions, load_score_map, load_slide_result
+
+FLAGS = flags_of({**TRAINING, "epochs": 4, "batch_size": 12, "backend": "exchange"})
+BATCHES = 2  # 24 patches
+
+
+class PressesCtrlC:
+    """Progress that sends SIGINT at an advance of a bar."""
+
+    def __init__(self, title: str, at: int) -> None:
+        self._title, self._at = title, at
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[PressesCtrlC._Task]:
+        yield self._Task(self._at if title == self._title else -1)
+
+    class _Task:
+        def __init__(self, at: int) -> None:
+            self._at, self._calls = at, 0
+
+        def advance(self, count: int = 1) -> None:
+            self._calls += 1
+            if self._calls == self._at:
+                signal.raise_signal(signal.SIGINT)
+
+        def note(self, text: str) -> None:
+            pass
+
+
+def interrupted(
+    monkeypatch: pytest.MonkeyPatch, title: str, at: int, *words: object
+) -> tuple[int, str]:
+    """Exit code and output of a command that Ctrl-C was pressed in."""
+    monkeypatch.setattr("qprd.progress.TerminalProgress", lambda: PressesCtrlC(title, at))
+    outcome = CliRunner().invoke(app, [str(word) for word in words])
+    if outcome.exception is not None and not isinstance(outcome.exception, SystemExit):
+        raise outcome.exception
+    return outcome.exit_code, outcome.output
+
+
+@pytest.mark.parametrize(
+    ("stage", "at"),
+    [("finding tissue", 1), ("reading patches", 5), ("training", 1), ("training", BATCHES)],
+)
+def test_a_training_without_a_finished_epoch_leaves_the_project_as_it_was(
+    project: Path, monkeypatch: pytest.MonkeyPatch, stage: str, at: int
+) -> None:
+    before = snapshot(project.parent)
+    code, printed = interrupted(monkeypatch, stage, at, "train", project, *FLAGS)
+    assert code == ExitCode.INTERRUPTED
+    assert "Interrupted" in printed
+    assert "Traceback" not in printed
+    assert snapshot(project.parent) == before
+    assert unfinished(project.parent) == []
+
+
+@pytest.mark.parametrize(("at", "epochs"), [(BATCHES + 1, 1), (3 * BATCHES, 2)])
+def test_a_training_keeps_its_best_epoch_so_far(
+    project: Path, monkeypatch: pytest.MonkeyPatch, at: int, epochs: int
+) -> None:
+    before = snapshot(project.parent, without="qprd")
+    code, printed = interrupted(monkeypatch, "training", at, "train", project, *FLAGS)
+    assert code == ExitCode.INTERRUPTED
+    assert f"Interrupted after {epochs} epochs" in printed
+    _, info = load_bundle(newest_bundle(project.parent / "qprd" / "bundles"))
+    assert info.metrics["epochs"] == epochs
+    assert info.threshold is not None
+    assert unfinished(project.parent) == []
+    assert snapshot(project.parent, without="qprd") == before
+    assert predict(project, images=NAMES[2:]).failed == 0
+
+
+def test_a_training_that_is_interrupted_leaves_earlier_bundles(
+    trained_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = snapshot(trained_project.parent)
+    assert interrupted(monkeypatch, "training", 1, "train", trained_project, *FLAGS)[0] == 130
+    assert snapshot(trained_project.parent) == before
+
+
+def test_a_prediction_keeps_earlier_results_whole(
+    trained_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict(trained_project, write_back=True, threshold=6)
+    before = snapshot(trained_project.parent)
+    words = ("predict", trained_project, "--write-back", "--backend", "exchange")
+    settings = ("--stride", 128, "--device", "cpu", "--batch-size", 4, "--threshold", 0.01)
+    code, printed = interrupted(monkeypatch, NAMES[1], 2, *words, *settings)
+    assert code == ExitCode.INTERRUPTED
+    assert "Traceback" not in printed
+    assert unfinished(trained_project.parent) == []
+    after = snapshot(trained_project.parent)
+    changed = {path for path in after if after[path] != before.get(path)}
+    assert changed
+    assert all(path.startswith("qprd/results/1/") for path in changed)  # the only finished one
+    results = trained_project.parent / "qprd" / "results"
+    for number, threshold in ((1, 0.01), (2, 6), (3, 6)):
+        folder = results / str(number)
+        assert load_slide_result(folder).threshold == threshold
+        assert load_slide_result(folder).tiles == len(load_predictions(folder).tiles)
+        assert load_score_map(folder).scores.size
+
+
+def test_a_write_back_leaves_every_image_old_or_new(
+    trained_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict(trained_project, write_back=True, threshold=6)
+    predict(trained_project, threshold=0.01)
+    before = snapshot(trained_project.parent, without="qprd")
+    code, _ = interrupted(
+        monkeypatch, "writing back", 1, "write-back", trained_project, "--backend", "exchange"
+    )
+    assert code == ExitCode.INTERRUPTED
+    assert unfinished(trained_project.parent) == []
+    assert snapshot(trained_project.parent, without="qprd") == before
+    with ExchangeProject(trained_project) as opened:
+        stored = [opened.read_predictions(entry) for entry in opened.entries()]
+    assert [found.metadata["qprd: threshold"] for found in stored] == [
+        "0.0100",
+        "6.0000",
+        "6.0000",
+    ]
+
+
+@pytest.mark.slow
+def test_in_a_process_of_its_own_a_real_ctrl_c_ends_it_well(project: Path) -> None:
+    flags = flags_of({**TRAINING, "epochs": 10_000, "batch_size": 8, "backend": "exchange"})
+    assert _interrupted_process(project, flags) == ExitCode.INTERRUPTED
+    _, info = load_bundle(newest_bundle(project.parent / "qprd" / "bundles"))
+    assert 1 <= int(str(info.metrics["epochs"])) < 10_000
+    assert unfinished(project.parent) == []
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_java_does_not_take_ctrl_c_away(colon_project: Path) -> None:
+    from qprd.qupath.java import find_qupath
+
+    found = find_qupath()
+    if found is None or found.problem is not None:
+        pytest.skip("paquo finds no usable QuPath (PAQUO_QUPATH_DIR)")
+    few = {"epochs": 10_000, "normal": 12, "tumor": 6, "val_patches": 4, "backend": "paquo"}
+    before = snapshot(colon_project.parent)
+    code = _interrupted_process(colon_project, flags_of({**TRAINING, **few}))
+    assert code == ExitCode.INTERRUPTED
+    _, info = load_bundle(newest_bundle(colon_project.parent / "qprd" / "bundles"))
+    assert info.training_slides == ("colon_1.tif",)
+    assert snapshot(colon_project.parent, without="qprd") == before
+    assert unfinished(colon_project.parent) == []
+
+
+def _interrupted_process(project: Path, flags: list[str]) -> int:
+    """Start a training, send SIGINT after its first epoch, and return its exit code."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "qprd", "train", str(project), *flags],
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        lines = []
+        try:
+            for line in process.stderr:
+                lines.append(line)
+                if line.startswith("training:"):
+                    process.send_signal(signal.SIGINT)
+                    break
+            lines += process.stderr.readlines()
+            code = process.wait(timeout=60)
+        finally:
+            process.kill()
+    assert "Traceback" not in "".join(lines)
+    return code

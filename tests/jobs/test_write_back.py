@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from drawn_project import NAMES, PREDICTION, predict, snapshot, train
+from test_predict import result, stored
+
+from qprd.config import predict_config
+from qprd.errors import QprdError
+from qprd.jobs.predict import predict_project
+from qprd.jobs.write_back import WriteBackSummary, write_back_project
+from qprd.progress import SilentProgress
+from qprd.qupath.exchange import ExchangeProject
+from qprd.qupath.opening import open_project
+from qprd.results_folder import load_predictions
+
+
+def write_back(project: Path, *images: str) -> WriteBackSummary:
+    with ExchangeProject(project) as opened:
+        return write_back_project(opened, images=images, progress=SilentProgress())
+
+
+def test_results_are_written_back_later_without_predicting(trained_project: Path) -> None:
+    predict(trained_project, threshold=0.01, images=NAMES[:2])
+    assert not (trained_project.parent / "qprd" / "predictions").exists()
+    summary = write_back(trained_project)
+    assert [report.entry_id for report in summary.written] == ["1", "2"]
+    assert (summary.problems, summary.failed) == ((), 0)
+    for report in summary.written:
+        meant = load_predictions(result(trained_project, int(report.entry_id)))
+        found = stored(trained_project, int(report.entry_id))
+        assert [tile.id for tile in found.tiles] == [tile.id for tile in meant.tiles]
+        assert [c.id for c in found.contours] == [c.id for c in meant.contours]
+        assert found.metadata == meant.metadata
+        assert (report.tiles, report.contours) == (len(meant.tiles), len(meant.contours))
+    assert any("import_predictions.groovy" in line for line in summary.lines())
+
+
+def test_writing_back_twice_changes_nothing(trained_project: Path) -> None:
+    predict(trained_project, threshold=0.01, images=NAMES[:1], write_back=True)
+    before = snapshot(trained_project.parent)
+    summary = write_back(trained_project)
+    assert snapshot(trained_project.parent) == before
+    assert summary.written[0].replaced == summary.written[0].tiles + summary.written[0].contours
+
+
+def test_only_the_named_image_is_written(trained_project: Path) -> None:
+    predict(trained_project, images=NAMES[:2])
+    assert [report.entry_id for report in write_back(trained_project, NAMES[1]).written] == ["2"]
+    assert stored(trained_project, 1).tiles == ()
+
+
+def test_without_results_it_says_to_predict_first(project: Path) -> None:
+    with pytest.raises(QprdError, match="no results") as caught:
+        write_back(project)
+    assert "qprd predict" in (caught.value.fix or "")
+
+
+def test_a_damaged_result_stops_only_its_own_image(trained_project: Path) -> None:
+    predict(trained_project, images=NAMES[:2])
+    (result(trained_project, 1) / "predictions.geojson").write_text("{")
+    summary = write_back(trained_project)
+    assert [report.entry_id for report in summary.written] == ["2"]
+    assert summary.failed == 1
+    assert summary.problems[0].startswith(NAMES[0])
+
+
+def test_a_named_image_without_results_is_a_problem(trained_project: Path) -> None:
+    predict(trained_project, images=NAMES[:1])
+    summary = write_back(trained_project, NAMES[0], NAMES[2])
+    assert summary.problems[0].startswith(NAMES[2])
+    assert len(summary.written) == 1
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_both_backends_write_the_same(
+    colon_project: Path, shared_data: Path, tmp_path: Path
+) -> None:
+    from qprd.qupath.java import find_qupath
+
+    found = find_qupath()
+    if found is None or found.problem is not None:
+        pytest.skip("paquo finds no usable QuPath (PAQUO_QUPATH_DIR)")
+    from drawn_project import training
+
+    from qprd.jobs.train import train_project
+
+    drawn = shared_data / "qupath" / "colon" / "annotations"
+    with ExchangeProject(colon_project, annotations=drawn) as opened:
+        few = training(normal=12, tumor=6, val_patches=4)
+        train_project(opened, few, progress=SilentProgress())
+        before = len(opened.annotations(opened.entries()[1]))
+        config = predict_config(
+            {**PREDICTION, "stride": 512, "threshold": 0.01, "images": ("colon_2.tif",)}
+        )
+        predict_project(opened, config, write_back=True, progress=SilentProgress())
+        through_files = opened.read_predictions(opened.entries()[1])
+    opened, _ = open_project(colon_project, backend="paquo")
+    with opened:
+        summary = write_back_project(opened, progress=SilentProgress())
+        assert summary.failed == 0
+        entry = opened.entries()[1]
+        through_qupath = opened.read_predictions(entry)
+        own = len(through_qupath.contours)
+        assert len(opened.annotations(entry)) == before + own
+    assert {t.id: t.measurements for t in through_files.tiles} == {
+        t.id: t.measurements for t in through_qupath.tiles
+    }
+    assert {c.id for c in through_files.contours} == {c.id for c in through_qupath.contours}
+    assert own > 0
+
+
+def test_results_of_two_bundles_are_each_written_with_their_own_name(
+    trained_project: Path,
+) -> None:
+    first = predict(trained_project, images=NAMES[:1])
+    second_bundle = train(trained_project, seed=1).bundle
+    predict(trained_project, images=NAMES[1:2])
+    write_back(trained_project)
+    assert stored(trained_project, 1).metadata["qprd: bundle"] == first.bundle.name
+    assert stored(trained_project, 2).metadata["qprd: bundle"] == second_bundle.name

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import qprd
+from qprd.cli import app
+from qprd.errors import ExitCode, QprdError
+
+ROOT = typer.main.get_command(app)
+COMMANDS = sorted(ROOT.commands)  # type: ignore[attr-defined]
+
+#: What the issue demands, by command.
+DEMANDED = {
+    "train": "--backend --teacher --mpp --patch-px --normal --tumor --epochs --batch-size --lr "
+    "--alpha --gamma --similarity --tumor-class --normal-class --seed --device --image --config "
+    "--json --weights --assume-mpp --slides --annotations",
+    "predict": "--backend --batch-size --device --image --threshold --stride --config --json "
+    "--bundle --write-back --weights --assume-mpp --slides",
+    "write-back": "--backend --image --slides --json",
+    "doctor": "--backend --slides --annotations --tumor-class --json",
+    "demo": "--backend --seed --json",
+    "remove": "--backend --image --slides --json",
+    "groovy": "--json",
+}
+
+
+def run(*words: object) -> tuple[int, str]:
+    """Exit code, and everything that was printed."""
+    outcome = CliRunner().invoke(app, [str(word) for word in words])
+    if outcome.exception is not None and not isinstance(outcome.exception, SystemExit):
+        raise outcome.exception
+    return outcome.exit_code, outcome.output
+
+
+def child(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    search = os.pathsep.join(
+        filter(None, (str(Path(qprd.__file__).parents[1]), os.environ.get("PYTHONPATH")))
+    )
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": search, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def options(command: str) -> dict[str, Any]:
+    return {
+        name: parameter
+        for parameter in ROOT.commands[command].params  # type: ignore[attr-defined]
+        for name in parameter.opts
+        if name.startswith("--")
+    }
+
+
+def test_the_commands_are_those_of_the_issue() -> None:
+    assert set(COMMANDS) == set(DEMANDED)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example_that_parses(command: str) -> None:
+    code, printed = run(command, "--help")
+    assert code == 0
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", printed)
+    (example,) = re.findall(r"Example: (qprd .*)", plain)
+    words = example.split()[1:]
+    assert words[0] == command
+    known = ROOT.commands[command]  # type: ignore[attr-defined]
+    known.make_context(command, words[1:], resilient_parsing=False)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_options_that_the_issue_names_exist_and_are_explained(command: str) -> None:
+    found = options(command)
+    missing = set(DEMANDED[command].split()) - set(found)
+    assert not missing
+    for name, option in found.items():
+        assert getattr(option, "help", None), name
+
+
+def test_options_that_commands_share_are_the_same() -> None:
+    seen: dict[str, tuple[object, ...]] = {}
+    for command in COMMANDS:
+        for name, option in options(command).items():
+            if name == "--seed":
+                continue  # the demo draws slides with it
+            described = (option.metavar, option.help, option.multiple)
+            assert seen.setdefault(name, described) == described, (command, name)
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "write-back", "doctor", "demo"])
+def test_a_backend_that_does_not_exist_is_answered_with_those_that_do(command: str) -> None:
+    code, printed = run(command, "x", "--backend", "imagej")
+    assert code == ExitCode.USAGE
+    assert all(word in printed for word in ("auto", "paquo", "exchange"))
+
+
+def test_no_setting_of_the_configuration_lacks_its_option() -> None:
+    from qprd.config import PredictConfig, TrainConfig
+
+    for command, config in (("train", TrainConfig), ("predict", PredictConfig)):
+        names = {
+            "--image" if f == "images" else "--" + f.replace("_", "-") for f in config.model_fields
+        }
+        assert names - set(options(command)) <= {"--min-tissue"}, command
+
+
+def test_the_version_is_printed() -> None:
+    assert run("--version") == (0, f"qprd {qprd.__version__}\n")
+
+
+def test_help_is_quick_it_loads_neither_torch_nor_java() -> None:
+    code = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from qprd.cli import app\n"
+        "result = CliRunner().invoke(app, ['train', '--help'])\n"
+        "assert result.exit_code == 0\n"
+        "heavy = {'torch', 'paquo', 'jpype', 'sklearn', 'matplotlib', 'skimage', 'scipy', 'numpy',"
+        " 'timm', 'lightning_fabric'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = child("-c", code)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+def test_a_mistake_is_told_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from qprd.cli import app\n"
+        f"result = CliRunner().invoke(app, ['train', {str(tmp_path)!r}])\n"
+        "assert result.exit_code == 3, result.output\n"
+        "print(sorted({'torch', 'paquo', 'jpype'} & set(sys.modules)))\n"
+    )
+    done = child("-c", code)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+def test_it_runs_as_a_module(tmp_path: Path) -> None:
+    done = child("-m", "qprd", "--version", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"qprd {qprd.__version__}\n")
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "write-back"])
+def test_without_a_project_each_command_says_how_to_name_one(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, printed = run(command)
+    assert code == ExitCode.INPUT
+    assert "There is no QuPath project in this folder" in printed
+    assert "where:" in printed
+    assert "fix:" in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["train", "--patch-px", "65"], "--patch-px"),
+        (["train", "--alpha", "many"], "--alpha"),
+        (["train", "--similarity", "both"], "--similarity"),
+        (["train", "--device", "gpu"], "--device"),
+        (["train", "--lr", "-1"], "--lr"),
+        (["train", "--seed", "-1"], "--seed"),
+        (["train", "--normal", "0"], "--normal"),
+        (["predict", "--threshold", "high"], "--threshold"),
+        (["predict", "--threshold", "nan"], "--threshold"),
+        (["predict", "--stride", "1"], "--stride"),
+        (["train", "--config", "none.toml"], "none.toml"),
+        (["train", "--backend", "imagej"], "imagej"),
+        (["train", "--no-such-option"], "--no-such-option"),
+        (["traim"], "traim"),
+    ],
+)
+def test_a_wrong_option_is_named_and_nothing_is_a_traceback(
+    words: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "project.qpproj").write_text('{"version": "0.6.0", "images": []}')
+    code, printed = run(*words)
+    assert code in {ExitCode.USAGE, ExitCode.INPUT}
+    assert told in printed
+    assert "Traceback" not in printed
+
+
+def test_the_single_project_of_the_current_folder_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.qpproj").write_text('{"version": "0.6.0", "images": []}')
+    code, printed = run("write-back", "--backend", "exchange")
+    assert code == ExitCode.INPUT
+    assert "The project has no images" in printed
+    assert "mine.qpproj" in printed
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"images": 3}', "\udcff", "null"])
+def test_a_file_that_is_no_project_is_said(tmp_path: Path, content: str) -> None:
+    project = tmp_path / "project.qpproj"
+    project.write_text(content, errors="surrogateescape")
+    for command in ("train", "predict", "write-back", "doctor"):
+        code, printed = run(command, project, "--backend", "exchange")
+        assert code != 0
+        assert str(project) in printed.replace("\n", "")
+        assert "Traceback" not in printed
+
+
+def test_an_error_goes_to_standard_error_only(tmp_path: Path) -> None:
+    outcome = CliRunner().invoke(app, ["train", str(tmp_path)])
+    assert outcome.stdout == ""
+    assert outcome.stderr.startswith("error: ")
+
+
+def test_control_characters_of_strangers_do_not_reach_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise QprdError("slide \x1b]0;owned\x07\x1b[2J\ud800 is bad", where="a\rb", fix="x")
+
+    monkeypatch.setattr("qprd.layout.find_project", fail)
+    code, printed = run("train")
+    assert code == ExitCode.INPUT
+    assert not set(printed) & {"\x1b", "\x07", "\r", "\ud800"}
+    assert "is bad" in printed
+
+
+def test_ctrl_c_before_any_work_is_a_word_and_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qprd.layout.find_project", interrupted)
+    assert run("train") == (ExitCode.INTERRUPTED, "Interrupted.\n")
+
+
+def test_groovy_puts_the_scripts_there_and_says_so(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    code, printed = run("groovy", tmp_path / "new" / "scripts", "--json", report)
+    assert code == 0
+    written = {str(path) for path in (tmp_path / "new" / "scripts").iterdir()}
+    assert set(printed.split()) == written == set(json.loads(report.read_text())["scripts"])
+    assert {Path(path).name for path in written} >= {
+        "export_annotations.groovy",
+        "import_predictions.groovy",
+    }
+
+
+def test_groovy_into_a_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, printed = run("groovy", tmp_path / "file")
+    assert code == ExitCode.FAILED
+    assert "fix:" in printed
