@@ -19,7 +19,7 @@ class _UserErrors(TyperGroup):
         try:
             return super().invoke(ctx)
         except QprdError as error:
-            from qprd.jobs.reporting import printable
+            from qprd.progress import printable
 
             typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
             typer.echo(printable(str(error)), err=True)

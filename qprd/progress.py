@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -13,6 +14,17 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 _SECONDS_BETWEEN_LINES = 60
+
+#: Control characters, and those that change the direction of what follows.
+_CONTROL = ("Cc", "Cf")
+
+
+def printable(text: str) -> str:
+    """Text for a terminal: names from a stranger's project can hold its control sequences."""
+    valid = text.encode(errors="replace").decode()
+    return "".join(
+        c if c in "\n\t" or unicodedata.category(c) not in _CONTROL else "\ufffd" for c in valid
+    )
 
 
 class Task(Protocol):
@@ -62,7 +74,7 @@ class TerminalProgress:
 
         console = Console(stderr=True)
         if not console.is_terminal:
-            yield _LoggedTask(title, total)
+            yield _LoggedTask(printable(title), total)
             return
         from rich.progress import (
             BarColumn,
@@ -84,7 +96,7 @@ class TerminalProgress:
             TextColumn("{task.fields[note]}"),
             console=console,
         ) as bars:
-            yield _BarTask(bars, bars.add_task(title, total=total, rate="", note=""))
+            yield _BarTask(bars, bars.add_task(printable(title), total=total, rate="", note=""))
 
 
 class _BarTask:

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from qprd.qupath.java import find_qupath
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("qupath") is not None and (why := _no_qupath()):
+        pytest.skip(why)
+
+
+@cache
+def _no_qupath() -> str | None:
+    found = find_qupath()
+    return "paquo finds no QuPath (PAQUO_QUPATH_DIR)" if found is None else found.problem
 
 
 @pytest.fixture(scope="session")

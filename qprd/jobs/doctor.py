@@ -92,7 +92,8 @@ def examine(
     try:
         path = find_project(project)
     except QprdError as error:
-        if project is not None:
+        # Outside a project the installation alone is what was asked about.
+        if project is not None or any(Path().glob("*.qpproj")):
             checks.append(_failure("project", error))
         return Examination(tuple(checks))
     try:

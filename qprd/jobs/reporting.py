@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -12,9 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from qprd.errors import QprdError
-
-#: Control characters, and those that change the direction of what follows.
-_CONTROL = ("Cc", "Cf")
+from qprd.progress import printable
 
 
 class Summary(Protocol):
@@ -31,14 +28,6 @@ def print_summary(summary: Summary) -> None:
 
     for line in summary.lines():
         typer.echo(printable(line))
-
-
-def printable(text: str) -> str:
-    """Text for a terminal: names from a stranger's project can hold its control sequences."""
-    valid = text.encode(errors="replace").decode()
-    return "".join(
-        c if c in "\n\t" or unicodedata.category(c) not in _CONTROL else "\ufffd" for c in valid
-    )
 
 
 def write_json(path: Path | None, summary: Summary) -> None:

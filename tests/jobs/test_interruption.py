@@ -161,11 +161,6 @@ def test_in_a_process_of_its_own_a_real_ctrl_c_ends_it_well(project: Path) -> No
 @pytest.mark.qupath
 @pytest.mark.slow
 def test_java_does_not_take_ctrl_c_away(colon_project: Path) -> None:
-    from qprd.qupath.java import find_qupath
-
-    found = find_qupath()
-    if found is None or found.problem is not None:
-        pytest.skip("paquo finds no usable QuPath (PAQUO_QUPATH_DIR)")
     few = {"epochs": 10_000, "normal": 12, "tumor": 6, "val_patches": 4, "backend": "paquo"}
     before = snapshot(colon_project.parent)
     code = _interrupted_process(colon_project, flags_of({**TRAINING, **few}))

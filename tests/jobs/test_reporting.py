@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from qprd.cli import app
 from qprd.errors import QprdError
-from qprd.jobs.reporting import plain, print_summary, printable, write_json, write_json_object
+from qprd.jobs.reporting import plain, print_summary, write_json, write_json_object
+from qprd.progress import printable
 
 
 class Color(Enum):
