@@ -61,10 +61,14 @@ def test_metadata_wins(found, seed, data):
     for s in found:
         split = data.draw(st.sampled_from([None, "Train", " val", "TEST"]))
         fixed.append(SplitCandidate(s.entry_id, s.name, split, s.has_tumor, s.has_normal))
-    given = {s.metadata_split.strip().lower() for s in fixed if s.usable and s.metadata_split}
-    free = sum(s.usable and s.metadata_split is None for s in fixed)
-    needed = {"train", "val"} if sum(s.usable for s in fixed) > 1 else {"train"}
-    if any(s.usable for s in fixed) and len(needed - given) > free:
+    usable = [s for s in fixed if s.usable]
+    given = {s.entry_id: s.metadata_split.strip().lower() for s in usable if s.metadata_split}
+    free = [s for s in usable if s.entry_id not in given]
+    has_tumor = any(s.has_tumor for s in usable if given.get(s.entry_id) == "train")
+    wants_tumor = len(usable) > 1 and not has_tumor and any(s.has_tumor for s in free)
+    needed = "train" not in given.values() or wants_tumor
+    needed += len(usable) > 1 and "val" not in given.values()
+    if usable and needed > len(free):
         with pytest.raises(QprdError, match="metadata leaves no slide"):
             assign_splits(fixed, seed)
         return
