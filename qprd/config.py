@@ -58,7 +58,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 #: What suits each teacher where the user says nothing. ``wide_resnet50_2`` has the paper's values
 #: (256 px patches at 40x, lr 1e-5, 50 epochs); the ResNets share them, being the same network
 #: family. The small student of the other teachers learns at a hundred times the rate, on 128 px
-#: patches at 20x (measured: ``benchmarks/colon.py``).
+#: patches at 20x; ``benchmarks/colon.py`` prints what comes of it.
 TEACHER_DEFAULTS: Mapping[str, Mapping[str, float | int]] = {
     "wide_resnet50_2": {"mpp": 0.25, "patch_px": 256, "epochs": 50, "lr": 1e-5},
     "resnet18": {"mpp": 0.25, "patch_px": 256, "epochs": 50, "lr": 1e-5},

@@ -92,6 +92,11 @@ def object_id(bundle: str, entry_id: str, kind: str, index: int) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{bundle}/{entry_id}/{kind}/{index}"))
 
 
+def class_parts(class_name: str) -> tuple[str, ...]:
+    """Components of a QuPath class name: ``Tumor: sub`` is ``("Tumor", "sub")``."""
+    return tuple(part.strip() for part in class_name.split(":"))
+
+
 def is_own_class(class_name: str | None) -> bool:
     """True for a class such as ``Tumor: qprd``.
 
@@ -99,4 +104,4 @@ def is_own_class(class_name: str | None) -> bool:
     """
     if class_name is None:
         return False
-    return OWN_CLASS_SUFFIX in (part.strip() for part in class_name.split(":"))
+    return OWN_CLASS_SUFFIX in class_parts(class_name)

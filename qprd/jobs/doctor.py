@@ -13,7 +13,7 @@ from pathlib import Path
 
 from qprd import __version__
 from qprd.errors import QprdError
-from qprd.jobs.slides import open_slide
+from qprd.jobs.slides import annotation_notes, open_slide, some_names
 from qprd.layout import find_project
 from qprd.qupath.java import find_qupath
 from qprd.qupath.opening import Backend, open_project
@@ -185,7 +185,9 @@ def _project(project: Project, tumor_classes: Sequence[str]) -> Iterator[Check]:
     yield from _grouped(failures)
     if usable:
         yield Check(
-            Status.PASS, "slides", f"{len(usable)} of {len(entries)} can be read: {_some(usable)}"
+            Status.PASS,
+            "slides",
+            f"{len(usable)} of {len(entries)} can be read: {some_names(usable, _NAMES_SHOWN)}",
         )
     else:
         yield Check(
@@ -220,7 +222,11 @@ def _grouped(failures: Sequence[tuple[Entry, QprdError]]) -> Iterator[Check]:
     for (_, fix), members in groups.items():
         entry, error = members[0]
         count = f"{len(members)} images" if len(members) > 1 else entry.name
-        names = f" [{_some([member for member, _ in members])}]" if len(members) > 1 else ""
+        names = (
+            f" [{some_names([member for member, _ in members], _NAMES_SHOWN)}]"
+            if len(members) > 1
+            else ""
+        )
         yield Check(Status.WARN, count, f"{error.problem}{names}", fix)
 
 
@@ -245,7 +251,8 @@ def _annotations(
             for annotation in annotations
         ):
             annotated.append(entry)
-    yield from _annotation_notes(project, entries)
+    for note, members in annotation_notes(project, entries).items():
+        yield Check(Status.WARN, "annotations", f"{note} [{some_names(members, _NAMES_SHOWN)}]")
     listed = ", ".join(f"{name} ({count})" for name, count in counts.most_common()) or "none"
     yield Check(Status.PASS if counts else Status.WARN, "annotations", listed)
     ready = [entry for entry in annotated if entry in usable]
@@ -272,25 +279,10 @@ def _annotations(
         yield Check(Status.PASS, "training", f"{len(ready)} slides with {wanted} ({told})")
 
 
-def _annotation_notes(project: Project, entries: Sequence[Entry]) -> Iterator[Check]:
-    noted: dict[str, list[Entry]] = {}
-    for entry in entries:
-        note = project.annotation_note(entry)
-        if note is not None:
-            noted.setdefault(note, []).append(entry)
-    for note, members in noted.items():
-        yield Check(Status.WARN, "annotations", f"{note} [{_some(members)}]")
-
-
 def _class_name(annotation: Annotation) -> str:
     if is_own_class(annotation.class_name):
         return f"{annotation.class_name} (by qprd)"
     return annotation.class_name or "unclassified"
-
-
-def _some(entries: Sequence[Entry]) -> str:
-    names = ", ".join(entry.name for entry in entries[:_NAMES_SHOWN])
-    return names + (", ..." if len(entries) > _NAMES_SHOWN else "")
 
 
 def _version(package: str) -> str:

@@ -9,7 +9,13 @@ from pathlib import Path
 
 from qprd.config import TrainConfig
 from qprd.errors import QprdError
-from qprd.jobs.slides import open_slide, select_entries, slide_mpp
+from qprd.jobs.slides import (
+    annotation_notes,
+    open_slide,
+    select_entries,
+    slide_mpp,
+    some_names,
+)
 from qprd.progress import Progress
 from qprd.qupath.project import Annotation, Entry, Project
 from qprd.results import is_own_class
@@ -63,7 +69,10 @@ def prepare_patches(
     """
     entries = select_entries(project, config.images)
     annotations = {entry.id: list(project.annotations(entry)) for entry in entries}
-    unseen = _unseen_annotations(project, entries)
+    unseen = [
+        f"{some_names(members, _NAMES_SHOWN)}: {note}"
+        for note, members in annotation_notes(project, entries).items()
+    ]
     if config.tumor or not config.unannotated_normal:
         wanted = config.tumor_class if config.tumor else config.tumor_class + config.normal_class
         _check_classes(wanted, annotations.values(), unseen)
@@ -81,7 +90,8 @@ def prepare_patches(
                 unlabelled.append(entry)
             task.advance()
     if unlabelled:
-        notes.append(f"not used, without an annotation of these classes: {_some(unlabelled)}")
+        names = some_names(unlabelled, _NAMES_SHOWN)
+        notes.append(f"not used, without an annotation of these classes: {names}")
     if not slides:
         raise QprdError(
             "None of the annotated slides can be used.\n  " + "\n  ".join(notes[:10]),
@@ -192,16 +202,6 @@ def _given_table(file: Path, slides: Sequence[SlideRegions], config: TrainConfig
     return table
 
 
-def _unseen_annotations(project: Project, entries: Sequence[Entry]) -> list[str]:
-    """What to know of annotations that QuPath has and this run has not."""
-    noted: dict[str, list[Entry]] = {}
-    for entry in entries:
-        note = project.annotation_note(entry)
-        if note is not None:
-            noted.setdefault(note, []).append(entry)
-    return [f"{_some(members)}: {note}" for note, members in noted.items()]
-
-
 def _check_classes(
     wanted: Sequence[str], annotations: Iterable[Sequence[Annotation]], unseen: Sequence[str]
 ) -> None:
@@ -211,11 +211,6 @@ def _check_classes(
     except QprdError as error:
         fix = "\n         ".join(filter(None, (error.fix, *unseen[:_NAMES_SHOWN])))
         raise QprdError(error.problem, where=error.where, fix=fix or None) from error
-
-
-def _some(entries: Sequence[Entry]) -> str:
-    names = ", ".join(entry.name for entry in entries[:_NAMES_SHOWN])
-    return names + (", ..." if len(entries) > _NAMES_SHOWN else "")
 
 
 def _is_labelled(annotations: Sequence[Annotation], config: TrainConfig) -> bool:

@@ -29,12 +29,12 @@ from qprd.results import (
     PredictedTile,
     Predictions,
     ScoreMap,
+    class_parts,
     object_id,
 )
-from qprd.results_folder import SlideResult, load_slide_result, save_result
+from qprd.results_folder import SlideResult, save_result
 from qprd.review.contours import contour_measurements, contours
 from qprd.sampling.build import MAGNIFIED
-from qprd.sampling.regions import class_parts
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import tissue_mask
 
@@ -138,9 +138,10 @@ def predict_project(
 
     problems: list[str] = []
     scored: list[Entry] = []
+    results: list[SlideResult] = []
     for entry in entries:
         try:
-            predictor.run(entry, layout.result(entry.id))
+            results.append(predictor.run(entry, layout.result(entry.id)))
             scored.append(entry)
         except QprdError as error:
             problems.append(error.told_of(entry.name))
@@ -158,7 +159,7 @@ def predict_project(
         backend=project.backend,
         bundle=folder,
         threshold=predictor.threshold,
-        slides=tuple(load_slide_result(layout.result(entry.id)) for entry in scored),
+        slides=tuple(results),
         problems=tuple(problems),
         notes=tuple(predictor.notes),
         index=index,
@@ -193,7 +194,7 @@ class _Predictor:
         self.date = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self.threshold = info.threshold if config.threshold == "auto" else config.threshold
 
-    def run(self, entry: Entry, folder: Path) -> None:
+    def run(self, entry: Entry, folder: Path) -> SlideResult:
         """Score one slide and save its results."""
         started = time.perf_counter()
         with open_slide(entry, assume_mpp=self._config.assume_mpp) as slide:
@@ -203,8 +204,8 @@ class _Predictor:
                     f"{self._info.mpp:.3g} um/px; its scores are less to be trusted"
                 )
             score_map = self._score(entry, slide)
-            predictions = self._predictions(entry, score_map, slide)
             slide_score = summarize(score_map, self._config.slide_score)
+            predictions = self._predictions(entry, slide, score_map, slide_score)
             overview = self._overview(entry, slide, score_map, predictions, slide_score)
         um2 = score_map.mpp**2
         tumor_px2 = sum(contour.polygon.area for contour in predictions.contours)
@@ -223,6 +224,7 @@ class _Predictor:
             seconds=time.perf_counter() - started,
         )
         save_result(folder, result, score_map, predictions, overview)
+        return result
 
     def _score(self, entry: Entry, slide: Slide) -> ScoreMap:
         from qprd.prediction import score_grid, score_slide
@@ -246,7 +248,9 @@ class _Predictor:
                 task=task,
             )
 
-    def _predictions(self, entry: Entry, score_map: ScoreMap, slide: Slide) -> Predictions:
+    def _predictions(
+        self, entry: Entry, slide: Slide, score_map: ScoreMap, slide_score: float | None
+    ) -> Predictions:
         polygons = []
         if self.threshold is not None:
             polygons = contours(
@@ -271,7 +275,6 @@ class _Predictor:
             "qprd: bundle": self._info.name,
             "qprd: date": self.date,
         }
-        slide_score = summarize(score_map, self._config.slide_score)
         if slide_score is not None:
             metadata["qprd: slide score"] = f"{slide_score:.4f}"
         if self.threshold is not None:

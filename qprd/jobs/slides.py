@@ -101,3 +101,19 @@ def slide_mpp(slide: Slide) -> float:
 def recorded_name(name: str) -> str:
     """An image name as bundles record it: a project may hold names of any length."""
     return name[:_RECORDED_NAME]
+
+
+def annotation_notes(project: Project, entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """Why annotations may be missing (`Project.annotation_note`), and of which entries."""
+    noted: dict[str, list[Entry]] = {}
+    for entry in entries:
+        note = project.annotation_note(entry)
+        if note is not None:
+            noted.setdefault(note, []).append(entry)
+    return noted
+
+
+def some_names(entries: Sequence[Entry], most: int) -> str:
+    """The first names, and dots for the rest."""
+    names = ", ".join(entry.name for entry in entries[:most])
+    return names + (", ..." if len(entries) > most else "")

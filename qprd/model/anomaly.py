@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from qprd.config import PatchScore
 from qprd.model.loss import map_similarity
 
 #: Standard deviation of the smoothing, in pixels of the patch.
@@ -75,7 +75,7 @@ def _reflected(length: int, radius: int, device: torch.device) -> Tensor:
     return torch.minimum(index, 2 * length - 1 - index)
 
 
-def patch_score(maps: Tensor, reduction: Literal["mean", "max"] = "mean") -> Tensor:
+def patch_score(maps: Tensor, reduction: PatchScore = "mean") -> Tensor:
     """Patch scores (N,), 0..6, of anomaly maps (N, H, W)."""
     if reduction == "mean":
         return maps.mean(dim=(-2, -1))

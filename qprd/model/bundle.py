@@ -27,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from qprd.config import PatchScore
 from qprd.errors import QprdError
 from qprd.model.frd import FRD, STRIDE_PX, build_trained_parts
 from qprd.model.teacher import Teacher, build_teacher
@@ -118,7 +119,7 @@ class BundleInfo:
     mpp: _Positive
     patch_px: Annotated[int, Field(ge=STRIDE_PX, le=4096, multiple_of=STRIDE_PX)]
     threshold: Annotated[float, Field(ge=0, le=7)] | None
-    patch_score: Literal["mean", "max"] = "mean"
+    patch_score: PatchScore = "mean"
     classes: Mapping[str, tuple[_Text, ...]] = Field(default_factory=dict)
     calibration: Mapping[str, JsonValue] | None = None
     config: Mapping[str, JsonValue] = Field(default_factory=dict)

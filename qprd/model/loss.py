@@ -35,10 +35,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from qprd.config import Labels, Similarity
 from qprd.errors import ExitCode, QprdError
-
-Similarity = Literal["image", "location"]
-Labels = Literal["patch", "mask"]
 
 #: S_t below which the logarithm goes on as a straight line.
 EPS = 0.01

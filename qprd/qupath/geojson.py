@@ -23,7 +23,7 @@ from shapely.geometry.base import BaseGeometry
 from qprd.errors import QprdError
 from qprd.qupath.jsonfile import parse_json, read_text, well_formed
 from qprd.qupath.project import Annotation, PathClass
-from qprd.results import MEAN_SCORE, SCORE, TILE_NAME, is_own_class
+from qprd.results import MEAN_SCORE, SCORE, TILE_NAME, class_parts, is_own_class
 
 MAX_BYTES = 1024 * 2**20
 #: Of a coordinate in pixels, as QuPath writes it.
@@ -293,7 +293,7 @@ def _parse_class(value: object, depth: int = 0) -> PathClass | None:
 
 
 def _class_of(names: list[str], color: tuple[int, int, int] | None) -> PathClass | None:
-    parts = [part.strip() for name in names for part in name.split(":")]
+    parts = [part for name in names for part in class_parts(name)]
     full = well_formed(": ".join(part for part in parts if part))
     return PathClass(full, color) if full else None
 

