@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from qprd import prediction
 from qprd.config import PatchScore
 from qprd.device import make_fabric
 from qprd.errors import QprdError
@@ -338,3 +339,27 @@ def test_a_grid_covers_the_slide_and_its_patches_stay_inside(
             assert (starts[-1] + patch_px) * grid.to_level0 <= length + 1e-6
         else:
             assert (starts == 0).all()
+
+
+def test_more_tiles_than_qupath_shows_are_refused(
+    slide_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Slide(slide_file) as slide:
+        tiles = int(grid_of(slide).wanted.sum())
+        monkeypatch.setattr(prediction, "MAX_TILES", tiles)
+        grid_of(slide)
+        monkeypatch.setattr(prediction, "MAX_TILES", tiles - 1)
+        with pytest.raises(QprdError, match="tiles") as caught:
+            grid_of(slide)
+    assert "--stride" in (caught.value.fix or "")
+
+
+def test_scores_that_are_not_finite_are_an_error_and_not_missing_tissue() -> None:
+    class Broken(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+            maps = [torch.ones(len(images), 4, edge, edge) for edge in (16, 8, 4)]
+            return maps, [m * float("nan") for m in maps]
+
+    images = np.zeros((2, 3, 64, 64), np.uint8)
+    with pytest.raises(QprdError, match="not finite"):
+        score_patches(Broken(), images, fabric=FABRIC, batch_size=2)  # type: ignore[arg-type]

@@ -178,7 +178,7 @@ def train_project(
 
     calibrated = _calibrate(val, outcome.val_scores)
     best = outcome.best
-    notes = (*prepared.notes, *prepared.table.notes, *calibrated.notes, *_worth(outcome))
+    notes = (*prepared.notes, *prepared.table.notes, *calibrated.notes, *worth(outcome))
     info = BundleInfo(
         name=_bundle_name(config, layout.bundles),
         teacher=TeacherInfo.of(model.teacher),
@@ -220,7 +220,7 @@ def train_project(
     )
 
 
-def _worth(outcome: TrainingOutcome) -> list[str]:
+def worth(outcome: TrainingOutcome) -> list[str]:
     """What must be said of a model before anybody uses it."""
     notes = []
     if outcome.diverged:

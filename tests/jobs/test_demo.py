@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from qprd.config import predict_config
@@ -53,3 +55,21 @@ def test_the_demo_draws_trains_predicts_and_finds_the_tumor(
         assert [entry.name for entry in project.entries()] == [f"demo_{n}.tif" for n in range(1, 6)]
         assert all(project.read_predictions(entry).tiles for entry in project.entries())
     assert json.loads(summary.project.read_text())["images"]
+
+
+def test_slides_that_cannot_be_written_leave_no_half_of_a_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def small(seed: int, *, mpp: float, tumor_nests: int) -> SyntheticSlide:
+        return SyntheticSlide(np.zeros((8, 8, 3), np.uint8), (), (), mpp)
+
+    def full(image: object, path: Path, mpp: float) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(demo, "draw_slide", small)
+    monkeypatch.setattr(demo, "write_pyramidal_tiff", full)
+    with pytest.raises(QprdError, match="No space left") as caught:
+        run_demo(tmp_path / "demo", backend="exchange", seed=0, progress=SilentProgress())
+    assert "disk space" in (caught.value.fix or "")
+    assert not any((tmp_path / "demo").iterdir())

@@ -187,3 +187,14 @@ def test_a_broken_slide_and_one_without_resolution_are_told(
     assert "broken.svs" in told
     assert "--assume-mpp" in told
     assert found(examination, "slides")[0][1].startswith("1 of 3")
+
+
+def test_several_projects_in_the_current_folder_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.qpproj", "b.qpproj"):
+        (tmp_path / name).write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    ((status, finding),) = found(look_at(None), "project")
+    assert status is Status.FAIL
+    assert "a.qpproj, b.qpproj" in finding

@@ -15,6 +15,7 @@ from drawn_project import (
     WIDTH,
     draw_no_tumor_on,
     edit,
+    painted,
     predict,
     snapshot,
     train,
@@ -381,3 +382,13 @@ def test_hostile_image_names_are_only_text(
     assert "<script>alert" not in summary.index.read_text()
     assert {path.name for path in tmp_path.iterdir()} == {"trained"}
     assert json.loads((result(trained_project, 1) / "slide.json").read_text())["image"] == names[0]
+
+
+def test_a_slide_coarser_than_the_model_is_noted(trained_project: Path, tmp_path: Path) -> None:
+    pixels = painted(5)[::2, ::2]
+    write_pyramidal_tiff(pixels, tmp_path / "coarse.tif", 2 * MPP)
+    add_slide(trained_project, tmp_path / "coarse.tif", pixels.shape[1], pixels.shape[0], 2 * MPP)
+    summary = predict(trained_project, images=("coarse.tif", NAMES[0]))
+    (note,) = summary.notes
+    assert note.startswith("coarse.tif: 1 um/px is coarser")
+    assert f"note: {note}" in summary.lines()

@@ -21,13 +21,14 @@ from drawn_project import (
 from PIL import Image
 
 from qprd.errors import QprdError
-from qprd.jobs.train import train_project
+from qprd.jobs.train import train_project, worth
 from qprd.jobs.training_files import HISTORY, PATCHES, PLOT
 from qprd.model.bundle import load_bundle, read_bundle_info
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.opening import open_project
 from qprd.sampling.table import PatchTable
+from qprd.training import Epoch, TrainingOutcome
 
 
 def test_a_bundle_holds_all_that_the_training_was(project: Path) -> None:
@@ -322,3 +323,38 @@ def test_both_backends_give_the_same_patches_and_the_same_model(
     paquo = train_colon(other, shared_data, "paquo")
     for file in (PATCHES, "model.safetensors"):
         assert (exchange / file).read_bytes() == (paquo / file).read_bytes(), file
+
+
+def test_a_table_that_contradicts_the_metadata_is_refused(
+    trained_project: Path, tmp_path: Path
+) -> None:
+    (bundle,) = (trained_project.parent / "qprd" / "bundles").iterdir()
+    text = (bundle / PATCHES).read_text()
+    swapped = text.replace(",train", ",?").replace(",val", ",train").replace(",?", ",val")
+    (tmp_path / "swapped.csv").write_text(swapped)
+    with pytest.raises(QprdError, match="its metadata in the project say"):
+        train(trained_project, patches=tmp_path / "swapped.csv")
+
+
+@pytest.mark.parametrize(("auroc", "warned"), [(0.59, True), (0.61, False), (None, False)])
+def test_a_model_of_no_use_is_said_to_be_one(auroc: float | None, warned: bool) -> None:
+    epoch = Epoch(1, 0.1, auroc, auroc, 1.0)
+    outcome = TrainingOutcome((epoch,), epoch, False, False, None)
+    assert any("do not use its contours" in note for note in worth(outcome)) == warned
+
+
+def test_a_training_that_diverged_later_says_so() -> None:
+    epoch = Epoch(1, 0.1, 0.9, 0.9, 1.0)
+    assert "--lr" in " ".join(worth(TrainingOutcome((epoch,), epoch, False, True, None)))
+
+
+def test_a_test_slide_changes_neither_weights_nor_threshold(project: Path, tmp_path: Path) -> None:
+    other = copied(project, tmp_path / "with a test slide")
+    edit(other, lambda root: root["images"][2]["metadata"].update(split="test"))
+    drawn = other.parent / "qprd" / "annotations"
+    (drawn / "3.geojson").write_bytes((drawn / "1.geojson").read_bytes())
+    without, with_test = train(project), train(other)
+    assert with_test.patches["test"]["tumor"] > 0
+    assert with_test.threshold == without.threshold
+    model = "model.safetensors"
+    assert (with_test.bundle / model).read_bytes() == (without.bundle / model).read_bytes()

@@ -315,3 +315,10 @@ def test_a_polygon_outside_the_tissue_has_an_area_but_no_score(polygon: Polygon)
     assert np.isnan(found[MEAN_SCORE])
     assert np.isnan(found[MAX_SCORE])
     assert found[AREA_UM2] > 0
+
+
+def test_a_threshold_just_above_the_highest_score_finds_nothing():
+    scores = np.full((4, 4), 2.5, np.float32)
+    score_map = ScoreMap(scores, 0.0, 0.0, 100.0, 1.0)
+    assert contours(score_map, 2.5, min_area_um2=0)
+    assert contours(score_map, float(np.nextafter(2.5, 3)), min_area_um2=0) == []

@@ -137,3 +137,11 @@ def test_the_real_project_with_a_single_slide(colon_slides: list[SlideRegions]):
     table = build([only], normal=200, tumor=30, patch_px=128)
     check_splits_apart(table.patches)
     assert table.counts()["val", "tumor"] == table.counts()["val", "normal"] > 50
+
+
+def test_a_test_slide_without_room_for_a_patch_does_not_stop_the_training():
+    slides = [slide("1", split="train"), slide("2", split="val")]
+    cramped = slide("3", tumor=20, normal=20, split="test")
+    table = build([*slides, cramped])
+    assert table.patches == build(slides).patches
+    assert "no patch can be had for test" in table.notes

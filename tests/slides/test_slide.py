@@ -287,3 +287,20 @@ def test_threads_read_the_same_as_one(shared_data: Path) -> None:
         with ThreadPoolExecutor(4) as pool:
             for start, result in enumerate(pool.map(read, range(4))):
                 np.testing.assert_array_equal(result, expected[start::4])
+
+
+@pytest.mark.parametrize(("mpp_y", "square"), [(0.51, True), (1.0, False)])
+def test_pixels_that_are_not_square_are_refused(tmp_path: Path, mpp_y: float, square: bool) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    path = tmp_path / "slide.tif"
+    resolution = (1e4 / 0.5, 1e4 / mpp_y)
+    pixels = np.zeros((256, 256, 3), np.uint8)
+    tifffile.imwrite(
+        path, pixels, tile=(128, 128), resolution=resolution, resolutionunit="CENTIMETER"
+    )
+    if square:
+        with Slide(path) as slide:
+            assert slide.mpp == pytest.approx((0.5 + mpp_y) / 2, rel=1e-3)
+    else:
+        with pytest.raises(QprdError, match="not square"):
+            Slide(path)
