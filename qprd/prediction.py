@@ -33,7 +33,7 @@ _BLOCKS_AHEAD = 2
 _READERS = 2
 #: Cells of the largest score map: 256 MiB of scores.
 _MAX_CELLS = 2**26
-#: Tiles of one slide: each takes about 2 kB of memory while the results are written.
+#: Tiles of one slide: each is an object in memory while the results are written.
 MAX_TILES = 2_000_000
 
 
