@@ -1,0 +1,1 @@
+"""What the benchmark commands share: patch folders, splits, runs and tables."""
