@@ -30,6 +30,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+#: The bottleneck's stride: the edges of a patch are multiples of it.
+STRIDE_PX = 32
+
 Similarity = Literal["image", "location"]
 Labels = Literal["patch", "mask"]
 Precision = Literal["auto", "32", "bf16", "16"]
@@ -47,9 +50,11 @@ def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
-def _multiple_of_32(value: int) -> int:
-    if value % 32:
-        raise PydanticCustomError("multiple", "must be a multiple of 32, the bottleneck's stride")
+def _whole_strides(value: int) -> int:
+    if value % STRIDE_PX:
+        raise PydanticCustomError(
+            "multiple", f"must be a multiple of {STRIDE_PX}, the bottleneck's stride"
+        )
     return value
 
 
@@ -108,7 +113,7 @@ class TrainConfig(BaseModel):
     teacher: str = "wide_resnet50_2"
     weights: str | None = None
     mpp: Positive = 0.25
-    patch_px: Annotated[int, Field(ge=32, le=4096), AfterValidator(_multiple_of_32)] = 256
+    patch_px: Annotated[int, Field(ge=STRIDE_PX, le=4096), AfterValidator(_whole_strides)] = 256
     normal: Annotated[int, Field(ge=1)] = 5000
     tumor: Count = 500
     val_patches: Annotated[int, Field(ge=1)] | None = None

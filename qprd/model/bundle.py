@@ -2,7 +2,8 @@
 
 The folder holds bottleneck, student and everything needed to use them, but not the teacher, whose
 hash it records. Reading one runs no code: safetensors and JSON only, of bounded size, with every
-name, type, shape and value checked. So a bundle may come from a stranger.
+name, type, shape and value checked. So a bundle may come from a stranger. What it says of itself is
+read without torch.
 """
 
 from __future__ import annotations
@@ -18,19 +19,21 @@ import warnings
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-import torch
 from pydantic import AwareDatetime, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
-from qprd.config import PatchScore
+from qprd.config import STRIDE_PX, PatchScore
 from qprd.errors import QprdError
-from qprd.model.frd import FRD, STRIDE_PX, build_trained_parts
-from qprd.model.teacher import Teacher, build_teacher
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from qprd.model.frd import FRD
+    from qprd.model.teacher import Teacher
 
 FORMAT: Final = 1
 MODEL_FILE = "model.safetensors"
@@ -204,6 +207,8 @@ def save_bundle(folder: Path, model: FRD, info: BundleInfo) -> None:
         QprdError: it cannot be written, a weight is not finite, or ``folder`` holds other things.
             ``folder`` is then as it was.
     """
+    from safetensors.torch import save_file
+
     if info.teacher.sha256 != model.teacher.weights_sha256:
         raise ValueError("info describes another teacher than the model's")
     state = {
@@ -274,6 +279,11 @@ def load_bundle(
         QprdError: the bundle is damaged or newer, or the teacher is not the one it was trained
             with.
     """
+    import torch
+
+    from qprd.model.frd import FRD, build_trained_parts
+    from qprd.model.teacher import build_teacher
+
     info = read_bundle_info(folder)
     teacher = build_teacher(info.teacher.name, weights=weights, pretrained=info.teacher.pretrained)
     _check_teacher(teacher, info.teacher, where=str(folder))
@@ -379,6 +389,8 @@ def _check_names(found: set[str], expected: set[str], where: str) -> None:
 
 
 def _check_finite(state: Mapping[str, Tensor], where: str, fix: str) -> None:
+    import torch
+
     for name, tensor in state.items():
         if not math.isfinite(float(tensor.sum(dtype=torch.float64))):
             raise QprdError(f"The weights {name} are not finite.", where=where, fix=fix)

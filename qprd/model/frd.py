@@ -5,14 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from qprd.config import STRIDE_PX
 from qprd.errors import QprdError
 from qprd.model.bottleneck import OneClassBottleneck
 from qprd.model.residual import BasicBlock, Block, WideBlock
 from qprd.model.student import Student
 from qprd.model.teacher import Teacher
-
-#: The bottleneck's stride: the edges of an input are multiples of it.
-STRIDE_PX = 32
 
 #: Block, base width, blocks of the bottleneck and blocks of the student (strides 16, 8, 4) that
 #: mirror each ResNet in the published code.

@@ -5,6 +5,8 @@ import os
 import pickle
 import resource
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,6 +21,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+import qprd
 from qprd.errors import QprdError
 from qprd.model import bundle as bundle_module
 from qprd.model.bundle import (
@@ -463,3 +466,12 @@ def test_no_bundle_yet_says_how_to_get_one(tmp_path: Path) -> None:
         with pytest.raises(QprdError, match="no bundle yet") as caught:
             newest_bundle(folder)
         assert "qprd train" in str(caught.value)
+
+
+def test_what_a_bundle_says_of_itself_is_read_without_torch() -> None:
+    code = "import sys, qprd.model.bundle; print(sorted({'torch', 'timm'} & set(sys.modules)))"
+    environment = {**os.environ, "PYTHONPATH": str(Path(qprd.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
