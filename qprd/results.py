@@ -48,6 +48,24 @@ class ScoreMap:
 
 
 @dataclass(frozen=True)
+class Detections:
+    """Points of one slide where a lesion is suspected, the most suspected first.
+
+    Attributes:
+        scores: float64, (n,), finite: probabilities where the bundle is calibrated, else raw.
+        x: float64, (n,), level-0 pixels of the QuPath frame.
+        y: Likewise.
+    """
+
+    scores: NDArray[np.float64]
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+@dataclass(frozen=True)
 class PredictedTile:
     """A square tile detection in level-0 pixels of the QuPath frame."""
 

@@ -1,0 +1,144 @@
+"""Free-response ROC over lesions: sensitivity against false positives per slide (Camelyon16).
+
+The rules are those of the challenge's evaluation script (Ehteshami Bejnordi et al., JAMA 2017),
+without its faults: a slide has tumor if tumor was drawn on it, whatever its name; a missed lesion
+is missed at every threshold, and a hit counts whatever its score; the curve goes down to the lowest
+score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprd.evaluation.lesions import LesionMap
+from qprd.results import Detections
+
+#: False positives per slide at which the FROC score averages the sensitivity.
+FROC_RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+NO_SLIDES = "there are no slides"
+NO_LESIONS = "no slide has a lesion that counts"
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What the detections of one slide hit.
+
+    Attributes:
+        lesions: (n,) numbers of the lesions that count, as in `LesionMap.lesions`.
+        best: (n,) index of the detection that hits each with the highest score, -1 if missed.
+        best_scores: (n,) its score, -inf if missed.
+        false_positives: (f,) indices of the detections outside of lesions and of isolated tumor
+            cells.
+        false_positive_scores: (f,) their scores.
+    """
+
+    lesions: NDArray[np.intp]
+    best: NDArray[np.intp]
+    best_scores: NDArray[np.float64]
+    false_positives: NDArray[np.intp]
+    false_positive_scores: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Froc:
+    """The curve and its summary. Counting detections of at least ``thresholds[i]`` gives point i.
+
+    Attributes:
+        slides: Number of slides, those without lesions included.
+        lesions: Number of lesions that count, on all slides.
+        thresholds: (k,) descending; the first is infinite, the last the lowest score.
+        fp_per_slide: (k,) ascending, from 0; NaN without slides.
+        sensitivity: (k,) ascending, from 0; NaN without lesions.
+        score: Mean of ``at_rates``, 0..1; None where it is undefined.
+        at_rates: Sensitivity at each of `FROC_RATES`; None where it is undefined.
+        reason: Why there is no score, None if there is one.
+    """
+
+    slides: int
+    lesions: int
+    thresholds: NDArray[np.float64]
+    fp_per_slide: NDArray[np.float64]
+    sensitivity: NDArray[np.float64]
+    score: float | None
+    at_rates: tuple[float, ...] | None
+    reason: str | None
+
+
+def match_detections(detections: Detections, truth: LesionMap) -> Matches:
+    """Compare the detections of one slide with its lesions.
+
+    Of several detections in a lesion the best counts, once. Those in isolated tumor cells count
+    neither way. All of a slide without lesions are false positives.
+
+    Args:
+        detections: In the same frame as the lesions.
+        truth: From `lesion_map`.
+
+    Raises:
+        ValueError: A score is not finite.
+    """
+    scores = np.asarray(detections.scores, np.float64)
+    if not np.isfinite(scores).all():
+        raise ValueError("scores must be finite")
+    labels = truth.labels_at(detections.x, detections.y)
+    best = np.full(len(truth.is_itc) + 1, -1, np.intp)
+    # Descending, so that the first detection of a label is its best; stable, so that it is
+    # always the same of equal ones.
+    order = np.argsort(-scores, kind="stable")
+    hit, first = np.unique(labels[order], return_index=True)
+    best[hit] = order[first]
+    best = best[truth.lesions]
+    false_positives = np.flatnonzero(labels == 0)
+    best_scores = np.full(best.shape, -np.inf)
+    best_scores[best >= 0] = scores[best[best >= 0]]
+    return Matches(
+        lesions=truth.lesions,
+        best=best,
+        best_scores=best_scores,
+        false_positives=false_positives,
+        false_positive_scores=scores[false_positives],
+    )
+
+
+def froc(slides: Sequence[Matches]) -> Froc:
+    """The FROC curve over slides, and its mean sensitivity at `FROC_RATES`.
+
+    Between two rates that thresholds reach, the sensitivity is interpolated linearly, as in the
+    challenge's script (``numpy.interp``); one can reach it by tossing a coin between the two
+    thresholds. Of several thresholds at one rate the most sensitive counts. Beyond the rate of the
+    lowest score, which nothing reaches, it stays what it is there.
+
+    Args:
+        slides: One for each slide, those without lesions or detections included.
+    """
+    hits = np.concatenate([np.empty(0), *(m.best_scores[m.best >= 0] for m in slides)])
+    false = np.concatenate([np.empty(0), *(m.false_positive_scores for m in slides)])
+    lesions = sum(len(m.lesions) for m in slides)
+    thresholds = np.concatenate([[np.inf], np.unique(np.concatenate([hits, false]))[::-1]])
+    with np.errstate(invalid="ignore"):
+        fp_per_slide = _at_least(false, thresholds) / np.float64(len(slides))
+        sensitivity = _at_least(hits, thresholds) / np.float64(lesions)
+    reason = NO_SLIDES if not slides else NO_LESIONS if not lesions else None
+    at_rates = None
+    if reason is None:
+        at_rates = tuple(np.interp(FROC_RATES, fp_per_slide, sensitivity).tolist())
+    return Froc(
+        slides=len(slides),
+        lesions=lesions,
+        thresholds=thresholds,
+        fp_per_slide=fp_per_slide,
+        sensitivity=sensitivity,
+        score=None if at_rates is None else float(np.mean(at_rates)),
+        at_rates=at_rates,
+        reason=reason,
+    )
+
+
+def _at_least(scores: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.intp]:
+    """For each threshold the number of scores that are not below it."""
+    return len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left")
