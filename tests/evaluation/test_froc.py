@@ -1,8 +1,16 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
+from skimage import measure
 
 from qprd.evaluation.froc import (
     NO_LESIONS,
@@ -12,6 +20,7 @@ from qprd.evaluation.froc import (
     match_detections,
 )
 from qprd.evaluation.lesions import LesionMap, lesion_map
+from qprd.qupath.asap import read_asap
 from qprd.results import Detections
 
 MPP = 0.5
@@ -124,6 +133,158 @@ def test_without_detections_the_score_is_0():
 def test_scores_must_be_finite(score: float):
     with pytest.raises(ValueError, match="finite"):
         match_detections(detected((score, 0, 0)), TRUTH)
+
+
+# The rules once more, in plain loops, on the lesions of real slides.
+
+
+@dataclass
+class PlainSlide:
+    """A slide as the challenge's script sees it: a mask of level 5, and lists of detections."""
+
+    mask: np.ndarray
+    scores: list[float]
+    x: list[float]
+    y: list[float]
+
+
+def plain_froc(
+    slides: list[PlainSlide],
+    *,
+    takes_all_for_normal: bool = False,
+    drops_lowest: bool = False,
+    invents_lesions: bool = False,
+) -> tuple[list[float], list[float], float]:
+    """FP per slide, sensitivity and score by method.md; each fault can be switched on."""
+    mpp, level = 0.243, 5
+    hits, false, lesions = [], [], 0
+    for slide in slides:
+        labels = np.zeros(slide.mask.shape, int)
+        if slide.mask.any() or invents_lesions:
+            distance = ndimage.distance_transform_edt(~slide.mask)
+            near = distance < 75 / (mpp * 2**level * 2)
+            labels = measure.label(ndimage.binary_fill_holes(near), connectivity=2)
+        best = {}
+        itc = []
+        for region in measure.regionprops(labels):
+            if region.axis_major_length < 275 / (mpp * 2**level):
+                itc.append(region.label)
+            else:
+                best[region.label] = None
+        for score, x, y in zip(slide.scores, slide.x, slide.y, strict=True):
+            label = labels[int(y / 2**level), int(x / 2**level)]
+            if label == 0 or takes_all_for_normal:
+                false.append(score)
+            elif label not in itc and (best[label] is None or score > best[label]):
+                best[label] = score
+        hits += [score for score in best.values() if score is not None]
+        lesions += len(best)
+    thresholds = sorted({*hits, *false})
+    if drops_lowest:
+        thresholds = thresholds[1:]
+    fp_per_slide = [0.0]
+    sensitivity = [0.0]
+    for threshold in reversed(thresholds):
+        fp_per_slide.append(sum(score >= threshold for score in false) / len(slides))
+        sensitivity.append(sum(score >= threshold for score in hits) / lesions)
+    at_rates = np.interp([0.25, 0.5, 1, 2, 4, 8], fp_per_slide, sensitivity)
+    return fp_per_slide, sensitivity, float(at_rates.mean())
+
+
+def part_of(file: Path, *bounds: float) -> list[shapely.Geometry]:
+    """The tumor of a file within x0, y0, x1, y1 in level-0 pixels, moved to the origin."""
+    regions = [region.geometry for region in read_asap(file).tumor]
+    chosen = [region for region in regions if shapely.box(*bounds).covers(region)]
+    x0, y0, _, _ = shapely.total_bounds(chosen)
+    return [shapely.affinity.translate(g, 1000 - x0, 1000 - y0) for g in chosen]
+
+
+@pytest.fixture(scope="module")
+def real_maps(shared_data: Path) -> list[list[shapely.Geometry]]:
+    folder = shared_data / "camelyon16"
+    return [
+        part_of(folder / "tumor_076.xml", 20_000, 19_000, 40_000, 25_000),
+        part_of(folder / "tumor_085.xml", 56_000, 40_000, 85_000, 58_000),
+        part_of(folder / "Tumor_076.json", 54_000, 46_000, 100_000, 71_000),
+    ]
+
+
+def real_slide(
+    tumor: list[shapely.Geometry], seed: int
+) -> tuple[PlainSlide, Detections, LesionMap]:
+    """A slide of these lesions, and random detections on most of them and beside them."""
+    rng = np.random.default_rng(seed)
+    found = lesion_map(shapely.GeometryCollection(tumor), 0.243)
+    if tumor:
+        _, _, width, height = shapely.total_bounds(tumor) + 1000
+    else:
+        width, height = 20_000, 30_000
+    columns, rows = math.ceil(width / 32), math.ceil(height / 32)
+    centers_x, centers_y = np.arange(columns) * 32 + 16, np.arange(rows) * 32 + 16
+    union = shapely.union_all(tumor)
+    shapely.prepare(union)
+    mask = shapely.contains_xy(union, centers_x[None, :], centers_y[:, None])
+    # One in the corner, where a distance transform of nothing begins.
+    points = [np.full((1, 2), 10.0), rng.random((40, 2)) * [columns * 32 - 1, rows * 32 - 1]]
+    for lesion in tumor:
+        x0, y0, x1, y1 = lesion.bounds
+        many = rng.integers(0, 4)
+        points.append(rng.random((many, 2)) * [x1 - x0, y1 - y0] + [x0, y0])
+    x, y = np.concatenate(points).T
+    # Few distinct values: ties within and between hits and false positives.
+    scores = np.round(rng.random(len(x)), 1) - 0.2
+    plain = PlainSlide(mask, scores.tolist(), x.tolist(), y.tolist())
+    return plain, Detections(scores, x, y), found
+
+
+def both_ways(real_maps: list[list[shapely.Geometry]], seed: int):
+    slides = [real_slide(tumor, seed) for tumor in [*real_maps, []]]
+    return [plain for plain, _, _ in slides], froc(
+        [match_detections(points, truth) for _, points, truth in slides]
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_on_real_lesions_it_is_what_the_rules_say(real_maps, seed: int):
+    plain, curve = both_ways(real_maps, seed)
+    fp_per_slide, sensitivity, score = plain_froc(plain)
+    assert curve.lesions == 9
+    np.testing.assert_allclose(curve.fp_per_slide, fp_per_slide)
+    np.testing.assert_allclose(curve.sensitivity, sensitivity)
+    assert curve.score == pytest.approx(score)
+    assert 0 < score < 1
+
+
+def test_it_has_none_of_the_known_faults(real_maps):
+    plain, curve = both_ways(real_maps, 0)
+    assert plain_froc(plain, takes_all_for_normal=True)[2] == 0
+    rates, _, _ = plain_froc(plain, drops_lowest=True)
+    assert len(rates) == len(curve.fp_per_slide) - 1
+    # What it invents swallows the false positive in the corner of the slide without lesions.
+    rates, _, _ = plain_froc(plain, invents_lesions=True)
+    assert curve.fp_per_slide[-1] - rates[-1] == pytest.approx(1 / 4)
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_real_lesions_are_those_of_the_whole_raster(real_maps, index: int):
+    """Windows around tumor, and another resolution, change no lesion."""
+    plain, _, found = real_slide(real_maps[index], 0)
+    distance = ndimage.distance_transform_edt(~plain.mask)
+    near = distance < 75 / (0.243 * 2**5 * 2)
+    labels = measure.label(ndimage.binary_fill_holes(near), connectivity=2)
+    axes = [region.axis_major_length * 0.243 * 2**5 for region in measure.regionprops(labels)]
+    np.testing.assert_allclose(np.sort(found.major_axis_um), np.sort(axes))
+    rows, columns = np.mgrid[: labels.shape[0] : 3, : labels.shape[1] : 3]
+    ours = found.labels_at(columns.ravel() * 32 + 16.0, rows.ravel() * 32 + 16.0)
+    pairs = set(zip(labels[::3, ::3].ravel().tolist(), ours.tolist(), strict=True))
+    assert len(pairs) == len({one for one, _ in pairs}) == len({two for _, two in pairs})
+    assert (0, 0) in pairs
+
+    halved = shapely.affinity.scale(
+        shapely.GeometryCollection(real_maps[index]), 0.5, 0.5, origin=(0, 0)
+    )
+    again = lesion_map(halved, 0.486)
+    np.testing.assert_allclose(found.major_axis_um, again.major_axis_um)
 
 
 # Invariants, on slides as the curve sees them.
