@@ -29,7 +29,8 @@ from sklearn.preprocessing import StandardScaler
 
 from qprd import __version__
 from qprd.config import TrainConfig, predict_config, train_config
-from qprd.evaluation.metrics import accuracy_threshold, auroc, polygon_iou, tile_auroc
+from qprd.evaluation.metrics import accuracy_threshold, auroc, tile_auroc
+from qprd.evaluation.overlap import polygon_overlap
 from qprd.jobs.predict import predict_project
 from qprd.jobs.reporting import write_json_object
 from qprd.jobs.slides import open_slide, slide_mpp
@@ -190,9 +191,10 @@ def _slide_figures(project: Project) -> SlideFigures:
     area = tile_auroc(load_score_map(folder), regions.tumor, regions.normal)
     found = shapely.union_all([c.polygon for c in load_predictions(folder).contours])
     drawn = shapely.union_all([regions.tumor, regions.normal])
-    iou = polygon_iou(found, regions.tumor)
-    in_drawn = polygon_iou(found, regions.tumor, within=drawn)
-    in_tissue = polygon_iou(found, regions.tumor, within=shapely.intersection(drawn, tissue))
+    iou = polygon_overlap(found, regions.tumor).iou
+    in_drawn = polygon_overlap(found, regions.tumor, within=drawn).iou
+    drawn_tissue = shapely.intersection(drawn, tissue)
+    in_tissue = polygon_overlap(found, regions.tumor, within=drawn_tissue).iou
     assert area is not None
     assert iou is not None
     assert in_drawn is not None

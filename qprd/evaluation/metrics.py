@@ -1,4 +1,4 @@
-"""How well scores separate tumor from normal, and contours cover what was drawn.
+"""How well scores separate tumor from normal.
 
 In all functions ``y_tumor`` is bool, True = tumor, and a higher score means more like tumor.
 """
@@ -30,6 +30,32 @@ class Threshold:
     accuracy: float
     lowest: float
     highest: float
+
+
+@dataclass(frozen=True)
+class LabeledScores:
+    """Scores whose truth is known, of one slide.
+
+    Attributes:
+        y_tumor: (n,) bool, True = tumor.
+        scores: (n,) finite raw scores.
+    """
+
+    y_tumor: NDArray[np.bool_]
+    scores: NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class LabeledCells(LabeledScores):
+    """Cells of a score map whose truth is known.
+
+    Attributes:
+        x: (n,) centers in level-0 pixels of the QuPath frame.
+        y: (n,) likewise.
+    """
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
 
 
 def auroc(y_tumor: ArrayLike, scores: ArrayLike) -> float | None:
@@ -90,6 +116,59 @@ def balanced_accuracy(y_tumor: ArrayLike, scores: ArrayLike, threshold: float) -
     return float(balanced_accuracy_score(y, s >= threshold))
 
 
+def average_precision(y_tumor: ArrayLike, scores: ArrayLike) -> float | None:
+    """Mean precision over the recall steps of all thresholds, without interpolation.
+
+    A score that says nothing has the share of tumor among the scores, not one half.
+
+    Args:
+        y_tumor: (n,) bool.
+        scores: (n,) finite.
+
+    Returns:
+        0..1; None unless both classes are there.
+
+    Raises:
+        ValueError: The shapes differ, or a score is not finite.
+    """
+    y, s = _labeled(y_tumor, scores)
+    if not _both_classes(y):
+        return None
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(y, s))
+
+
+def sensitivity(y_tumor: ArrayLike, scores: ArrayLike, threshold: float) -> float | None:
+    """Fraction of the tumor with ``score >= threshold``; None if there is no tumor.
+
+    Args:
+        y_tumor: (n,) bool.
+        scores: (n,) finite.
+        threshold: In the unit of the scores.
+
+    Raises:
+        ValueError: The shapes differ, or a score is not finite.
+    """
+    y, s = _labeled(y_tumor, scores)
+    return float(np.mean(s[y] >= threshold)) if y.any() else None
+
+
+def specificity(y_tumor: ArrayLike, scores: ArrayLike, threshold: float) -> float | None:
+    """Fraction of the normal with ``score < threshold``; None if there is no normal.
+
+    Args:
+        y_tumor: (n,) bool.
+        scores: (n,) finite.
+        threshold: In the unit of the scores.
+
+    Raises:
+        ValueError: The shapes differ, or a score is not finite.
+    """
+    y, s = _labeled(y_tumor, scores)
+    return float(np.mean(s[~y] < threshold)) if (~y).any() else None
+
+
 def accuracy_threshold(y_tumor: ArrayLike, scores: ArrayLike) -> Threshold | None:
     """Find the threshold that labels the most scores correctly.
 
@@ -136,30 +215,7 @@ def accuracy_threshold(y_tumor: ArrayLike, scores: ArrayLike) -> Threshold | Non
     return Threshold(value, float(correct.max() / s.size), lowest, highest)
 
 
-def polygon_iou(
-    predicted: BaseGeometry, truth: BaseGeometry, within: BaseGeometry | None = None
-) -> float | None:
-    """Intersection over union of two areas, such as contours and the drawn tumor.
-
-    Args:
-        predicted: Polygons or multipolygons; invalid ones are repaired.
-        truth: Likewise, in the same frame.
-        within: Only what lies in it counts, such as the annotated part of a slide.
-
-    Returns:
-        0..1; None if both areas are empty.
-    """
-    a, b = shapely.make_valid(predicted), shapely.make_valid(truth)
-    if within is not None:
-        window = shapely.make_valid(within)
-        a, b = shapely.intersection(a, window), shapely.intersection(b, window)
-    union = shapely.union(a, b).area
-    return float(shapely.intersection(a, b).area / union) if union > 0 else None
-
-
-def labeled_cells(
-    score_map: ScoreMap, tumor: BaseGeometry, normal: BaseGeometry
-) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+def labeled_cells(score_map: ScoreMap, tumor: BaseGeometry, normal: BaseGeometry) -> LabeledCells:
     """Label the cells of a score map by where their centers lie.
 
     Args:
@@ -168,7 +224,7 @@ def labeled_cells(
         normal: Likewise. Cells in both, or in neither, are left out.
 
     Returns:
-        ``y_tumor`` (n,) and the scores (n,), in row-major order of the cells.
+        The cells in row-major order.
     """
     rows, columns = np.nonzero(~np.isnan(score_map.scores))
     x = score_map.x + (columns + 0.5) * score_map.cell_px
@@ -179,12 +235,18 @@ def labeled_cells(
         inside.append(shapely.contains_xy(geometry, x, y))
     in_tumor, in_normal = inside
     chosen = in_tumor ^ in_normal
-    return in_tumor[chosen], score_map.scores[rows[chosen], columns[chosen]]
+    return LabeledCells(
+        y_tumor=in_tumor[chosen],
+        scores=score_map.scores[rows[chosen], columns[chosen]],
+        x=x[chosen],
+        y=y[chosen],
+    )
 
 
 def tile_auroc(score_map: ScoreMap, tumor: BaseGeometry, normal: BaseGeometry) -> float | None:
     """AUROC of a score map against drawn regions; see `labeled_cells` and `auroc`."""
-    return auroc(*labeled_cells(score_map, tumor, normal))
+    cells = labeled_cells(score_map, tumor, normal)
+    return auroc(cells.y_tumor, cells.scores)
 
 
 def _labeled(

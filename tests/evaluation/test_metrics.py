@@ -6,16 +6,23 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from shapely.geometry import MultiPolygon, Polygon, box
-from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from shapely.geometry import Polygon, box
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    recall_score,
+)
 
 from qprd.evaluation.metrics import (
     accuracy,
     accuracy_threshold,
     auroc,
+    average_precision,
     balanced_accuracy,
     labeled_cells,
-    polygon_iou,
+    sensitivity,
+    specificity,
     tile_auroc,
 )
 from qprd.results import ScoreMap
@@ -51,6 +58,22 @@ def test_accuracies_agree_with_sklearn(pairs: list[tuple[bool, float]], threshol
     else:
         expected = balanced_accuracy_score(y, s >= threshold)
         assert balanced_accuracy(y, s, threshold) == pytest.approx(expected)
+
+
+@given(samples, st.floats(-1, 7))
+def test_the_other_figures_agree_with_sklearn(
+    pairs: list[tuple[bool, float]], threshold: float
+) -> None:
+    y, s = split(pairs)
+    both = y.any() and not y.all()
+    expected = average_precision_score(y, s) if both else None
+    assert average_precision(y, s) == (None if expected is None else pytest.approx(expected))
+    for function, label in ((sensitivity, True), (specificity, False)):
+        if (y == label).any():
+            recall = recall_score(y, s >= threshold, pos_label=label, zero_division=0)
+            assert function(y, s, threshold) == pytest.approx(recall)
+        else:
+            assert function(y, s, threshold) is None
 
 
 @given(samples)
@@ -117,24 +140,6 @@ def test_accuracy_of_nothing_is_none() -> None:
     assert accuracy([], [], 1.0) is None
 
 
-def test_iou_of_known_areas() -> None:
-    assert polygon_iou(box(0, 0, 2, 2), box(1, 0, 3, 2)) == pytest.approx(2 / 6)
-    assert polygon_iou(box(0, 0, 2, 2), box(0, 0, 2, 2)) == 1
-    assert polygon_iou(box(0, 0, 1, 1), box(5, 5, 6, 6)) == 0
-    assert polygon_iou(Polygon(), box(5, 5, 6, 6)) == 0
-    assert polygon_iou(Polygon(), MultiPolygon()) is None
-
-
-def test_iou_counts_only_what_lies_in_the_window() -> None:
-    assert polygon_iou(box(0, 0, 2, 2), box(1, 0, 3, 2), within=box(1, 0, 2, 2)) == 1
-    assert polygon_iou(box(0, 0, 2, 2), box(1, 0, 3, 2), within=box(8, 8, 9, 9)) is None
-
-
-def test_iou_repairs_a_bow_tie() -> None:
-    bow_tie = Polygon([(0, 0), (2, 2), (2, 0), (0, 2)])
-    assert polygon_iou(bow_tie, box(0, 0, 2, 2)) == pytest.approx(0.5)
-
-
 SCORE_MAP = ScoreMap(
     np.array([[1, 2, 3], [4, 5, np.nan]], dtype=np.float32), x=100, y=50, cell_px=10, mpp=0.5
 )
@@ -142,22 +147,23 @@ SCORE_MAP = ScoreMap(
 
 def test_cells_are_labeled_by_where_their_center_lies() -> None:
     # Left column is normal; the right two are tumor, but for the middle top one, which is both.
-    y, scores = labeled_cells(
+    cells = labeled_cells(
         SCORE_MAP, tumor=box(110, 50, 130, 70), normal=box(100, 50, 110, 70) | box(112, 50, 118, 60)
     )
-    assert dict(zip(scores.tolist(), y.tolist(), strict=True)) == {
-        1.0: False,
-        3.0: True,
-        4.0: False,
-        5.0: True,
-    }
+    found = zip(cells.scores.tolist(), cells.y_tumor.tolist(), cells.x, cells.y, strict=True)
+    assert list(found) == [
+        (1.0, False, 105, 55),
+        (3.0, True, 125, 55),
+        (4.0, False, 105, 65),
+        (5.0, True, 115, 65),
+    ]
 
 
 def test_cells_in_holes_and_outside_all_regions_have_no_label() -> None:
     ring = box(0, 0, 200, 200) - box(110, 50, 120, 60)
-    y, scores = labeled_cells(SCORE_MAP, tumor=ring, normal=Polygon())
-    assert y.all()
-    assert sorted(scores.tolist()) == [1, 3, 4, 5]
+    cells = labeled_cells(SCORE_MAP, tumor=ring, normal=Polygon())
+    assert cells.y_tumor.all()
+    assert sorted(cells.scores.tolist()) == [1, 3, 4, 5]
 
 
 def test_tile_auroc_is_that_of_the_labeled_cells() -> None:

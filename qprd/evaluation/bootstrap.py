@@ -1,0 +1,260 @@
+"""Bootstrap confidence intervals: what the figures might have been with other slides.
+
+Patches of one slide resemble each other, so whole slides are drawn, with replacement, slides with
+tumor and slides without it each on their own: their numbers are the project's choice, not chance.
+Where too few slides hold a class, its patches are drawn instead, and the interval says so: it is
+then too narrow, as it knows nothing of how slides differ.
+
+Scores enter as counts on a common axis of levels, so that a resample costs no sorting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from qprd.evaluation.metrics import LabeledScores
+
+_Floats = NDArray[np.float64]
+_Measure = Callable[[_Floats, int | None], _Floats]
+
+#: Resamples of an interval, and its confidence.
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+
+#: Levels that scores are told apart by within resamples: beyond this many distinct scores, those
+#: of the same quantile count as tied, which moves an area by less than 1 / `_LEVELS`.
+_LEVELS = 2048
+#: Resamples held in memory at once.
+_CHUNK = 100
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A percentile bootstrap interval.
+
+    Attributes:
+        low: Lower end.
+        high: Upper end.
+        unit: What was drawn: ``slides``, or ``patches`` where there are too few slides.
+        undefined: Resamples in which the figure had no value; they do not count.
+    """
+
+    low: float
+    high: float
+    unit: Literal["slides", "patches"]
+    undefined: int = 0
+
+
+def patch_intervals(
+    slides: Sequence[LabeledScores], *, threshold: float | None, seed: int = 0
+) -> dict[str, Interval]:
+    """Intervals of the patch figures, over slides where each class is on at least two.
+
+    Args:
+        slides: Labeled patches of each slide.
+        threshold: Tumor is ``score >= threshold``; None leaves out what needs one.
+        seed: Of the draws.
+
+    Returns:
+        By figure: ``auroc``, ``average_precision``, and with a threshold ``accuracy``,
+        ``balanced_accuracy``, ``sensitivity``, ``specificity``. One that is undefined, or defined
+        in less than half of the resamples, is left out.
+    """
+    slides = [slide for slide in slides if slide.scores.size]
+    if not slides:
+        return {}
+    counts, first = _counts(slides, threshold)
+    on_tumor, on_normal = ((counts.sum(axis=2) > 0).sum(axis=0)[k] for k in (1, 0))
+    enough = {"tumor": bool(on_tumor >= 2), "normal": bool(on_normal >= 2)}
+    over_slides = {
+        name for name, (_, needs) in _MEASURES.items() if all(enough[label] for label in needs)
+    }
+    names = [name for name in _MEASURES if threshold is not None or name not in _AT_THRESHOLD]
+    rng = np.random.default_rng(seed)
+    found = _intervals(
+        _resample_slides(counts, rng), [n for n in names if n in over_slides], first, "slides"
+    )
+    rest = [name for name in names if name not in over_slides]
+    if rest:
+        found |= _intervals(_resample_patches(counts.sum(axis=0), rng), rest, first, "patches")
+    return {name: found[name] for name in names if name in found}
+
+
+def slide_intervals(y_tumor: ArrayLike, scores: ArrayLike, *, seed: int = 0) -> dict[str, Interval]:
+    """Intervals of ``auroc`` and ``average_precision`` of one score a slide.
+
+    Args:
+        y_tumor: (n,) bool.
+        scores: (n,) finite.
+        seed: Of the draws.
+
+    Returns:
+        By figure; empty with less than two slides of either label.
+    """
+    y, s = np.asarray(y_tumor, dtype=np.bool_), np.asarray(scores, dtype=np.float64)
+    if min(y.sum(), (~y).sum()) < 2:
+        return {}
+    counts, first = _counts([LabeledScores(y, s)], None)
+    draws = _resample_patches(counts[0], np.random.default_rng(seed))
+    return _intervals(draws, ["auroc", "average_precision"], first, "slides")
+
+
+def sum_intervals(
+    parts: ArrayLike,
+    measures: dict[str, Callable[[_Floats], _Floats]],
+    *,
+    strata: ArrayLike,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Intervals of figures that depend on sums over the slides, such as an IoU on its areas.
+
+    Args:
+        parts: (slides, k) what each slide adds.
+        measures: Each takes (resamples, k) sums to (resamples,) values, NaN where undefined.
+        strata: (slides,) bool: slides with tumor and slides without it are drawn apart.
+        seed: Of the draws.
+
+    Returns:
+        By figure; empty with less than two slides that have tumor.
+    """
+    of_slide, with_tumor = np.asarray(parts, dtype=np.float64), np.asarray(strata, dtype=np.bool_)
+    if with_tumor.sum() < 2:
+        return {}
+    sums = _multiplicities(with_tumor, np.random.default_rng(seed)) @ of_slide
+    return _percentiles({name: measure(sums) for name, measure in measures.items()}, "slides")
+
+
+def _counts(slides: Sequence[LabeledScores], threshold: float | None) -> tuple[_Floats, int | None]:
+    """How many patches of each slide and label have each level of score.
+
+    Returns:
+        (slides, 2, levels), normal before tumor, levels ascending; and the first level that is at
+        or above the threshold.
+    """
+    levels = np.unique(np.concatenate([slide.scores for slide in slides]).astype(np.float64))
+    if levels.size > _LEVELS:
+        levels = levels[np.linspace(0, levels.size - 1, _LEVELS).astype(np.intp)]
+    first: int | None = None
+    if threshold is not None:
+        # A level of its own, so that no level has scores on both sides of it.
+        levels = np.union1d(levels, [threshold])
+        first = int(np.searchsorted(levels, threshold))
+    counts = np.zeros((len(slides), 2, levels.size))
+    for of_slide, slide in zip(counts, slides, strict=True):
+        level = np.searchsorted(levels, slide.scores.astype(np.float64), side="right") - 1
+        np.add.at(of_slide, (slide.y_tumor.astype(np.intp), level), 1.0)
+    return counts, first
+
+
+def _multiplicities(with_tumor: NDArray[np.bool_], rng: np.random.Generator) -> _Floats:
+    """(resamples, slides): how often each slide is drawn."""
+    drawn = np.zeros((RESAMPLES, with_tumor.size))
+    for stratum in (with_tumor, ~with_tumor):
+        size = int(stratum.sum())
+        if size:
+            drawn[:, stratum] = rng.multinomial(size, np.full(size, 1 / size), size=RESAMPLES)
+    return drawn
+
+
+def _resample_slides(counts: _Floats, rng: np.random.Generator) -> Iterator[_Floats]:
+    slides, _, levels = counts.shape
+    drawn = _multiplicities(counts[:, 1].sum(axis=1) > 0, rng)
+    flat = counts.reshape(slides, 2 * levels)
+    for start in range(0, RESAMPLES, _CHUNK):
+        yield (drawn[start : start + _CHUNK] @ flat).reshape(-1, 2, levels)
+
+
+def _resample_patches(counts: _Floats, rng: np.random.Generator) -> Iterator[_Floats]:
+    """Draw as many patches of each label as there are, from all of that label."""
+    totals = counts.sum(axis=1)
+    for start in range(0, RESAMPLES, _CHUNK):
+        size = min(_CHUNK, RESAMPLES - start)
+        drawn = np.zeros((size, *counts.shape))
+        for label, total in enumerate(totals):
+            if total:
+                drawn[:, label] = rng.multinomial(int(total), counts[label] / total, size=size)
+        yield drawn
+
+
+def _intervals(
+    draws: Iterator[_Floats],
+    names: Sequence[str],
+    first: int | None,
+    unit: Literal["slides", "patches"],
+) -> dict[str, Interval]:
+    if not names:
+        return {}
+    values: dict[str, list[_Floats]] = {name: [] for name in names}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for drawn in draws:
+            for name in names:
+                values[name].append(_MEASURES[name][0](drawn, first))
+    return _percentiles({name: np.concatenate(chunks) for name, chunks in values.items()}, unit)
+
+
+def _percentiles(
+    values: dict[str, _Floats], unit: Literal["slides", "patches"]
+) -> dict[str, Interval]:
+    tail = 100 * (1 - CONFIDENCE) / 2
+    intervals = {}
+    for name, of_figure in values.items():
+        defined = of_figure[~np.isnan(of_figure)]
+        if 2 * defined.size >= of_figure.size:
+            low, high = np.percentile(defined, [tail, 100 - tail])
+            undefined = of_figure.size - defined.size
+            intervals[name] = Interval(float(low), float(high), unit, undefined)
+    return intervals
+
+
+# Below, ``counts`` is (resamples, 2, levels) and the results (resamples,), NaN where undefined.
+
+
+def _auroc(counts: _Floats, _first: int | None) -> _Floats:
+    normal, tumor = counts[:, 0], counts[:, 1]
+    below = np.cumsum(normal, axis=1) - normal
+    above = (tumor * (below + normal / 2)).sum(axis=1)
+    return np.asarray(above / (normal.sum(axis=1) * tumor.sum(axis=1)))
+
+
+def _average_precision(counts: _Floats, _first: int | None) -> _Floats:
+    normal, tumor = (np.cumsum(counts[:, k, ::-1], axis=1) for k in (0, 1))
+    called = normal + tumor
+    precision = np.divide(tumor, called, out=np.zeros_like(tumor), where=called > 0)
+    gained = counts[:, 1, ::-1]
+    value = (gained * precision).sum(axis=1) / tumor[:, -1]
+    return np.asarray(np.where(normal[:, -1] > 0, value, np.nan))
+
+
+def _sensitivity(counts: _Floats, first: int | None) -> _Floats:
+    return np.asarray(counts[:, 1, first:].sum(axis=1) / counts[:, 1].sum(axis=1))
+
+
+def _specificity(counts: _Floats, first: int | None) -> _Floats:
+    return np.asarray(counts[:, 0, :first].sum(axis=1) / counts[:, 0].sum(axis=1))
+
+
+def _balanced_accuracy(counts: _Floats, first: int | None) -> _Floats:
+    return (_sensitivity(counts, first) + _specificity(counts, first)) / 2
+
+
+def _accuracy(counts: _Floats, first: int | None) -> _Floats:
+    right = counts[:, 1, first:].sum(axis=1) + counts[:, 0, :first].sum(axis=1)
+    return np.asarray(right / counts.sum(axis=(1, 2)))
+
+
+_BOTH = ("tumor", "normal")
+#: How each figure comes from counts, and which labels must be on two slides to draw slides.
+_MEASURES: dict[str, tuple[_Measure, tuple[str, ...]]] = {
+    "auroc": (_auroc, _BOTH),
+    "average_precision": (_average_precision, _BOTH),
+    "accuracy": (_accuracy, _BOTH),
+    "balanced_accuracy": (_balanced_accuracy, _BOTH),
+    "sensitivity": (_sensitivity, ("tumor",)),
+    "specificity": (_specificity, ("normal",)),
+}
+_AT_THRESHOLD = {"accuracy", "balanced_accuracy", "sensitivity", "specificity"}

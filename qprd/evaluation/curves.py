@@ -1,0 +1,76 @@
+"""Curves over all thresholds: ROC and precision-recall, thinned to what a picture can show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_Floats = NDArray[np.float64]
+
+#: Points of a curve at most.
+MAX_POINTS = 1000
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve by its corners, from the highest threshold to the lowest.
+
+    Attributes:
+        x: (n,) false positive rate (ROC) or recall (precision-recall), ascending.
+        y: (n,) true positive rate or precision.
+    """
+
+    x: _Floats
+    y: _Floats
+
+
+def roc_curve(y_tumor: ArrayLike, scores: ArrayLike) -> Curve | None:
+    """Sensitivity over 1 - specificity, from (0, 0) to (1, 1).
+
+    Args:
+        y_tumor: (n,) bool.
+        scores: (n,) finite.
+
+    Returns:
+        The curve; None unless both classes are there.
+    """
+    y, s = np.asarray(y_tumor, dtype=np.bool_), np.asarray(scores, dtype=np.float64)
+    if y.all() or not y.any():
+        return None
+    from sklearn.metrics import roc_curve as sklearn_roc_curve
+
+    false_positive, true_positive, _ = sklearn_roc_curve(y, s)
+    return _thinned(false_positive, true_positive)
+
+
+def precision_recall_curve(y_tumor: ArrayLike, scores: ArrayLike) -> Curve | None:
+    """Precision over recall; each step is drawn at the precision of its threshold.
+
+    Args:
+        y_tumor: (n,) bool.
+        scores: (n,) finite.
+
+    Returns:
+        The curve; None unless both classes are there.
+    """
+    y, s = np.asarray(y_tumor, dtype=np.bool_), np.asarray(scores, dtype=np.float64)
+    if y.all() or not y.any():
+        return None
+    from sklearn.metrics import precision_recall_curve as sklearn_curve
+
+    precision, recall, _ = sklearn_curve(y, s, drop_intermediate=True)
+    # The last point (recall 0, precision 1) belongs to no threshold.
+    return _thinned(recall[-2::-1], precision[-2::-1])
+
+
+def _thinned(x: _Floats, y: _Floats) -> Curve:
+    """At most `MAX_POINTS` corners, both ends among them."""
+    if x.size > MAX_POINTS:
+        # Evenly along the curve, so that a steep part keeps its corners.
+        along = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
+        wanted = np.linspace(0, along[-1], MAX_POINTS)
+        kept = np.unique(np.minimum(np.searchsorted(along, wanted), x.size - 1))
+        x, y = x[kept], y[kept]
+    return Curve(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))

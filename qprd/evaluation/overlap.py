@@ -1,0 +1,64 @@
+"""How well contours cover what was drawn: areas, IoU and Dice, of one slide or of many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Areas of a predicted and a true region; those of several slides can be added.
+
+    Attributes:
+        predicted: Area of the predicted region.
+        truth: Area of the true one.
+        both: Area of their intersection.
+    """
+
+    predicted: float = 0.0
+    truth: float = 0.0
+    both: float = 0.0
+
+    def __add__(self, other: Overlap) -> Overlap:
+        return Overlap(
+            self.predicted + other.predicted, self.truth + other.truth, self.both + other.both
+        )
+
+    def scaled(self, factor: float) -> Overlap:
+        """The same areas in another unit."""
+        return Overlap(self.predicted * factor, self.truth * factor, self.both * factor)
+
+    @property
+    def iou(self) -> float | None:
+        """Intersection over union, 0..1; None if both regions are empty."""
+        union = self.predicted + self.truth - self.both
+        return self.both / union if union > 0 else None
+
+    @property
+    def dice(self) -> float | None:
+        """2 * intersection / (predicted + true), 0..1; None if both regions are empty."""
+        total = self.predicted + self.truth
+        return 2 * self.both / total if total > 0 else None
+
+
+def polygon_overlap(
+    predicted: BaseGeometry, truth: BaseGeometry, within: BaseGeometry | None = None
+) -> Overlap:
+    """Areas of two regions, such as contours and the drawn tumor.
+
+    Args:
+        predicted: Polygons or multipolygons; invalid ones are repaired.
+        truth: Likewise, in the same frame.
+        within: Only what lies in it counts, such as the annotated part of a slide.
+
+    Returns:
+        Areas in square units of the frame.
+    """
+    a, b = shapely.make_valid(predicted), shapely.make_valid(truth)
+    if within is not None:
+        window = shapely.make_valid(within)
+        a, b = shapely.intersection(a, window), shapely.intersection(b, window)
+    return Overlap(float(a.area), float(b.area), float(shapely.intersection(a, b).area))
