@@ -1,64 +1,171 @@
-"""From raw scores to probabilities (Platt scaling)."""
+"""From raw scores to probabilities: Platt's curve or an isotonic one, with honest figures.
+
+A probability holds for the mix of the patches it was fitted on, and validation patches are as many
+of tumor as of normal tissue: 0.5 says that a score is as frequent in tumor as in normal tissue.
+On a slide with little tumor fewer cells of that probability are tumor.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic.dataclasses import dataclass
 
-from qprd.errors import QprdError
+#: With fewer validation patches of either class there is no probability.
+MIN_PER_CLASS: Final = 10
+#: With fewer of either class the isotonic curve is not tried: it would follow the noise.
+MIN_FOR_CHOICE: Final = 30
+#: Share of Platt's curve in an isotonic one.
+PLATT_SHARE: Final = 0.01
+_FOLDS = 5
+_BINS = 10
+#: Points of the largest isotonic curve that is read.
+_MAX_POINTS = 10_000
+#: Logarithms of probabilities are taken this far from 0 and 1.
+_CLIP = 1e-15
+
+_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Count = Annotated[int, Field(ge=0, le=2**53)]
+_NotNegative = Annotated[float, Field(ge=0)]
+#: Raw scores have no bounds but those of a 32-bit number.
+RawScore = Annotated[float, Field(ge=-3.4e38, le=3.4e38)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CONFIG)
+class ReliabilityBin:
+    """What came of the patches whose probability fell into one of equally wide bins over 0..1.
+
+    Attributes:
+        count: How many patches.
+        mean_probability: Of these patches; None in an empty bin.
+        fraction_tumor: The share of them that is tumor; likewise.
+    """
+
+    count: _Count
+    mean_probability: _Share | None
+    fraction_tumor: _Share | None
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class Reliability:
+    """How far probabilities can be trusted, measured by cross-validation on validation patches.
+
+    Each patch is judged by a curve that was fitted without its fold. The epoch of the model was
+    chosen on the same patches, so that even these figures are a little optimistic.
+
+    Attributes:
+        reason: Why this kind of curve was taken, in one sentence.
+        n_tumor: Tumor patches.
+        n_normal: Normal patches.
+        folds: Into how many parts they were divided.
+        by_slide: No slide was in two folds; False if there are too few slides for that.
+        log_loss_platt: Mean negative log likelihood of the labels, in nats.
+        log_loss_isotonic: Likewise; None if the isotonic curve was not tried.
+        brier_score: Mean squared difference of probability and label (1 = tumor).
+        expected_calibration_error: See `expected_calibration_error`.
+        bins: From 0 to 1.
+    """
+
+    reason: Annotated[str, Field(max_length=1000)]
+    n_tumor: _Count
+    n_normal: _Count
+    folds: Annotated[int, Field(ge=2, le=1000)]
+    by_slide: bool
+    log_loss_platt: _NotNegative
+    log_loss_isotonic: _NotNegative | None
+    brier_score: _Share
+    expected_calibration_error: _Share
+    bins: Annotated[tuple[ReliabilityBin, ...], Field(max_length=100)]
+
+
+@dataclass(frozen=True, config=_CONFIG)
 class Platt:
     """Probability of tumor = 1 / (1 + exp(-(slope * score + intercept))).
 
     Attributes:
         slope: 0 or positive: a higher score is never less likely to be tumor.
         intercept: Log-odds at score 0.
+        method: Name of this kind of curve.
+        reliability: None in bundles of format 1.
     """
 
-    slope: float
+    slope: _NotNegative
     intercept: float
+    method: Literal["platt"] = "platt"
+    reliability: Reliability | None = None
 
     def probability(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Probabilities 0..1 in the shape of the scores; NaN stays NaN."""
         from scipy.special import expit
 
-        log_odds = self.slope * np.asarray(scores, dtype=np.float64) + self.intercept
+        with np.errstate(over="ignore"):
+            log_odds = self.slope * np.asarray(scores, dtype=np.float64) + self.intercept
         return np.asarray(expit(log_odds), dtype=np.float64)
 
-    def to_dict(self) -> dict[str, float]:
-        """For JSON; see `from_dict`."""
-        return {"slope": self.slope, "intercept": self.intercept}
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, object]) -> Platt:
-        """Read what `to_dict` gave.
+@dataclass(frozen=True, config=_CONFIG)
+class Isotonic:
+    """A continuous curve: isotonic regression, linear between its points, and a little of Platt's.
 
-        Raises:
-            QprdError: A value is missing, not a finite number, or the slope is negative.
-        """
-        slope, intercept = values.get("slope"), values.get("intercept")
-        for value in (slope, intercept):
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not is_number or not math.isfinite(value):  # type: ignore[arg-type]
-                raise QprdError(
-                    "The calibration needs a finite slope and intercept.",
-                    where=f"slope {slope!r}, intercept {intercept!r}",
-                    fix="Train the bundle again, or get it again from where it came from.",
-                )
-        platt = cls(float(slope), float(intercept))  # type: ignore[arg-type]
-        if platt.slope < 0:
-            raise QprdError(
-                "The slope of the calibration is negative: higher scores would be less like tumor.",
-                where=f"slope {platt.slope}",
-                fix="Train the bundle again, or get it again from where it came from.",
-            )
-        return platt
+    Probability of tumor = (1 - `PLATT_SHARE`) * staircase + `PLATT_SHARE` * logistic curve.
+    The staircase alone is flat over long stretches and beyond its ends; the logistic part keeps the
+    order of the scores there too, wherever its slope is not 0.
+
+    Attributes:
+        scores: Raw scores of the points, strictly increasing.
+        probabilities: The staircase at these points, never falling, 0..1.
+        slope: Of the logistic curve; see `Platt`.
+        intercept: Likewise.
+        method: Name of this kind of curve.
+        reliability: Its figures.
+    """
+
+    scores: Annotated[tuple[RawScore, ...], Field(min_length=1, max_length=_MAX_POINTS)]
+    probabilities: Annotated[tuple[_Share, ...], Field(min_length=1, max_length=_MAX_POINTS)]
+    slope: _NotNegative
+    intercept: float
+    method: Literal["isotonic"] = "isotonic"
+    reliability: Reliability | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.scores) != len(self.probabilities):
+            raise ValueError("scores and probabilities must be one for one")
+        if (np.diff(self.scores) <= 0).any():
+            raise ValueError("scores must be strictly increasing")
+        if (np.diff(self.probabilities) < 0).any():
+            raise ValueError("probabilities must not fall")
+
+    def probability(self, scores: ArrayLike) -> NDArray[np.float64]:
+        """Probabilities 0..1 in the shape of the scores; NaN stays NaN."""
+        s = np.asarray(scores, dtype=np.float64)
+        x, y = np.array(self.scores), np.array(self.probabilities)
+        # Rounding must not lift the end of a piece above the start of the next one.
+        following = np.searchsorted(x, s, side="right")
+        staircase = np.minimum(np.interp(s, x, y), np.append(y, y[-1])[following])
+        logistic = Platt(self.slope, self.intercept).probability(s)
+        p = (1 - PLATT_SHARE) * staircase + PLATT_SHARE * logistic
+        return np.asarray(p, dtype=np.float64)
+
+
+def _method(value: object) -> str | None:
+    """Which kind of curve; format 1 of the bundle knew only one and did not name it."""
+    if isinstance(value, Mapping):
+        return str(value.get("method", "platt"))
+    return getattr(value, "method", None)
+
+
+#: A curve from raw scores to probabilities, as bundles hold it. Checked where it is read: bundles
+#: come from strangers.
+Calibration = Annotated[
+    Annotated[Platt, Tag("platt")] | Annotated[Isotonic, Tag("isotonic")],
+    Discriminator(_method),
+]
 
 
 @dataclass(frozen=True)
@@ -72,9 +179,83 @@ class Uncalibrated:
     reason: str
 
 
+def fit_calibration(
+    scores: ArrayLike,
+    y_tumor: ArrayLike,
+    groups: Sequence[str] | None = None,
+    *,
+    seed: int,
+    min_per_class: int = MIN_PER_CLASS,
+) -> Platt | Isotonic | Uncalibrated:
+    """Choose between Platt's and an isotonic curve by cross-validated log loss, and fit it.
+
+    Folds are stratified; where the groups allow it, none is in two folds. The figures that come
+    with the curve are those of the cross-validation; the curve itself is fitted on all patches.
+
+    Args:
+        scores: (n,) finite, from slides that the model was not trained on.
+        y_tumor: (n,) bool, True = tumor. The probabilities hold for this mix of the classes.
+        groups: Slide of each score; None if there is one slide.
+        seed: Of the folds.
+        min_per_class: With fewer of either class there is nothing to fit. With fewer than
+            `MIN_FOR_CHOICE` it is Platt's curve, and the reason says so.
+
+    Raises:
+        ValueError: The shapes differ, or a score is not finite.
+    """
+    s, y = _labeled(scores, y_tumor)
+    if groups is not None and len(groups) != len(s):
+        raise ValueError(f"{len(groups)} groups and {len(s)} scores must be one for one")
+    n_tumor, n_normal = int(y.sum()), int((~y).sum())
+    if min(n_tumor, n_normal) < max(min_per_class, 2):
+        return Uncalibrated(
+            f"Probabilities need at least {min_per_class} validation patches of each class; "
+            f"there are {n_tumor} of tumor and {n_normal} of normal tissue."
+        )
+    tried = min(n_tumor, n_normal) >= MIN_FOR_CHOICE
+    folds, by_slide = _folds(y, groups, seed)
+    platt, isotonic = np.empty(len(s)), np.empty(len(s))
+    for train, held_out in folds:
+        platt[held_out] = fit_platt(s[train], y[train]).probability(s[held_out])
+        if tried:
+            isotonic[held_out] = fit_isotonic(s[train], y[train]).probability(s[held_out])
+    loss_platt = log_loss(platt, y)
+    loss_isotonic = log_loss(isotonic, y) if tried else None
+    # Without a slope an isotonic curve would be flat in places, and the order of the scores lost.
+    is_isotonic = (
+        loss_isotonic is not None and loss_isotonic < loss_platt and fit_platt(s, y).slope > 0
+    )
+    if loss_isotonic is None:
+        reason = (
+            f"Platt's curve, without a choice: {n_tumor} tumor and {n_normal} normal validation "
+            f"patches are few (an isotonic curve needs {MIN_FOR_CHOICE} of each), and so the "
+            "probabilities are rough"
+        )
+    else:
+        name = "an isotonic" if is_isotonic else "Platt's"
+        reason = f"{name} curve has the lower cross-validated log loss"
+    chosen = isotonic if is_isotonic else platt
+    error = expected_calibration_error(chosen, y, bins=_BINS)
+    assert error is not None
+    reliability = Reliability(
+        reason=reason,
+        n_tumor=n_tumor,
+        n_normal=n_normal,
+        folds=len(folds),
+        by_slide=by_slide,
+        log_loss_platt=loss_platt,
+        log_loss_isotonic=loss_isotonic,
+        brier_score=brier_score(chosen, y),
+        expected_calibration_error=error,
+        bins=reliability_bins(chosen, y, bins=_BINS),
+    )
+    fit = fit_isotonic if is_isotonic else fit_platt
+    return fit(s, y, reliability)
+
+
 def fit_platt(
-    scores: ArrayLike, y_tumor: ArrayLike, *, min_per_class: int = 10
-) -> Platt | Uncalibrated:
+    scores: ArrayLike, y_tumor: ArrayLike, reliability: Reliability | None = None
+) -> Platt:
     """Fit a logistic curve to labeled scores by maximum likelihood, its slope at least 0.
 
     The targets are Platt's, (n_tumor + 1) / (n_tumor + 2) for tumor and 1 / (n_normal + 2) for
@@ -87,9 +268,9 @@ def fit_platt(
         R. C. Weng, "A note on Platt's probabilistic outputs for support vector machines", 2007.
 
     Args:
-        scores: (n,) finite, from slides that the model was not trained on.
-        y_tumor: (n,) bool, True = tumor. The probabilities hold for this mix of the classes.
-        min_per_class: With fewer of either class there is nothing to fit.
+        scores: (n,) finite, n > 0.
+        y_tumor: (n,) bool, True = tumor.
+        reliability: Put into the result.
 
     Raises:
         ValueError: The shapes differ, or a score is not finite.
@@ -97,18 +278,8 @@ def fit_platt(
     from scipy.optimize import minimize
     from scipy.special import expit
 
-    s, y = np.asarray(scores, dtype=np.float64), np.asarray(y_tumor, dtype=np.bool_)
-    if s.shape != y.shape or s.ndim != 1:
-        raise ValueError(f"scores {s.shape} and labels {y.shape} must be one for one, in one row")
-    if not np.isfinite(s).all():
-        raise ValueError("scores must be finite")
-    n_tumor, n_normal = int(y.sum()), int((~y).sum())
-    if min(n_tumor, n_normal) < min_per_class:
-        return Uncalibrated(
-            f"Probabilities need at least {min_per_class} validation patches of each class; "
-            f"there are {n_tumor} of tumor and {n_normal} of normal tissue."
-        )
-    targets = np.where(y, (n_tumor + 1) / (n_tumor + 2), 1 / (n_normal + 2))
+    s, y = _labeled(scores, y_tumor)
+    targets = _targets(y)
     center, spread = float(s.mean()), float(s.std()) or 1.0
     z = (s - center) / spread
 
@@ -119,7 +290,7 @@ def fit_platt(
         residual = expit(log_odds) - targets
         return float(loss.mean()), np.array([np.mean(residual * z), residual.mean()])
 
-    start = np.array([0.0, math.log((n_tumor + 1) / (n_normal + 1))])
+    start = np.array([0.0, math.log((y.sum() + 1) / ((~y).sum() + 1))])
     fit = minimize(
         loss_and_gradient,
         start,
@@ -129,11 +300,57 @@ def fit_platt(
         options={"maxiter": 1000, "ftol": 1e-15, "gtol": 1e-10},
     )
     slope, intercept = (float(value) for value in fit.x)
-    return Platt(slope / spread, intercept - slope * center / spread)
+    return Platt(slope / spread, intercept - slope * center / spread, reliability=reliability)
+
+
+def fit_isotonic(
+    scores: ArrayLike, y_tumor: ArrayLike, reliability: Reliability | None = None
+) -> Isotonic:
+    """Fit an isotonic regression to labeled scores, with a little of Platt's curve in it.
+
+    The targets are Platt's, as in `fit_platt`, so that no probability is 0 or 1.
+
+    References:
+        B. Zadrozny, C. Elkan, "Transforming classifier scores into accurate multiclass probability
+        estimates", 2002.
+
+    Args:
+        scores: (n,) finite, n > 0.
+        y_tumor: (n,) bool, True = tumor.
+        reliability: Put into the result.
+
+    Raises:
+        ValueError: The shapes differ, or a score is not finite.
+    """
+    from sklearn.isotonic import IsotonicRegression
+
+    s, y = _labeled(scores, y_tumor)
+    staircase = IsotonicRegression().fit(s, _targets(y))
+    logistic = fit_platt(s, y)
+    return Isotonic(
+        scores=tuple(staircase.X_thresholds_.tolist()),
+        probabilities=tuple(staircase.y_thresholds_.tolist()),
+        slope=logistic.slope,
+        intercept=logistic.intercept,
+        reliability=reliability,
+    )
+
+
+def log_loss(probabilities: ArrayLike, y_tumor: ArrayLike) -> float:
+    """Mean negative log likelihood of the labels in nats; probabilities (n,), labels (n,) bool."""
+    p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(y_tumor, dtype=np.bool_)
+    of_label = np.clip(np.where(y, p, 1 - p), _CLIP, 1.0)
+    return float(-np.log(of_label).mean())
+
+
+def brier_score(probabilities: ArrayLike, y_tumor: ArrayLike) -> float:
+    """Mean squared difference of probability and label; (n,) and (n,) bool. 0 (perfect) .. 1."""
+    p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(y_tumor, dtype=np.bool_)
+    return float(np.mean((p - y) ** 2))
 
 
 def expected_calibration_error(
-    probabilities: ArrayLike, y_tumor: ArrayLike, *, bins: int = 10
+    probabilities: ArrayLike, y_tumor: ArrayLike, *, bins: int = _BINS
 ) -> float | None:
     """How far the probabilities are from the observed frequencies, on average.
 
@@ -150,14 +367,82 @@ def expected_calibration_error(
     Raises:
         ValueError: The shapes differ, or a probability is outside 0..1.
     """
+    found = reliability_bins(probabilities, y_tumor, bins=bins)
+    total = sum(b.count for b in found)
+    if not total:
+        return None
+    return sum(
+        b.count / total * abs(b.mean_probability - b.fraction_tumor)
+        for b in found
+        if b.mean_probability is not None and b.fraction_tumor is not None
+    )
+
+
+def reliability_bins(
+    probabilities: ArrayLike, y_tumor: ArrayLike, *, bins: int = _BINS
+) -> tuple[ReliabilityBin, ...]:
+    """Compare probabilities with frequencies in equally wide bins; see `ReliabilityBin`.
+
+    Args:
+        probabilities: (n,), 0..1; NaN is left out.
+        y_tumor: (n,) bool, True = tumor.
+        bins: Number of bins over 0..1; 1 belongs to the last one.
+
+    Raises:
+        ValueError: The shapes differ, or a probability is outside 0..1.
+    """
     p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(y_tumor, dtype=np.bool_)
     if p.shape != y.shape or p.ndim != 1:
         raise ValueError(f"{p.shape} probabilities and {y.shape} labels must be one for one")
     y, p = y[~np.isnan(p)], p[~np.isnan(p)]
-    if not p.size:
-        return None
-    if p.min() < 0 or p.max() > 1:
+    if p.size and (p.min() < 0 or p.max() > 1):
         raise ValueError("probabilities must be between 0 and 1")
     bin_of = np.minimum((p * bins).astype(int), bins - 1)
-    differences = np.bincount(bin_of, weights=p - y, minlength=bins)
-    return float(np.abs(differences).sum() / p.size)
+    found = []
+    for number in range(bins):
+        inside = bin_of == number
+        count = int(inside.sum())
+        mean = min(float(p[inside].mean()), 1.0) if count else None
+        found.append(ReliabilityBin(count, mean, float(y[inside].mean()) if count else None))
+    return tuple(found)
+
+
+def _labeled(
+    scores: ArrayLike, y_tumor: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    s, y = np.asarray(scores, dtype=np.float64), np.asarray(y_tumor, dtype=np.bool_)
+    if s.shape != y.shape or s.ndim != 1:
+        raise ValueError(f"scores {s.shape} and labels {y.shape} must be one for one, in one row")
+    if not np.isfinite(s).all():
+        raise ValueError("scores must be finite")
+    return s, y
+
+
+def _targets(y: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """What Platt puts in the place of the labels 1 and 0."""
+    n_tumor, n_normal = int(y.sum()), int((~y).sum())
+    return np.where(y, (n_tumor + 1) / (n_tumor + 2), 1 / (n_normal + 2))
+
+
+_Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
+
+
+def _folds(
+    y: NDArray[np.bool_], groups: Sequence[str] | None, seed: int
+) -> tuple[list[_Fold], bool]:
+    """Stratified folds; by group where each of them leaves both classes to fit on."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    slides = len(set(groups or ()))
+    if slides > 1:
+        by_group = StratifiedGroupKFold(min(_FOLDS, slides), shuffle=True, random_state=seed)
+        folds = list(_without_empty(by_group.split(y, y, groups)))
+        if len(folds) > 1 and all(0 < y[train].sum() < len(train) for train, _ in folds):
+            return folds, True
+    count = min(_FOLDS, int(y.sum()), int((~y).sum()))
+    by_patch = StratifiedKFold(count, shuffle=True, random_state=seed)
+    return list(by_patch.split(y, y)), False
+
+
+def _without_empty(folds: Iterator[_Fold]) -> Iterator[_Fold]:
+    return (fold for fold in folds if len(fold[1]))

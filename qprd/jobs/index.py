@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from qprd import __version__
@@ -47,7 +46,7 @@ def write_results_index(
         date=date,
         version=__version__,
         threshold=threshold,
-        validation=_validation(info.metrics),
+        validation=_validation(info),
         warnings=tuple(warnings),
     )
     return write_index(layout.results, rows, summary)
@@ -87,10 +86,13 @@ def _row(folder: Path, info: BundleInfo) -> SlideRow:
     )
 
 
-def _validation(metrics: Mapping[str, object]) -> dict[str, str]:
+def _validation(info: BundleInfo) -> dict[str, str]:
     names = {"val_accuracy": "patch accuracy", "val_auroc": "patch AUROC"}
-    return {
+    shown = {
         name: f"{value:.3f}"
         for key, name in names.items()
-        if isinstance(value := metrics.get(key), float)
+        if isinstance(value := info.metrics.get(key), float)
     }
+    if info.calibration is not None and (reliability := info.calibration.reliability) is not None:
+        shown["calibration error"] = f"{reliability.expected_calibration_error:.3f}"
+    return shown

@@ -14,7 +14,6 @@ import shapely
 
 from qprd.config import PredictConfig, SlideScore, stored_train_config
 from qprd.errors import QprdError
-from qprd.evaluation.calibration import Platt
 from qprd.jobs.index import write_results_index
 from qprd.jobs.slides import open_slide, select_entries, slide_mpp
 from qprd.jobs.write_back import WriteBackSummary, write_back_entries
@@ -184,13 +183,13 @@ class _Predictor:
         self._config = config
         self._fabric = fabric
         self._progress = progress
-        self._platt = None if info.calibration is None else Platt.from_dict(info.calibration)
+        self._probability_of = None if info.calibration is None else info.calibration.probability
         self._stride = config.stride or info.patch_px // 2
         trained = stored_train_config(info.config, where=info.name)
         self._tumor_class = trained.tumor_class[0]
         asked = config.min_tissue
         self._min_tissue = trained.min_tissue if asked is None else asked
-        self.notes: list[str] = []
+        self.notes = [*no_probability(info)]
         self.date = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self.threshold = info.threshold if config.threshold == "auto" else config.threshold
 
@@ -290,8 +289,8 @@ class _Predictor:
         cells = np.argwhere(~np.isnan(score_map.scores))
         scores = score_map.scores[cells[:, 0], cells[:, 1]].astype(np.float64)
         measured = {SCORE: scores}
-        if self._platt is not None:
-            measured[PROBABILITY] = self._platt.probability(scores)
+        if self._probability_of is not None:
+            measured[PROBABILITY] = self._probability_of(scores)
         return tuple(
             PredictedTile(
                 object_id(self._info.name, entry.id, "tile", index),
@@ -322,8 +321,17 @@ class _Predictor:
             threshold=self.threshold,
             title=entry.name,
             slide_score=slide_score,
-            probability_of=None if self._platt is None else self._platt.probability,
+            probability_of=self._probability_of,
         )
+
+
+def no_probability(info: BundleInfo) -> list[str]:
+    """Why a bundle gives raw scores only, for the user; empty if it gives probabilities."""
+    if info.calibration is not None:
+        return []
+    reason = info.metrics.get("no_probability")
+    why = f": {reason}" if isinstance(reason, str) else ""
+    return [f"the bundle gives raw scores and no probabilities{why}"]
 
 
 def summarize(score_map: ScoreMap, how: SlideScore) -> float | None:

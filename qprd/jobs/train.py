@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from qprd.config import TrainConfig
 from qprd.errors import QprdError
+from qprd.evaluation.calibration import Reliability
 from qprd.jobs.patches import prepare_patches
 from qprd.jobs.slides import recorded_name
 from qprd.jobs.training_files import patch_cache, require_space, save_records, writing_cache
+from qprd.jobs.validation import validate
 from qprd.layout import ProjectLayout
 from qprd.progress import Progress
 from qprd.qupath.project import Project
@@ -25,7 +27,7 @@ from qprd.sampling.splits import SPLITS
 from qprd.sampling.table import PatchTable
 
 if TYPE_CHECKING:
-    from qprd.training import TrainingOutcome, ValidationPatches
+    from qprd.training import TrainingOutcome
 
 #: Validation AUROC below which a model is said to be of no use.
 _WORTHLESS_AUROC = 0.6
@@ -47,6 +49,8 @@ class TrainSummary:
         val_accuracy: Of the threshold below, on validation patches; None if undefined.
         val_auroc: Likewise.
         threshold: Raw score from which tissue counts as tumor; None without validation.
+        calibration: Which curve gives the probabilities, and how far they can be trusted; None
+            without probability.
         notes: What the user should know.
         interrupted: Ctrl-C ended it early.
         seconds: Time spent.
@@ -63,6 +67,7 @@ class TrainSummary:
     val_accuracy: float | None
     val_auroc: float | None
     threshold: float | None
+    calibration: Reliability | None
     notes: tuple[str, ...]
     interrupted: bool
     seconds: float
@@ -89,6 +94,8 @@ class TrainSummary:
                 f"Epoch {self.best_epoch} of {self.epochs} is kept; without validation patches "
                 "of both classes there is no threshold and no probability."
             )
+        if self.calibration is not None:
+            lines.append(_told(self.calibration))
         lines.append(f"Trained in {self.seconds:.0f} s with {self.teacher}.")
         lines.append(f"Bundle: {self.bundle}")
         return lines
@@ -170,23 +177,23 @@ def train_project(
             augment=config.augment,
             seed=config.seed,
         )
-        val = None
-        if len(val_table):
-            tumor = np.array([patch.label == "tumor" for patch in val_table.patches])
-            val = ValidationPatches(val_images, tumor)
+        val_tumor = np.array([patch.label == "tumor" for patch in val_table.patches], np.bool_)
+        val = ValidationPatches(val_images, val_tumor) if len(val_table) else None
         outcome = fit(model, dataset, loss, val, config, fabric=fabric, progress=progress)
 
-    calibrated = _calibrate(val, outcome.val_scores)
+    val_slides = [patch.slide for patch in val_table.patches]
+    validated = validate(outcome.val_scores, val_tumor, val_slides, seed=config.seed)
+    reliability = None if validated.calibration is None else validated.calibration.reliability
     best = outcome.best
-    notes = (*prepared.notes, *prepared.table.notes, *calibrated.notes, *worth(outcome))
+    notes = (*prepared.notes, *prepared.table.notes, *validated.notes, *worth(outcome))
     info = BundleInfo(
         name=_bundle_name(config, layout.bundles),
         teacher=TeacherInfo.of(model.teacher),
         mpp=config.mpp,
         patch_px=config.patch_px,
         patch_score=config.patch_score,
-        threshold=calibrated.threshold,
-        calibration=calibrated.calibration,
+        threshold=validated.threshold,
+        calibration=validated.calibration,
         classes={"tumor": config.tumor_class, "normal": config.normal_class},
         config=config.model_dump(mode="json"),
         metrics={
@@ -194,6 +201,7 @@ def train_project(
             "epochs": len(outcome.history),
             "val_accuracy": best.val_accuracy,
             "val_auroc": best.val_auroc,
+            "no_probability": validated.uncalibrated,
         },
         patches={f"{s}_{label}": n for (s, label), n in prepared.table.counts().items() if n},
         training_slides=_slide_names(train_table),
@@ -213,10 +221,25 @@ def train_project(
         epochs=len(outcome.history),
         val_accuracy=best.val_accuracy,
         val_auroc=best.val_auroc,
-        threshold=calibrated.threshold,
+        threshold=validated.threshold,
+        calibration=reliability,
         notes=tuple(dict.fromkeys(notes)),
         interrupted=outcome.interrupted,
         seconds=time.perf_counter() - started,
+    )
+
+
+def _told(reliability: Reliability) -> str:
+    """The figures of the probabilities in a line."""
+    losses = {"Platt's curve": reliability.log_loss_platt}
+    if reliability.log_loss_isotonic is not None:
+        losses["isotonic"] = reliability.log_loss_isotonic
+    compared = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
+    return (
+        f"Probability: expected calibration error {reliability.expected_calibration_error:.3f}, "
+        f"Brier score {reliability.brier_score:.3f}, log loss: {compared} "
+        f"({reliability.folds}-fold cross-validation by "
+        f"{'slide' if reliability.by_slide else 'patch'}); {reliability.reason}."
     )
 
 
@@ -235,31 +258,6 @@ def worth(outcome: TrainingOutcome) -> list[str]:
             "--epochs or another --lr may help"
         )
     return notes
-
-
-@dataclass(frozen=True)
-class _Calibrated:
-    threshold: float | None
-    calibration: dict[str, float] | None
-    notes: tuple[str, ...]
-
-
-def _calibrate(val: ValidationPatches | None, scores: NDArray[np.float32] | None) -> _Calibrated:
-    """Threshold and probability from validation patches, or the reason why there are none."""
-    from qprd.evaluation.calibration import Uncalibrated, fit_platt
-    from qprd.evaluation.metrics import accuracy_threshold
-
-    fitted = None if val is None or scores is None else accuracy_threshold(val.tumor, scores)
-    if val is None or scores is None or fitted is None:
-        note = (
-            "no validation patches of both classes: the model has no threshold and no "
-            "probability; set one with --threshold, or annotate a second slide"
-        )
-        return _Calibrated(None, None, (note,))
-    platt = fit_platt(scores, val.tumor)
-    if isinstance(platt, Uncalibrated):
-        return _Calibrated(fitted.value, None, (f"no probability: {platt.reason}",))
-    return _Calibrated(fitted.value, platt.to_dict(), ())
 
 
 def _slide_names(table: PatchTable) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 
 from qprd.config import STRIDE_PX, PatchScore
 from qprd.errors import QprdError
+from qprd.evaluation.calibration import Calibration, RawScore
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from qprd.model.frd import FRD
     from qprd.model.teacher import Teacher
 
-FORMAT: Final = 1
+#: 1 had one kind of calibration, which it did not name, and is still read.
+FORMAT: Final = 2
 MODEL_FILE = "model.safetensors"
 INFO_FILE = "bundle.json"
 
@@ -103,10 +105,10 @@ class BundleInfo:
         teacher: The teacher.
         mpp: Resolution of the patches, micrometres per pixel.
         patch_px: Edge of a patch in pixels at ``mpp``.
-        threshold: Raw score, 0..6, from which a patch counts as tumor; None without validation.
+        threshold: Raw score from which a patch counts as tumor; None without validation.
         patch_score: How an anomaly map becomes a patch score.
         classes: QuPath classes the labels came from, such as ``{"tumor": ("Tumor",)}``.
-        calibration: Parameters that turn a score into a probability, or None.
+        calibration: Turns a score into a probability, with its figures; None without one.
         config: The resolved training configuration.
         metrics: What validation measured.
         patches: How many patches of which kind were used.
@@ -121,10 +123,10 @@ class BundleInfo:
     teacher: TeacherInfo
     mpp: _Positive
     patch_px: Annotated[int, Field(ge=STRIDE_PX, le=4096, multiple_of=STRIDE_PX)]
-    threshold: Annotated[float, Field(ge=0, le=7)] | None
+    threshold: RawScore | None
     patch_score: PatchScore = "mean"
     classes: Mapping[str, tuple[_Text, ...]] = Field(default_factory=dict)
-    calibration: Mapping[str, JsonValue] | None = None
+    calibration: Calibration | None = None
     config: Mapping[str, JsonValue] = Field(default_factory=dict)
     metrics: Mapping[str, JsonValue] = Field(default_factory=dict)
     patches: Mapping[str, int] = Field(default_factory=dict)
@@ -132,7 +134,7 @@ class BundleInfo:
     validation_slides: tuple[_Text, ...] = ()
     versions: Mapping[str, _Text] = Field(default_factory=installed_versions)
     created: AwareDatetime = Field(default_factory=lambda: datetime.now(timezone.utc))
-    format: Literal[1] = FORMAT
+    format: Literal[1, 2] = FORMAT
 
     def to_json(self) -> str:
         """As ``bundle.json`` holds it.

@@ -1,30 +1,42 @@
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
+from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss
+from sklearn.metrics import log_loss as sklearn_log_loss
 
-from qprd.errors import QprdError
 from qprd.evaluation.calibration import (
+    MIN_FOR_CHOICE,
+    Calibration,
+    Isotonic,
     Platt,
     Uncalibrated,
+    brier_score,
     expected_calibration_error,
+    fit_calibration,
+    fit_isotonic,
     fit_platt,
+    log_loss,
+    reliability_bins,
 )
 
+Labeled = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
-def fitted(scores: Any, y_tumor: Any) -> Platt:
-    platt = fit_platt(scores, y_tumor, min_per_class=1)
-    assert isinstance(platt, Platt)
-    return platt
+#: Raw scores of any recipe: 32-bit numbers, of either sign, without bounds.
+any_score = st.floats(width=32, allow_nan=False, allow_infinity=False)
+some_scores = st.lists(
+    st.tuples(st.one_of(st.floats(-8, 8), any_score), st.booleans()), min_size=2, max_size=40
+).filter(lambda pairs: len({y for _, y in pairs}) == 2)
 
 
-def loss(platt: Platt, scores: Any, y_tumor: Any) -> float:
+def platt_loss(platt: Platt, scores: Any, y_tumor: Any) -> float:
     """Platt's objective, straight from the paper."""
     y = np.asarray(y_tumor)
     targets = np.where(y, (y.sum() + 1) / (y.sum() + 2), 1 / ((~y).sum() + 2))
@@ -32,20 +44,31 @@ def loss(platt: Platt, scores: Any, y_tumor: Any) -> float:
     return float(-np.mean(targets * np.log(p) + (1 - targets) * np.log(1 - p)))
 
 
+def drawn(n: int, seed: int, *, kinked: bool) -> Labeled:
+    """Scores of two classes, 1:1; if kinked, their log-odds are a step and far from a line."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(0, 3, n)
+    log_odds = np.where(scores > 4, 3.0, -0.5) if kinked else 1.2 * scores
+    return scores, rng.random(n) < 1 / (1 + np.exp(-log_odds))
+
+
 @pytest.fixture
-def overlapping() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def overlapping() -> Labeled:
     rng = np.random.default_rng(5)
     y = rng.random(200) < 0.4
     return rng.normal(1.0 + 0.5 * y, 0.4), y
 
 
-def test_no_point_of_a_fine_grid_is_better(overlapping: Any) -> None:
+# --- Platt's curve --------------------------------------------------------------------------
+
+
+def test_no_point_of_a_fine_grid_is_better(overlapping: Labeled) -> None:
     scores, y = overlapping
-    platt = fitted(scores, y)
-    best = loss(platt, scores, y)
+    platt = fit_platt(scores, y)
+    best = platt_loss(platt, scores, y)
     for slope in platt.slope + np.linspace(-1, 1, 21):
         for intercept in platt.intercept + np.linspace(-1, 1, 21):
-            assert loss(Platt(slope, intercept), scores, y) >= best - 1e-12
+            assert platt_loss(Platt(slope, intercept), scores, y) >= best - 1e-12
 
 
 def test_many_samples_give_the_logistic_regression() -> None:
@@ -53,7 +76,7 @@ def test_many_samples_give_the_logistic_regression() -> None:
     y = rng.random(20_000) < 0.5
     scores = rng.normal(y * 1.0, 1.0)
     reference = LogisticRegression(C=np.inf, tol=1e-10).fit(scores[:, None], y)
-    platt = fitted(scores, y)
+    platt = fit_platt(scores, y)
     # With this many samples Platt's targets are nearly 0 and 1.
     assert platt.slope == pytest.approx(reference.coef_[0, 0], rel=5e-3)
     assert platt.intercept == pytest.approx(reference.intercept_[0], rel=2e-2)
@@ -61,84 +84,204 @@ def test_many_samples_give_the_logistic_regression() -> None:
 
 def test_separable_scores_give_a_finite_slope_and_the_smoothed_targets() -> None:
     scores, y = np.repeat([1.0, 2.0], 10), np.repeat([False, True], 10)
-    p = fitted(scores, y).probability([1.0, 2.0])
+    p = fit_platt(scores, y).probability([1.0, 2.0])
     # Two score levels can meet both targets exactly.
     np.testing.assert_allclose(p, [1 / 12, 11 / 12], atol=1e-6)
 
 
-@given(
-    st.lists(st.tuples(st.floats(0, 6), st.booleans()), min_size=2, max_size=40).filter(
-        lambda pairs: len({y for _, y in pairs}) == 2
-    )
-)
-def test_probability_never_falls_with_the_score(pairs: list[tuple[float, bool]]) -> None:
-    platt = fitted(*zip(*pairs, strict=True))
-    assert platt.slope >= 0
-    assert np.isfinite([platt.slope, platt.intercept]).all()
-    p = platt.probability(np.linspace(0, 6, 50))
-    assert (np.diff(p) >= 0).all()
-    assert ((p >= 0) & (p <= 1)).all()
-
-
 def test_scores_the_wrong_way_around_give_one_probability_for_all() -> None:
-    platt = fitted([1.0, 1.1, 2.0, 2.1], [True, True, False, False])
-    assert platt.slope == 0
-    assert platt.probability(5.0) == pytest.approx(0.5)
+    for fit in (fit_platt, fit_isotonic):
+        curve = fit([1.0, 1.1, 2.0, 2.1], [True, True, False, False])
+        assert curve.probability([-5.0, 1.5, 5.0]) == pytest.approx([0.5] * 3)
 
 
 def test_equal_scores_give_the_frequency_of_tumor() -> None:
-    platt = fitted(np.ones(40), np.arange(40) < 10)
-    assert platt.slope == 0
     expected = (10 * 11 / 12 + 30 * 1 / 32) / 40
-    assert platt.probability(1.0) == pytest.approx(expected)
+    for fit in (fit_platt, fit_isotonic):
+        assert fit(np.ones(40), np.arange(40) < 10).probability(1.0) == pytest.approx(expected)
 
 
-def test_unit_of_the_scores_does_not_matter(overlapping: Any) -> None:
+def test_unit_of_the_scores_does_not_matter(overlapping: Labeled) -> None:
     scores, y = overlapping
-    one, other = fitted(scores, y), fitted(scores * 1000 - 500, y)
-    np.testing.assert_allclose(
-        one.probability(scores), other.probability(scores * 1000 - 500), atol=1e-6
-    )
+    for fit in (fit_platt, fit_isotonic):
+        one, other = fit(scores, y), fit(scores * 1000 - 500, y)
+        beyond = np.append(scores, [-2.0, 9.0])
+        np.testing.assert_allclose(
+            one.probability(beyond), other.probability(beyond * 1000 - 500), atol=1e-6
+        )
+
+
+# --- the isotonic curve ---------------------------------------------------------------------
+
+
+def test_it_is_scikit_learns_isotonic_regression_but_for_the_share_of_platts_curve() -> None:
+    scores, y = drawn(400, 1, kinked=True)
+    curve = fit_isotonic(scores, y)
+    targets = np.where(y, (y.sum() + 1) / (y.sum() + 2), 1 / ((~y).sum() + 2))
+    reference = IsotonicRegression(out_of_bounds="clip").fit(scores, targets)
+    asked = np.linspace(-12, 12, 1000)
+    expected = 0.99 * reference.predict(asked) + 0.01 * fit_platt(scores, y).probability(asked)
+    np.testing.assert_allclose(curve.probability(asked), expected, atol=1e-12)
+    assert len(curve.scores) > 5
+
+
+def test_it_is_linear_between_its_points_and_flat_but_for_platts_curve_beyond() -> None:
+    curve = Isotonic((1.0, 3.0, 4.0), (0.2, 0.4, 0.9), 0.0, 0.0)
+    p = (curve.probability([-9, 1, 2, 3, 3.5, 4, 99]) - 0.005) / 0.99
+    np.testing.assert_allclose(p, [0.2, 0.2, 0.3, 0.4, 0.65, 0.9, 0.9])
+
+
+@settings(deadline=None)
+@given(some_scores, st.lists(any_score, min_size=2, max_size=20))
+def test_order_by_probability_and_by_raw_score_agree(
+    pairs: list[tuple[float, bool]], asked: list[float]
+) -> None:
+    scores, y = zip(*pairs, strict=True)
+    for curve in (fit_platt(scores, y), fit_isotonic(scores, y)):
+        s = np.unique(np.concatenate([asked, scores, np.linspace(-9, 9, 30)]))
+        s = np.unique(np.concatenate([s, np.nextafter(s, np.inf), np.nextafter(s, -np.inf)]))
+        p = curve.probability(s)
+        assert (np.diff(p) >= 0).all()
+        assert ((p >= 0) & (p <= 1)).all()
+        adapter: TypeAdapter[Platt | Isotonic] = TypeAdapter(Calibration)
+        assert adapter.validate_json(adapter.dump_json(curve), strict=True) == curve
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.booleans())
+def test_scores_that_differ_have_probabilities_that_differ(seed: int, kinked: bool) -> None:
+    scores, y = drawn(80, seed, kinked=kinked)
+    if fit_platt(scores, y).slope < 1e-9:
+        return
+    p = fit_isotonic(scores, y).probability(np.linspace(-9, 9, 200))
+    assert (np.diff(p) > 0).all()
 
 
 def test_nan_stays_nan_and_the_shape_is_kept() -> None:
-    p = Platt(2.0, -2.0).probability(np.array([[1.0, np.nan], [1e6, -1e6]], dtype=np.float32))
-    np.testing.assert_array_equal(p, [[0.5, np.nan], [1.0, 0.0]])
+    scores = np.array([[1.0, np.nan], [1e6, -1e6]], dtype=np.float32)
+    flat = Isotonic((1.0,), (0.5,), 2.0, -2.0)
+    for curve, far in ((Platt(2.0, -2.0), [1.0, 0.0]), (flat, [0.505, 0.495])):
+        np.testing.assert_allclose(curve.probability(scores), [[0.5, np.nan], far])
+        assert curve.probability(1.0).shape == ()
+
+
+# --- the choice -----------------------------------------------------------------------------
+
+
+def chosen(scores: Any, y: Any, groups: Any = None, seed: int = 0) -> Platt | Isotonic:
+    result = fit_calibration(scores, y, groups, seed=seed)
+    assert not isinstance(result, Uncalibrated)
+    assert result.reliability is not None
+    return result
+
+
+def test_each_curve_is_chosen_where_it_is_right_and_fitted_on_all_patches() -> None:
+    scores, y = drawn(600, 3, kinked=False)
+    smooth = chosen(scores, y)
+    assert isinstance(smooth, Platt)
+    assert (smooth.slope, smooth.intercept) == (
+        fit_platt(scores, y).slope,
+        fit_platt(scores, y).intercept,
+    )
+    scores, y = drawn(600, 3, kinked=True)
+    kinked = chosen(scores, y)
+    assert isinstance(kinked, Isotonic)
+    assert kinked.probabilities == fit_isotonic(scores, y).probabilities
+    for curve, lower in ((smooth, "platt"), (kinked, "isotonic")):
+        figures = curve.reliability
+        assert figures is not None
+        assert figures.log_loss_isotonic is not None
+        isotonic_is_lower = figures.log_loss_isotonic < figures.log_loss_platt
+        assert isotonic_is_lower == (lower == "isotonic")
+        assert lower in figures.reason.lower()
+
+
+def test_figures_are_of_patches_that_the_curve_was_not_fitted_on() -> None:
+    """Labels without any relation to the scores: an isotonic curve still follows its own."""
+    rng = np.random.default_rng(2)
+    scores, y = rng.normal(size=400), rng.permutation(np.arange(400) % 2 == 0)
+    inside = fit_isotonic(scores, y).probability(scores)
+    figures = chosen(scores, y).reliability
+    assert figures is not None
+    assert figures.log_loss_isotonic is not None
+    assert log_loss(inside, y) < 0.69 < figures.log_loss_isotonic
+    assert figures.brier_score > 0.249
+
+
+def test_slides_are_kept_together_where_there_are_several() -> None:
+    """A slide whose scores are shifted is judged by a curve that has not seen it."""
+    rng = np.random.default_rng(4)
+    y = np.arange(400) % 2 == 0
+    shift = np.repeat([0.0, 6.0], 200)
+    scores = rng.normal(size=400) + 3 * y + shift
+    slides = ["a"] * 200 + ["b"] * 200
+    by_slide, by_patch = chosen(scores, y, slides).reliability, chosen(scores, y).reliability
+    assert by_slide is not None
+    assert by_patch is not None
+    assert (by_slide.by_slide, by_slide.folds) == (True, 2)
+    assert (by_patch.by_slide, by_patch.folds) == (False, 5)
+    assert by_slide.log_loss_platt > 2 * by_patch.log_loss_platt
+    # One slide of each class: no slide can be left out.
+    alone = chosen(scores, y, ["tumor" if tumor else "normal" for tumor in y]).reliability
+    assert alone is not None
+    assert not alone.by_slide
+
+
+def test_figures_agree_with_each_other_and_the_seed_decides() -> None:
+    scores, y = drawn(300, 7, kinked=True)
+    first, again, other = (chosen(scores, y, seed=seed).reliability for seed in (1, 1, 2))
+    assert first == again != other
+    assert first is not None
+    assert (first.n_tumor, first.n_normal) == (y.sum(), (~y).sum())
+    assert sum(b.count for b in first.bins) == 300
+    error = sum(
+        b.count / 300 * abs(b.mean_probability - b.fraction_tumor)
+        for b in first.bins
+        if b.mean_probability is not None and b.fraction_tumor is not None
+    )
+    assert first.expected_calibration_error == pytest.approx(error)
+    assert 0 < first.expected_calibration_error < 0.15
 
 
 def test_too_few_of_a_class_is_told_with_both_counts() -> None:
-    result = fit_platt(np.arange(30.0), np.arange(30) >= 27)
+    result = fit_calibration(np.arange(30.0), np.arange(30) >= 27, seed=0)
     assert isinstance(result, Uncalibrated)
     assert "3 of tumor" in result.reason
     assert "27 of normal" in result.reason
 
 
+def test_few_patches_give_platts_curve_and_a_warning() -> None:
+    y = np.arange(2 * MIN_FOR_CHOICE - 2) % 2 == 0
+    figures = chosen(np.random.default_rng(0).normal(size=len(y)) + y, y).reliability
+    assert figures is not None
+    assert figures.log_loss_isotonic is None
+    assert "few" in figures.reason
+    enough = np.arange(2 * MIN_FOR_CHOICE) % 2 == 0
+    figures = chosen(np.random.default_rng(0).normal(size=len(enough)) + enough, enough).reliability
+    assert figures is not None
+    assert figures.log_loss_isotonic is not None
+
+
 @pytest.mark.parametrize(("scores", "y"), [([1.0, np.nan], [True, False]), ([1.0], [True, False])])
 def test_unusable_input_is_refused(scores: Any, y: Any) -> None:
-    with pytest.raises(ValueError, match="scores"):
-        fit_platt(scores, y, min_per_class=1)
+    for fit in (fit_platt, fit_isotonic, lambda s, y: fit_calibration(s, y, seed=0)):
+        with pytest.raises(ValueError, match="scores"):
+            fit(scores, y)
+    with pytest.raises(ValueError, match="groups"):
+        fit_calibration([1.0, 2.0], [True, False], ["a"], seed=0)
 
 
-def test_round_trip_through_json() -> None:
-    platt = Platt(3.25, -1.125)
-    assert Platt.from_dict(json.loads(json.dumps(platt.to_dict()))) == platt
+# --- figures --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        {},
-        {"slope": 1.0},
-        {"slope": "1", "intercept": 0.0},
-        {"slope": float("nan"), "intercept": 0.0},
-        {"slope": float("inf"), "intercept": 0.0},
-        {"slope": True, "intercept": 0.0},
-        {"slope": -0.5, "intercept": 0.0},
-    ],
-)
-def test_a_broken_calibration_is_refused(values: dict[str, object]) -> None:
-    with pytest.raises(QprdError, match="calibration"):
-        Platt.from_dict(values)
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=50))
+def test_losses_are_those_of_scikit_learn(pairs: list[tuple[float, bool]]) -> None:
+    p, y = map(np.array, zip(*pairs, strict=True))
+    assert brier_score(p, y) == pytest.approx(brier_score_loss(y, p))
+    if np.where(y, p, 1 - p).min() > 1e-12:  # scikit-learn clips elsewhere
+        expected = sklearn_log_loss(y, p, labels=[False, True])
+        assert log_loss(p, y) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    assert np.isfinite(log_loss(p, y))
 
 
 def test_calibration_error_of_known_cases() -> None:
@@ -153,8 +296,18 @@ def test_calibration_error_of_known_cases() -> None:
         expected_calibration_error([1.5], [True])
 
 
-def test_fitted_probabilities_are_calibrated(overlapping: Any) -> None:
+def test_bins_hold_what_fell_into_them() -> None:
+    low, high = reliability_bins(
+        [0.0, 0.2, 0.5, 1.0, np.nan], [False, True, True, True, True], bins=2
+    )
+    assert (low.count, low.mean_probability, low.fraction_tumor) == (2, 0.1, 0.5)
+    assert (high.count, high.mean_probability, high.fraction_tumor) == (2, 0.75, 1.0)
+    empty = reliability_bins([0.9], [True], bins=2)[0]
+    assert (empty.count, empty.mean_probability, empty.fraction_tumor) == (0, None, None)
+
+
+def test_fitted_probabilities_are_calibrated(overlapping: Labeled) -> None:
     scores, y = overlapping
-    error = expected_calibration_error(fitted(scores, y).probability(scores), y)
+    error = expected_calibration_error(fit_platt(scores, y).probability(scores), y)
     assert error is not None
     assert error < 0.1

@@ -21,6 +21,7 @@ from drawn_project import (
 from PIL import Image
 
 from qprd.errors import QprdError
+from qprd.evaluation.calibration import Platt
 from qprd.jobs.train import train_project, worth
 from qprd.jobs.training_files import HISTORY, PATCHES, PLOT
 from qprd.model.bundle import load_bundle, read_bundle_info
@@ -181,6 +182,29 @@ def test_without_tumor_to_validate_on_there_is_no_threshold_and_that_is_said(pro
     info = read_bundle_info(summary.bundle)
     assert (info.threshold, info.calibration) == (None, None)
     assert (summary.best_epoch, summary.epochs) == (2, 2)
+
+
+def test_enough_validation_patches_give_a_probability_with_its_figures(project: Path) -> None:
+    summary = train(project, val_patches=12)
+    info = read_bundle_info(summary.bundle)
+    assert isinstance(info.calibration, Platt)  # 12 patches of a class are few
+    assert info.calibration.reliability == summary.calibration
+    assert summary.calibration is not None
+    assert (summary.calibration.n_tumor, summary.calibration.n_normal) == (12, 12)
+    error = summary.calibration.expected_calibration_error
+    assert f"expected calibration error {error:.3f}" in "\n".join(summary.lines())
+    assert any("few" in note for note in summary.notes)
+    assert info.metrics["no_probability"] is None
+
+
+def test_too_few_validation_patches_give_no_probability_and_the_reason(project: Path) -> None:
+    summary = train(project)
+    info = read_bundle_info(summary.bundle)
+    assert (summary.calibration, info.calibration) == (None, None)
+    (note,) = [note for note in summary.notes if note.startswith("no probability")]
+    assert "8 of tumor and 8 of normal" in note
+    assert str(info.metrics["no_probability"]) in note
+    assert info.threshold is not None
 
 
 def test_a_training_that_diverged_is_said_and_leaves_no_bundle(project: Path) -> None:

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 
 import qprd
 from qprd.errors import QprdError
+from qprd.evaluation.calibration import Isotonic, Platt, Reliability, ReliabilityBin
 from qprd.model import bundle as bundle_module
 from qprd.model.bundle import (
     INFO_FILE,
@@ -37,6 +38,20 @@ from qprd.model.bundle import (
 )
 from qprd.model.frd import FRD, build_frd
 from qprd.model.teacher import build_teacher
+
+RELIABILITY = Reliability(
+    reason="it fits",
+    n_tumor=30,
+    n_normal=31,
+    folds=5,
+    by_slide=True,
+    log_loss_platt=0.5,
+    log_loss_isotonic=None,
+    brier_score=0.2,
+    expected_calibration_error=0.1,
+    bins=(ReliabilityBin(61, 0.5, 0.25), ReliabilityBin(0, None, None)),
+)
+ISOTONIC = Isotonic((-1.5, 0.25, 40.0), (0.0, 0.5, 0.5), 2.0, -1.0, reliability=RELIABILITY)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +71,7 @@ def info(model: FRD) -> BundleInfo:
         patch_px=128,
         threshold=1.25,
         classes={"tumor": ("Tumor",), "normal": ("Normal", "Stroma: Ünder")},
-        calibration={"slope": 2.0, "intercept": -1.0},
+        calibration=ISOTONIC,
         config={"teacher": "resnet18", "alpha": "auto", "images": [], "weights": None},
         metrics={"auroc": 0.9, "history": [1, 2.5, None]},
         patches={"normal": 300, "tumor": 30},
@@ -248,7 +263,7 @@ def test_pickle_under_the_name_of_the_weights_runs_no_code(
 
 
 def test_newer_format_says_upgrade_whatever_else_is_in_it(bundle: Path) -> None:
-    (bundle / INFO_FILE).write_text('{"format": 2, "novelty": {}}')
+    (bundle / INFO_FILE).write_text('{"format": 99, "novelty": {}}')
     with pytest.raises(QprdError, match="newer qprd") as caught:
         load_bundle(bundle)
     assert "pip install --upgrade qprd" in str(caught.value)
@@ -306,6 +321,56 @@ def test_field_of_the_wrong_kind_is_named(bundle: Path, field: str, value: objec
     with pytest.raises(QprdError, match="damaged") as caught:
         load_bundle(bundle)
     assert field in caught.value.problem
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": "spline"},
+        {"method": ["isotonic"]},
+        {"probabilities": [0.1, 0.5]},
+        {"probabilities": [0.1, 0.5, 0.4]},
+        {"probabilities": [-0.1, 0.5, 0.9]},
+        {"probabilities": [0.1, 0.5, 1.5]},
+        {"probabilities": [0.1, "0.5", 0.9]},
+        {"probabilities": [], "scores": []},
+        {"probabilities": [n / 99_999 for n in range(1, 99_998)], "scores": list(range(99_997))},
+        {"scores": [1, 0, 2]},
+        {"scores": [-1e300, 0, 1]},
+        {"slope": -1},
+        {"intercept": None},
+        {"tail": 1.0},
+        {"reliability": {"reason": "it fits"}},
+        {"reliability": "good"},
+    ],
+)
+def test_a_calibration_that_is_none_is_refused(bundle: Path, change: dict[str, object]) -> None:
+    edit(bundle, lambda document: document["calibration"].update(change))
+    with pytest.raises(QprdError, match="damaged: 'calibration"):
+        read_bundle_info(bundle)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        [],
+        {"slope": 1.0},
+        {"slope": "1", "intercept": 0.0},
+        {"slope": True, "intercept": 0.0},
+        {"slope": -0.5, "intercept": 0.0},
+    ],
+)
+def test_a_platt_calibration_that_is_none_is_refused(bundle: Path, values: object) -> None:
+    edit(bundle, lambda document: document.update(calibration=values))
+    with pytest.raises(QprdError, match="damaged: 'calibration"):
+        read_bundle_info(bundle)
+
+
+def test_a_bundle_of_format_1_is_read(bundle: Path) -> None:
+    old = {"slope": 2.0, "intercept": -1.0}
+    edit(bundle, lambda document: document.update(format=1, calibration=old))
+    assert read_bundle_info(bundle).calibration == Platt(2.0, -1.0)
 
 
 @pytest.mark.parametrize("field", ["name", "teacher", "mpp", "patch_px", "threshold"])
@@ -421,7 +486,7 @@ json_values = st.recursive(
 @given(
     metrics=st.dictionaries(st.text(max_size=8), json_values, max_size=4),
     slides=st.lists(st.text(max_size=20), max_size=3),
-    threshold=st.floats(0, 6),
+    threshold=st.floats(width=32, allow_nan=False, allow_infinity=False),
 )
 def test_info_survives_json(
     info: BundleInfo, metrics: dict[str, Any], slides: list[str], threshold: float
