@@ -1,7 +1,8 @@
 """Results on disk: one folder an entry, written whole or not at all.
 
 ``score_map.npz`` (raw scores and grid), ``predictions.geojson`` (tiles and contours; QuPath takes
-it by drag and drop), ``slide.json`` (`SlideResult`), ``overview.png`` (the picture).
+it by drag and drop), ``detections.csv`` (score, x, y of suspected lesions), ``slide.json``
+(`SlideResult`), ``overview.png`` (the picture).
 """
 
 from __future__ import annotations
@@ -21,13 +22,19 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from qprd.errors import QprdError
+from qprd.qupath.jsonfile import read_text
 from qprd.qupath.predictions_geojson import predictions_from_geojson, predictions_to_text
-from qprd.results import Predictions, ScoreMap
+from qprd.results import Detections, Predictions, ScoreMap
 
 SCORE_MAP = "score_map.npz"
 PREDICTIONS = "predictions.geojson"
+DETECTIONS = "detections.csv"
 SLIDE = "slide.json"
 OVERVIEW = "overview.png"
+
+_DETECTIONS_HEADER = "score,x,y"
+#: More than a million detections.
+_MAX_DETECTIONS_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,8 @@ def save_result(
     slide: SlideResult,
     score_map: ScoreMap,
     predictions: Predictions,
+    *,
+    detections: Detections,
     overview: bytes,
 ) -> None:
     """Write one entry's results; an earlier result stays until the new one is complete.
@@ -83,6 +92,7 @@ def save_result(
         )
         text = predictions_to_text(predictions)
         (partial / PREDICTIONS).write_text(text, encoding="utf-8")
+        (partial / DETECTIONS).write_text(_detections_to_text(detections), encoding="utf-8")
         (partial / SLIDE).write_text(json.dumps(asdict(slide), indent=2), encoding="utf-8")
         (partial / OVERVIEW).write_bytes(overview)
 
@@ -111,6 +121,33 @@ def load_predictions(folder: Path) -> Predictions:
     if not path.is_file():
         raise _missing(folder)
     return predictions_from_geojson(path)
+
+
+def load_detections(folder: Path) -> Detections:
+    """Read the detections of one entry.
+
+    Raises:
+        QprdError: there is no result, or it is damaged.
+    """
+    path = folder / DETECTIONS
+    if not path.is_file():
+        raise _missing(folder)
+    text = read_text(path, what="a list of detections", limit_bytes=_MAX_DETECTIONS_BYTES)
+    header, *lines = text.splitlines() or [""]
+    try:
+        rows = [[float(number) for number in line.split(",")] for line in lines]
+        table = np.array(rows, np.float64).reshape(len(rows), 3)
+    except ValueError as error:
+        raise _damaged(path) from error
+    if header != _DETECTIONS_HEADER or not np.isfinite(table).all():
+        raise _damaged(path)
+    return Detections(*table.T)
+
+
+def _detections_to_text(detections: Detections) -> str:
+    columns = (detections.scores.tolist(), detections.x.tolist(), detections.y.tolist())
+    rows = (f"{score!r},{x!r},{y!r}\n" for score, x, y in zip(*columns, strict=True))
+    return f"{_DETECTIONS_HEADER}\n{''.join(rows)}"
 
 
 def load_score_map(folder: Path) -> ScoreMap:

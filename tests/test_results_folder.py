@@ -14,6 +14,7 @@ from qprd.errors import QprdError
 from qprd.results import (
     MEAN_SCORE,
     SCORE,
+    Detections,
     PredictedContour,
     PredictedTile,
     Predictions,
@@ -21,9 +22,11 @@ from qprd.results import (
     object_id,
 )
 from qprd.results_folder import (
+    DETECTIONS,
     SCORE_MAP,
     SLIDE,
     SlideResult,
+    load_detections,
     load_predictions,
     load_score_map,
     load_slide_result,
@@ -34,6 +37,8 @@ SCORES = np.array([[0.25, np.nan], [1.5, 2.0]], np.float32)
 SLIDE_RESULT = SlideResult(
     "1", "a.tif", "b", "2026-01-01T00:00:00+00:00", 2.0, None, 3.0, 1.0, 3, 1, 0.5, 1.0
 )
+
+FOUND = Detections(np.array([1 / 3, 1e-9]), np.array([32.0, 1e5 + 0.1]), np.array([40.0, 8.5]))
 
 
 def predictions(count: int = 3) -> Predictions:
@@ -48,8 +53,14 @@ def predictions(count: int = 3) -> Predictions:
 
 
 def save(folder: Path, *, tiles: int = 3, overview: bytes = b"png") -> None:
+    score_map = ScoreMap(SCORES, 0.0, 8.0, 64.0, 0.5)
     save_result(
-        folder, SLIDE_RESULT, ScoreMap(SCORES, 0.0, 8.0, 64.0, 0.5), predictions(tiles), overview
+        folder,
+        SLIDE_RESULT,
+        score_map,
+        predictions(tiles),
+        detections=FOUND,
+        overview=overview,
     )
 
 
@@ -63,6 +74,36 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     stored = load_predictions(folder)
     assert [tile.id for tile in stored.tiles] == [tile.id for tile in predictions().tiles]
     assert stored.metadata == predictions().metadata
+    found = load_detections(folder)
+    assert len(found) == 2
+    for one, other in ((found.scores, FOUND.scores), (found.x, FOUND.x), (found.y, FOUND.y)):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_detections_are_a_table_that_other_programs_read(tmp_path: Path) -> None:
+    save(tmp_path / "1")
+    lines = (tmp_path / "1" / DETECTIONS).read_text().splitlines()
+    assert lines == ["score,x,y", "0.3333333333333333,32.0,40.0", "1e-09,100000.1,8.5"]
+
+
+def test_no_detections_are_none(tmp_path: Path) -> None:
+    nothing = Detections(np.empty(0), np.empty(0), np.empty(0))
+    score_map = ScoreMap(SCORES, 0.0, 8.0, 64.0, 0.5)
+    save_result(
+        tmp_path / "1", SLIDE_RESULT, score_map, predictions(), detections=nothing, overview=b""
+    )
+    assert len(load_detections(tmp_path / "1")) == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["", "score,x\n", "score,x,y\n1,2\n", "score,x,y\n1,2,3,4\n", "score,x,y\n1,nan,3\n",
+             "x,y,score\n1,2,3\n", "score,x,y\n1,2,3\n\n", "score,x,y\n1,2,three\n", "\x00"]
+)  # fmt: skip
+def test_damaged_detections_are_no_traceback(tmp_path: Path, text: str) -> None:
+    save(tmp_path / "1")
+    (tmp_path / "1" / DETECTIONS).write_text(text)
+    with pytest.raises(QprdError, match="damaged"):
+        load_detections(tmp_path / "1")
 
 
 def test_saving_again_replaces_the_whole_folder(tmp_path: Path) -> None:
@@ -76,7 +117,7 @@ def test_saving_again_replaces_the_whole_folder(tmp_path: Path) -> None:
 
 
 def test_a_result_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
-    for load in (load_predictions, load_score_map, load_slide_result):
+    for load in (load_predictions, load_score_map, load_slide_result, load_detections):
         with pytest.raises(QprdError) as caught:
             load(tmp_path)
         assert caught.value.fix == "Run qprd predict first."

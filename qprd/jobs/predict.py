@@ -14,6 +14,7 @@ import shapely
 
 from qprd.config import PredictConfig, SlideScore, stored_train_config
 from qprd.errors import QprdError
+from qprd.evaluation.detections import detections
 from qprd.jobs.index import write_results_index
 from qprd.jobs.slides import open_slide, select_entries, slide_mpp
 from qprd.jobs.write_back import WriteBackSummary, write_back_entries
@@ -24,6 +25,7 @@ from qprd.results import (
     OWN_CLASS_SUFFIX,
     PROBABILITY,
     SCORE,
+    Detections,
     PredictedContour,
     PredictedTile,
     Predictions,
@@ -205,6 +207,7 @@ class _Predictor:
             score_map = self._score(entry, slide)
             slide_score = summarize(score_map, self._config.slide_score)
             predictions = self._predictions(entry, slide, score_map, slide_score)
+            found = self._detections(slide, score_map)
             overview = self._overview(entry, slide, score_map, predictions, slide_score)
         um2 = score_map.mpp**2
         tumor_px2 = sum(contour.polygon.area for contour in predictions.contours)
@@ -222,7 +225,7 @@ class _Predictor:
             mpp=score_map.mpp,
             seconds=time.perf_counter() - started,
         )
-        save_result(folder, result, score_map, predictions, overview)
+        save_result(folder, result, score_map, predictions, detections=found, overview=overview)
         return result
 
     def _score(self, entry: Entry, slide: Slide) -> ScoreMap:
@@ -301,6 +304,15 @@ class _Predictor:
             )
             for index, (row, column) in enumerate(cells.tolist())
         )
+
+    def _detections(self, slide: Slide, score_map: ScoreMap) -> Detections:
+        probabilities = None
+        if self._probability_of is not None:
+            probabilities = self._probability_of(score_map.scores)
+        found = detections(score_map, probabilities)
+        # Cells at the right and lower edge may have their centers beyond it.
+        x, y = np.minimum(found.x, slide.width), np.minimum(found.y, slide.height)
+        return Detections(found.scores, x, y)
 
     def _overview(
         self,

@@ -30,7 +30,12 @@ from qprd.errors import QprdError
 from qprd.jobs.predict import inside_image, summarize
 from qprd.qupath.exchange import ExchangeProject
 from qprd.results import PROBABILITY, SCORE, Predictions, ScoreMap, is_own_class
-from qprd.results_folder import load_predictions, load_score_map, load_slide_result
+from qprd.results_folder import (
+    load_detections,
+    load_predictions,
+    load_score_map,
+    load_slide_result,
+)
 from qprd.slides.synthetic import write_pyramidal_tiff
 
 
@@ -60,6 +65,18 @@ def add_slide(project: Path, path: Path, width: int, height: int, mpp: float | N
     edit(project, add)
 
 
+def assert_detections_are(folder: Path, measurement: str) -> None:
+    """Detections are centers of tiles, the best among them, and score what the tiles measure."""
+    found = load_detections(folder)
+    values = {
+        (min(tile.x + STRIDE / 2, WIDTH), min(tile.y + STRIDE / 2, HEIGHT)): tile.measurements
+        for tile in load_predictions(folder).tiles
+    }
+    assert found.scores[0] == pytest.approx(max(tile[measurement] for tile in values.values()))
+    for score, x, y in zip(found.scores, found.x, found.y, strict=True):
+        assert score == pytest.approx(values[x, y][measurement])
+
+
 def test_every_slide_gets_results_that_agree_with_each_other(
     trained_project: Path, real_pictures: None
 ) -> None:
@@ -81,6 +98,7 @@ def test_every_slide_gets_results_that_agree_with_each_other(
             row, column = round(tile.y / STRIDE), round(tile.x / STRIDE)
             assert (tile.x, tile.y, tile.size_px) == (column * STRIDE, row * STRIDE, STRIDE)
             assert tile.measurements[SCORE] == pytest.approx(score_map.scores[row, column])
+        assert_detections_are(folder, SCORE)
         with Image.open(folder / "overview.png") as picture:
             picture.verify()
     assert summary.index.is_file()
@@ -137,6 +155,7 @@ def test_a_calibrated_bundle_gives_probabilities_that_rise_with_the_score(
     for tile in tiles:
         expected = 1 / (1 + math.exp(-(2 * tile.measurements[SCORE] - 1)))
         assert tile.measurements[PROBABILITY] == pytest.approx(expected, abs=1e-5)
+    assert_detections_are(result(trained_project, 3), PROBABILITY)
 
 
 def test_predicting_again_replaces_results_and_exchange_files(trained_project: Path) -> None:
