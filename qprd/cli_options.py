@@ -266,8 +266,17 @@ ThresholdOption = Annotated[
     str | None,
     typer.Option(
         metavar="SCORE|auto",
-        help="Raw score from which tissue counts as tumor; auto: the bundle's, fitted on "
-        "validation patches.",
+        help="Raw score from which tissue counts as tumor (2 is the paper's); auto: the "
+        "bundle's, chosen on validation slides.",
+    ),
+]
+OperatingPointOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RULE",
+        help="What the automatic threshold is chosen for, on validation slides: accuracy, youden, "
+        "sensitivity=0.95 (of patches), or fp-per-slide=1 (the training then scores these slides "
+        "whole). Default: accuracy; in predict, that of the training.",
     ),
 ]
 StrideOption = Annotated[

@@ -24,6 +24,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from qprd.errors import ExitCode, QprdError
+from qprd.evaluation.calibration import RawScore
+from qprd.evaluation.operating_point import MAX_PATCHES, Rule
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -58,6 +60,14 @@ def _whole_strides(value: int) -> int:
     return value
 
 
+def _rule(value: str) -> str:
+    try:
+        return str(Rule.parse(value))
+    except ValueError as error:
+        raise PydanticCustomError("rule", str(error)) from error
+
+
+OperatingPoint = Annotated[str, AfterValidator(_rule)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 
 #: What suits each teacher where the user says nothing. ``wide_resnet50_2`` has the paper's values
@@ -85,6 +95,8 @@ class TrainConfig(BaseModel):
         normal: Number of normal training patches.
         tumor: Number of tumor training patches; 0 is plain reverse distillation.
         val_patches: Validation patches of each class (1:1); None takes what there is, up to 300.
+        operating_point: What the threshold is chosen for on validation data, see
+            `qprd.evaluation.operating_point.Rule`.
         epochs: Passes over the training patches.
         batch_size: Patches a step.
         lr: Adam's learning rate.
@@ -116,7 +128,8 @@ class TrainConfig(BaseModel):
     patch_px: Annotated[int, Field(ge=STRIDE_PX, le=4096), AfterValidator(_whole_strides)] = 256
     normal: Annotated[int, Field(ge=1)] = 5000
     tumor: Count = 500
-    val_patches: Annotated[int, Field(ge=1)] | None = None
+    val_patches: Annotated[int, Field(ge=1, le=MAX_PATCHES)] | None = None
+    operating_point: OperatingPoint = "accuracy"
     epochs: Annotated[int, Field(ge=1)] = 50
     batch_size: Annotated[int, Field(ge=2)] = 32
     lr: Positive = 1e-5
@@ -152,8 +165,9 @@ class PredictConfig(BaseModel):
     Attributes:
         stride: Distance of neighboring scores in pixels at the bundle's resolution, and the edge
             of the tiles; even, so that patches are centered on tiles. None is half a patch.
-        threshold: Raw score from which tissue counts as tumor, or ``auto``: the one fitted on
-            validation patches and stored in the bundle.
+        threshold: Raw score from which tissue counts as tumor, or ``auto``: the one chosen on
+            validation data.
+        operating_point: What ``auto`` is chosen for; None is what the training chose it for.
         slide_score: How the slide score summarizes the score map.
         min_tissue: Least share of tissue in a tile and in the patch around it, 0..1; None is the
             bundle's own, below which it has not learned to judge.
@@ -170,7 +184,8 @@ class PredictConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     stride: Annotated[int, Field(ge=8, multiple_of=2)] | None = None
-    threshold: float | Literal["auto"] = "auto"
+    threshold: RawScore | Literal["auto"] = "auto"
+    operating_point: OperatingPoint | None = None
     slide_score: SlideScore = "max"
     min_tissue: Share | None = None
     min_area_um2: NotNegative = 5000.0
@@ -181,6 +196,12 @@ class PredictConfig(BaseModel):
     precision: Precision = "auto"
     images: Names = ()
     assume_mpp: Positive | None = None
+
+    @model_validator(mode="after")
+    def _one_threshold(self) -> PredictConfig:
+        if self.threshold != "auto" and self.operating_point is not None:
+            raise PydanticCustomError("both", "give a threshold or an operating-point, not both")
+        return self
 
 
 Config = TypeVar("Config", TrainConfig, PredictConfig)

@@ -23,9 +23,9 @@ COMMANDS = sorted(ROOT.commands)  # type: ignore[attr-defined]
 DEMANDED = {
     "train": "--backend --teacher --mpp --patch-px --normal --tumor --epochs --batch-size --lr "
     "--alpha --gamma --similarity --tumor-class --normal-class --seed --device --image --config "
-    "--json --weights --assume-mpp --slides --annotations",
+    "--json --weights --assume-mpp --slides --annotations --operating-point",
     "predict": "--backend --batch-size --device --image --threshold --stride --config --json "
-    "--bundle --write-back --weights --assume-mpp --slides",
+    "--bundle --write-back --weights --assume-mpp --slides --operating-point",
     "write-back": "--backend --image --slides --json",
     "doctor": "--backend --slides --annotations --tumor-class --json",
     "demo": "--backend --seed --json",
@@ -179,6 +179,9 @@ def test_without_a_project_each_command_says_how_to_name_one(
         (["train", "--normal", "0"], "--normal"),
         (["predict", "--threshold", "high"], "--threshold"),
         (["predict", "--threshold", "nan"], "--threshold"),
+        (["predict", "--threshold", "1e39"], "--threshold"),
+        (["train", "--operating-point", "sensitivity"], "sensitivity=S"),
+        (["predict", "--operating-point", "fp"], "fp-per-slide=F"),
         (["predict", "--stride", "1"], "--stride"),
         (["train", "--config", "none.toml"], "none.toml"),
         (["train", "--backend", "imagej"], "imagej"),

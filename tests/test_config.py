@@ -84,6 +84,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         {"similarity": "patch"},
         {"seed": -1},
         {"mpp": 0.0},
+        {"operating_point": "sensitivity=2"},
+        {"val_patches": 10**6},
     ],
 )
 def test_a_value_out_of_range_names_its_option(flags: dict[str, object]) -> None:
@@ -105,6 +107,16 @@ def test_auto_is_kept_as_a_word() -> None:
     assert train_config({"alpha": "auto"}).alpha == "auto"
     assert predict_config({"threshold": "auto"}).threshold == "auto"
     assert predict_config({"threshold": "2"}).threshold == 2.0
+
+
+def test_an_operating_point_and_a_threshold_exclude_each_other() -> None:
+    assert train_config({}).operating_point == "accuracy"
+    assert train_config({"operating_point": " sensitivity = .95"}).operating_point == (
+        "sensitivity=0.95"
+    )
+    assert predict_config({"operating_point": "youden", "threshold": "auto"}).threshold == "auto"
+    with pytest.raises(QprdError, match="not both"):
+        predict_config({"operating_point": "youden", "threshold": "2"})
 
 
 def test_masks_need_a_similarity_per_location() -> None:

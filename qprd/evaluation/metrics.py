@@ -191,28 +191,62 @@ def accuracy_threshold(y_tumor: ArrayLike, scores: ArrayLike) -> Threshold | Non
         ValueError: The shapes differ, or a score is not finite.
     """
     y, s = _labeled(y_tumor, scores)
-    if not _both_classes(y):
-        return None
+    return _best_threshold(y, s, tumor_weight=1, normal_weight=1) if _both_classes(y) else None
+
+
+def youden_threshold(y_tumor: ArrayLike, scores: ArrayLike) -> Threshold | None:
+    """Find the threshold with the largest sensitivity + specificity - 1 (Youden's J).
+
+    Ties are broken as in `accuracy_threshold`, which it equals where both classes have as many
+    scores.
+
+    Args:
+        y_tumor: (n,) bool.
+        scores: (n,) finite.
+
+    Returns:
+        The threshold; None unless both classes are there.
+
+    Raises:
+        ValueError: The shapes differ, or a score is not finite.
+    """
+    y, s = _labeled(y_tumor, scores)
+    n_tumor, n_normal = int(y.sum()), int((~y).sum())
+    # Whole numbers, in which equally good thresholds are equal.
+    return (
+        _best_threshold(y, s, tumor_weight=n_normal, normal_weight=n_tumor)
+        if _both_classes(y)
+        else None
+    )
+
+
+def _best_threshold(
+    y: NDArray[np.bool_], s: NDArray[np.float64], *, tumor_weight: int, normal_weight: int
+) -> Threshold:
+    """The threshold with the largest weight of what is labeled correctly."""
     levels, level_of = np.unique(s, return_inverse=True)
     tumor = np.bincount(level_of, weights=y, minlength=levels.size)
     normal = np.bincount(level_of, weights=~y, minlength=levels.size)
-    # correct[i]: levels[i:] are called tumor; i = levels.size calls none tumor.
-    correct = np.concatenate([[0.0], np.cumsum(normal - tumor)]) + tumor.sum()
-    best = np.flatnonzero(correct == correct.max())
+    # At index i levels[i:] are called tumor; i = levels.size calls none tumor.
+    true_positives = tumor.sum() - np.concatenate([[0.0], np.cumsum(tumor)])
+    true_negatives = np.concatenate([[0.0], np.cumsum(normal)])
+    worth = tumor_weight * true_positives + normal_weight * true_negatives
+    best = np.flatnonzero(worth == worth.max())
     gaps = best[(best > 0) & (best < levels.size)]
     if gaps.size:
-        gap = int(gaps[np.argmax(levels[gaps] - levels[gaps - 1])])
-        lowest, highest = float(levels[gap - 1]), float(levels[gap])
+        index = int(gaps[np.argmax(levels[gaps] - levels[gaps - 1])])
+        lowest, highest = float(levels[index - 1]), float(levels[index])
         middle = lowest + (highest - lowest) / 2
         # Between neighboring floating-point numbers the middle rounds to one of them.
         value = middle if middle > lowest else highest
     elif best[0] == 0:
-        lowest, highest = -np.inf, float(levels[0])
+        index, lowest, highest = 0, -np.inf, float(levels[0])
         value = highest
     else:
-        lowest, highest = float(levels[-1]), np.inf
+        index, lowest, highest = levels.size, float(levels[-1]), np.inf
         value = float(np.nextafter(lowest, np.inf))
-    return Threshold(value, float(correct.max() / s.size), lowest, highest)
+    correct = true_positives[index] + true_negatives[index]
+    return Threshold(value, float(correct / s.size), lowest, highest)
 
 
 def labeled_cells(score_map: ScoreMap, tumor: BaseGeometry, normal: BaseGeometry) -> LabeledCells:

@@ -15,7 +15,9 @@ import shapely
 from qprd.config import PredictConfig, SlideScore, stored_train_config
 from qprd.errors import QprdError
 from qprd.evaluation.detections import detections
+from qprd.evaluation.operating_point import NoThreshold, Rule, achieved_at, choose_threshold
 from qprd.jobs.index import write_results_index
+from qprd.jobs.scoring import SlideScorer
 from qprd.jobs.slides import open_slide, select_entries, slide_mpp
 from qprd.jobs.write_back import WriteBackSummary, write_back_entries
 from qprd.layout import ProjectLayout
@@ -94,7 +96,10 @@ class PredictSummary:
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"problem: {problem}" for problem in self.problems]
         if self.threshold is None:
-            lines.append("The bundle has no threshold, so there are no contours: give --threshold.")
+            lines.append(
+                "The bundle has no threshold, so there are no contours: give --threshold or "
+                "--operating-point."
+            )
         lines.append(f"Predicted {len(self.slides)} slides in {self.seconds:.0f} s.")
         if self.write_back is not None:
             lines += self.write_back.lines()
@@ -180,20 +185,32 @@ class _Predictor:
         fabric: Fabric,
         progress: Progress,
     ) -> None:
-        self._model = model
         self._info = info
         self._config = config
-        self._fabric = fabric
-        self._progress = progress
         self._probability_of = None if info.calibration is None else info.calibration.probability
-        self._stride = config.stride or info.patch_px // 2
         trained = stored_train_config(info.config, where=info.name)
         self._tumor_class = trained.tumor_class[0]
         asked = config.min_tissue
-        self._min_tissue = trained.min_tissue if asked is None else asked
+        self._scorer = SlideScorer(
+            model,
+            mpp=info.mpp,
+            patch_px=info.patch_px,
+            patch_score=info.patch_score,
+            min_tissue=trained.min_tissue if asked is None else asked,
+            batch_size=config.batch_size,
+            fabric=fabric,
+            progress=progress,
+            stride=config.stride,
+        )
         self.notes = [*no_probability(info)]
         self.date = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        self.threshold = info.threshold if config.threshold == "auto" else config.threshold
+        self.threshold = threshold_in_use(config, info)
+        if config.operating_point is not None and info.validation is not None:
+            assert self.threshold is not None
+            self.notes.append(
+                f"operating point {config.operating_point}: threshold {self.threshold:.3f}, on the "
+                f"validation data that chose it {achieved_at(self.threshold, info.validation)}"
+            )
 
     def run(self, entry: Entry, folder: Path) -> SlideResult:
         """Score one slide and save its results."""
@@ -204,7 +221,7 @@ class _Predictor:
                     f"{entry.name}: {slide_mpp(slide):.3g} um/px is coarser than the model's "
                     f"{self._info.mpp:.3g} um/px; its scores are less to be trusted"
                 )
-            score_map = self._score(entry, slide)
+            score_map = self._scorer.score(entry.name, slide, tissue_mask(slide))
             slide_score = summarize(score_map, self._config.slide_score)
             predictions = self._predictions(entry, slide, score_map, slide_score)
             found = self._detections(slide, score_map)
@@ -227,28 +244,6 @@ class _Predictor:
         )
         save_result(folder, result, score_map, predictions, detections=found, overview=overview)
         return result
-
-    def _score(self, entry: Entry, slide: Slide) -> ScoreMap:
-        from qprd.prediction import score_grid, score_slide
-
-        grid = score_grid(
-            slide,
-            tissue_mask(slide),
-            mpp=self._info.mpp,
-            patch_px=self._info.patch_px,
-            stride=self._stride,
-            min_tissue=self._min_tissue,
-        )
-        with self._progress.task(entry.name, int(grid.wanted.sum())) as task:
-            return score_slide(
-                self._model,
-                slide,
-                grid,
-                fabric=self._fabric,
-                batch_size=self._config.batch_size,
-                reduction=self._info.patch_score,
-                task=task,
-            )
 
     def _predictions(
         self, entry: Entry, slide: Slide, score_map: ScoreMap, slide_score: float | None
@@ -335,6 +330,30 @@ class _Predictor:
             slide_score=slide_score,
             probability_of=self._probability_of,
         )
+
+
+def threshold_in_use(config: PredictConfig, info: BundleInfo) -> float | None:
+    """The threshold that was asked for: a number, the bundle's, or that of another rule.
+
+    Raises:
+        QprdError: the bundle does not hold what the rule chooses from.
+    """
+    if config.threshold != "auto":
+        return config.threshold
+    if config.operating_point is None:
+        return info.threshold
+    chosen: float | NoThreshold = NoThreshold("it was trained by an earlier qprd")
+    if info.validation is not None:
+        chosen = choose_threshold(Rule.parse(config.operating_point), info.validation)
+    elif info.threshold is None:
+        chosen = NoThreshold("no validation patches")
+    if isinstance(chosen, NoThreshold):
+        raise QprdError(
+            f"The bundle has no threshold for {config.operating_point}: {chosen.reason}.",
+            where=info.name,
+            fix=f"Train with --operating-point {config.operating_point}, or give --threshold.",
+        )
+    return chosen
 
 
 def no_probability(info: BundleInfo) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from qprd.config import TrainConfig
 from qprd.errors import QprdError
 from qprd.evaluation.calibration import Reliability
+from qprd.evaluation.operating_point import Achieved, Rule
 from qprd.jobs.patches import prepare_patches
+from qprd.jobs.scoring import SlideScorer
 from qprd.jobs.slides import recorded_name
 from qprd.jobs.training_files import patch_cache, require_space, save_records, writing_cache
-from qprd.jobs.validation import validate
+from qprd.jobs.validation import Counted, count_false_positives, require_possible, validate
 from qprd.layout import ProjectLayout
 from qprd.progress import Progress
 from qprd.qupath.project import Project
@@ -46,9 +48,11 @@ class TrainSummary:
         slides: Image names by split.
         best_epoch: Whose weights were kept.
         epochs: Finished epochs.
-        val_accuracy: Of the threshold below, on validation patches; None if undefined.
+        val_accuracy: Of the most accurate threshold, on validation patches; None if undefined.
         val_auroc: Likewise.
         threshold: Raw score from which tissue counts as tumor; None without validation.
+        operating_point: The rule that chose it.
+        achieved: What it achieves on the validation data that chose it; None without threshold.
         calibration: Which curve gives the probabilities, and how far they can be trusted; None
             without probability.
         notes: What the user should know.
@@ -67,6 +71,8 @@ class TrainSummary:
     val_accuracy: float | None
     val_auroc: float | None
     threshold: float | None
+    operating_point: str
+    achieved: Achieved | None
     calibration: Reliability | None
     notes: tuple[str, ...]
     interrupted: bool
@@ -86,13 +92,19 @@ class TrainSummary:
         if self.val_accuracy is not None and self.val_auroc is not None:
             lines.append(
                 f"Epoch {self.best_epoch} of {self.epochs} is best on validation patches: "
-                f"accuracy {self.val_accuracy:.3f}, AUROC {self.val_auroc:.3f}, "
-                f"threshold {self.threshold:.3f}."
+                f"accuracy {self.val_accuracy:.3f}, AUROC {self.val_auroc:.3f}."
             )
         else:
             lines.append(
                 f"Epoch {self.best_epoch} of {self.epochs} is kept; without validation patches "
-                "of both classes there is no threshold and no probability."
+                "of both classes none is best."
+            )
+        if self.threshold is None:
+            lines.append("There is no threshold.")
+        else:
+            lines.append(
+                f"Operating point {self.operating_point}: threshold {self.threshold:.3f}, on the "
+                f"validation data that chose it {self.achieved}."
             )
         if self.calibration is not None:
             lines.append(_told(self.calibration))
@@ -137,6 +149,8 @@ def train_project(
     model = build_frd(build_teacher(config.teacher, weights=weights), config.seed)
     require_space(layout.root, model)
     prepared = prepare_patches(project, config, patches, progress)
+    rule = Rule.parse(config.operating_point)
+    require_possible(rule, prepared.table, prepared.slides)
 
     train_table, val_table = prepared.table.subset("train"), prepared.table.subset("val")
     if len(train_table) < 2:
@@ -181,19 +195,47 @@ def train_project(
         val = ValidationPatches(val_images, val_tumor) if len(val_table) else None
         outcome = fit(model, dataset, loss, val, config, fabric=fabric, progress=progress)
 
-    val_slides = [patch.slide for patch in val_table.patches]
-    validated = validate(outcome.val_scores, val_tumor, val_slides, seed=config.seed)
+    counted = Counted(interrupted=outcome.interrupted)
+    if rule.name == "fp-per-slide" and not outcome.interrupted:
+        scorer = SlideScorer(
+            model,
+            mpp=config.mpp,
+            patch_px=config.patch_px,
+            patch_score=config.patch_score,
+            min_tissue=config.min_tissue,
+            batch_size=config.batch_size,
+            fabric=fabric,
+            progress=progress,
+        )
+        counted = count_false_positives(prepared.table, prepared.slides, prepared.open, scorer)
+    validated = validate(
+        outcome.val_scores,
+        val_tumor,
+        [patch.slide for patch in val_table.patches],
+        rule,
+        false_positives=counted.found,
+        seed=config.seed,
+    )
     reliability = None if validated.calibration is None else validated.calibration.reliability
     best = outcome.best
-    notes = (*prepared.notes, *prepared.table.notes, *validated.notes, *worth(outcome))
+    notes = (
+        *prepared.notes,
+        *prepared.table.notes,
+        *counted.notes,
+        *validated.notes,
+        *worth(outcome),
+    )
+    now = datetime.now(timezone.utc)
     info = BundleInfo(
-        name=_bundle_name(config, layout.bundles),
+        name=_bundle_name(now, config, layout.bundles),
+        created=now,
         teacher=TeacherInfo.of(model.teacher),
         mpp=config.mpp,
         patch_px=config.patch_px,
         patch_score=config.patch_score,
         threshold=validated.threshold,
         calibration=validated.calibration,
+        validation=validated.scores,
         classes={"tumor": config.tumor_class, "normal": config.normal_class},
         config=config.model_dump(mode="json"),
         metrics={
@@ -202,8 +244,14 @@ def train_project(
             "val_accuracy": best.val_accuracy,
             "val_auroc": best.val_auroc,
             "no_probability": validated.uncalibrated,
+            "operating_point": None if validated.achieved is None else asdict(validated.achieved),
         },
-        patches={f"{s}_{label}": n for (s, label), n in prepared.table.counts().items() if n},
+        patches={
+            f"{split}_{label}": count
+            for table, split in ((train_table, "train"), (val_table, "val"))
+            for (_, label), count in table.counts().items()
+            if count
+        },
         training_slides=_slide_names(train_table),
         validation_slides=_slide_names(val_table),
     )
@@ -222,9 +270,11 @@ def train_project(
         val_accuracy=best.val_accuracy,
         val_auroc=best.val_auroc,
         threshold=validated.threshold,
+        operating_point=str(rule),
+        achieved=validated.achieved,
         calibration=reliability,
         notes=tuple(dict.fromkeys(notes)),
-        interrupted=outcome.interrupted,
+        interrupted=counted.interrupted,
         seconds=time.perf_counter() - started,
     )
 
@@ -272,8 +322,8 @@ def _patch_counts(table: PatchTable) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _bundle_name(config: TrainConfig, bundles: Path) -> str:
+def _bundle_name(now: datetime, config: TrainConfig, bundles: Path) -> str:
     """Time and teacher; numbered where another training ended in the same second."""
-    name = f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{config.teacher.replace(':', '-')}"
+    name = f"{now:%Y%m%d-%H%M%S}-{config.teacher.replace(':', '-')}"
     numbered = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
     return next(free for free in numbered if not (bundles / free).exists())

@@ -1,15 +1,32 @@
-"""What the validation patches decide once a model is trained: threshold and probability."""
+"""What the validation slides decide once a model is trained: threshold and probability."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
+from qprd.errors import QprdError
 from qprd.evaluation.calibration import Isotonic, Platt, Uncalibrated, fit_calibration
-from qprd.evaluation.metrics import accuracy_threshold
+from qprd.evaluation.detections import detections
+from qprd.evaluation.operating_point import (
+    MAX_FALSE_POSITIVES,
+    MAX_PATCHES,
+    Achieved,
+    FalsePositives,
+    NoThreshold,
+    Rule,
+    ValidationScores,
+    achieved_at,
+    choose_threshold,
+)
+from qprd.jobs.scoring import SlideScorer
+from qprd.sampling.build import SlideRegions
+from qprd.sampling.table import PatchTable
+from qprd.slides.slide import Slide
 
 
 @dataclass(frozen=True)
@@ -18,46 +35,175 @@ class Validated:
 
     Attributes:
         threshold: Raw score from which tissue counts as tumor.
+        achieved: What it achieves on the validation data.
+        scores: All that it was chosen from; None without validation patches.
         calibration: From raw scores to probabilities.
         uncalibrated: Why there is no calibration, in one sentence; None if there is one.
         notes: What the user should know.
     """
 
     threshold: float | None
+    achieved: Achieved | None
+    scores: ValidationScores | None
     calibration: Platt | Isotonic | None
     uncalibrated: str | None
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The search for false positives.
+
+    Attributes:
+        found: None if no slide could be scored, or not all before the interruption.
+        notes: What the user should know.
+        interrupted: Ctrl-C ended it.
+    """
+
+    found: FalsePositives | None = None
+    notes: tuple[str, ...] = ()
+    interrupted: bool = False
+
+
+def require_possible(rule: Rule, table: PatchTable, slides: Sequence[SlideRegions]) -> None:
+    """Find out before the training that the rule has nothing to choose from.
+
+    Raises:
+        QprdError: it has not; or there are more validation patches than a bundle holds.
+    """
+    val = table.subset("val").patches
+    if len(val) > MAX_PATCHES:
+        raise QprdError(
+            f"There are {len(val)} validation patches; {MAX_PATCHES} can be used.",
+            where="--patches",
+            fix="Leave some out of the table.",
+        )
+    if rule.name != "fp-per-slide":
+        return
+    chosen = {patch.slide for patch in val}
+    if not chosen:
+        problem = "there are no validation slides"
+    elif chosen & {patch.slide for patch in table.subset("train").patches}:
+        problem = "the slide that validates also trains"
+    elif not _with_normal(chosen, slides):
+        problem = "no validation slide has anything that is labeled normal"
+    else:
+        return
+    raise QprdError(
+        f"False positives a slide cannot be counted: {problem}.",
+        where="--operating-point",
+        fix="Annotate another slide and give it the metadata split = val, or use another rule.",
+    )
+
+
+def count_false_positives(
+    table: PatchTable,
+    slides: Sequence[SlideRegions],
+    open_slide: Callable[[str], Slide],
+    scorer: SlideScorer,
+) -> Counted:
+    """Score the validation slides whole, and take the detections in what is labeled normal.
+
+    Labeled normal are the drawn normal regions, or, where none are drawn, the tissue away from
+    tumor: what the normal patches come from. A detection elsewhere is neither right nor wrong. A
+    slide that cannot be scored is noted and left out.
+
+    Args:
+        table: Says which slides validate.
+        slides: Their label regions.
+        open_slide: Opens the slide of an entry.
+        scorer: The trained model.
+    """
+    chosen = _with_normal({patch.slide for patch in table.subset("val").patches}, slides)
+    scores: list[NDArray[np.float64]] = []
+    notes = []
+    for regions in chosen:
+        try:
+            scores.append(_false_positives(regions, open_slide, scorer))
+        except QprdError as error:
+            notes.append(error.told_of(regions.name))
+        except KeyboardInterrupt:
+            return Counted(None, tuple(notes), interrupted=True)
+    if not scores:
+        return Counted(None, tuple(notes))
+    highest = np.sort(np.concatenate(scores))[::-1][:MAX_FALSE_POSITIVES]
+    return Counted(FalsePositives(tuple(highest.tolist()), len(scores)), tuple(notes))
 
 
 def validate(
     scores: NDArray[np.float32] | None,
     tumor: NDArray[np.bool_],
     slides: Sequence[str],
+    rule: Rule,
     *,
+    false_positives: FalsePositives | None = None,
     seed: int,
 ) -> Validated:
-    """Fit threshold and probability.
+    """Choose the threshold and fit the probability.
 
     Args:
         scores: Raw scores of the validation patches, (n,); None without any.
         tumor: (n,).
         slides: Slide of each patch, (n,).
+        rule: Chooses the threshold.
+        false_positives: What `count_false_positives` found, if it was asked.
         seed: Of the folds of the cross-validation.
     """
-    fitted = None if scores is None else accuracy_threshold(tumor, scores)
-    if scores is None or fitted is None:
-        reason = "no validation patches of both classes"
-        note = (
-            f"{reason}: the model has no threshold and no probability; set one with --threshold, "
-            "or annotate a second slide"
-        )
-        return Validated(None, None, reason, (note,))
-    calibration = fit_calibration(scores, tumor, slides, seed=seed)
-    if isinstance(calibration, Uncalibrated):
-        note = f"no probability: {calibration.reason}"
-        return Validated(fitted.value, None, calibration.reason, (note,))
-    reliability = calibration.reliability
+    if scores is None or not scores.size:
+        reason = "no validation patches"
+        return Validated(None, None, None, None, reason, (_without(reason),))
+    validation = ValidationScores.of(scores, tumor, false_positives)
+    chosen = choose_threshold(rule, validation)
+    threshold = None if isinstance(chosen, NoThreshold) else chosen
+    fitted = fit_calibration(scores, tumor, slides, seed=seed)
+    calibration = None if isinstance(fitted, Uncalibrated) else fitted
     notes = []
-    if reliability is not None and reliability.log_loss_isotonic is None:
-        notes.append(f"probability: {reliability.reason}")
-    return Validated(fitted.value, calibration, None, tuple(notes))
+    if isinstance(chosen, NoThreshold):
+        notes.append(_without(chosen.reason))
+    elif _is_lowest_of_all(rule, false_positives):
+        notes.append(
+            f"{rule}: the validation slides have no more false positives at any threshold, so that "
+            "the lowest score of one was taken and nearly all is tumor; ask for fewer"
+        )
+    if isinstance(fitted, Uncalibrated):
+        notes.append(f"no probability: {fitted.reason}")
+    elif fitted.reliability is not None and fitted.reliability.log_loss_isotonic is None:
+        notes.append(f"probability: {fitted.reliability.reason}")
+    return Validated(
+        threshold=threshold,
+        achieved=None if threshold is None else achieved_at(threshold, validation),
+        scores=validation,
+        calibration=calibration,
+        uncalibrated=fitted.reason if isinstance(fitted, Uncalibrated) else None,
+        notes=tuple(notes),
+    )
+
+
+def _is_lowest_of_all(rule: Rule, found: FalsePositives | None) -> bool:
+    if rule.name != "fp-per-slide" or rule.value is None or found is None:
+        return False
+    return len(found.scores) <= rule.value * found.slides
+
+
+def _without(reason: str) -> str:
+    return (
+        f"the model has no threshold: {reason}; predict with --threshold or --operating-point, or "
+        "annotate a second slide"
+    )
+
+
+def _with_normal(chosen: set[str], slides: Sequence[SlideRegions]) -> list[SlideRegions]:
+    return [s for s in slides if s.entry_id in chosen and not s.regions.normal.is_empty]
+
+
+def _false_positives(
+    regions: SlideRegions, open_slide: Callable[[str], Slide], scorer: SlideScorer
+) -> NDArray[np.float64]:
+    assert regions.tissue is not None
+    with open_slide(regions.entry_id) as slide:
+        score_map = scorer.score(f"validating on {regions.name}", slide, regions.tissue)
+    found = detections(score_map)
+    normal = regions.regions.normal
+    shapely.prepare(normal)
+    inside: NDArray[np.bool_] = shapely.contains_xy(normal, found.x, found.y)
+    return found.scores[inside]

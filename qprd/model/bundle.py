@@ -28,6 +28,7 @@ from safetensors import SafetensorError, safe_open
 from qprd.config import STRIDE_PX, PatchScore
 from qprd.errors import QprdError
 from qprd.evaluation.calibration import Calibration, RawScore
+from qprd.evaluation.operating_point import ValidationScores
 
 if TYPE_CHECKING:
     import torch
@@ -109,9 +110,11 @@ class BundleInfo:
         patch_score: How an anomaly map becomes a patch score.
         classes: QuPath classes the labels came from, such as ``{"tumor": ("Tumor",)}``.
         calibration: Turns a score into a probability, with its figures; None without one.
+        validation: The validation scores, from which another threshold can be chosen; None without
+            validation and in bundles of format 1.
         config: The resolved training configuration.
         metrics: What validation measured.
-        patches: How many patches of which kind were used.
+        patches: How many patches of which kind trained and validated.
         training_slides: Names of the slides trained on.
         validation_slides: Names of the slides that best epoch, threshold and calibration come from.
         versions: Software the bundle was made with.
@@ -135,6 +138,7 @@ class BundleInfo:
     versions: Mapping[str, _Text] = Field(default_factory=installed_versions)
     created: AwareDatetime = Field(default_factory=lambda: datetime.now(timezone.utc))
     format: Literal[1, 2] = FORMAT
+    validation: ValidationScores | None = None
 
     def to_json(self) -> str:
         """As ``bundle.json`` holds it.

@@ -28,6 +28,7 @@ from shapely.geometry import Polygon, box
 
 from qprd.errors import QprdError
 from qprd.jobs.predict import inside_image, summarize
+from qprd.model.bundle import read_bundle_info
 from qprd.qupath.exchange import ExchangeProject
 from qprd.results import PROBABILITY, SCORE, Predictions, ScoreMap, is_own_class
 from qprd.results_folder import (
@@ -188,12 +189,38 @@ def test_without_a_threshold_there_are_tiles_and_no_contours_until_one_is_given(
     assert predictions.contours == ()
     assert all(PROBABILITY not in tile.measurements for tile in predictions.tiles)
     (note,) = summary.notes
-    assert note.endswith("no probabilities: no validation patches of both classes")
+    assert "no probabilities" in note
+    assert "0 of tumor and 8 of normal" in note
     assert "qprd: threshold" not in predictions.metadata
     assert "no tested threshold" in " ".join(summary.index.read_text().split())
     given = predict(project, threshold=0.01, bundle=bundle)
     assert given.threshold == 0.01
     assert all(slide.contours for slide in given.slides)
+
+
+def test_another_rule_chooses_the_threshold_without_a_training(trained_project: Path) -> None:
+    (bundle,) = (trained_project.parent / "qprd" / "bundles").iterdir()
+    validation = read_bundle_info(bundle).validation
+    assert validation is not None
+    summary = predict(trained_project, operating_point="sensitivity=1", images=(NAMES[2],))
+    assert summary.threshold == min(validation.tumor)
+    assert load_slide_result(result(trained_project, 3)).threshold == summary.threshold
+    (note,) = [note for note in summary.notes if note.startswith("operating point sensitivity=1:")]
+    assert "sensitivity 1.000" in note
+    with pytest.raises(QprdError, match="false positives were not counted") as caught:
+        predict(trained_project, operating_point="fp-per-slide=1")
+    assert "--operating-point fp-per-slide=1" in (caught.value.fix or "")
+
+
+def test_an_earlier_bundle_has_only_its_own_threshold(trained_project: Path) -> None:
+    (bundle,) = (trained_project.parent / "qprd" / "bundles").iterdir()
+    info = json.loads((bundle / "bundle.json").read_text())
+    del info["validation"], info["config"]["operating_point"]
+    info["format"] = 1
+    (bundle / "bundle.json").write_text(json.dumps(info))
+    with pytest.raises(QprdError, match="earlier qprd"):
+        predict(trained_project, operating_point="youden", images=(NAMES[2],))
+    assert predict(trained_project, images=(NAMES[2],)).threshold == info["threshold"]
 
 
 def test_the_newest_bundle_is_taken_unless_one_is_named(trained_project: Path) -> None:
@@ -333,6 +360,8 @@ Change = Callable[[dict], object]  # type: ignore[type-arg]
         lambda info: info.update(calibration={"slope": "big"}),
         lambda info: info.update(calibration={"slope": float("1e400"), "intercept": 0}),
         lambda info: info.update(calibration={}),
+        lambda info: info["validation"].update(tumor=[None]),
+        lambda info: info["config"].update(operating_point="best"),
         lambda info: info.update(name="../../escaped"),
         lambda info: info.update(threshold="high"),
         lambda info: info.update(patch_px=100_000),

@@ -180,7 +180,8 @@ def test_without_tumor_to_validate_on_there_is_no_threshold_and_that_is_said(pro
     assert summary.threshold is None
     assert any("--threshold" in note for note in summary.notes)
     info = read_bundle_info(summary.bundle)
-    assert (info.threshold, info.calibration) == (None, None)
+    assert (info.threshold, info.calibration, summary.achieved) == (None, None, None)
+    assert "There is no threshold." in summary.lines()
     assert (summary.best_epoch, summary.epochs) == (2, 2)
 
 

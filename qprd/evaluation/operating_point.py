@@ -1,0 +1,238 @@
+"""Thresholds chosen on validation data by a stated rule.
+
+Tumor is ``score >= threshold``. All figures here are those of the data that chose the threshold: an
+upper bound of what to expect elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from qprd.evaluation.calibration import RawScore
+from qprd.evaluation.metrics import (
+    accuracy,
+    accuracy_threshold,
+    sensitivity,
+    specificity,
+    youden_threshold,
+)
+
+RuleName = Literal["accuracy", "youden", "sensitivity", "fp-per-slide"]
+
+#: How a rule is written.
+RULES: Final = "accuracy, youden, sensitivity=S (such as 0.95) or fp-per-slide=F (such as 1)"
+#: Validation patches of a class at most.
+MAX_PATCHES: Final = 20_000
+#: False-positive detections that are kept, the best-scored ones.
+MAX_FALSE_POSITIVES: Final = 20_000
+_MAX_PER_SLIDE = 100.0
+#: Products such as 0.95 * 20 are a hair off.
+_ROUNDING = 1e-9
+
+_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a threshold is chosen for.
+
+    ``accuracy``: the most patches labeled correctly. ``youden``: the largest sensitivity +
+    specificity - 1; the same as accuracy where there are as many tumor as normal patches. Of
+    thresholds that are equally good, see `accuracy_threshold`. ``sensitivity``: the highest
+    threshold with at least this sensitivity, on patches. ``fp-per-slide``: the lowest threshold
+    with at most so many false-positive detections a slide, on average.
+
+    Attributes:
+        name: Which rule.
+        value: The sensitivity, 0 (not included) to 1, or the number of false positives, 0 to 100.
+    """
+
+    name: RuleName
+    value: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Rule:
+        """Read a rule as users write it.
+
+        Raises:
+            ValueError: It is none of `RULES`; the message says what there is.
+        """
+        word, has_value, number = text.strip().partition("=")
+        names = {name: name for name in get_args(RuleName)}
+        name = names.get(word.strip())
+        if name is None or bool(has_value) != (name in {"sensitivity", "fp-per-slide"}):
+            raise ValueError(f"must be {RULES}")
+        if not has_value:
+            return cls(name)
+        try:
+            value = float(number)
+        except ValueError:
+            raise ValueError(f"{name} needs a number: {RULES}") from None
+        if name == "sensitivity" and not 0 < value <= 1:
+            raise ValueError("a sensitivity is above 0 and at most 1")
+        if name == "fp-per-slide" and not 0 <= value <= _MAX_PER_SLIDE:
+            raise ValueError(f"false positives a slide are 0 to {_MAX_PER_SLIDE:g}")
+        return cls(name, value)
+
+    def __str__(self) -> str:
+        """As users write it."""
+        return self.name if self.value is None else f"{self.name}={self.value:.15g}"
+
+
+@checked_dataclass(frozen=True, config=_CONFIG)
+class FalsePositives:
+    """Detections in what is labeled normal, on validation slides.
+
+    Attributes:
+        scores: Raw scores, the highest first; at most `MAX_FALSE_POSITIVES`.
+        slides: On how many slides they were counted.
+    """
+
+    scores: Annotated[tuple[RawScore, ...], Field(max_length=MAX_FALSE_POSITIVES)]
+    slides: Annotated[int, Field(ge=1, le=10**6)]
+
+    def __post_init__(self) -> None:
+        if (np.diff(self.scores) > 0).any():
+            raise ValueError("scores must not rise")
+
+    def per_slide(self, threshold: float) -> float | None:
+        """Mean number at or above a threshold; None if it is more than were kept."""
+        count = int((np.array(self.scores) >= threshold).sum())
+        return None if count == MAX_FALSE_POSITIVES else count / self.slides
+
+
+@checked_dataclass(frozen=True, config=_CONFIG)
+class ValidationScores:
+    """All that thresholds are chosen from; in the bundle, so that another rule needs no training.
+
+    Attributes:
+        tumor: Raw scores of the tumor patches, ascending.
+        normal: Of the normal patches, ascending.
+        false_positives: None unless the training counted them.
+    """
+
+    tumor: Annotated[tuple[RawScore, ...], Field(max_length=MAX_PATCHES)]
+    normal: Annotated[tuple[RawScore, ...], Field(max_length=MAX_PATCHES)]
+    false_positives: FalsePositives | None = None
+
+    @classmethod
+    def of(
+        cls,
+        scores: NDArray[np.float32],
+        y_tumor: NDArray[np.bool_],
+        false_positives: FalsePositives | None = None,
+    ) -> ValidationScores:
+        """From the scores (n,) of patches and their labels (n,)."""
+        return cls(
+            tumor=tuple(np.sort(scores[y_tumor]).tolist()),
+            normal=tuple(np.sort(scores[~y_tumor]).tolist()),
+            false_positives=false_positives,
+        )
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """Lowest and highest score of a patch; None without patches."""
+        scores = self.tumor + self.normal
+        return (min(scores), max(scores)) if scores else None
+
+    def labeled(self) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Labels (n,) and scores (n,)."""
+        y = np.arange(len(self.tumor) + len(self.normal)) < len(self.tumor)
+        return y, np.array(self.tumor + self.normal, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class NoThreshold:
+    """A rule that chose nothing.
+
+    Attributes:
+        reason: Why, in one sentence for the user.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Achieved:
+    """What a threshold achieves on validation data; None where it is not defined or not counted.
+
+    Attributes:
+        sensitivity: Of patches, 0..1.
+        specificity: Likewise.
+        accuracy: Likewise.
+        false_positives_per_slide: Detections in what is labeled normal, a slide.
+    """
+
+    sensitivity: float | None
+    specificity: float | None
+    accuracy: float | None
+    false_positives_per_slide: float | None
+
+    def __str__(self) -> str:
+        """The figures that there are, in a line."""
+        figures = {
+            "sensitivity": self.sensitivity,
+            "specificity": self.specificity,
+            "accuracy": self.accuracy,
+            "false positives a slide": self.false_positives_per_slide,
+        }
+        return ", ".join(
+            f"{name} {value:.3f}" for name, value in figures.items() if value is not None
+        )
+
+
+def choose_threshold(rule: Rule, validation: ValidationScores) -> float | NoThreshold:
+    """The threshold that a rule chooses.
+
+    Args:
+        rule: See `Rule`.
+        validation: Of validation data, never of test data.
+
+    Returns:
+        A raw score; or why there is none.
+    """
+    if rule.name == "fp-per-slide":
+        assert rule.value is not None
+        return _by_false_positives(rule.value, validation.false_positives)
+    if not validation.tumor or not validation.normal:
+        return NoThreshold("no validation patches of both classes")
+    if rule.name == "sensitivity":
+        assert rule.value is not None
+        needed = math.ceil(rule.value * len(validation.tumor) - _ROUNDING)
+        return sorted(validation.tumor, reverse=True)[needed - 1]
+    fit = accuracy_threshold if rule.name == "accuracy" else youden_threshold
+    fitted = fit(*validation.labeled())
+    assert fitted is not None
+    return fitted.value
+
+
+def achieved_at(threshold: float, validation: ValidationScores) -> Achieved:
+    """What a threshold achieves on the validation data."""
+    y, scores = validation.labeled()
+    counted = validation.false_positives
+    return Achieved(
+        sensitivity=sensitivity(y, scores, threshold),
+        specificity=specificity(y, scores, threshold),
+        accuracy=accuracy(y, scores, threshold),
+        false_positives_per_slide=None if counted is None else counted.per_slide(threshold),
+    )
+
+
+def _by_false_positives(most: float, found: FalsePositives | None) -> float | NoThreshold:
+    if found is None:
+        return NoThreshold("false positives were not counted on validation slides")
+    if not found.scores:
+        return NoThreshold("nothing that is labeled normal was scored on the validation slides")
+    allowed = math.floor(most * found.slides + _ROUNDING)
+    if allowed < len(found.scores):
+        return math.nextafter(found.scores[allowed], math.inf)
+    if len(found.scores) == MAX_FALSE_POSITIVES:
+        return NoThreshold(f"more than {MAX_FALSE_POSITIVES} false positives are not kept")
+    return found.scores[-1]
