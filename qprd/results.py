@@ -15,6 +15,7 @@ SCORE = "qprd: score"
 PROBABILITY = "qprd: probability"
 MEAN_SCORE = "qprd: mean score"
 MAX_SCORE = "qprd: max score"
+MEAN_PROBABILITY = "qprd: mean probability"
 AREA_UM2 = "qprd: area um^2"
 
 #: The derived part of the class of a predicted contour: ``Tumor`` becomes ``Tumor: qprd``.
@@ -32,7 +33,8 @@ class ScoreMap:
     """Scores of one slide on a regular grid.
 
     Attributes:
-        scores: float32, (rows, columns), raw anomaly 0..6; NaN where there is no tissue.
+        scores: float32, (rows, columns), raw, higher is more like tumor; NaN where there is no
+            tissue.
         x: Level-0 x of the left edge of column 0, QuPath frame.
         y: Level-0 y of the top edge of row 0, QuPath frame.
         cell_px: Edge of one cell in level-0 pixels; cell (r, c) covers

@@ -256,6 +256,7 @@ class _Predictor:
                 min_area_um2=self._config.min_area_um2,
                 min_hole_um2=self._config.min_area_um2,
                 tolerance_um=self._config.tolerance_um,
+                probability_of=self._probability_of,
             )
         least_px2 = self._config.min_area_um2 / score_map.mpp**2
         polygons = inside_image(polygons, slide.width, slide.height, least_px2=least_px2)
@@ -264,7 +265,7 @@ class _Predictor:
                 object_id(self._info.name, entry.id, "contour", index),
                 polygon,
                 f"qprd {index + 1}",
-                contour_measurements(score_map, polygon),
+                contour_measurements(score_map, polygon, self._probability_of),
             )
             for index, polygon in enumerate(polygons)
         ]
@@ -329,6 +330,7 @@ class _Predictor:
             title=entry.name,
             slide_score=slide_score,
             probability_of=self._probability_of,
+            raw_range=None if self._info.validation is None else self._info.validation.range,
         )
 
 

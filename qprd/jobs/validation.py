@@ -28,6 +28,9 @@ from qprd.sampling.build import SlideRegions
 from qprd.sampling.table import PatchTable
 from qprd.slides.slide import Slide
 
+#: Labeled shares of a slide's tissue below this are told.
+_LITTLE = 0.5
+
 
 @dataclass(frozen=True)
 class Validated:
@@ -120,6 +123,7 @@ def count_false_positives(
     for regions in chosen:
         try:
             scores.append(_false_positives(regions, open_slide, scorer))
+            notes += _little_labeled(regions)
         except QprdError as error:
             notes.append(error.told_of(regions.name))
         except KeyboardInterrupt:
@@ -194,6 +198,18 @@ def _without(reason: str) -> str:
 
 def _with_normal(chosen: set[str], slides: Sequence[SlideRegions]) -> list[SlideRegions]:
     return [s for s in slides if s.entry_id in chosen and not s.regions.normal.is_empty]
+
+
+def _little_labeled(regions: SlideRegions) -> list[str]:
+    assert regions.tissue is not None
+    tissue = regions.tissue.to_polygons()
+    share = shapely.intersection(tissue, regions.regions.normal).area / tissue.area
+    if share >= _LITTLE:
+        return []
+    return [
+        f"{regions.name}: false positives were counted in {share:.0%} of the tissue, the part that "
+        "is labeled normal; in all of it there are more"
+    ]
 
 
 def _false_positives(

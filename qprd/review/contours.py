@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import contourpy
 import numpy as np
@@ -11,7 +12,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from shapely.geometry import MultiPolygon, Polygon
 
-from qprd.results import AREA_UM2, MAX_SCORE, MEAN_SCORE, ScoreMap
+from qprd.results import AREA_UM2, MAX_SCORE, MEAN_PROBABILITY, MEAN_SCORE, ScoreMap
+
+#: Turns raw scores of any shape into probabilities, without changing their order.
+ProbabilityOf = Callable[[NDArray[Any]], NDArray[np.float64]]
 
 #: Coordinates are multiples of this, the precision at which QuPath's GeoJSON keeps them.
 GRID_PX = 0.01
@@ -44,10 +48,13 @@ def contours(
     min_area_um2: float = 2_000.0,
     min_hole_um2: float = 2_000.0,
     tolerance_um: float = 5.0,
+    probability_of: ProbabilityOf | None = None,
 ) -> list[Polygon]:
     """Outline the regions whose score is at or above the threshold.
 
-    The outlines are the iso-line of the score surface through the cell centers (marching squares
+    The outlines are the iso-line of the probability map at the probability of the threshold, or,
+    without probabilities, of the raw scores at the threshold. The same cells are inside either way.
+    It is the iso-line of the surface through the cell centers (marching squares
     with linear interpolation), not the staircase around the cells: it is smooth, and it claims
     no more than the scores do, for it separates the centers of cells at or above the threshold
     from those below and so stays within one cell of the staircase. Where tumor meets the outside
@@ -68,6 +75,7 @@ def contours(
             simplification.
         tolerance_um: No point of a simplified outline is farther than this from the original one,
             and the reverse (Hausdorff distance). Below `GRID_PX`, the rounding is what counts.
+        probability_of: See `ProbabilityOf`.
 
     Returns:
         Valid polygons in level-0 pixels of the QuPath frame whose interiors do not overlap,
@@ -91,7 +99,11 @@ def contours(
     window = score_map.scores[top : rows[-1] + 2, left : columns[-1] + 2]
 
     px2_to_um2 = score_map.mpp**2
-    rings = _trace(_excess(window, threshold))
+    surface, level = window.astype(np.float64), threshold
+    if probability_of is not None:
+        surface = probability_of(window)
+        level = float(probability_of(np.array([threshold], dtype=np.float64))[0])
+    rings = _trace(_excess(surface - level, window >= np.float64(threshold)))
     origin = np.array(
         [score_map.x + left * score_map.cell_px, score_map.y + top * score_map.cell_px]
     )
@@ -101,17 +113,20 @@ def contours(
     return _largest_first(polygons[shapely.area(polygons) * px2_to_um2 >= min_area_um2])
 
 
-def contour_measurements(score_map: ScoreMap, polygon: Polygon) -> dict[str, float]:
-    """Measure one contour: mean and maximum score, and its area.
+def contour_measurements(
+    score_map: ScoreMap, polygon: Polygon, probability_of: ProbabilityOf | None = None
+) -> dict[str, float]:
+    """Measure one contour: mean and maximum score, mean probability, and its area.
 
     Args:
         score_map: The scores that the contour came from.
         polygon: Level-0 pixels of the QuPath frame.
+        probability_of: See `ProbabilityOf`; without it there is no mean probability.
 
     Returns:
-        `MEAN_SCORE` and `MAX_SCORE` over the tissue cells whose centers lie in the polygon, or, in
-        a polygon so small or thin that there are none, over those it overlaps (NaN if it lies
-        outside the tissue); `AREA_UM2` is the polygon's own area.
+        `MEAN_SCORE`, `MAX_SCORE` and `MEAN_PROBABILITY` over the tissue cells whose centers lie in
+        the polygon, or, in a polygon so small or thin that there are none, over those it overlaps
+        (NaN if it lies outside the tissue); `AREA_UM2` is the polygon's own area.
     """
     cell_px, (n_rows, n_columns) = score_map.cell_px, score_map.scores.shape
     x0, y0, x1, y1 = np.asarray(polygon.bounds)
@@ -129,22 +144,29 @@ def contour_measurements(score_map: ScoreMap, polygon: Polygon) -> dict[str, flo
     if not chosen.any():
         chosen = shapely.intersects(polygon, shapely.box(x, y, x + cell_px, y + cell_px))
     scores = scores[chosen]
-    return {
-        MEAN_SCORE: float(scores.mean()) if scores.size else float("nan"),
-        MAX_SCORE: float(scores.max()) if scores.size else float("nan"),
-        AREA_UM2: float(polygon.area * score_map.mpp**2),
+    nan = float("nan")
+    measured = {
+        MEAN_SCORE: float(scores.mean()) if scores.size else nan,
+        MAX_SCORE: float(scores.max()) if scores.size else nan,
     }
+    if probability_of is not None:
+        measured[MEAN_PROBABILITY] = float(probability_of(scores).mean()) if scores.size else nan
+    return {**measured, AREA_UM2: float(polygon.area * score_map.mpp**2)}
 
 
-def _excess(scores: NDArray[np.float32], threshold: float) -> NDArray[np.float64]:
-    """Score minus threshold, one cell of outside added on every side, and never 0.
+def _excess(over: NDArray[np.float64], above: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """How far each cell is over the threshold, one cell of outside added on every side; never 0.
 
     A value of exactly 0 would put the outline through a cell's center, where rings can touch and
     collapse. A cell outside the tissue gets the negative mean of its neighbors above the
     threshold, which puts the outline midway between the two.
+
+    Args:
+        over: Value minus threshold, NaN outside the tissue; rounding may have made it 0.
+        above: Which cells are inside.
     """
-    excess = np.pad(scores.astype(np.float64) - threshold, 1, constant_values=np.nan)
-    outside, above = np.isnan(excess), excess >= 0
+    excess = np.pad(over, 1, constant_values=np.nan)
+    outside, above = np.isnan(excess), np.pad(above, 1)
     smallest = _CLEARANCE * (float(np.nanmax(np.abs(excess))) or 1.0)
     excess = np.where(above, np.maximum(excess, smallest), np.minimum(excess, -smallest))
 

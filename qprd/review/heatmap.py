@@ -8,21 +8,19 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
 from qprd.results import ScoreMap
+from qprd.review.contours import ProbabilityOf
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-#: The largest raw score there is: three scales, each 1 - cosine in 0..2.
-MAX_POSSIBLE_SCORE = 6.0
 
 #: Magma is perceptually uniform, and readable with every kind of color blindness and in gray.
 COLORMAP = "magma"
@@ -55,7 +53,8 @@ def heatmap_png(
     threshold: float | None,
     title: str,
     slide_score: float | None = None,
-    probability_of: Callable[[NDArray[np.float32]], NDArray[Any]] | None = None,
+    probability_of: ProbabilityOf | None = None,
+    raw_range: tuple[float, float] | None = None,
     dpi: int = 150,
 ) -> bytes:
     """Draw `heatmap_figure` as a PNG file; the same input gives the same bytes."""
@@ -68,6 +67,7 @@ def heatmap_png(
         title=title,
         slide_score=slide_score,
         probability_of=probability_of,
+        raw_range=raw_range,
     )
     return figure_png(figure, dpi=dpi)
 
@@ -91,13 +91,15 @@ def heatmap_figure(
     threshold: float | None,
     title: str,
     slide_score: float | None = None,
-    probability_of: Callable[[NDArray[np.float32]], NDArray[Any]] | None = None,
+    probability_of: ProbabilityOf | None = None,
+    raw_range: tuple[float, float] | None = None,
 ) -> Figure:
     """Draw a slide with its contours, and its scores over the slide in gray.
 
     The two pictures lie side by side, or one above the other for a wide slide. Colors mean the
-    same on every slide of a run: the range is fixed, 0..1 for probabilities and 0 to twice the
-    threshold (at most 6) for raw scores. Cells without a score are transparent.
+    same on every slide of a run: 0..1 for probabilities, else the range given for raw scores,
+    which have no bounds of their own. Only where no range is known it is that of the slide, and
+    the picture says so. Cells without a score are transparent.
 
     Args:
         thumbnail: uint8, (height, width, 3), the whole slide in the QuPath frame.
@@ -108,6 +110,7 @@ def heatmap_figure(
         title: The slide's name.
         slide_score: Raw score of the slide, shown if given.
         probability_of: Turns raw scores into probabilities, which are then what is shown.
+        raw_range: Lowest and highest raw score of the color bar; widened to hold the threshold.
 
     Raises:
         ValueError: The thumbnail is not uint8 RGB or is empty.
@@ -126,10 +129,12 @@ def heatmap_figure(
     area_mm2 = sum(polygon.area for polygon in contours) * score_map.mpp**2 / 1e6
     count = f"{len(contours)} contour" + ("" if len(contours) == 1 else "s")
     facts = [f"{count}, {area_mm2:.2f} mm²"]
-    if threshold is not None:
-        facts.insert(0, f"threshold {threshold:.2f}")
-    if slide_score is not None:
-        facts.insert(0, f"slide score {slide_score:.2f}")
+    for name, score in (("threshold", threshold), ("slide score", slide_score)):
+        if score is not None:
+            told = f"{name} {_shown(score)}"
+            if probability_of is not None:
+                told += f" (probability {_probability(score, probability_of):.2f})"
+            facts.insert(0, told)
     _header(figure, title, "   ·   ".join(facts))
 
     level0 = (0.0, width * downsample, height * downsample, 0.0)
@@ -138,10 +143,16 @@ def heatmap_figure(
     heatmap = _panel(
         figure,
         layout.heatmap,
-        "Raw score" if probability_of is None else "Probability of tumor",
+        "Probability of tumor"
+        if probability_of is not None
+        else "Raw score"
+        if raw_range is not None
+        else "Raw score (colors: range of this slide)",
     )
     heatmap.imshow(_gray(thumbnail), extent=level0, interpolation="antialiased", aspect="auto")
-    highest = 1.0 if probability_of is not None else _highest_shown(threshold)
+    low, high = 0.0, 1.0
+    if probability_of is None:
+        low, high = _raw_range(score_map.scores, threshold, raw_range)
     values = score_map.scores if probability_of is None else probability_of(score_map.scores)
     rows, columns = score_map.scores.shape
     heatmap.imshow(
@@ -153,8 +164,8 @@ def heatmap_figure(
             score_map.y,
         ),
         cmap=COLORMAP,
-        vmin=0.0,
-        vmax=highest,
+        vmin=low,
+        vmax=high,
         alpha=_OPACITY,
         interpolation="nearest",
         aspect="auto",
@@ -166,8 +177,8 @@ def heatmap_figure(
     _scale_bar(slide, width * downsample, score_map.mpp)
     marked = threshold
     if threshold is not None and probability_of is not None:
-        marked = float(probability_of(np.array([threshold], dtype=np.float32))[0])
-    _color_bar(figure, layout, highest, marked, open_ended=probability_of is None)
+        marked = _probability(threshold, probability_of)
+    _color_bar(figure, layout, (low, high), marked, open_ended=probability_of is None)
     return figure
 
 
@@ -239,10 +250,25 @@ def _gray(thumbnail: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(luma.astype(np.uint8)[..., None], 3, axis=2)
 
 
-def _highest_shown(threshold: float | None) -> float:
-    if threshold is None or threshold <= 0:
-        return MAX_POSSIBLE_SCORE
-    return min(2 * threshold, MAX_POSSIBLE_SCORE)
+def _probability(score: float, probability_of: ProbabilityOf) -> float:
+    return float(probability_of(np.array([score], dtype=np.float64))[0])
+
+
+def _shown(score: float) -> str:
+    return f"{score:.2f}" if abs(score) < 1e5 else f"{score:.3g}"
+
+
+def _raw_range(
+    scores: NDArray[np.float32], threshold: float | None, given: tuple[float, float] | None
+) -> tuple[float, float]:
+    """Lowest and highest score of the color bar; never the same."""
+    if given is None:
+        finite = scores[np.isfinite(scores)]
+        given = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    marked = [] if threshold is None else [threshold]
+    low, high = min(*given, *marked), max(*given, *marked)
+    least = 1e-3 * max(abs(low), abs(high), 1.0)
+    return (low, high) if high - low >= least else (low - least, high + least)
 
 
 def _draw_contours(axes: Axes, contours: Sequence[Polygon]) -> None:
@@ -280,39 +306,48 @@ def _scale_bar(axes: Axes, width_px: float, mpp: float) -> None:
 
 
 def _color_bar(
-    figure: Figure, layout: _Layout, highest: float, marked: float | None, *, open_ended: bool
+    figure: Figure,
+    layout: _Layout,
+    limits: tuple[float, float],
+    marked: float | None,
+    *,
+    open_ended: bool,
 ) -> None:
     """The colors as they look over mid-gray tissue, with the threshold, if any, marked."""
     from matplotlib import colormaps
     from matplotlib.ticker import MaxNLocator
 
+    low, high = limits
+    span = high - low
     axes = _box(figure, layout.bar)
     ramp = colormaps[COLORMAP](np.linspace(0, 1, 256))[:, None, :3]
     axes.imshow(
         ramp * _OPACITY + 0.8 * (1 - _OPACITY),
-        extent=(0, 1, 0, highest),
+        extent=(0, 1, low, high),
         origin="lower",
         aspect="auto",
     )
     axes.set_xticks([])
     axes.yaxis.tick_right()
-    steps = MaxNLocator(5).tick_values(0, highest)
-    # Nothing is printed over the mark, nor over the end.
-    ticks = [tick for tick in steps if tick <= 0.93 * highest] + [highest]
+    steps = MaxNLocator(5).tick_values(low, high)
+    # Nothing is printed over the mark, nor over the ends.
+    inner = [tick for tick in steps if 0.07 * span <= tick - low <= 0.93 * span]
+    ticks = [low, *inner, high]
     if marked is not None:
-        ticks = [tick for tick in ticks if abs(tick - marked) >= 0.07 * highest]
-    labels = [f"{tick:.2f}" for tick in ticks]
-    if open_ended and highest < MAX_POSSIBLE_SCORE and ticks[-1] == highest:
-        labels[-1] = f"≥ {labels[-1]}"
+        ticks = [tick for tick in ticks if abs(tick - marked) >= 0.07 * span]
+    labels = [_shown(tick) for tick in ticks]
+    if open_ended:
+        signs = {low: "≤ ", high: "≥ "}
+        labels = [signs.get(tick, "") + label for tick, label in zip(ticks, labels, strict=True)]
     axes.set_yticks(ticks, labels)
     axes.tick_params(labelsize=8, labelcolor=_QUIET, color="#b9b9c2", length=3)
     for spine in axes.spines.values():
         spine.set(color="#b9b9c2", linewidth=0.6)
-    if marked is not None and 0 <= marked <= highest:
+    if marked is not None:
         for color, width in ((_CASING, 2.6), (_LINE, 1.3)):
             axes.axhline(marked, color=color, linewidth=width)
         axes.annotate(
-            f"{marked:.2f}\nthreshold",
+            f"{_shown(marked)}\nthreshold",
             (1, marked),
             xytext=(5, 0),
             textcoords="offset points",

@@ -143,6 +143,8 @@ def test_false_positives_are_the_detections_in_what_is_labeled_normal(project: P
     assert summary.achieved.false_positives_per_slide == 1
     assert info.metrics["operating_point"]["false_positives_per_slide"] == 1  # type: ignore[index,call-overload]
     assert f"threshold {summary.threshold:.3f}" in "\n".join(summary.lines())
+    # 224 x 512 px of tissue of 512 x 576 px are drawn as normal.
+    assert any("in 39% of the tissue" in note for note in summary.notes)
     # Other numbers of false positives need no other training.
     none = predict(project, operating_point="fp-per-slide=0", images=(NAMES[2],))
     assert none.threshold == np.nextafter(counted.scores[0], np.inf)

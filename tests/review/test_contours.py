@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon, box
 
-from qprd.results import AREA_UM2, MAX_SCORE, MEAN_SCORE, ScoreMap
+from qprd.results import AREA_UM2, MAX_SCORE, MEAN_PROBABILITY, MEAN_SCORE, ScoreMap
 from qprd.review.contours import GRID_PX, contour_measurements, contours
 
 THRESHOLD = 2.0
@@ -63,6 +63,40 @@ def test_exactly_the_cells_at_or_above_the_threshold_have_their_center_inside(
 ) -> None:
     inside = shapely.contains_xy(MultiPolygon(exact(score_map)), *center_grid(score_map))
     np.testing.assert_array_equal(inside, score_map.scores >= THRESHOLD)
+
+
+def steep(values: NDArray[Any]) -> NDArray[np.float64]:
+    """A calibration that separates the classes: most scores round to 0 or 1."""
+    return 1 / (1 + np.exp(-40 * (np.asarray(values, np.float64) - 1.5)))
+
+
+@given(score_maps)
+def test_probabilities_put_the_outline_around_the_same_cells(score_map: ScoreMap) -> None:
+    found = contours(
+        score_map,
+        THRESHOLD,
+        min_area_um2=0,
+        min_hole_um2=0,
+        tolerance_um=0,
+        probability_of=steep,
+    )
+    inside = shapely.contains_xy(MultiPolygon(found), *center_grid(score_map))
+    np.testing.assert_array_equal(inside, score_map.scores >= THRESHOLD)
+
+
+def test_outline_is_where_the_probability_reaches_that_of_the_threshold() -> None:
+    bounds = {}
+    for name, probability_of in (("raw", None), ("squared", lambda s: np.float64(s) ** 2 / 100)):
+        [outline] = contours(
+            as_map([[1, 3, 3]], cell_px=64),
+            2.0,
+            min_area_um2=0,
+            tolerance_um=0,
+            probability_of=probability_of,
+        )
+        bounds[name] = outline.bounds[0]
+    # Between the centers at 32 and 96: half way for 2 between 1 and 3, 3 / 8 for 4 from 1 to 9.
+    assert bounds == {"raw": 64.0, "squared": 56.0}
 
 
 @given(score_maps)
@@ -300,6 +334,9 @@ def test_measurements_leave_out_cells_outside_the_tissue_and_in_holes() -> None:
     found = contour_measurements(as_map(values), polygon)
     assert found[MEAN_SCORE] == pytest.approx((1 + 3 + 4 + 6) / 4)
     assert found[MAX_SCORE] == 6
+    assert MEAN_PROBABILITY not in found
+    found = contour_measurements(as_map(values), polygon, lambda s: np.float64(s) ** 2 / 100)
+    assert found[MEAN_PROBABILITY] == pytest.approx((1 + 9 + 16 + 36) / 4 / 100)
 
 
 def test_a_polygon_between_cell_centers_is_measured_on_the_cells_it_overlaps() -> None:

@@ -88,19 +88,46 @@ def test_overlay_lies_where_the_score_map_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("threshold", "highest"), [(0.5, 1.0), (2.0, 4.0), (5.0, 6.0), (-1.0, 6.0)]
+    ("raw_range", "threshold", "limits"),
+    [
+        ((-3.0, 5.0), 2.0, (-3.0, 5.0)),
+        ((-3.0, 5.0), 7.5, (-3.0, 7.5)),
+        ((-3.0, 5.0), None, (-3.0, 5.0)),
+        (None, 2.0, (0.0, 4.0)),
+        (None, -20.0, (-20.0, 4.0)),
+        ((0.5, 0.5), None, (0.499, 0.501)),
+    ],
 )
-def test_range_depends_on_the_threshold_only(threshold: float, highest: float) -> None:
-    for factor in (0.1, 1.0):
-        scores = ScoreMap(SCORES.scores * np.float32(factor), 0, 0, 160, 0.5)
-        figure = heatmap_figure(THUMBNAIL, 16.0, scores, [], threshold=threshold, title="a")
-        assert figure.axes[1].images[1].get_clim() == (0, highest)
+def test_raw_scores_are_shown_in_the_range_given_or_in_that_of_the_slide(
+    raw_range: tuple[float, float] | None, threshold: float | None, limits: tuple[float, float]
+) -> None:
+    figure = heatmap_figure(
+        THUMBNAIL, 16.0, SCORES, [], threshold=threshold, title="a", raw_range=raw_range
+    )
+    assert figure.axes[1].images[1].get_clim() == pytest.approx(limits)
+    assert figure.axes[2].get_ylim() == pytest.approx(limits)
+    said = [text for text in texts(raw_range=raw_range) if text.startswith("Raw score")]
+    assert said == ["Raw score" if raw_range else "Raw score (colors: range of this slide)"]
+
+
+def test_ends_of_the_raw_range_are_open_and_those_of_probability_are_not() -> None:
+    assert {"≤ -3.00", "≥ 5.00"} <= set(texts(raw_range=(-3.0, 5.0), threshold=1.0))
+    shown = texts(probability_of=probability_of)
+    assert {"0.00", "1.00"} <= set(shown)
+    assert not any("≥" in text for text in shown)
+
+
+def test_a_slide_without_tissue_and_without_a_range_can_be_drawn() -> None:
+    nothing = ScoreMap(np.full((2, 2), np.nan, dtype=np.float32), 0, 0, 160, 0.5)
+    assert draw(score_map=nothing, contours=[], threshold=None)
+    assert draw(threshold=3.3e38, contours=[])
+
+
+def probability_of(scores: NDArray[Any]) -> NDArray[np.float64]:
+    return np.asarray(scores, np.float64) / 8
 
 
 def test_probabilities_are_shown_from_0_to_1_with_the_threshold_as_probability() -> None:
-    def probability_of(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        return scores / np.float32(8)
-
     figure = heatmap_figure(
         THUMBNAIL, 16.0, SCORES, [], threshold=2.0, title="a", probability_of=probability_of
     )
@@ -114,6 +141,9 @@ def test_header_names_slide_score_threshold_and_area() -> None:
     assert "slide score 3.46" in facts
     assert "threshold 2.00" in facts
     assert "1 contour, 0.25 mm²" in facts
+    assert "probability" not in facts
+    [facts] = [text for text in texts(probability_of=probability_of) if "0 contours" in text]
+    assert "threshold 2.00 (probability 0.25)" in facts
 
 
 def test_scale_bar_is_a_round_length_within_the_picture() -> None:
