@@ -205,7 +205,7 @@ def choose_threshold(rule: Rule, validation: ValidationScores) -> float | NoThre
         return NoThreshold("no validation patches of both classes")
     if rule.name == "sensitivity":
         assert rule.value is not None
-        needed = math.ceil(rule.value * len(validation.tumor) - _ROUNDING)
+        needed = max(1, math.ceil(rule.value * len(validation.tumor) - _ROUNDING))
         return sorted(validation.tumor, reverse=True)[needed - 1]
     fit = accuracy_threshold if rule.name == "accuracy" else youden_threshold
     fitted = fit(*validation.labeled())

@@ -30,12 +30,18 @@ def write_results_index(
     folders = sorted(path.parent for path in layout.results.glob(f"[!.]*/{SLIDE}"))
     rows = [_row(folder, info) for folder in folders]
     warnings = []
-    if info.threshold is None:
+    validation = info.validation
+    if info.threshold is None and not (validation and validation.tumor and validation.normal):
         warnings.append(
             "The model was trained without validation patches of both classes: its scores have no "
             "tested threshold and no probability."
         )
-    elif set(info.validation_slides) & set(info.training_slides):
+    if threshold is None:
+        warnings.append(
+            "There is no threshold, and so there are no contours: predict with --threshold or "
+            "--operating-point."
+        )
+    if set(info.validation_slides) & set(info.training_slides):
         warnings.append(
             "The model was validated on another part of the slide it was trained on: its figures "
             "are optimistic."

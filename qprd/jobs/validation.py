@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -75,9 +76,10 @@ def require_possible(rule: Rule, table: PatchTable, slides: Sequence[SlideRegion
         QprdError: it has not; or there are more validation patches than a bundle holds.
     """
     val = table.subset("val").patches
-    if len(val) > MAX_PATCHES:
+    most = max(Counter(patch.label for patch in val).values(), default=0)
+    if most > MAX_PATCHES:
         raise QprdError(
-            f"There are {len(val)} validation patches; {MAX_PATCHES} can be used.",
+            f"There are {most} validation patches of a class; {MAX_PATCHES} can be used.",
             where="--patches",
             fix="Leave some out of the table.",
         )

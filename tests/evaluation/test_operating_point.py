@@ -73,7 +73,7 @@ def test_what_is_no_rule_is_refused(text: str) -> None:
         Rule.parse(text)
 
 
-@given(some_scores, some_scores, st.floats(0.01, 1))
+@given(some_scores, some_scores, st.floats(1e-12, 1))
 def test_sensitivity_is_met_by_the_highest_threshold(
     tumor: list[float], normal: list[float], least: float
 ) -> None:
@@ -91,6 +91,7 @@ def test_sensitivity_counts_whole_patches() -> None:
     validation = scored([float(n) for n in range(20)], [0.0])
     assert chosen("sensitivity=0.95", validation) == 1.0  # 19 of 20, and not 20
     assert chosen("sensitivity=1", validation) == 0.0
+    assert chosen("sensitivity=1e-12", validation) == 19.0
 
 
 @given(some_scores, some_scores)
