@@ -27,7 +27,7 @@ from qprd.evaluation.metrics import (
 RuleName = Literal["accuracy", "youden", "sensitivity", "fp-per-slide"]
 
 #: How a rule is written.
-RULES: Final = "accuracy, youden, sensitivity=S (such as 0.95) or fp-per-slide=F (such as 1)"
+RULES: Final = "accuracy, youden, sensitivity=0.95 or fp-per-slide=1, with any numbers"
 #: Validation patches of a class at most.
 MAX_PATCHES: Final = 20_000
 #: False-positive detections that are kept, the best-scored ones.
