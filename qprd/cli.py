@@ -40,6 +40,7 @@ from qprd.cli_options import (
     PatchScoreOption,
     PrecisionOption,
     ProjectArgument,
+    RecipeOption,
     SeedOption,
     SimilarityOption,
     SlideScoreOption,
@@ -107,6 +108,7 @@ def _version(
 def train(
     project: ProjectArgument = None,
     backend: BackendOption = "auto",
+    recipe: RecipeOption = None,
     teacher: TeacherOption = None,
     weights: WeightsOption = None,
     mpp: MppOption = None,
@@ -152,6 +154,7 @@ def train(
 
     settings = train_config(
         {
+            "recipe": recipe,
             "teacher": teacher,
             "weights": _text(weights),
             "mpp": mpp,

@@ -82,6 +82,15 @@ BundleOption = Annotated[
     Path | None,
     typer.Option("--bundle", metavar="DIR", help="A trained model. Default: the newest."),
 ]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="best|paper",
+        help="best (default): standardized features, a hinge loss, and a linear classifier beside "
+        "the student. paper: focal reverse distillation as published.",
+        rich_help_panel=MODEL,
+    ),
+]
 TeacherOption = Annotated[
     str | None,
     typer.Option(
@@ -134,7 +143,7 @@ EpochsOption = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="Default: 50 with a ResNet teacher, else 15.",
+        help="Default: 10; with --recipe paper 50 for a ResNet teacher, else 15.",
         rich_help_panel=TRAINING,
     ),
 ]
@@ -142,7 +151,7 @@ LrOption = Annotated[
     float | None,
     typer.Option(
         metavar="RATE",
-        help="Learning rate. Default: 1e-5 with a ResNet teacher, else 1e-3.",
+        help="Learning rate. Default: 1e-3; with --recipe paper 1e-5 for a ResNet teacher.",
         rich_help_panel=TRAINING,
     ),
 ]
@@ -156,7 +165,9 @@ AlphaOption = Annotated[
 ]
 GammaOption = Annotated[
     float | None,
-    typer.Option(metavar="G", help="Focal exponent. Default: 2.", rich_help_panel=MODEL),
+    typer.Option(
+        metavar="G", help="Focal exponent of --recipe paper. Default: 2.", rich_help_panel=MODEL
+    ),
 ]
 SimilarityOption = Annotated[
     str | None,
@@ -242,8 +253,8 @@ MinTissueOption = Annotated[
 AugmentOption = Annotated[
     bool | None,
     typer.Option(
-        "--augment",
-        help="Random flips and quarter turns. Default: none.",
+        "--augment/--no-augment",
+        help="Random flips and quarter turns. Default: yes; with --recipe paper no.",
         rich_help_panel=TRAINING,
     ),
 ]

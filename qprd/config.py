@@ -1,7 +1,7 @@
 """Settings of training and prediction: defaults, TOML files, and how the two and the flags combine.
 
-A value is taken from the command line, else from the ``--config`` file, else from the teacher's
-defaults (`TEACHER_DEFAULTS`), else from the field's default below.
+A value is taken from the command line, else from the ``--config`` file, else from the recipe's and
+the teacher's defaults (`RECIPE_DEFAULTS`, `TEACHER_DEFAULTS`), else from the field's default below.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ else:
 #: The bottleneck's stride: the edges of a patch are multiples of it.
 STRIDE_PX = 32
 
+Recipe = Literal["paper", "best"]
 Similarity = Literal["image", "location"]
 Labels = Literal["patch", "mask"]
 Precision = Literal["auto", "32", "bf16", "16"]
@@ -83,11 +84,18 @@ TEACHER_DEFAULTS: Mapping[str, Mapping[str, float | int]] = {
 }
 _OTHER_TEACHER_DEFAULTS = TEACHER_DEFAULTS["efficientnet_lite0"]
 
+#: What a recipe overrides of it: ``best`` has the same student for every teacher.
+RECIPE_DEFAULTS: Mapping[str, Mapping[str, float | int | bool]] = {
+    "paper": {},
+    "best": {"epochs": 10, "lr": 1e-3, "augment": True},
+}
+
 
 class TrainConfig(BaseModel):
     """Everything that decides what a training run does, stored in the bundle as resolved.
 
     Attributes:
+        recipe: How the model is built and trained, see `qprd.recipes`.
         teacher: Frozen ImageNet backbone, see `qprd.model.teacher`.
         weights: Teacher weights on disk; None loads the published ones.
         mpp: Resolution of the patches, micrometres per pixel.
@@ -101,7 +109,7 @@ class TrainConfig(BaseModel):
         batch_size: Patches a step.
         lr: Adam's learning rate.
         alpha: Focal weight of normal patches, 0..1, or ``auto`` = tumor / (tumor + normal).
-        gamma: Focal exponent, >= 0.
+        gamma: Focal exponent of ``paper``, >= 0.
         similarity: One cosine a patch (published code) or one a location (paper).
         labels: A label a patch, or a label a location from the drawn polygons.
         patch_score: The mean or the maximum of a patch's anomaly map.
@@ -122,6 +130,7 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    recipe: Recipe = "best"
     teacher: str = "wide_resnet50_2"
     weights: str | None = None
     mpp: Positive = 0.25
@@ -214,8 +223,14 @@ def train_config(flags: Mapping[str, Any], file: Path | None = None) -> TrainCon
         QprdError: a value is out of range or a setting unknown, by name.
     """
     values = {**_table(file, "train", TrainConfig), **_given(flags)}
-    teacher = str(values.get("teacher", TrainConfig.model_fields["teacher"].default))
-    defaults = TEACHER_DEFAULTS.get(teacher, _OTHER_TEACHER_DEFAULTS)
+    teacher, recipe = (
+        str(values.get(name, TrainConfig.model_fields[name].default))
+        for name in ("teacher", "recipe")
+    )
+    defaults = {
+        **TEACHER_DEFAULTS.get(teacher, _OTHER_TEACHER_DEFAULTS),
+        **RECIPE_DEFAULTS.get(recipe, {}),
+    }
     return _build(TrainConfig, {**defaults, **values})
 
 
@@ -231,11 +246,13 @@ def predict_config(flags: Mapping[str, Any], file: Path | None = None) -> Predic
 def stored_train_config(values: Mapping[str, Any], where: str) -> TrainConfig:
     """The configuration a bundle was trained with, from its ``bundle.json``.
 
+    Bundles that name no recipe are from before there was a choice.
+
     Raises:
         QprdError: it is not one; bundles come from strangers.
     """
     try:
-        return TrainConfig.model_validate(values)
+        return TrainConfig.model_validate({"recipe": "paper", **values})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise QprdError(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from qprd.config import PatchScore
 from qprd.errors import ExitCode, QprdError
-from qprd.model.anomaly import anomaly_map, patch_score, smooth
+from qprd.model.anomaly import patch_score, smooth
 from qprd.model.frd import FRD
 from qprd.progress import Task
 from qprd.results import ScoreMap
@@ -46,7 +46,7 @@ def score_patches(
     batch_size: int,
     reduction: PatchScore = "mean",
 ) -> NDArray[np.float32]:
-    """Patch scores: mean or maximum of the smoothed anomaly map of each patch.
+    """Patch scores: mean or maximum of the smoothed score map of each patch.
 
     Args:
         model: In any mode; it is put into evaluation mode and left there.
@@ -56,7 +56,7 @@ def score_patches(
         reduction: How a map becomes a score.
 
     Returns:
-        (N,) raw scores, 0..6.
+        (N,) raw scores, 0..6 unless the model is a fused one.
 
     Raises:
         QprdError: a score is not finite.
@@ -66,11 +66,10 @@ def score_patches(
     for start in range(0, len(images), batch_size):
         batch = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size]))
         batch = batch.to(fabric.device)
-        with fabric.autocast():
-            teacher_maps, student_maps = model(batch)
-        size = (batch.shape[-2], batch.shape[-1])
-        maps = smooth(anomaly_map(teacher_maps, student_maps, size))
-        scores[start : start + len(batch)] = patch_score(maps, reduction).cpu().numpy()
+        maps = _score_maps(model, batch, fabric)
+        if model.transposes:
+            maps = (maps + _score_maps(model, batch.mT.contiguous(), fabric).mT) / 2
+        scores[start : start + len(batch)] = patch_score(smooth(maps), reduction).cpu().numpy()
     if not np.isfinite(scores).all():  # NaN would read as "no tissue"
         raise QprdError(
             "The network's scores are not finite.",
@@ -78,6 +77,12 @@ def score_patches(
             exit_code=ExitCode.FAILED,
         )
     return scores
+
+
+def _score_maps(model: FRD, batch: torch.Tensor, fabric: Fabric) -> torch.Tensor:
+    with fabric.autocast():
+        teacher_maps, student_maps = model(batch)
+    return model.score_maps(teacher_maps, student_maps, (batch.shape[-2], batch.shape[-1]))
 
 
 @dataclass(frozen=True)

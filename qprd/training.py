@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
 
 from qprd.config import TrainConfig
@@ -26,6 +27,9 @@ from qprd.sampling.dataset import PatchDataset
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+#: Share of the steps over which an annealed rate rises.
+_WARM_UP = 0.1
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class TrainingOutcome:
 
     Attributes:
         history: A row for each finished epoch.
-        best: The epoch whose weights were kept.
+        best: The epoch whose weights were kept, with the finished model's figures.
         interrupted: Ctrl-C ended it early.
         diverged: Loss or scores were no longer finite, which ended it early.
         val_scores: Raw scores of the validation patches by the kept weights, (N,), or None.
@@ -89,12 +93,16 @@ def fit(
     *,
     fabric: Fabric,
     progress: Progress,
+    annealed: bool = False,
 ) -> TrainingOutcome:
     """Train the bottleneck and the student; keep the epoch with the best validation accuracy.
 
     Adam with betas (0.5, 0.999) as published. Validation accuracy is that of the threshold which
     suits the validation patches best; equal accuracies are told apart by AUROC. Without
     validation patches of both classes the last epoch is kept.
+
+    Annealed, the rate rises over a tenth of the steps and falls to nothing along a cosine (Smith &
+    Topin 2019), and the last epoch is kept: validation patches choose nothing.
 
     Args:
         model: Trained in place.
@@ -104,6 +112,7 @@ def fit(
         config: Epochs, batch size, rate, seed.
         fabric: Device and precision.
         progress: Shows one bar.
+        annealed: See above.
 
     Raises:
         NoEpochFinishedError: Ctrl-C before the end of the first epoch.
@@ -120,10 +129,12 @@ def fit(
         drop_last=len(train) % config.batch_size == 1,
         generator=torch.Generator().manual_seed(config.seed),
     )
+    steps = config.epochs * len(batches)
+    schedule = _one_cycle(optimizer, config.lr, steps) if annealed else None
     history: list[Epoch] = []
     best: _Kept | None = None
     interrupted = diverged = False
-    with progress.task("training", config.epochs * len(batches)) as task:
+    with progress.task("training", steps) as task:
         try:
             for number in range(1, config.epochs + 1):
                 started = time.perf_counter()
@@ -137,6 +148,8 @@ def fit(
                     optimizer.zero_grad(set_to_none=True)
                     fabric.backward(value)
                     optimizer.step()
+                    if schedule is not None:
+                        schedule.step()
                     losses.append(value.detach())
                     task.advance()
                 mean_loss = float(torch.stack(losses).mean())
@@ -144,7 +157,7 @@ def fit(
                 scores = _validate(model, val, config, fabric)
                 row = _row(number, mean_loss, scores, val, time.perf_counter() - started)
                 history.append(row)
-                if best is None or _is_better(row, best.epoch):
+                if best is None or annealed or _is_better(row, best.epoch):
                     best = _Kept(row, _copy(model.trainable_state()), scores)
                 task.note(_note(row))
         except KeyboardInterrupt:
@@ -157,6 +170,10 @@ def fit(
         raise NoEpochFinishedError
     model.load_trainable_state(best.state)
     return TrainingOutcome(tuple(history), best.epoch, interrupted, diverged, best.val_scores)
+
+
+def _one_cycle(optimizer: torch.optim.Optimizer, lr: float, steps: int) -> OneCycleLR:
+    return OneCycleLR(optimizer, lr, total_steps=steps, pct_start=_WARM_UP, cycle_momentum=False)
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,37 @@ from qprd.config import (
 from qprd.errors import ExitCode, QprdError
 
 
-def test_defaults_are_the_papers() -> None:
-    config = train_config({})
+def test_the_papers_recipe_has_the_papers_defaults() -> None:
+    config = train_config({"recipe": "paper"})
     assert (config.teacher, config.patch_px, config.batch_size) == ("wide_resnet50_2", 256, 32)
     assert (config.normal, config.tumor, config.epochs, config.lr) == (5000, 500, 50, 1e-5)
     assert (config.alpha, config.gamma, config.similarity) == (0.1, 2.0, "image")
+    assert not config.augment
+
+
+def test_the_best_recipe_is_the_default_and_the_same_for_every_teacher() -> None:
+    for teacher in TEACHER_DEFAULTS:
+        config = train_config({"teacher": teacher})
+        assert config.recipe == "best"
+        assert (config.epochs, config.lr, config.augment) == (10, 1e-3, True)
+    assert (
+        train_config({"augment": False, "epochs": 3}).model_dump().items()
+        >= {
+            "augment": False,
+            "epochs": 3,
+        }.items()
+    )
+
+
+def test_a_stored_configuration_without_a_recipe_is_the_papers() -> None:
+    values = train_config({"recipe": "paper"}).model_dump(mode="json")
+    del values["recipe"]
+    assert stored_train_config(values, "bundle").recipe == "paper"
 
 
 @pytest.mark.parametrize("teacher", TEACHER_DEFAULTS)
 def test_every_teacher_has_defaults_that_build(teacher: str) -> None:
-    config = train_config({"teacher": teacher})
+    config = train_config({"teacher": teacher, "recipe": "paper"})
     for name, value in TEACHER_DEFAULTS[teacher].items():
         assert getattr(config, name) == value
 

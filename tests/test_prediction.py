@@ -15,7 +15,7 @@ from qprd import prediction
 from qprd.config import PatchScore
 from qprd.device import make_fabric
 from qprd.errors import QprdError
-from qprd.model.frd import FRD, build_frd
+from qprd.model.frd import FRD, build_frd, build_trained_parts
 from qprd.model.teacher import build_teacher
 from qprd.prediction import ScoreGrid, score_grid, score_patches, score_slide
 from qprd.results import ScoreMap
@@ -355,11 +355,25 @@ def test_more_tiles_than_qupath_shows_are_refused(
 
 
 def test_scores_that_are_not_finite_are_an_error_and_not_missing_tissue() -> None:
-    class Broken(torch.nn.Module):
+    class Broken(FRD):
         def forward(self, images: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
             maps = [torch.ones(len(images), 4, edge, edge) for edge in (16, 8, 4)]
             return maps, [m * float("nan") for m in maps]
 
     images = np.zeros((2, 3, 64, 64), np.uint8)
+    teacher = build_teacher("resnet18", pretrained=False)
+    broken = Broken(teacher, *build_trained_parts("resnet18", teacher.channels))
     with pytest.raises(QprdError, match="not finite"):
-        score_patches(Broken(), images, fabric=FABRIC, batch_size=2)  # type: ignore[arg-type]
+        score_patches(broken, images, fabric=FABRIC, batch_size=2)
+
+
+def test_a_model_that_transposes_scores_an_image_and_its_transpose_alike() -> None:
+    teacher = build_teacher("efficientnet_lite0", pretrained=False)
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, 64, 96), np.uint8)
+    turned = np.ascontiguousarray(images.transpose(0, 1, 3, 2))
+    for recipe, alike in (("best", True), ("paper", False)):
+        model = build_frd(teacher, 0, recipe)  # type: ignore[arg-type]
+        first, second = (
+            score_patches(model, batch, fabric=FABRIC, batch_size=2) for batch in (images, turned)
+        )
+        assert np.allclose(first, second, atol=1e-5) == alike

@@ -246,7 +246,7 @@ def test_masks_are_what_the_loss_sees() -> None:
             seen.append(y)
             return super().__call__(teacher_maps, student_maps, y)
 
-    spy = Spy(real.plain, real.alpha, real.gamma, real.similarity, real.labels)
+    spy = Spy(real.kind, real.alpha, real.gamma, real.similarity, real.labels)
     settings = config(epochs=1, similarity="location", labels="mask")
     fit(
         model(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from qprd.config import TrainConfig
+from qprd.config import Recipe, TrainConfig
 from qprd.errors import QprdError
 from qprd.evaluation.calibration import Reliability
 from qprd.evaluation.operating_point import Achieved, Rule
@@ -43,6 +42,7 @@ class TrainSummary:
         project: The project file.
         backend: How it was read.
         bundle: The bundle's folder.
+        recipe: How it was trained.
         teacher: Name of the teacher.
         patches: Number of patches by split and label, e.g. ``{"train": {"normal": 300, ...}}``.
         slides: Image names by split.
@@ -63,6 +63,7 @@ class TrainSummary:
     project: Path
     backend: str
     bundle: Path
+    recipe: Recipe
     teacher: str
     patches: dict[str, dict[str, int]]
     slides: dict[str, list[str]]
@@ -88,10 +89,14 @@ class TrainSummary:
                 f"patches from {', '.join(slides[:5])}{', ...' if len(slides) > 5 else ''}"
             )
         if self.interrupted:
-            lines.append(f"Interrupted after {self.epochs} epochs; the best one is kept.")
+            kept = "best" if self.recipe == "paper" else "last"
+            lines.append(f"Interrupted after {self.epochs} epochs; the {kept} one is kept.")
         if self.val_accuracy is not None and self.val_auroc is not None:
+            epoch = f"Epoch {self.best_epoch} of {self.epochs}"
+            if self.recipe == "paper":
+                epoch += " is best"
             lines.append(
-                f"Epoch {self.best_epoch} of {self.epochs} is best on validation patches: "
+                f"{epoch}, on validation patches: "
                 f"accuracy {self.val_accuracy:.3f}, AUROC {self.val_auroc:.3f}."
             )
         else:
@@ -108,7 +113,7 @@ class TrainSummary:
             )
         if self.calibration is not None:
             lines.append(_told(self.calibration))
-        lines.append(f"Trained in {self.seconds:.0f} s with {self.teacher}.")
+        lines.append(f"Trained in {self.seconds:.0f} s with {self.teacher}, recipe {self.recipe}.")
         lines.append(f"Bundle: {self.bundle}")
         return lines
 
@@ -135,10 +140,10 @@ def train_project(
     from qprd.device import make_fabric
     from qprd.model.bundle import BundleInfo, TeacherInfo, save_bundle
     from qprd.model.frd import build_frd
-    from qprd.model.loss import build_loss
     from qprd.model.teacher import build_teacher
+    from qprd.recipes import train_model
     from qprd.sampling.dataset import PatchDataset, decode_all
-    from qprd.training import ValidationPatches, fit
+    from qprd.training import ValidationPatches
 
     started = time.perf_counter()
     layout = ProjectLayout(project.path)
@@ -146,7 +151,7 @@ def train_project(
     # What can fail at once comes before what takes long.
     fabric = make_fabric(config.device, config.precision)
     weights = None if config.weights is None else Path(config.weights)
-    model = build_frd(build_teacher(config.teacher, weights=weights), config.seed)
+    model = build_frd(build_teacher(config.teacher, weights=weights), config.seed, config.recipe)
     require_space(layout.root, model)
     prepared = prepare_patches(project, config, patches, progress)
     rule = Rule.parse(config.operating_point)
@@ -157,15 +162,6 @@ def train_project(
         raise QprdError(
             "Training needs at least two patches.", where="--normal", fix="Ask for more patches."
         )
-    counts = Counter(patch.label for patch in train_table.patches)
-    loss = build_loss(
-        n_tumor=counts["tumor"],
-        n_normal=counts["normal"],
-        alpha=config.alpha,
-        gamma=config.gamma,
-        similarity=config.similarity,
-        labels=config.labels,
-    )
     with patch_cache(layout.root) as cache:
         with progress.task("reading patches", len(train_table) + len(val_table)) as task:
 
@@ -193,7 +189,16 @@ def train_project(
         )
         val_tumor = np.array([patch.label == "tumor" for patch in val_table.patches], np.bool_)
         val = ValidationPatches(val_images, val_tumor) if len(val_table) else None
-        outcome = fit(model, dataset, loss, val, config, fabric=fabric, progress=progress)
+        outcome = train_model(
+            model,
+            dataset,
+            train_images,
+            np.array([patch.label == "tumor" for patch in train_table.patches]),
+            val=val,
+            config=config,
+            fabric=fabric,
+            progress=progress,
+        )
 
     counted = Counted(interrupted=outcome.interrupted)
     if rule.name == "fp-per-slide" and not outcome.interrupted:
@@ -230,6 +235,7 @@ def train_project(
         name=_bundle_name(now, config, layout.bundles),
         created=now,
         teacher=TeacherInfo.of(model.teacher),
+        recipe=config.recipe,
         mpp=config.mpp,
         patch_px=config.patch_px,
         patch_score=config.patch_score,
@@ -262,6 +268,7 @@ def train_project(
         project=project.path,
         backend=project.backend,
         bundle=bundle,
+        recipe=config.recipe,
         teacher=config.teacher,
         patches=_patch_counts(prepared.table),
         slides={split: list(_slide_names(prepared.table.subset(split))) for split in SPLITS},

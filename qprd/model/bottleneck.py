@@ -32,6 +32,7 @@ class OneClassBottleneck(nn.Module):
         block: Block of the residual stage.
         blocks: How many.
         base_width: See `qprd.model.residual.WideBlock`.
+        embedding_width: Width of the residual stage.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class OneClassBottleneck(nn.Module):
         block: Block,
         blocks: int,
         base_width: int = 64,
+        embedding_width: int = 512,
     ) -> None:
         super().__init__()
         at_8, at_16 = widths
@@ -50,12 +52,12 @@ class OneClassBottleneck(nn.Module):
         self.embed = residual_stage(
             block,
             2 * at_16 + channels[2],
-            512,
+            embedding_width,
             blocks,
             resample="down",
             base_width=base_width,
         )
-        self.out_channels = 512 * block.expansion
+        self.out_channels = embedding_width * block.expansion
         initialize(self)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:

@@ -25,7 +25,7 @@ from pydantic import AwareDatetime, ConfigDict, Field, JsonValue, TypeAdapter, V
 from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError, safe_open
 
-from qprd.config import STRIDE_PX, PatchScore
+from qprd.config import STRIDE_PX, PatchScore, Recipe
 from qprd.errors import QprdError
 from qprd.evaluation.calibration import Calibration, RawScore
 from qprd.evaluation.operating_point import ValidationScores
@@ -107,7 +107,8 @@ class BundleInfo:
         mpp: Resolution of the patches, micrometres per pixel.
         patch_px: Edge of a patch in pixels at ``mpp``.
         threshold: Raw score from which a patch counts as tumor; None without validation.
-        patch_score: How an anomaly map becomes a patch score.
+        recipe: How the model is built, see `qprd.recipes`.
+        patch_score: How a score map becomes a patch score.
         classes: QuPath classes the labels came from, such as ``{"tumor": ("Tumor",)}``.
         calibration: Turns a score into a probability, with its figures; None without one.
         validation: The validation scores, from which another threshold can be chosen; None without
@@ -127,6 +128,7 @@ class BundleInfo:
     mpp: _Positive
     patch_px: Annotated[int, Field(ge=STRIDE_PX, le=4096, multiple_of=STRIDE_PX)]
     threshold: RawScore | None
+    recipe: Recipe = "paper"
     patch_score: PatchScore = "mean"
     classes: Mapping[str, tuple[_Text, ...]] = Field(default_factory=dict)
     calibration: Calibration | None = None
@@ -287,17 +289,17 @@ def load_bundle(
     """
     import torch
 
-    from qprd.model.frd import FRD, build_trained_parts
+    from qprd.model.frd import assemble_frd
     from qprd.model.teacher import build_teacher
 
     info = read_bundle_info(folder)
     teacher = build_teacher(info.teacher.name, weights=weights, pretrained=info.teacher.pretrained)
     _check_teacher(teacher, info.teacher, where=str(folder))
     with torch.device("meta"):
-        model = FRD(teacher, *build_trained_parts(teacher.name, teacher.channels))
+        model = assemble_frd(teacher, info.recipe)
     state = _read_weights(folder / MODEL_FILE, model.trainable_state())
-    for part in (model.bottleneck, model.student):
-        part.to_empty(device="cpu")
+    for part in model.trained:
+        getattr(model, part).to_empty(device="cpu")
     model.load_trainable_state(state)
     return model.eval().to(device), info
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from qprd.config import STRIDE_PX
+from qprd.config import STRIDE_PX, Recipe
 from qprd.errors import QprdError
+from qprd.model.anomaly import anomaly_map
 from qprd.model.bottleneck import OneClassBottleneck
+from qprd.model.head import FusionHead
 from qprd.model.residual import BasicBlock, Block, WideBlock
-from qprd.model.student import Student
+from qprd.model.student import WIDTHS, Student
 from qprd.model.teacher import Teacher
 
 #: Block, base width, blocks of the bottleneck and blocks of the student (strides 16, 8, 4) that
@@ -23,28 +27,49 @@ _MIRRORS: dict[str, tuple[Block, int, int, tuple[int, int, int]]] = {
 
 
 def build_trained_parts(
-    teacher: str, channels: tuple[int, int, int]
+    teacher: str, channels: tuple[int, int, int], recipe: Recipe = "paper"
 ) -> tuple[OneClassBottleneck, Student]:
     """Bottleneck and student for a teacher, freshly initialized.
 
-    ResNets get the published architecture, the student mirroring the teacher. Any other teacher
-    gets a small student: BasicBlocks, two a stage, 64, 128 and 256 channels at strides 4, 8 and
-    16, and a 1x1 convolution to the teacher's channels at each scale.
+    ``recipe="paper"``: ResNets get the published architecture, the student mirroring the teacher.
+    Any other teacher gets a small student: BasicBlocks, two a stage, 64, 128 and 256 channels at
+    strides 4, 8 and 16, and a 1x1 convolution to the teacher's channels at each scale.
+
+    ``recipe="best"``: all teachers get that student at half its width with one block a stage. Its
+    maps may have any sign, as standardized teacher maps have, and a fifth of the time trains it.
 
     Args:
         teacher: Name of the teacher.
         channels: Channels of its maps at strides 4, 8, 16.
+        recipe: How the model is trained.
     """
+    if recipe == "best":
+        widths = (WIDTHS[0] // 2, WIDTHS[1] // 2, WIDTHS[2] // 2)
+        bottleneck = OneClassBottleneck(
+            channels,
+            widths=(widths[1], widths[0]),
+            block=BasicBlock,
+            blocks=1,
+            embedding_width=2 * widths[0],
+        )
+        student = Student(
+            bottleneck.out_channels,
+            block=BasicBlock,
+            blocks=(1, 1, 1),
+            project_to=channels,
+            widths=widths,
+        )
+        return bottleneck, student
     if teacher in _MIRRORS:
         block, base_width, blocks, student_blocks = _MIRRORS[teacher]
-        widths = (channels[1], channels[2])
+        fused = (channels[1], channels[2])
         project_to = None
     else:
         block, base_width, blocks, student_blocks = BasicBlock, 64, 2, (2, 2, 2)
-        widths = (128, 256)
+        fused = (128, 256)
         project_to = channels
     bottleneck = OneClassBottleneck(
-        channels, widths=widths, block=block, blocks=blocks, base_width=base_width
+        channels, widths=fused, block=block, blocks=blocks, base_width=base_width
     )
     student = Student(
         bottleneck.out_channels,
@@ -63,20 +88,25 @@ class FRD(nn.Module):
     reads it. `train` and gradients touch bottleneck and student only.
     """
 
+    #: Attributes whose parameters and buffers a bundle holds.
+    trained: tuple[str, ...] = ("bottleneck", "student")
+    #: Whether a score is the mean of that of the image and that of the transposed image.
+    transposes: bool = False
+
     def __init__(self, teacher: Teacher, bottleneck: OneClassBottleneck, student: Student) -> None:
         super().__init__()
         self.teacher = teacher
         self.bottleneck = bottleneck
         self.student = student
 
-    def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Both sets of maps.
+    def teacher_maps(self, images: Tensor) -> list[Tensor]:
+        """The maps that the student learns to give.
 
         Args:
             images: (N, 3, H, W), uint8 0..255 or float 0..1; H and W multiples of 32.
 
         Returns:
-            Teacher maps and student maps, three each, at strides 4, 8, 16.
+            Three maps at strides 4, 8, 16.
 
         Raises:
             QprdError: the size is no multiple of 32.
@@ -88,21 +118,51 @@ class FRD(nn.Module):
                 where="--patch-px",
                 fix=f"Use a multiple of {STRIDE_PX}.",
             )
-        teacher_maps = self.teacher(images)
+        maps: list[Tensor] = self.teacher(images)
+        return maps
+
+    def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Both sets of maps.
+
+        Args:
+            images: As `teacher_maps` takes them.
+
+        Returns:
+            Teacher maps and student maps, three each, at strides 4, 8, 16.
+
+        Raises:
+            QprdError: the size is no multiple of 32.
+        """
+        teacher_maps = self.teacher_maps(images)
         return teacher_maps, self.student(self.bottleneck(teacher_maps))
+
+    def score_maps(
+        self, teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor], size: tuple[int, int]
+    ) -> Tensor:
+        """Raw scores of every pixel from what `forward` gave: here the anomaly map.
+
+        Args:
+            teacher_maps: Three maps (N, C, H, W).
+            student_maps: Three maps of the same shapes.
+            size: Height and width of the patches.
+
+        Returns:
+            (N, *size), float32 or wider, not smoothed, higher for tumor. Here 0..6.
+        """
+        return anomaly_map(teacher_maps, student_maps, size)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The parameters of bottleneck and student: what an optimizer gets."""
         return [*self.bottleneck.parameters(), *self.student.parameters()]
 
     def trainable_state(self) -> dict[str, Tensor]:
-        """Parameters and batch statistics of bottleneck and student: what a bundle holds.
+        """Parameters and buffers of the `trained` parts: what a bundle holds.
 
         The tensors are the model's own, not copies.
         """
         return {
             f"{part}.{name}": tensor
-            for part in ("bottleneck", "student")
+            for part in self.trained
             for name, tensor in getattr(self, part).state_dict().items()
         }
 
@@ -112,7 +172,7 @@ class FRD(nn.Module):
         Raises:
             RuntimeError: names or shapes differ.
         """
-        for part in ("bottleneck", "student"):
+        for part in self.trained:
             prefix = f"{part}."
             getattr(self, part).load_state_dict(
                 {
@@ -123,11 +183,44 @@ class FRD(nn.Module):
             )
 
 
-def build_frd(teacher: Teacher, seed: int) -> FRD:
+class FusedFRD(FRD):
+    """The model of ``--recipe best``: FRD on standardized maps, fused with a linear classifier.
+
+    The student learns the teacher's maps after each channel was standardized over normal patches,
+    so that no channel drowns the others. The score adds to the student's difference what a linear
+    classifier of the same maps says, see `qprd.model.head`. ImageNet has an up and a down, tissue
+    has not: transposed images are scored too.
+    """
+
+    trained = ("bottleneck", "student", "head")
+    transposes = True
+
+    def __init__(self, teacher: Teacher, bottleneck: OneClassBottleneck, student: Student) -> None:
+        super().__init__(teacher, bottleneck, student)
+        self.head = FusionHead(teacher.channels)
+
+    def teacher_maps(self, images: Tensor) -> list[Tensor]:
+        """Standardized maps; see `FRD.teacher_maps`."""
+        return self.head.standardize(super().teacher_maps(images))
+
+    def score_maps(
+        self, teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor], size: tuple[int, int]
+    ) -> Tensor:
+        """Raw scores of every pixel; see `qprd.model.head.FusionHead` for their unit."""
+        return self.head.score_maps(teacher_maps, student_maps, size)
+
+
+def assemble_frd(teacher: Teacher, recipe: Recipe) -> FRD:
+    """A model with weights as PyTorch's random state gives them."""
+    parts = build_trained_parts(teacher.name, teacher.channels, recipe)
+    return FusedFRD(teacher, *parts) if recipe == "best" else FRD(teacher, *parts)
+
+
+def build_frd(teacher: Teacher, seed: int, recipe: Recipe = "paper") -> FRD:
     """An untrained model; the same seed gives the same weights, whatever ran before.
 
     The global random state stays as it was.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return FRD(teacher, *build_trained_parts(teacher.name, teacher.channels))
+        return assemble_frd(teacher, recipe)

@@ -22,20 +22,27 @@ S_t as a cosine leaves (0, 1], where the logarithm is defined and the loss meant
   Maps after ReLU, all ResNets', never get there.
 
 Where S = 1 exactly the cosine itself has gradient 0, so identical maps do not move, tumor or not.
+
+The loss of ``--recipe best`` stops pushing where the logarithm runs away. Tumor maps that no longer
+resemble the student's are far enough::
+
+    L       = alpha * (1 - S)        if y = 1
+              (1 - alpha) * max(0, S)  if y = 0
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qprd.config import Labels, Similarity
+from qprd.config import Labels, Recipe, Similarity
 from qprd.errors import ExitCode, QprdError
 
 #: S_t below which the logarithm goes on as a straight line.
@@ -137,6 +144,20 @@ def focal_terms(similarity: Tensor, y: Tensor, *, alpha: float, gamma: float) ->
     return alpha_t * weight * neg_log
 
 
+def hinge_terms(similarity: Tensor, y: Tensor, *, alpha: float) -> Tensor:
+    """The hinge of this module, element by element.
+
+    Args:
+        similarity: S, any shape, -1..1.
+        y: 1 normal, 0 tumor, same shape.
+        alpha: Weight of normal, 0..1.
+
+    Returns:
+        The same shape, 0..2.
+    """
+    return torch.where(y == NORMAL, alpha * (1 - similarity), (1 - alpha) * similarity.clamp(min=0))
+
+
 def focal_similarity_loss(
     teacher_maps: Sequence[Tensor],
     student_maps: Sequence[Tensor],
@@ -166,13 +187,56 @@ def focal_similarity_loss(
     Raises:
         QprdError: ``labels="mask"`` with ``similarity="image"``.
     """
+    return _over_scales(
+        partial(focal_terms, alpha=alpha, gamma=gamma),
+        teacher_maps,
+        student_maps,
+        y,
+        similarity=similarity,
+        labels=labels,
+    )
+
+
+def hinge_similarity_loss(
+    teacher_maps: Sequence[Tensor],
+    student_maps: Sequence[Tensor],
+    y: Tensor,
+    *,
+    alpha: float,
+    similarity: Similarity = "image",
+    labels: Labels = "patch",
+) -> Tensor:
+    """Hinge loss of a batch (see this module); arguments as in `focal_similarity_loss`.
+
+    Returns:
+        A scalar, 0..6.
+    """
+    return _over_scales(
+        partial(hinge_terms, alpha=alpha),
+        teacher_maps,
+        student_maps,
+        y,
+        similarity=similarity,
+        labels=labels,
+    )
+
+
+def _over_scales(
+    terms: Callable[[Tensor, Tensor], Tensor],
+    teacher_maps: Sequence[Tensor],
+    student_maps: Sequence[Tensor],
+    y: Tensor,
+    *,
+    similarity: Similarity,
+    labels: Labels,
+) -> Tensor:
+    """Mean of the terms over what is labelled, summed over the scales."""
     _check_modes(similarity, labels)
     total = torch.zeros((), device=teacher_maps[0].device)
     for teacher_map, student_map in zip(teacher_maps, student_maps, strict=True):
         s = map_similarity(teacher_map, student_map, similarity)
         label = _label_like(s, y, labels)
-        terms = focal_terms(s, label, alpha=alpha, gamma=gamma)
-        total = total + _mean(terms, (label == NORMAL) | (label == TUMOR))
+        total = total + _mean(terms(s, label), (label == NORMAL) | (label == TUMOR))
     return total
 
 
@@ -233,14 +297,15 @@ class SimilarityLoss:
     """A loss with its settings; `build_loss` makes it.
 
     Attributes:
-        plain: Plain reverse distillation; ``alpha`` and ``gamma`` then have no effect.
+        kind: ``plain`` reverse distillation, where ``alpha`` and ``gamma`` have no effect;
+            ``focal``; or ``hinge``, where ``gamma`` has none.
         alpha: Weight of normal, resolved.
         gamma: Focal exponent.
         similarity: See `focal_similarity_loss`.
         labels: See `focal_similarity_loss`.
     """
 
-    plain: bool
+    kind: Literal["plain", "focal", "hinge"]
     alpha: float
     gamma: float
     similarity: Similarity = "image"
@@ -250,14 +315,15 @@ class SimilarityLoss:
         self, teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor], y: Tensor
     ) -> Tensor:
         """The loss of a batch: a scalar."""
-        if self.plain:
-            return plain_similarity_loss(
-                teacher_maps, student_maps, y, similarity=self.similarity, labels=self.labels
+        maps = teacher_maps, student_maps, y
+        if self.kind == "plain":
+            return plain_similarity_loss(*maps, similarity=self.similarity, labels=self.labels)
+        if self.kind == "hinge":
+            return hinge_similarity_loss(
+                *maps, alpha=self.alpha, similarity=self.similarity, labels=self.labels
             )
         return focal_similarity_loss(
-            teacher_maps,
-            student_maps,
-            y,
+            *maps,
             alpha=self.alpha,
             gamma=self.gamma,
             similarity=self.similarity,
@@ -273,12 +339,14 @@ def build_loss(
     gamma: float = 2.0,
     similarity: Similarity = "image",
     labels: Labels = "patch",
+    recipe: Recipe = "paper",
 ) -> SimilarityLoss:
-    """The loss for a training set: focal, or plain reverse distillation if it has no tumor.
+    """The loss for a training set: the recipe's, or plain reverse distillation without tumor.
 
     Raises:
         QprdError: no normal patches, or modes that do not go together.
     """
     _check_modes(similarity, labels)
     resolved = resolve_alpha(alpha, n_tumor, n_normal)
-    return SimilarityLoss(n_tumor == 0, resolved, gamma, similarity, labels)
+    kind: Literal["focal", "hinge"] = "hinge" if recipe == "best" else "focal"
+    return SimilarityLoss(kind if n_tumor else "plain", resolved, gamma, similarity, labels)

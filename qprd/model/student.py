@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from qprd.model.residual import Block, initialize, residual_stage
 
 #: Widths of the stages at strides 16, 8 and 4: the mirror image of ResNet's first three stages.
-_WIDTHS = (256, 128, 64)
+WIDTHS = (256, 128, 64)
 
 
 class Student(nn.Module):
@@ -21,6 +21,7 @@ class Student(nn.Module):
         project_to: Channels of the teacher's maps at strides 4, 8, 16, which a 1x1 convolution
             at each scale then yields (any sign). None: the stages' own channels are the teacher's
             and the maps are >= 0 after ReLU, as a ResNet's are.
+        widths: Widths of the stages at strides 16, 8 and 4.
     """
 
     def __init__(
@@ -31,10 +32,11 @@ class Student(nn.Module):
         blocks: tuple[int, int, int],
         base_width: int = 64,
         project_to: tuple[int, int, int] | None = None,
+        widths: tuple[int, int, int] = WIDTHS,
     ) -> None:
         super().__init__()
         stages = []
-        for width, count in zip(_WIDTHS, blocks, strict=True):
+        for width, count in zip(widths, blocks, strict=True):
             stages.append(
                 residual_stage(
                     block, in_channels, width, count, resample="up", base_width=base_width
@@ -42,10 +44,10 @@ class Student(nn.Module):
             )
             in_channels = width * block.expansion
         self.stage_3, self.stage_2, self.stage_1 = stages
-        widths = [width * block.expansion for width in reversed(_WIDTHS)]
+        outputs = [width * block.expansion for width in reversed(widths)]
         self.project = nn.ModuleList(
             nn.Identity() if project_to is None else nn.Conv2d(width, channels, 1)
-            for width, channels in zip(widths, project_to or (0, 0, 0), strict=True)
+            for width, channels in zip(outputs, project_to or (0, 0, 0), strict=True)
         )
         initialize(self)
 

@@ -90,7 +90,7 @@ def test_every_slide_gets_results_that_agree_with_each_other(
         predictions = load_predictions(folder)
         scores = score_map.scores[~np.isnan(score_map.scores)]
         assert score_map.scores.shape == (math.ceil(HEIGHT / STRIDE), math.ceil(WIDTH / STRIDE))
-        assert ((scores >= 0) & (scores <= 6)).all()
+        assert np.isfinite(scores).all()
         assert slide == load_slide_result(folder)
         assert slide.tiles == len(predictions.tiles) == scores.size > 0
         assert slide.slide_score == pytest.approx(float(scores.max()))

@@ -122,6 +122,26 @@ def test_round_trip_gives_the_same_maps_and_the_same_info(
             assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
+def test_a_fused_model_comes_back_with_its_head(tmp_path: Path, info: BundleInfo) -> None:
+    fused = build_frd(build_teacher("resnet18", pretrained=False), seed=0, recipe="best").eval()
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in fused.trainable_state().items():
+        if name.startswith("head."):
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.1)
+    save_bundle(tmp_path / "fused", fused, replace(info, recipe="best"))
+    loaded, read = load_bundle(tmp_path / "fused")
+    assert read.recipe == "best"
+    assert type(loaded) is type(fused)
+    for name, tensor in fused.trainable_state().items():
+        assert torch.equal(tensor, loaded.trainable_state()[name]), name
+
+
+def test_a_bundle_that_lies_about_its_recipe_is_damaged(bundle: Path) -> None:
+    edit(bundle, lambda document: document.update(recipe="best"))
+    with pytest.raises(QprdError, match="damaged"):
+        load_bundle(bundle)
+
+
 def test_bundle_holds_two_files_and_no_teacher_weights(saved: Path) -> None:
     assert sorted(p.name for p in saved.iterdir()) == [INFO_FILE, MODEL_FILE]
     assert [p.name for p in saved.parent.iterdir()] == [saved.name]
