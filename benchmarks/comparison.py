@@ -1,0 +1,181 @@
+"""All methods on the same few-shot data, with more and fewer tumor patches, over several seeds.
+
+    python benchmarks/comparison.py --data DIR --normal 400 --seeds 5 --csv FILE --markdown FILE
+    python benchmarks/comparison.py --project PROJECT ...
+
+For one seed all methods train on the same patches, and the test patches are the same whatever the
+number of tumor patches. With --csv every finished run is on disk at once; --reuse FILE takes runs
+from such files, so that a benchmark can be interrupted, or done in parts.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+from harness.command import run_command
+from harness.evaluation import SeedResult, spread
+from harness.options import (
+    add_method_options,
+    add_size_options,
+    add_source_options,
+    add_table_options,
+    command_line,
+    method_options,
+    open_source,
+    patch_px,
+    seeds,
+)
+from harness.runs import Runner, Variant
+from harness.splits import SplitSizes, plan_sizes
+from harness.tables import UNDEFINED, cell, markdown_table, provenance, publish, short
+from methods.interface import MethodOptions
+from qprd.errors import ExitCode, QprdError
+
+_TUMOR = (0, 3, 9, 30, 90)
+
+
+def variants(options: MethodOptions) -> dict[str, Variant]:
+    """What can be compared, by name.
+
+    Networks other than efficientnet_lite0 start from random weights in ``-random``, else from
+    torchvision's, which are downloaded.
+    """
+    mean = replace(options, memory_score="mean")
+    found = [
+        Variant("frd-paper", "frd", "paper", options),
+        Variant("frd-best", "frd", "best", options),
+        Variant("rd", "rd", "paper", options),
+        Variant("memory-max", "memory", "paper", replace(options, memory_score="max")),
+        Variant("memory-mean", "memory", "paper", mean),
+        Variant("linear", "linear", "paper", options),
+        Variant("forest", "forest", "paper", options),
+        Variant("classifier", "classifier", "paper", options),
+        Variant("ranking", "ranking", "paper", options),
+    ]
+    for network in ("resnet18", "googlenet"):
+        own = replace(options, network=network, network_weights="imagenet")
+        random = replace(own, network_weights="none")
+        found.append(Variant(f"classifier-{network}", "classifier", "paper", own))
+        found.append(Variant(f"classifier-{network}-random", "classifier", "paper", random))
+    return {variant.label: variant for variant in found}
+
+
+#: Needs no download.
+_DEFAULT_METHODS = (
+    "frd-best",
+    "frd-paper",
+    "rd",
+    "memory-max",
+    "memory-mean",
+    "linear",
+    "forest",
+    "classifier",
+    "classifier-resnet18-random",
+    "ranking",
+)
+
+
+def main() -> None:
+    """Parse, run everything, print two tables."""
+    arguments = _parse()
+    options = method_options(arguments)
+    chosen = _chosen(arguments.methods, options)
+    counts = sorted(set(arguments.tumor))
+    edge = patch_px(arguments)
+    with open_source(arguments) as folder:
+        # Planned for the most tumor patches, so that all columns share the test patches.
+        sizes = plan_sizes(
+            folder,
+            normal=arguments.normal,
+            tumor=counts[-1],
+            val=arguments.val,
+            test=arguments.test,
+        )
+        plan_sizes(folder, normal=sizes.normal, tumor=counts[0], val=sizes.val, test=sizes.test)
+        runner = Runner(
+            folder,
+            edge,
+            csv_file=arguments.csv,
+            reuse=arguments.reuse,
+            command=command_line(),
+        )
+        results = {
+            (variant.label, tumor): runner.results(
+                variant, replace(sizes, tumor=tumor), seeds(arguments)
+            )
+            for variant in chosen
+            for tumor in counts
+        }
+        text = _report(chosen, counts, results, sizes)
+        text += provenance(folder, edge, sizes, seeds(arguments))
+    publish(text, arguments.markdown)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_source_options(parser)
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        default=list(_DEFAULT_METHODS),
+        metavar="NAME",
+        help=f"of {', '.join(variants(MethodOptions()))}; default: {', '.join(_DEFAULT_METHODS)}",
+    )
+    add_size_options(parser)
+    parser.add_argument("--tumor", type=int, nargs="+", default=list(_TUMOR), metavar="N")
+    add_table_options(parser)
+    add_method_options(parser)
+    return parser.parse_args()
+
+
+def _chosen(names: list[str], options: MethodOptions) -> list[Variant]:
+    known = variants(options)
+    for name in names:
+        if name not in known:
+            raise QprdError(
+                f"There is no {name!r} to compare.",
+                where="--methods",
+                fix=f"Known: {', '.join(known)}.",
+                exit_code=ExitCode.USAGE,
+            )
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+def _report(
+    chosen: list[Variant],
+    counts: list[int],
+    results: dict[tuple[str, int], tuple[SeedResult, ...] | str],
+    sizes: SplitSizes,
+) -> str:
+    text = f"Trained on {sizes.normal} normal patches and as many tumor patches as stated.\n"
+    few = [tumor for tumor in counts if tumor > 0]
+    for figure, name in (("auroc", "Test AUROC"), ("accuracy", "Test accuracy")):
+        head = ["method", *map(str, counts), f"mean of {', '.join(map(str, few))}"]
+        rows = [
+            [
+                variant.label,
+                *(cell(results[variant.label, tumor], figure) for tumor in counts),
+                _overall([results[variant.label, tumor] for tumor in few], figure),
+            ]
+            for variant in chosen
+        ]
+        text += f"\n{name} by number of tumor patches:\n\n{markdown_table(head, rows)}"
+    return text + "\nrd and memory know no tumor patches: one result in all columns.\n\n"
+
+
+def _overall(columns: list[tuple[SeedResult, ...] | str], figure: str) -> str:
+    """Mean over several columns of a row."""
+    means = [
+        spread([getattr(result, figure) for result in column]).mean
+        for column in columns
+        if not isinstance(column, str)
+    ]
+    known = [mean for mean in means if mean is not None]
+    return short(sum(known) / len(known)) if known and len(known) == len(columns) else UNDEFINED
+
+
+if __name__ == "__main__":
+    run_command(main)

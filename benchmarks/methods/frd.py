@@ -1,0 +1,127 @@
+"""Focal reverse distillation and plain reverse distillation, by qprd itself.
+
+``paper`` is the published method: focal similarity loss, the teacher's default epochs and rate,
+the epoch of the best validation accuracy. Beyond the paper, flips and quarter turns are on unless
+``--no-augment`` is given. ``best`` is what `qprd.recipes` says.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from methods.interface import Images, Labels, MethodOptions, Scores
+from methods.teachers import teacher_of
+from qprd.config import Recipe, TrainConfig, train_config
+from qprd.device import make_fabric
+from qprd.errors import QprdError
+from qprd.model.frd import FRD, build_frd
+from qprd.prediction import score_patches
+from qprd.progress import Progress, SilentProgress, TerminalProgress
+from qprd.recipes import train_model
+from qprd.sampling.dataset import PatchDataset
+from qprd.sampling.table import Patch, PatchTable
+from qprd.training import ValidationPatches
+
+
+class ReverseDistillation:
+    """A recipe of qprd; plain reverse distillation without tumor patches or not ``focal``.
+
+    Args:
+        options: Teacher, epochs, rate, loss, augmentation.
+        recipe: How the model is built and trained.
+        focal: False leaves out the tumor patches.
+    """
+
+    def __init__(self, options: MethodOptions, recipe: Recipe, *, focal: bool) -> None:
+        self._options = options
+        self._recipe = recipe
+        self._focal = focal
+        self._fabric = make_fabric(options.device, "auto")
+        self._model: FRD | None = None
+
+    def fit(
+        self,
+        train_images: Images,
+        train_tumor: Labels,
+        val_images: Images,
+        val_tumor: Labels,
+        *,
+        seed: int,
+    ) -> None:
+        """See `methods.interface.Method`; validation patches choose epoch or student's share."""
+        used = np.ones(len(train_tumor), bool) if self._focal else ~train_tumor
+        images, tumor = train_images[used], train_tumor[used]
+        if len(images) < 2:
+            raise QprdError("Training needs at least two patches.", where="--normal")
+        config = self._config(images.shape[-1], seed)
+        self._model = build_frd(teacher_of(self._options), seed, self._recipe)
+        train_model(
+            self._model,
+            _dataset(images, tumor, config),
+            images,
+            tumor,
+            val=ValidationPatches(val_images, val_tumor),
+            config=config,
+            fabric=self._fabric,
+            progress=training_progress(),
+        )
+
+    def score(self, images: Images) -> Scores:
+        """Mean of the smoothed score map; of ``paper`` 0..6."""
+        if self._model is None:
+            raise ValueError("not fitted")
+        scores = score_patches(
+            self._model, images, fabric=self._fabric, batch_size=self._options.batch_size
+        )
+        return scores.astype(np.float64)
+
+    def _config(self, patch_px: int, seed: int) -> TrainConfig:
+        options = self._options
+        return train_config(
+            {
+                "recipe": self._recipe,
+                "teacher": options.teacher,
+                "weights": options.teacher_weights,
+                "patch_px": patch_px,
+                "epochs": options.epochs,
+                "batch_size": options.batch_size,
+                "lr": options.lr,
+                "alpha": options.alpha,
+                "gamma": options.gamma,
+                "similarity": options.similarity,
+                "augment": options.augment,
+                "seed": seed,
+                "device": options.device,
+            }
+        )
+
+
+def training_progress() -> Progress:
+    """Bars for whoever watches a terminal; silence in a log."""
+    return TerminalProgress() if sys.stderr.isatty() else SilentProgress()
+
+
+def _dataset(images: Images, tumor: Labels, config: TrainConfig) -> PatchDataset:
+    """Decoded patches as qprd trains on them; they lie on no slide that anything would read."""
+    patches = [
+        Patch(
+            slide="",
+            name="",
+            x=0,
+            y=0,
+            size_px=config.patch_px,
+            mpp=config.mpp,
+            label="tumor" if is_tumor else "normal",
+            split="train",
+        )
+        for is_tumor in tumor.tolist()
+    ]
+    return PatchDataset(
+        PatchTable(tuple(patches)),
+        images,
+        patch_px=config.patch_px,
+        augment=config.augment,
+        seed=config.seed,
+    )
