@@ -12,7 +12,10 @@
  * For QuPath 0.5.1, 0.6 and 0.7.
  */
 
+import com.google.gson.JsonArray
+import com.google.gson.JsonElement
 import com.google.gson.JsonObject
+import com.google.gson.JsonParseException
 import qupath.lib.io.FeatureCollection
 import qupath.lib.io.GsonTools
 
@@ -41,13 +44,31 @@ if (annotations.isEmpty() && Files.isRegularFile(summaryFile)) {
     }
 }
 
+def folder = project.getPath().getParent().resolve('qprd').resolve('annotations')
+def file = folder.resolve(entry.getID() + '.geojson')
+
+// "qprd import-asap" may have added annotations to the file that this is about to replace.
+def earlier = null
+try {
+    earlier = Files.isRegularFile(file) ? gson.fromJson(Files.readString(file, StandardCharsets.UTF_8), JsonElement.class) : null
+} catch (JsonParseException | IOException ignored) {
+    // A damaged file is there to be replaced.
+}
+def member = earlier instanceof JsonObject ? earlier.get('qprd') : null
+def listed = member instanceof JsonObject ? member.get('imported') : null
+def imported = listed instanceof JsonArray ? listed.collect { it.getAsString() } : []
+def present = annotations.collect { it.getID().toString() } as Set
+if (imported && imported.every { !present.contains(it) }) {
+    throw new IllegalStateException("qprd: ${entry.getOriginalImageName()} lacks the ${imported.size()} annotations " +
+            'that qprd import-asap added: nothing was exported. Run import_annotations.groovy first; ' +
+            "if you do not want them, delete ${file}.")
+}
+
 def collection = gson.toJson(FeatureCollection.wrap(annotations))
 def source = gson.toJson([entry: entry.getID(), image: entry.getOriginalImageName()])
 def text = collection.substring(0, collection.length() - 1) + ',"qprd":' + source + '}'
 
-def folder = project.getPath().getParent().resolve('qprd').resolve('annotations')
 Files.createDirectories(folder)
-def file = folder.resolve(entry.getID() + '.geojson')
 def temporary = folder.resolve('.' + entry.getID() + '.geojson.tmp')
 try {
     Files.writeString(temporary, text, StandardCharsets.UTF_8)

@@ -291,6 +291,39 @@ def remove(
     _exit_for(summary.failed)
 
 
+@app.command("import-asap")
+def import_asap_command(
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="ASAP's .xml, or a .json of Camelyon16 annotations."),
+    ],
+    project: ProjectArgument = None,
+    *,
+    image: Annotated[
+        str, typer.Option("--image", metavar="NAME", help="The image that was annotated.")
+    ],
+    tumor_class: Annotated[
+        str, typer.Option(metavar="NAME", help="Class that the annotations get.")
+    ] = "Tumor",
+    backend: BackendOption = "auto",
+    slides: SlidesOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Turn tumor drawn in ASAP into annotations of a project.
+
+    Groups mean what they do in Camelyon16. Tumor: _0, _1, Tumor, metastasis.
+    Holes in it: _2, Exclusion, negative. What else there is, is reported.
+    Importing a file again replaces what it gave before, unless you changed it.
+
+    Example: qprd import-asap tumor_076.xml project.qpproj --image tumor_076.tif
+    """
+    from qprd.jobs.import_asap import import_asap
+
+    with _opened(project, backend, slides) as opened:
+        summary = import_asap(opened, file, image=image, tumor_class=tumor_class)
+    _report(summary, json)
+
+
 @app.command()
 def doctor(
     project: ProjectArgument = None,

@@ -239,6 +239,11 @@ class Bulk {
                 .toList()
     }
 
+    static List<PathObject> annotationsWithIds(PathObjectHierarchy hierarchy, String[] ids) {
+        def wanted = new HashSet<String>(Arrays.asList(ids))
+        return hierarchy.getAnnotationObjects().findAll { wanted.contains(it.getID().toString()) }.toList()
+    }
+
     static List<PathObject> tilesNamed(PathObjectHierarchy hierarchy, String name, String measurement) {
         return hierarchy.getTileObjects()
                 .findAll { name == it.getName() && it.getMeasurementList().containsKey(measurement) }

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
 from qprd.errors import ExitCode, QprdError
-from qprd.qupath.geojson import DECIMALS
 from qprd.qupath.java import QuPath, qupath_call
 from qprd.qupath.jsonfile import read_json
-from qprd.qupath.pathclasses import argb_from_color
-from qprd.qupath.project import PathClass
+from qprd.qupath.pathclasses import DEFAULT_COLOR, argb_from_color
+from qprd.qupath.precision import on_grid, same_outline, storing_tolerance
+from qprd.qupath.project import Annotation, PathClass
 from qprd.results import (
     MEAN_SCORE,
     SCORE,
@@ -37,7 +37,6 @@ from qprd.results import (
 )
 
 _MAX_SUMMARY_BYTES = 16 * 2**20
-_TOLERANCE_PX = 0.01
 
 _Item = TypeVar("_Item", PredictedTile, PredictedContour)
 
@@ -178,7 +177,7 @@ class EntryData:
             own_contours = self._own_contours()
             contours = _Columns(bulk.columns(own_contours))
             stored = shapely.from_wkb([str(wkb) for wkb in bulk.outlines(own_contours)])
-        outlines = shapely.transform(stored, _on_grid)
+        outlines = shapely.transform(stored, on_grid)
         for outline, contour_id in zip(outlines, contours.ids, strict=True):
             if not isinstance(outline, Polygon):
                 raise QprdError(
@@ -192,7 +191,7 @@ class EntryData:
                 PredictedTile(tile_id, x, y, width, measurements)
                 for tile_id, (x, y, width, _), measurements in zip(
                     tiles.ids,
-                    _on_grid(tiles.bounds).tolist(),
+                    on_grid(tiles.bounds).tolist(),
                     tiles.measurements(),
                     strict=True,
                 )
@@ -215,6 +214,38 @@ class EntryData:
         """
         with qupath_call("QuPath cannot list its objects", self._path):
             return self._qupath.bulk.digests(self._file.hierarchy, self._own())
+
+    def digests_without(self, ids: Sequence[str]) -> Any:
+        """Like `digests`, of each object but the annotations with these ids, ours included."""
+        with qupath_call("QuPath cannot list its objects", self._path):
+            return self._qupath.bulk.digests(self._file.hierarchy, self._annotations(ids))
+
+    def replace_annotations(
+        self, removed: Sequence[str], added: Sequence[Annotation], path_class: PathClass
+    ) -> None:
+        """Take annotations out by id and put others in below the root, in memory.
+
+        Args:
+            removed: Ids; what lies below such an annotation moves up to what it lies in.
+            added: Polygons and multipolygons; their own class does not count.
+            path_class: The class they get; its color counts where QuPath knows no class of its
+                name.
+
+        Raises:
+            QprdError: QuPath refuses.
+        """
+        bulk = self._qupath.bulk
+        with qupath_call("QuPath cannot add the annotations", self._path):
+            created = bulk.createAnnotations(
+                [annotation.id for annotation in added],
+                [shapely.to_wkb(annotation.geometry, hex=True) for annotation in added],
+                [annotation.name or "" for annotation in added],
+                path_class.name,
+                argb_from_color(path_class.color or DEFAULT_COLOR),
+                [],
+                np.empty(0),
+            )
+            bulk.replace(self._file.hierarchy, self._annotations(removed), created)
 
     def replace_own(self, predictions: Predictions, others: Any) -> tuple[Predictions, int]:
         """Put predictions in the place of our objects, in memory.
@@ -290,6 +321,9 @@ class EntryData:
             summary["server"] = server
         return json.dumps({**summary, "hierarchy": hierarchy}, ensure_ascii=False)
 
+    def _annotations(self, ids: Sequence[str]) -> Any:
+        return self._qupath.bulk.annotationsWithIds(self._file.hierarchy, list(ids))
+
     def _own_tiles(self) -> Any:
         return self._qupath.bulk.tilesNamed(self._file.hierarchy, TILE_NAME, SCORE)
 
@@ -346,14 +380,9 @@ def compare(
     """
 
     def differ(what: str) -> QprdError:
-        return QprdError(
-            f"What QuPath stored differs from what was meant: {what}. The project is as it was.",
-            where=str(where),
-            exit_code=ExitCode.FAILED,
-        )
+        return stored_otherwise(what, where)
 
-    if changed_others:
-        raise differ(f"{len(changed_others)} objects of others changed, {changed_others[0]} first")
+    refuse_changes(changed_others, where)
     for kind, wanted, found in (
         ("tiles", meant.tiles, stored.tiles),
         ("contours", meant.contours, stored.contours),
@@ -367,39 +396,34 @@ def compare(
     places = {tile.id: (tile.x, tile.y, tile.size_px) for tile in stored.tiles}
     wanted_places = np.array([(t.x, t.y, t.size_px) for t in meant.tiles], float).reshape(-1, 3)
     stored_places = np.array([places[t.id] for t in meant.tiles], float).reshape(-1, 3)
-    if np.any(np.abs(wanted_places - stored_places) > _tolerance(wanted_places)):
+    if np.any(np.abs(wanted_places - stored_places) > storing_tolerance(wanted_places)):
         raise differ("the places of the tiles")
     outlines = {contour.id: contour for contour in stored.contours}
     for contour in meant.contours:
         found_contour = outlines[contour.id]
         if contour.name != found_contour.name:
             raise differ(f"the name of contour {contour.id}")
-        if not _same_outline(contour.polygon, found_contour.polygon):
+        if not same_outline(contour.polygon, found_contour.polygon):
             raise differ(f"the outline of contour {contour.id}")
     if meant.contours and meant.contour_class != stored.contour_class:
         raise differ("the class of the contours")
 
 
-def _on_grid(coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
-    # "+ 0.0" turns -0.0 into 0.0.
-    return np.round(coordinates, DECIMALS) + 0.0
+def refuse_changes(changed: Sequence[str], where: Path) -> None:
+    """Raise if objects that are not to change did, by their ids."""
+    if changed:
+        raise stored_otherwise(
+            f"{len(changed)} objects of others changed, {changed[0]} first", where
+        )
 
 
-def _same_outline(meant: Polygon, stored: Polygon) -> bool:
-    tolerance = _tolerance(shapely.get_coordinates(meant))
-    if shapely.normalize(meant).equals_exact(shapely.normalize(stored), tolerance):
-        return True
-    # Rounding can change which vertex comes first, or merge two.
-    return (
-        len(meant.interiors) == len(stored.interiors)
-        and shapely.hausdorff_distance(meant.boundary, stored.boundary) <= tolerance
+def stored_otherwise(what: str, where: Path) -> QprdError:
+    """What QuPath stored is not what was meant, and so was not taken."""
+    return QprdError(
+        f"What QuPath stored differs from what was meant: {what}. The project is as it was.",
+        where=str(where),
+        exit_code=ExitCode.FAILED,
     )
-
-
-def _tolerance(coordinates: NDArray[np.float64]) -> float:
-    """0.01 px, or the spacing of single-precision numbers as large as these."""
-    largest = np.float32(np.abs(coordinates).max(initial=0.0))
-    return max(_TOLERANCE_PX, float(np.spacing(largest))) + 1e-9
 
 
 def _single(measurements: Mapping[str, float]) -> dict[str, float]:

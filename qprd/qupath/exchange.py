@@ -21,9 +21,11 @@ from qprd.qupath.geojson import (
     annotations_of,
     objects_of,
     own_member_of,
+    read_annotations,
     read_objects,
     read_root,
 )
+from qprd.qupath.imports import difference, plan_import, same_annotations, with_imported
 from qprd.qupath.jsonfile import read_json, write_atomically
 from qprd.qupath.locate import SlideLocator
 from qprd.qupath.pathclasses import read_classes
@@ -33,7 +35,14 @@ from qprd.qupath.predictions_geojson import (
     predictions_from_geojson,
     predictions_to_text,
 )
-from qprd.qupath.project import Annotation, Entry, PathClass, WriteReport
+from qprd.qupath.project import (
+    Annotation,
+    AnnotationImport,
+    Entry,
+    ImportReport,
+    PathClass,
+    WriteReport,
+)
 from qprd.qupath.qpproj import ProjectFile, RecordedEntry, read_project_file
 from qprd.results import Predictions
 
@@ -151,8 +160,8 @@ class ExchangeProject:
         else:
             own = self._layout.annotations / f"{self._own(entry).id}.geojson"
             file = own if own.is_file() else None
-            saved = self.path.parent / "data" / entry.id / "data.qpdata"
-            is_outdated = file is not None and _modified_ns(file) < _modified_ns(saved)
+            saved = _modified_ns(self._data_file(entry))
+            is_outdated = file is not None and _modified_ns(file) < saved
         return AnnotationSource(file, self._annotations_in_qupath(entry), is_outdated)
 
     def annotation_note(self, entry: Entry) -> str | None:
@@ -162,6 +171,9 @@ class ExchangeProject:
             QprdError: the folder of annotations is ambiguous.
         """
         return self.annotation_source(entry).problem
+
+    def _data_file(self, entry: Entry) -> Path:
+        return self.path.parent / "data" / entry.id / "data.qpdata"
 
     def _annotations_by_name(self, entry: Entry, folder: Path) -> Path | None:
         """The file of an entry in a folder of the user's.
@@ -235,6 +247,54 @@ class ExchangeProject:
                 )
         return tuple(annotations_of(objects_of(root, where)))
 
+    def import_annotations(self, entry: Entry, imported: AnnotationImport) -> ImportReport:
+        """Add annotations to the entry's file of exported ones, completely or not at all.
+
+        What was there stays in it as it was. The ids of what was added stand in the collection's
+        ``qprd`` member, by which ``groovy/import_annotations.groovy`` brings them into QuPath.
+
+        Raises:
+            QprdError: QuPath has annotations that were not exported; a malformed file; a full disk,
+                a read-only folder, or a difference when read again. The file is as it was.
+        """
+        if self._given_annotations is not None:
+            raise QprdError(
+                "Annotations are imported into the project, not into a folder of the user's.",
+                where=str(self._given_annotations),
+                fix="Leave out --annotations.",
+            )
+        source = self.annotation_source(entry)
+        path = self._layout.annotations / f"{self._own(entry).id}.geojson"
+        never_saved = source.in_qupath is None and not self._data_file(entry).exists()
+        if source.problem is not None and not never_saved:
+            # With ours alone the file would look like an export of all there is.
+            raise QprdError(f"Nothing was imported; {source.problem}", where=entry.name)
+        existing = self.annotations(entry)
+        root = None if source.file is None else read_root(source.file)[0]
+        plan = plan_import(entry.id, imported, existing)
+        if plan.added or plan.outdated:
+            kept = [annotation for annotation in existing if annotation.id not in plan.outdated]
+            member = {"entry": entry.id, "image": entry.name}
+            text = with_imported(root, plan, member)
+
+            def check(written: Path) -> None:
+                stored = read_annotations(written)
+                differs = difference(plan.added, stored[len(kept) :])
+                if differs is None and not same_annotations(stored[: len(kept)], kept):
+                    differs = "annotations that were there before"
+                if differs is not None:
+                    raise _differ(differs, path)
+
+            write_atomically(path, text, root=self.path.parent, check=check)
+        return ImportReport(
+            entry_id=entry.id,
+            added=len(plan.added),
+            unchanged=plan.unchanged,
+            edited=plan.edited,
+            removed=len(plan.outdated),
+            where=path,
+        )
+
     def prediction_file(self, entry: Entry) -> Path:
         """Where the predictions of an entry are written."""
         return self._layout.predictions / f"{self._own(entry).id}.geojson"
@@ -298,6 +358,10 @@ class ExchangeProject:
         self.close()
 
 
+def _differ(what: str, path: Path) -> QprdError:
+    return QprdError(f"What was written differs from what was meant: {what}.", where=str(path))
+
+
 def _modified_ns(path: Path) -> int:
     """When a file was last changed, 0 if that is not to be known."""
     try:
@@ -320,7 +384,7 @@ def _compare(meant: Predictions, stored: Predictions, path: Path) -> None:
     """Raise unless what is stored is what was meant: ids, places, measurements, metadata."""
 
     def differ(what: str) -> QprdError:
-        return QprdError(f"What was written differs from what was meant: {what}.", where=str(path))
+        return _differ(what, path)
 
     if [tile.id for tile in stored.tiles] != [tile.id for tile in meant.tiles]:
         raise differ("the tiles")

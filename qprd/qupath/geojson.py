@@ -22,12 +22,11 @@ from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
 from qprd.qupath.jsonfile import parse_json, read_text, well_formed
+from qprd.qupath.precision import DECIMALS
 from qprd.qupath.project import Annotation, PathClass
 from qprd.results import MEAN_SCORE, SCORE, TILE_NAME, class_parts, is_own_class
 
 MAX_BYTES = 1024 * 2**20
-#: Of a coordinate in pixels, as QuPath writes it.
-DECIMALS = 2
 #: The member of our feature collections that QuPath ignores and our Groovy script reads.
 OWN_MEMBER = "qprd"
 

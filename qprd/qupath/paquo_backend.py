@@ -10,20 +10,34 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from qprd.errors import QprdError
 from qprd.qupath.entries import find_entries
-from qprd.qupath.entrydata import EntryData, EntryFolder, compare
+from qprd.qupath.entrydata import (
+    EntryData,
+    EntryFolder,
+    compare,
+    refuse_changes,
+    stored_otherwise,
+)
 from qprd.qupath.geojson import read_annotations
+from qprd.qupath.imports import ImportPlan, difference, plan_import
 from qprd.qupath.java import find_qupath, qupath_call, start_qupath
 from qprd.qupath.locate import SlideLocator
 from qprd.qupath.pathclasses import argb_from_color, classes_path, read_classes, with_class
 from qprd.qupath.predictions_geojson import at_qupath_precision
-from qprd.qupath.project import Annotation, Entry, PathClass, WriteReport
+from qprd.qupath.project import (
+    Annotation,
+    AnnotationImport,
+    Entry,
+    ImportReport,
+    PathClass,
+    WriteReport,
+)
 from qprd.qupath.projectedit import OWN_PREFIX, own_metadata, server_builder, with_own_metadata
 from qprd.qupath.qpproj import RecordedEntry, read_project_file
 from qprd.qupath.transaction import FileState, FileTransaction
@@ -37,6 +51,21 @@ from qprd.results import (
 )
 
 __all__ = ["PaquoProject", "find_qupath"]
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What was done to an entry's objects in memory, and how to make sure that it was stored.
+
+    Attributes:
+        verify: Raises unless the data that QuPath read back, of the file named, are as meant.
+        metadata: The entry metadata of ours that it shall have; None leaves those that it has.
+        path_class: A class that the project shall list.
+    """
+
+    verify: Callable[[EntryData, Path], None]
+    metadata: Mapping[str, str] | None = None
+    path_class: PathClass | None = None
 
 
 class PaquoProject:
@@ -141,6 +170,81 @@ class PaquoProject:
         """
         _check(predictions)
         meant = at_qupath_precision(predictions)
+        replaced = 0
+
+        def edit(data: EntryData) -> _Change:
+            nonlocal meant, replaced
+            others = data.digests()
+            meant, replaced = data.replace_own(meant, others)
+            own_class = PathClass(meant.contour_class, meant.contour_color)
+            return _Change(
+                verify=lambda stored, where: self._compare(meant, stored, others, where),
+                metadata=meant.metadata,
+                path_class=own_class if meant.contours else None,
+            )
+
+        where = self._rewrite(entry, edit)
+        return WriteReport(
+            entry_id=entry.id,
+            tiles=len(meant.tiles),
+            contours=len(meant.contours),
+            replaced=replaced,
+            where=where,
+        )
+
+    def import_annotations(self, entry: Entry, imported: AnnotationImport) -> ImportReport:
+        """Add annotations to an entry; touch nothing else; read back and compare.
+
+        Objects that a person put below one that is taken out move up to the nearest ancestor.
+
+        Raises:
+            QprdError: as `write_predictions`; all files are as they were.
+        """
+        plan = plan_import(entry.id, imported, ())
+
+        def edit(data: EntryData) -> _Change | None:
+            nonlocal plan
+            existing = read_annotations(data.annotations_as_geojson())
+            plan = plan_import(entry.id, imported, existing)
+            if not plan.added and not plan.outdated:
+                return None
+            others = data.digests_without(plan.outdated)
+            data.replace_annotations(plan.outdated, plan.added, plan.path_class)
+            return _Change(
+                verify=lambda stored, where: self._compare_import(plan, stored, others, where),
+                path_class=plan.path_class if plan.added else None,
+            )
+
+        where = self._rewrite(entry, edit)
+        return ImportReport(
+            entry_id=entry.id,
+            added=len(plan.added),
+            unchanged=plan.unchanged,
+            edited=plan.edited,
+            removed=len(plan.outdated),
+            where=where,
+        )
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def __enter__(self) -> PaquoProject:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _rewrite(self, entry: Entry, edit: Callable[[EntryData], _Change | None]) -> Path:
+        """Let `edit` change an entry's objects; save them if what QuPath stored is what was meant.
+
+        What QuPath saved since the project was opened is read again and kept.
+
+        Returns:
+            The entry's data file.
+
+        Raises:
+            QprdError: all files are as they were.
+        """
         folder = self._folder(self._recorded(entry).id)
         before = self._states(folder)
         self._reread()
@@ -152,22 +256,23 @@ class PaquoProject:
             if data is None:
                 data = self._create(entry, staged)
             objects_before = data.count()
-            others = data.digests()
-            meant, replaced = data.replace_own(meant, others)
+            change = edit(data)
+            if change is None:
+                return folder.data
             data.write(staged)
             objects = data.count()
             summary = data.summary(folder.read_summary(), _size_px(entry))
             # Two copies of a large hierarchy are enough.
             del data
-            self._compare(meant, EntryData.read_file(self._qupath, staged), others, folder.data)
+            change.verify(EntryData.read_file(self._qupath, staged), folder.data)
             transaction.stage_text(folder.summary, summary)
-            if dict(meant.metadata) != own_metadata(recorded.metadata):
-                text = with_own_metadata(self.path, recorded.id, meant.metadata)
+            metadata = change.metadata
+            if metadata is not None and dict(metadata) != own_metadata(recorded.metadata):
+                text = with_own_metadata(self.path, recorded.id, metadata)
                 written = transaction.stage_text(self.path, text)
-                self._compare_metadata(recorded, meant, written)
-            if meant.contours:
-                own_class = PathClass(meant.contour_class, meant.contour_color)
-                classes = with_class(self.path, own_class)
+                self._compare_metadata(recorded, metadata, written)
+            if change.path_class is not None:
+                classes = with_class(self.path, change.path_class)
                 if classes is not None:
                     transaction.stage_text(classes_path(self.path), classes)
             self._refuse_if_changed(before, self._states(folder))
@@ -175,22 +280,7 @@ class PaquoProject:
             # that would look like loss.
             transaction.commit(first=folder.summary if objects < objects_before else folder.data)
         self._reread()
-        return WriteReport(
-            entry_id=entry.id,
-            tiles=len(meant.tiles),
-            contours=len(meant.contours),
-            replaced=replaced,
-            where=folder.data,
-        )
-
-    def close(self) -> None:
-        """Nothing is held open."""
-
-    def __enter__(self) -> PaquoProject:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+        return folder.data
 
     def _folder(self, entry_id: str) -> EntryFolder:
         return EntryFolder(self.path.parent / "data" / entry_id)
@@ -224,15 +314,28 @@ class PaquoProject:
                     self._qupath.bulk.setColor(known.name, argb_from_color(known.color))
 
     def _compare(self, meant: Predictions, stored: EntryData, others: object, where: Path) -> None:
-        others_stored = stored.digests()
-        with qupath_call("QuPath cannot compare its objects", where):
-            changed = [str(item) for item in self._qupath.bulk.changed(others, others_stored)]
+        changed = self._changed(others, stored.digests(), where)
         compare(meant, stored.predictions(meant.metadata), changed, where)
 
-    def _compare_metadata(self, before: RecordedEntry, meant: Predictions, written: Path) -> None:
+    def _compare_import(
+        self, plan: ImportPlan, stored: EntryData, others: object, where: Path
+    ) -> None:
+        others_stored = stored.digests_without([annotation.id for annotation in plan.added])
+        refuse_changes(self._changed(others, others_stored, where), where)
+        differs = difference(plan.added, read_annotations(stored.annotations_as_geojson()))
+        if differs is not None:
+            raise stored_otherwise(differs, where)
+
+    def _changed(self, before: object, after: object, where: Path) -> list[str]:
+        with qupath_call("QuPath cannot compare its objects", where):
+            return [str(item) for item in self._qupath.bulk.changed(before, after)]
+
+    def _compare_metadata(
+        self, before: RecordedEntry, meant: Mapping[str, str], written: Path
+    ) -> None:
         own = own_metadata(before.metadata)
         others = {key: value for key, value in before.metadata.items() if key not in own}
-        expected = replace(before, metadata={**others, **meant.metadata})
+        expected = replace(before, metadata={**others, **meant})
         if read_project_file(written).entries != tuple(
             expected if known is before else known for known in self._file.entries
         ):

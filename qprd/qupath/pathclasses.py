@@ -9,6 +9,10 @@ from qprd.errors import QprdError
 from qprd.qupath.geojson import color_from_argb
 from qprd.qupath.jsonfile import read_json, well_formed
 from qprd.qupath.project import PathClass
+from qprd.results import class_parts
+
+#: Of classes without one, such as QuPath's own Tumor.
+DEFAULT_COLOR = (200, 0, 0)
 
 _MAX_BYTES = 16 * 2**20
 _WHAT = "QuPath's classes"
@@ -57,6 +61,13 @@ def with_class(project: Path, added: PathClass) -> str | None:
 def classes_text(items: list[object]) -> str:
     """The contents of a ``classes.json`` with these items."""
     return json.dumps({"pathClasses": items}, indent=2, ensure_ascii=False)
+
+
+def class_to_geojson(path_class: PathClass) -> dict[str, object]:
+    """The ``classification`` of a GeoJSON feature; without a color QuPath refuses the file."""
+    names = list(class_parts(path_class.name))
+    named = {"names": names} if len(names) > 1 else {"name": names[0]}
+    return {**named, "color": list(path_class.color or DEFAULT_COLOR)}
 
 
 def argb_from_color(color: tuple[int, int, int]) -> int:

@@ -15,12 +15,10 @@ from pathlib import Path
 import geojson
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
 from qprd.errors import QprdError
 from qprd.qupath.geojson import (
-    DECIMALS,
     OWN_MEMBER,
     is_own_contour,
     is_own_tile,
@@ -29,6 +27,8 @@ from qprd.qupath.geojson import (
     parse_color,
     read_root,
 )
+from qprd.qupath.pathclasses import class_to_geojson
+from qprd.qupath.precision import DECIMALS, area_on_grid
 from qprd.qupath.project import PathClass
 from qprd.qupath.projectedit import OWN_PREFIX
 from qprd.results import (
@@ -38,11 +38,8 @@ from qprd.results import (
     PredictedContour,
     PredictedTile,
     Predictions,
-    class_parts,
     is_own_class,
 )
-
-GRID_PX = 10.0**-DECIMALS
 
 
 def predictions_to_geojson(predictions: Predictions) -> dict[str, object]:
@@ -162,18 +159,11 @@ def at_qupath_precision(predictions: Predictions) -> Predictions:
 def _polygon_on_grid(contour: PredictedContour) -> Polygon:
     if not np.isfinite(shapely.get_coordinates(contour.polygon)).all():
         raise QprdError(f"Contour {contour.id} has a coordinate that is not a finite number.")
-    polygon = shapely.transform(shapely.force_2d(contour.polygon), _on_grid)
-    if contour.polygon.is_valid and not polygon.is_valid:
-        # Rounding made parts of the outline meet: let GEOS round and repair.
-        polygon = shapely.transform(shapely.set_precision(contour.polygon, GRID_PX), _on_grid)
-    if not isinstance(polygon, Polygon) or polygon.is_empty or not polygon.is_valid:
+    drawn = shapely.force_2d(contour.polygon)
+    polygon = area_on_grid(drawn) if drawn.is_valid else None
+    if not isinstance(polygon, Polygon):
         raise QprdError(f"Contour {contour.id} is not one valid polygon at a precision of 0.01 px.")
     return polygon
-
-
-def _on_grid(coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
-    # "+ 0.0" turns -0.0 into 0.0.
-    return np.round(coordinates, DECIMALS) + 0.0
 
 
 def _tile_feature(tile: PredictedTile) -> geojson.Feature:
@@ -195,11 +185,11 @@ def _contour_feature(contour: PredictedContour, predictions: Predictions) -> geo
         raise QprdError(f"{predictions.contour_class!r} is not a class of qprd's own.")
     if MEAN_SCORE not in contour.measurements:
         raise QprdError(f"Contour {contour.id} has no mean score.")
-    names = list(class_parts(predictions.contour_class))
-    named = {"names": names} if len(names) > 1 else {"name": names[0]}
     properties: dict[str, object] = {
         "objectType": "annotation",
-        "classification": {**named, "color": list(predictions.contour_color)},
+        "classification": class_to_geojson(
+            PathClass(predictions.contour_class, predictions.contour_color)
+        ),
         "measurements": _finite(contour.measurements),
     }
     if contour.name:

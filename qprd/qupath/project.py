@@ -92,6 +92,44 @@ class WriteReport:
     where: Path
 
 
+@dataclass(frozen=True)
+class AnnotationImport:
+    """Regions drawn in another program, to become annotations of one entry.
+
+    Attributes:
+        source: What they come from, such as a file's name. Importing from it again replaces what
+            it gave before.
+        path_class: The class they get; its color counts where there is no such class yet.
+        regions: Name and area of each: a valid polygon or multipolygon in level-0 pixels of the
+            entry's frame.
+    """
+
+    source: str
+    path_class: PathClass
+    regions: tuple[tuple[str, BaseGeometry], ...]
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did to one entry.
+
+    Attributes:
+        entry_id: The entry.
+        added: Annotations that are new.
+        unchanged: Annotations that an earlier import had put there.
+        edited: Likewise, but changed by a person since, and left as they are.
+        removed: Annotations of an earlier import that the source does not have any more.
+        where: The file that holds them.
+    """
+
+    entry_id: str
+    added: int
+    unchanged: int
+    edited: int
+    removed: int
+    where: Path
+
+
 class Project(Protocol):
     """A QuPath project, whichever backend reads it.
 
@@ -139,6 +177,17 @@ class Project(Protocol):
 
     def read_predictions(self, entry: Entry) -> Predictions:
         """Our objects of this entry as they are stored now (empty if there are none)."""
+        ...
+
+    def import_annotations(self, entry: Entry, imported: AnnotationImport) -> ImportReport:
+        """Add annotations to an entry; touch nothing else; read back and compare.
+
+        Of an earlier import from the same source, annotations that no person has changed are
+        replaced (see `qprd.qupath.imports`).
+
+        Raises:
+            QprdError: nothing was changed, or what was read back differs from what was meant.
+        """
         ...
 
     def close(self) -> None:

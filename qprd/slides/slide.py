@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from qprd.errors import QprdError
-from qprd.slides.frame import Rotation, qupath_frame, slide_bounds
+from qprd.slides.frame import Frame, Rotation, qupath_frame, slide_bounds
 
 #: A level may be coarser than asked for by this factor: 2.006 um/px serves a request for 2.
 _LEVEL_TOLERANCE = 1.01
@@ -99,6 +99,11 @@ class Slide:
     def path(self) -> Path:
         """The file."""
         return self._path
+
+    @property
+    def frame(self) -> Frame:
+        """How the frame lies in the file."""
+        return self._frame
 
     @property
     def width(self) -> int:

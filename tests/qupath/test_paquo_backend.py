@@ -626,7 +626,7 @@ def _fail(*_args: object, **_kwargs: object) -> None:
         (paquo_backend, "compare"),
         (paquo_backend, "with_own_metadata"),
         (paquo_backend, "with_class"),
-        (entrydata, "_same_outline"),
+        (entrydata, "same_outline"),
     ],
 )
 def test_an_interruption_anywhere_leaves_every_byte(

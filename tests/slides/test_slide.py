@@ -31,47 +31,6 @@ def ramp_png(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def scn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
-    """A Leica slide whose scanned area starts at (96, 160): OpenSlide reports it as bounds."""
-    tifffile = pytest.importorskip("tifffile")
-    nm, (width, height), full = 500, (512, 768), (1200, 1600)
-
-    def image(name: str, ifd: int, size: tuple[int, int], view: str) -> str:
-        return (
-            f'<image name="{name}" uuid="{name}"><creationDate>2012-01-01T00:00:00Z</creationDate>'
-            '<device model="Leica SCN400" version="1"/>'
-            f'<pixels sizeX="{size[0]}" sizeY="{size[1]}">'
-            f'<dimension sizeX="{size[0]}" sizeY="{size[1]}" r="0" ifd="{ifd}"/></pixels>'
-            f'<view {view} spacingZ="0"/><scanSettings><objectiveSettings><objective>20</objective>'
-            "</objectiveSettings><illuminationSettings><numericalAperture>0.4</numericalAperture>"
-            "<illuminationSource>brightfield</illuminationSource></illuminationSettings>"
-            "</scanSettings></image>"
-        )
-
-    size = f'sizeX="{full[0] * nm}" sizeY="{full[1] * nm}"'
-    view = f'sizeX="{width * nm}" sizeY="{height * nm}" offsetX="{96 * nm}" offsetY="{160 * nm}"'
-    xml = (
-        '<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01">'
-        f'<collection name="c" uuid="u" {size}><barcode></barcode>'
-        + image("macro", 0, (256, 256), f'{size} offsetX="0" offsetY="0"')
-        + image("main", 1, (width, height), view)
-        + "</collection></scn>"
-    )
-    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    path = tmp_path_factory.mktemp("slides") / "bounds.scn"
-    with tifffile.TiffWriter(path, bigtiff=True) as tiff:
-        common = {"tile": (256, 256), "photometric": "rgb", "metadata": None}
-        tiff.write(
-            np.zeros((256, 256, 3), np.uint8),
-            description=xml,
-            resolutionunit="CENTIMETER",
-            **common,
-        )
-        tiff.write(pixels, resolution=(2e4, 2e4), resolutionunit="CENTIMETER", **common)
-    return path, pixels
-
-
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
 @pytest.mark.parametrize("crop", [None, (30, 50, 300, 401)])
 def test_frame_starts_at_the_openslide_bounds_then_crop_then_rotation(
