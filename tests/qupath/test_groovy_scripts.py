@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shapely.geometry import box
+from shapely.geometry import MultiPolygon, box
 
 from qprd.errors import QprdError
 from qprd.groovy_scripts import copy_scripts, script_folder
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.geojson import read_annotations
+from qprd.qupath.precision import same_outline
+from qprd.qupath.project import AnnotationImport, PathClass
 from qprd.qupath.projectedit import OWN_PREFIX
 from qprd.results import (
     MAX_SCORE,
@@ -26,7 +28,11 @@ from qprd.results import (
     object_id,
 )
 
-SCRIPTS = ("export_annotations.groovy", "import_predictions.groovy")
+SCRIPTS = (
+    "export_annotations.groovy",
+    "import_annotations.groovy",
+    "import_predictions.groovy",
+)
 
 #: Puts objects of a user, and of an earlier run of qprd, into the image.
 SETUP = """
@@ -290,6 +296,52 @@ def test_import_replaces_ours_and_touches_nothing_else(project: Path, tmp_path: 
         }
         names = [found["name"] for found in json.loads(classes)["pathClasses"]]
         assert [found.name for found in opened.classes()] == [*names, "Tumor: qprd"]
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_imported_annotations_come_into_qupath_once_and_no_export_loses_them(
+    project: Path,
+) -> None:
+    export, bring_in = (script_folder() / name for name in SCRIPTS[:2])
+    regions = (
+        ("two", MultiPolygon([box(0, 0, 50, 50), box(60, 0, 90, 50)])),
+        ("donut", box(100, 100, 900.25, 900).difference(box(300, 300, 600, 600))),
+    )
+    imported = AnnotationImport("a.xml", PathClass("Metastasis", (9, 8, 7)), regions)
+    run(export, project)
+    with ExchangeProject(project) as opened:
+        first, second = opened.entries()
+        file = opened.annotation_source(first).file
+        assert file is not None
+        assert opened.import_annotations(first, imported).added == 2
+        before = opened.annotations(first)
+        others = opened.annotations(second)
+    written = file.read_bytes()
+
+    log = run(export, project)
+    assert "lacks the 2 annotations" in log
+    assert file.read_bytes() == written
+
+    log = run(bring_in, project, "--save")
+    assert "2 annotations into colon_1.tif, 0 were there already" in log
+    assert "nothing was imported for colon_2.tif" in log
+    log = run(bring_in, project, "--save")
+    assert "0 annotations into colon_1.tif, 2 were there already" in log
+
+    run(export, project)
+    assert file.read_bytes() != written
+    with ExchangeProject(project) as opened:
+        first, second = opened.entries()
+        after = {one.id: one for one in opened.annotations(first)}
+        assert len(after) == 5
+        for one in before:
+            assert (after[one.id].class_name, after[one.id].name) == (one.class_name, one.name)
+            assert same_outline(one.geometry, after[one.id].geometry)
+        assert opened.annotations(second) == others
+        again = opened.import_annotations(first, imported)
+        assert (again.added, again.unchanged, again.edited) == (0, 2, 0)
+        assert "Metastasis" in [known.name for known in opened.classes()]
 
 
 @pytest.mark.qupath
