@@ -33,8 +33,9 @@ _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Count = Annotated[int, Field(ge=0, le=2**53)]
 _NotNegative = Annotated[float, Field(ge=0)]
+_LARGEST = float(np.finfo(np.float32).max)
 #: Raw scores have no bounds but those of a 32-bit number.
-RawScore = Annotated[float, Field(ge=-3.4e38, le=3.4e38)]
+RawScore = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
 
 
 @dataclass(frozen=True, config=_CONFIG)

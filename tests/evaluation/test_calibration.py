@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from sklearn.isotonic import IsotonicRegression
@@ -133,6 +133,7 @@ def test_it_is_linear_between_its_points_and_flat_but_for_platts_curve_beyond() 
 
 @settings(deadline=None)
 @given(some_scores, st.lists(any_score, min_size=2, max_size=20))
+@example([(0.0, True), (float(np.finfo(np.float32).max), False)], [0.0, 0.0])
 def test_order_by_probability_and_by_raw_score_agree(
     pairs: list[tuple[float, bool]], asked: list[float]
 ) -> None:
