@@ -21,6 +21,7 @@ from qprd.cli_options import (
     ConfigOption,
     DeviceOption,
     EpochsOption,
+    EvaluatedSplitOption,
     GammaOption,
     ImageOption,
     JsonOption,
@@ -246,6 +247,42 @@ def predict(
             opened, settings, bundle=bundle, write_back=write_back, progress=TerminalProgress()
         )
     _report(summary, json)
+    _exit_for(summary.failed)
+
+
+@app.command()
+def evaluate(
+    project: ProjectArgument = None,
+    split: EvaluatedSplitOption = None,
+    bundle: BundleOption = None,
+    backend: BackendOption = "auto",
+    unannotated_normal: UnannotatedNormalOption = None,
+    image: ImageOption = None,
+    slides: SlidesOption = None,
+    annotations: AnnotationsOption = None,
+    assume_mpp: AssumeMppOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Compare results with annotations; writes PROJECT/qprd/results/evaluation.html.
+
+    Example: qprd evaluate --split test --json figures.json
+    """
+    from qprd.jobs.evaluate import evaluate_project
+    from qprd.jobs.reporting import print_summary, write_json_object
+    from qprd.progress import TerminalProgress
+
+    with _opened(project, backend, slides, annotations) as opened:
+        summary = evaluate_project(
+            opened,
+            split=split,
+            bundle=bundle,
+            images=image or (),
+            unannotated_normal=bool(unannotated_normal),
+            assume_mpp=assume_mpp,
+            progress=TerminalProgress(),
+        )
+    write_json_object(json, summary.report())
+    print_summary(summary)
     _exit_for(summary.failed)
 
 

@@ -78,6 +78,15 @@ AssumeMppOption = Annotated[
     float | None,
     typer.Option(metavar="UM", help="Resolution of slides that do not state theirs, um/px."),
 ]
+EvaluatedSplitOption = Annotated[
+    Literal["test", "val", "all"] | None,
+    typer.Option(
+        "--split",
+        help="Slides to measure on: by entry metadata 'split', else by what the model used them "
+        "for. Never those it was trained on, but with all. Default: test, or val if there is none.",
+        show_default=False,
+    ),
+]
 BundleOption = Annotated[
     Path | None,
     typer.Option("--bundle", metavar="DIR", help="A trained model. Default: the newest."),

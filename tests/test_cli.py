@@ -26,6 +26,7 @@ DEMANDED = {
     "--json --weights --assume-mpp --slides --annotations --operating-point",
     "predict": "--backend --batch-size --device --image --threshold --stride --config --json "
     "--bundle --write-back --weights --assume-mpp --slides --operating-point",
+    "evaluate": "--backend --split --json --bundle --image --slides --annotations --assume-mpp",
     "write-back": "--backend --image --slides --json",
     "doctor": "--backend --slides --annotations --tumor-class --json",
     "demo": "--backend --seed --json",

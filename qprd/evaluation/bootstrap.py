@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qprd.evaluation.froc import FROC_RATES, Matches
 from qprd.evaluation.metrics import LabeledScores
 
 _Floats = NDArray[np.float64]
@@ -129,6 +130,52 @@ def sum_intervals(
     return _percentiles({name: measure(sums) for name, measure in measures.items()}, "slides")
 
 
+def froc_interval(slides: Sequence[Matches], *, seed: int = 0) -> Interval | None:
+    """Interval of the FROC score; None with less than two slides that have lesions.
+
+    Args:
+        slides: What the detections of each slide hit.
+        seed: Of the draws.
+    """
+    with_lesions = np.array([len(of_slide.lesions) > 0 for of_slide in slides], dtype=np.bool_)
+    if with_lesions.sum() < 2:
+        return None
+    hits = [of_slide.best_scores[of_slide.best >= 0] for of_slide in slides]
+    false = [of_slide.false_positive_scores for of_slide in slides]
+    levels = _levels(np.concatenate([*hits, *false]))
+    lesions = np.array([len(of_slide.lesions) for of_slide in slides])
+    drawn = _multiplicities(with_lesions, np.random.default_rng(seed))
+    scores = []
+    for start in range(0, RESAMPLES, _CHUNK):
+        times = drawn[start : start + _CHUNK]
+        sensitivity = _at_least(times, hits, levels) / (times @ lesions)[:, None]
+        fp_per_slide = _at_least(times, false, levels) / len(slides)
+        scores += [
+            float(np.mean(np.interp(FROC_RATES, x, y)))
+            for x, y in zip(fp_per_slide, sensitivity, strict=True)
+        ]
+    return _percentiles({"score": np.array(scores)}, "slides")["score"]
+
+
+def _at_least(times: _Floats, of_slides: Sequence[NDArray[np.float64]], levels: _Floats) -> _Floats:
+    """(resamples, levels + 1): how many scores are at or above each level, the highest first.
+
+    Before the highest level there is an infinite one, which none reaches.
+    """
+    counts = np.zeros((len(of_slides), levels.size + 1))
+    for of_slide, scores in zip(counts, of_slides, strict=True):
+        np.add.at(of_slide, levels.size - np.searchsorted(levels, scores, side="right") + 1, 1.0)
+    return np.asarray(np.cumsum(times @ counts, axis=1))
+
+
+def _levels(scores: NDArray[np.floating]) -> _Floats:
+    """The distinct scores, or `_LEVELS` of them, ascending, the lowest among them."""
+    levels = np.unique(scores.astype(np.float64))
+    if levels.size > _LEVELS:
+        levels = levels[np.linspace(0, levels.size - 1, _LEVELS).astype(np.intp)]
+    return levels
+
+
 def _counts(slides: Sequence[LabeledScores], threshold: float | None) -> tuple[_Floats, int | None]:
     """How many patches of each slide and label have each level of score.
 
@@ -136,9 +183,7 @@ def _counts(slides: Sequence[LabeledScores], threshold: float | None) -> tuple[_
         (slides, 2, levels), normal before tumor, levels ascending; and the first level that is at
         or above the threshold.
     """
-    levels = np.unique(np.concatenate([slide.scores for slide in slides]).astype(np.float64))
-    if levels.size > _LEVELS:
-        levels = levels[np.linspace(0, levels.size - 1, _LEVELS).astype(np.intp)]
+    levels = _levels(np.concatenate([slide.scores for slide in slides]))
     first: int | None = None
     if threshold is not None:
         # A level of its own, so that no level has scores on both sides of it.

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from qprd import __version__
 from qprd.errors import QprdError
 from qprd.jobs.slides import recorded_name
 from qprd.layout import ProjectLayout
 from qprd.model.bundle import BundleInfo
+from qprd.qupath.jsonfile import read_text
 from qprd.results_folder import OVERVIEW, PREDICTIONS, SLIDE, load_slide_result
+from qprd.review.evaluation_page import EVALUATION_NAME
 from qprd.review.report import RunSummary, SlideRow, write_index
+
+#: The figures of the last evaluation, beside its page.
+EVALUATION_JSON = "evaluation.json"
+_MAX_EVALUATION_BYTES = 64 * 2**20
 
 
 def write_results_index(
@@ -29,6 +39,7 @@ def write_results_index(
     """
     folders = sorted(path.parent for path in layout.results.glob(f"[!.]*/{SLIDE}"))
     rows = [_row(folder, info) for folder in folders]
+    evaluation = _evaluation(layout)
     warnings = []
     validation = info.validation
     if info.threshold is None and not (validation and validation.tumor and validation.normal):
@@ -54,8 +65,46 @@ def write_results_index(
         threshold=threshold,
         validation=_validation(info),
         warnings=tuple(warnings),
+        evaluation=None if evaluation is None else _told(evaluation, info, date),
     )
     return write_index(layout.results, rows, summary)
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """What the index tells of ``evaluation.json``."""
+
+    bundle: str
+    split: str
+    created: str
+    patch: Mapping[str, JsonValue]
+
+
+def _evaluation(layout: ProjectLayout) -> _Evaluation | None:
+    """The last evaluation, or None: it is only mentioned, so damage is no reason to fail."""
+    if not (layout.results / EVALUATION_NAME).is_file():
+        return None
+    try:
+        text = read_text(
+            layout.results / EVALUATION_JSON,
+            what="an evaluation",
+            limit_bytes=_MAX_EVALUATION_BYTES,
+        )
+        return TypeAdapter(_Evaluation).validate_json(text)
+    except (QprdError, ValidationError):
+        return None
+
+
+def _told(evaluation: _Evaluation, info: BundleInfo, date: str) -> tuple[PurePosixPath, str]:
+    area = evaluation.patch.get("auroc")
+    text = f"evaluated on {evaluation.split} slides, {evaluation.created}"
+    if isinstance(area, float):
+        text += f": patch AUROC {area:.3f}"
+    if evaluation.bundle != info.name:
+        text += f". That was another bundle, {evaluation.bundle}"
+    elif evaluation.created < date:
+        text += ". That was before the last prediction: run qprd evaluate again"
+    return PurePosixPath(EVALUATION_NAME), text
 
 
 def _row(folder: Path, info: BundleInfo) -> SlideRow:

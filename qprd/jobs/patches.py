@@ -83,7 +83,7 @@ def prepare_patches(
         for entry in entries:
             if _is_labelled(annotations[entry.id], config) or config.unannotated_normal:
                 try:
-                    slides.append(_slide_regions(entry, annotations[entry.id], config, notes))
+                    slides.append(slide_regions(entry, annotations[entry.id], config, notes))
                 except QprdError as error:
                     notes.append(error.told_of(entry.name))
             else:
@@ -119,9 +119,20 @@ def prepare_patches(
     return PreparedPatches(tuple(slides), by_id, table, tuple(notes), config.assume_mpp)
 
 
-def _slide_regions(
+def slide_regions(
     entry: Entry, annotations: Sequence[Annotation], config: TrainConfig, notes: list[str]
 ) -> SlideRegions:
+    """Find the tissue of a slide and its label regions.
+
+    Args:
+        entry: The slide.
+        annotations: Of the slide.
+        config: Classes and rules.
+        notes: What was drawn but is not used, or not as drawn, is added here.
+
+    Raises:
+        QprdError: the slide cannot be read, or has no resolution.
+    """
     with open_slide(entry, assume_mpp=config.assume_mpp) as slide:
         tissue = tissue_mask(slide)
         regions = label_regions(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote
 
-from qprd.errors import QprdError
+from qprd.review.pages import write_page
 
 INDEX_NAME = "index.html"
 
@@ -59,6 +57,8 @@ class RunSummary:
         threshold: Raw score at and above which tissue is called tumor; None if there is none.
         validation: Figures of the validation: name to value, as they shall be shown.
         warnings: What the reader must know about all slides, such as a missing validation.
+        evaluation: Page of the figures against the annotations, relative to the results folder, and
+            what it is about; None if there is none.
     """
 
     bundle: str
@@ -68,13 +68,13 @@ class RunSummary:
     threshold: float | None
     validation: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    evaluation: tuple[PurePosixPath, str] | None = None
 
 
 def write_index(results_dir: Path, slides: Sequence[SlideRow], summary: RunSummary) -> Path:
-    """Write the index page; it needs no network, no server, and no script to be read.
+    """Write the index page.
 
     Slides come in descending order of their score; a reader's browser can sort them otherwise.
-    Everything shown is escaped: names come from strangers' projects.
 
     Args:
         results_dir: Folder that holds the pictures and files; the page is written into it.
@@ -88,16 +88,6 @@ def write_index(results_dir: Path, slides: Sequence[SlideRow], summary: RunSumma
         QprdError: A picture or file does not lie inside the results folder, or the page cannot be
             written.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["href"] = _href
     ordered = sorted(
         slides,
         key=lambda slide: (
@@ -106,29 +96,4 @@ def write_index(results_dir: Path, slides: Sequence[SlideRow], summary: RunSumma
             slide.name,
         ),
     )
-    page = environment.get_template(INDEX_NAME).render(slides=ordered, summary=summary)
-    path = results_dir / INDEX_NAME
-    new = path.with_suffix(".html.new")
-    try:
-        # A file name that is not valid Unicode reaches us as lone surrogates.
-        new.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
-        new.replace(path)
-    except OSError as error:
-        new.unlink(missing_ok=True)
-        raise QprdError(
-            f"The result page could not be written: {error.strerror}.",
-            where=str(path),
-            fix="Make room on the disk, or choose a folder that can be written to.",
-        ) from error
-    return path
-
-
-def _href(path: PurePosixPath) -> str:
-    """A relative link; percent-encoded, so that a colon in a name makes no URL scheme of it."""
-    if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise QprdError(
-            "A file of the results does not lie inside the results folder.",
-            where=str(path),
-            fix="Run the prediction again.",
-        )
-    return quote(os.fsencode(str(path)))
+    return write_page(results_dir / INDEX_NAME, INDEX_NAME, slides=ordered, summary=summary)

@@ -57,12 +57,14 @@ class LabelRegions:
         normal: Likewise; never overlaps ``tumor``.
         dropped: What was left out or changed, and why.
         normal_source: Where ``normal`` comes from.
+        ignored: What ignored classes cut out of both.
     """
 
     tumor: MultiPolygon
     normal: MultiPolygon
     dropped: tuple[Dropped, ...]
     normal_source: NormalSource
+    ignored: MultiPolygon = field(default_factory=MultiPolygon)
 
     def summary(self) -> list[str]:
         """One line per class and reason, most frequent first."""
@@ -228,6 +230,7 @@ def label_regions(
         _multipolygon(shapely.difference(normal, ignored)),
         tuple(dropped),
         source,
+        _multipolygon(ignored),
     )
 
 

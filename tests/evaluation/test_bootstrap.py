@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qprd.evaluation import bootstrap
-from qprd.evaluation.bootstrap import patch_intervals, slide_intervals, sum_intervals
+from qprd.evaluation.bootstrap import (
+    froc_interval,
+    patch_intervals,
+    slide_intervals,
+    sum_intervals,
+)
+from qprd.evaluation.froc import Matches, froc
 from qprd.evaluation.metrics import (
     LabeledScores,
     accuracy,
@@ -85,7 +91,7 @@ def test_slides_that_differ_give_wider_intervals_than_their_patches_would() -> N
 
 
 def test_patches_of_one_slide_give_the_textbook_interval() -> None:
-    one = slide(0, 4000)
+    one = slide(0, 1000)
     found = patch_intervals([one], threshold=0.7)
     for name, label in (("sensitivity", True), ("specificity", False)):
         n = int((one.y_tumor == label).sum())
@@ -134,6 +140,35 @@ def test_slide_scores_need_two_slides_of_each_label() -> None:
         assert interval.unit == "slides"
         assert interval.low < value < interval.high
     assert slide_intervals([True, False, False], [3.0, 1.0, 2.0]) == {}
+
+
+def hit(best: list[float], false: list[float]) -> Matches:
+    """Lesions by the score of their best detection, -inf if missed; false positives."""
+    found = np.array(best, np.float64)
+    index = np.where(np.isfinite(found), 0, -1)
+    return Matches(
+        np.arange(len(best)) + 1, index, found, np.arange(len(false)), np.array(false, np.float64)
+    )
+
+
+@pytest.mark.parametrize("levels", [2048, 8])
+def test_the_interval_of_the_froc_is_that_of_drawing_slides(
+    levels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 150)
+    monkeypatch.setattr(bootstrap, "_LEVELS", levels)
+    random = np.random.default_rng(0)
+    slides = [hit([0.9, -np.inf], [0.8, 0.3]), hit([0.4], [0.5, 0.5]), hit([], [0.95, 0.1])]
+    slides += [hit([float(v)], random.random(6).tolist()) for v in random.random(3)]
+    interval = froc_interval(slides)
+    with_lesions = np.array([len(s.lesions) > 0 for s in slides])
+    drawn = bootstrap._multiplicities(with_lesions, np.random.default_rng(0)).astype(int)
+    scores = [froc([slides[i] for i in np.repeat(np.arange(6), times)]).score for times in drawn]
+    expected = np.percentile(np.array(scores, float), [2.5, 97.5])
+    assert interval is not None
+    exact = levels > 100
+    assert (interval.low, interval.high) == pytest.approx(expected, abs=1e-9 if exact else 0.1)
+    assert froc_interval(slides[1:3]) is None
 
 
 def test_intervals_of_sums() -> None:

@@ -1,0 +1,70 @@
+"""HTML pages that need no network, no server, and no script to be read.
+
+Everything shown is escaped: names come from strangers' projects.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote
+
+from qprd.errors import QprdError
+
+
+def write_page(path: Path, template: str, **content: object) -> Path:
+    """Fill a template of this package and write it, whole or not at all.
+
+    Args:
+        path: The page.
+        template: Name of the template.
+        content: What it shows.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        QprdError: A link leads out of the page's folder, or the page cannot be written.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["href"] = _href
+    environment.filters["embedded"] = _embedded
+    page = environment.get_template(template).render(content)
+    new = path.with_suffix(".html.new")
+    try:
+        # A file name that is not valid Unicode reaches us as lone surrogates.
+        new.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
+        new.replace(path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise QprdError(
+            f"The result page could not be written: {error.strerror}.",
+            where=str(path),
+            fix="Make room on the disk, or choose a folder that can be written to.",
+        ) from error
+    return path
+
+
+def _href(path: PurePosixPath) -> str:
+    """A relative link; percent-encoded, so that a colon in a name makes no URL scheme of it."""
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise QprdError(
+            "A file of the results does not lie inside the results folder.",
+            where=str(path),
+            fix="Run the prediction again.",
+        )
+    return quote(os.fsencode(str(path)))
+
+
+def _embedded(picture: bytes, kind: str) -> str:
+    """A picture as a data URI, so that the page is one file."""
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
