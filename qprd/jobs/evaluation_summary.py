@@ -208,7 +208,9 @@ def slide_rows(summary: EvaluateSummary) -> list[SlideFigures]:
                         )
                     },
                     "lesions hit": _DASH if hit is None else f"{hit} of {slide.lesions}",
-                    "false": str(_DASH if hit is None else facts["false_positives_at_threshold"]),
+                    "false detections": str(
+                        _DASH if hit is None else facts["false_positives_at_threshold"]
+                    ),
                     "IoU": shown_number(
                         slide.measured.overlap.iou if slide.measured.overlap else None
                     ),

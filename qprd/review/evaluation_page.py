@@ -86,7 +86,7 @@ class MistakeCard:
     def groovy(self) -> str:
         """What brings QuPath's viewer there, once the slide is open."""
         return (
-            "getCurrentViewer().setDownsampleFactor(1); "
+            "getCurrentViewer().setDownsampleFactor(1)\n"
             f"getCurrentViewer().setCenterPixelLocation({self.x_px:.0f}, {self.y_px:.0f})"
         )
 

@@ -39,7 +39,7 @@ def test_the_page_shows_figures_curves_and_where_to_look(tmp_path: Path) -> None
     for text in ("0.971", "0.960-0.980", "x 1234, y 568 px (617, 284 µm)", "FROC: colon_2.tif."):
         assert text in shown
     assert (
-        "getCurrentViewer().setDownsampleFactor(1); "
+        "getCurrentViewer().setDownsampleFactor(1)\n"
         "getCurrentViewer().setCenterPixelLocation(1234, 568)" in page.texts
     )
     pictures = [image["src"] for image in page.all("img")]
