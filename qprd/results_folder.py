@@ -1,7 +1,8 @@
 """Results on disk: one folder an entry, written whole or not at all.
 
-``score_map.npz`` (raw scores and grid), ``predictions.geojson`` (tiles and contours; QuPath takes
-it by drag and drop), ``detections.csv`` (score, x, y of suspected lesions), ``slide.json``
+``score_map.npz`` (raw scores and grid), ``score_map.ome.tif`` (the same as an image, of
+probabilities where there are any), ``predictions.geojson`` (tiles and contours; QuPath takes it by
+drag and drop), ``detections.csv`` (score, x, y of suspected lesions), ``slide.json``
 (`SlideResult`), ``overview.png`` (the picture).
 """
 
@@ -19,14 +20,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from qprd.errors import QprdError
 from qprd.qupath.jsonfile import read_text
 from qprd.qupath.predictions_geojson import predictions_from_geojson, predictions_to_text
 from qprd.results import Detections, Predictions, ScoreMap
+from qprd.results_tiff import write_score_tiff
 
 SCORE_MAP = "score_map.npz"
+SCORE_TIFF = "score_map.ome.tif"
 PREDICTIONS = "predictions.geojson"
 DETECTIONS = "detections.csv"
 SLIDE = "slide.json"
@@ -76,10 +80,20 @@ def save_result(
     score_map: ScoreMap,
     predictions: Predictions,
     *,
+    probabilities: NDArray[np.float64] | None,
     detections: Detections,
     overview: bytes,
 ) -> None:
     """Write one entry's results; an earlier result stays until the new one is complete.
+
+    Args:
+        folder: Where they go.
+        slide: The figures.
+        score_map: The raw scores.
+        predictions: Tiles and contours.
+        probabilities: Of the score map's cells, 0..1, NaN where these are; None if there are none.
+        detections: Suspected lesions.
+        overview: The picture, a PNG.
 
     Raises:
         QprdError: the disk is full or the folder cannot be written; the earlier result is intact.
@@ -90,6 +104,7 @@ def save_result(
             scores=score_map.scores,
             grid=np.array([score_map.x, score_map.y, score_map.cell_px, score_map.mpp]),
         )
+        write_score_tiff(partial / SCORE_TIFF, score_map, probabilities, image=slide.image)
         text = predictions_to_text(predictions)
         (partial / PREDICTIONS).write_text(text, encoding="utf-8")
         (partial / DETECTIONS).write_text(_detections_to_text(detections), encoding="utf-8")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from qprd.qupath.java import find_qupath
 
@@ -47,7 +48,6 @@ def colon_project(shared_data: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def scn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
     """A Leica slide whose scanned area starts at (96, 160): OpenSlide reports it as bounds."""
-    tifffile = pytest.importorskip("tifffile")
     nm, (width, height), full = 500, (512, 768), (1200, 1600)
 
     def image(name: str, ifd: int, size: tuple[int, int], view: str) -> str:

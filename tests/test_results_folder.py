@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from shapely.geometry import box
 
 from qprd.errors import QprdError
@@ -24,6 +25,7 @@ from qprd.results import (
 from qprd.results_folder import (
     DETECTIONS,
     SCORE_MAP,
+    SCORE_TIFF,
     SLIDE,
     SlideResult,
     load_detections,
@@ -59,6 +61,7 @@ def save(folder: Path, *, tiles: int = 3, overview: bytes = b"png") -> None:
         SLIDE_RESULT,
         score_map,
         predictions(tiles),
+        probabilities=SCORES / 4.0,
         detections=FOUND,
         overview=overview,
     )
@@ -70,6 +73,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     loaded = load_score_map(folder)
     np.testing.assert_array_equal(loaded.scores, SCORES)
     assert (loaded.x, loaded.y, loaded.cell_px, loaded.mpp) == (0.0, 8.0, 64.0, 0.5)
+    np.testing.assert_array_equal(tifffile.imread(folder / SCORE_TIFF), SCORES / 4)
     assert load_slide_result(folder) == SLIDE_RESULT
     stored = load_predictions(folder)
     assert [tile.id for tile in stored.tiles] == [tile.id for tile in predictions().tiles]
@@ -90,7 +94,13 @@ def test_no_detections_are_none(tmp_path: Path) -> None:
     nothing = Detections(np.empty(0), np.empty(0), np.empty(0))
     score_map = ScoreMap(SCORES, 0.0, 8.0, 64.0, 0.5)
     save_result(
-        tmp_path / "1", SLIDE_RESULT, score_map, predictions(), detections=nothing, overview=b""
+        tmp_path / "1",
+        SLIDE_RESULT,
+        score_map,
+        predictions(),
+        probabilities=None,
+        detections=nothing,
+        overview=b"",
     )
     assert len(load_detections(tmp_path / "1")) == 0
 

@@ -224,7 +224,12 @@ class _Predictor:
             score_map = self._scorer.score(entry.name, slide, tissue_mask(slide))
             slide_score = summarize(score_map, self._config.slide_score)
             predictions = self._predictions(entry, slide, score_map, slide_score)
-            found = self._detections(slide, score_map)
+            probabilities = None
+            if self._probability_of is not None:
+                probabilities = self._probability_of(score_map.scores)
+            found = detections(score_map, probabilities)
+            # Cells at the right and lower edge may have their centers beyond it.
+            x, y = np.minimum(found.x, slide.width), np.minimum(found.y, slide.height)
             overview = self._overview(entry, slide, score_map, predictions, slide_score)
         um2 = score_map.mpp**2
         tumor_px2 = sum(contour.polygon.area for contour in predictions.contours)
@@ -242,7 +247,15 @@ class _Predictor:
             mpp=score_map.mpp,
             seconds=time.perf_counter() - started,
         )
-        save_result(folder, result, score_map, predictions, detections=found, overview=overview)
+        save_result(
+            folder,
+            result,
+            score_map,
+            predictions,
+            probabilities=probabilities,
+            detections=Detections(found.scores, x, y),
+            overview=overview,
+        )
         return result
 
     def _predictions(
@@ -300,15 +313,6 @@ class _Predictor:
             )
             for index, (row, column) in enumerate(cells.tolist())
         )
-
-    def _detections(self, slide: Slide, score_map: ScoreMap) -> Detections:
-        probabilities = None
-        if self._probability_of is not None:
-            probabilities = self._probability_of(score_map.scores)
-        found = detections(score_map, probabilities)
-        # Cells at the right and lower edge may have their centers beyond it.
-        x, y = np.minimum(found.x, slide.width), np.minimum(found.y, slide.height)
-        return Detections(found.scores, x, y)
 
     def _overview(
         self,

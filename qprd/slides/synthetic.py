@@ -112,9 +112,10 @@ def write_pyramidal_tiff(image: NDArray[np.uint8], path: Path, mpp: float) -> No
     Raises:
         QprdError: The extra ``demo`` is not installed.
     """
+    import tifffile
+
     try:
         import imagecodecs  # noqa: F401
-        import tifffile
     except ImportError as error:
         raise QprdError(
             f"Writing slides needs the package {error.name}, which is not installed.",

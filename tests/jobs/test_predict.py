@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from drawn_project import (
     HEIGHT,
     MPP,
@@ -32,6 +33,7 @@ from qprd.model.bundle import read_bundle_info
 from qprd.qupath.exchange import ExchangeProject
 from qprd.results import PROBABILITY, SCORE, Predictions, ScoreMap, is_own_class
 from qprd.results_folder import (
+    SCORE_TIFF,
     load_detections,
     load_predictions,
     load_score_map,
@@ -157,6 +159,11 @@ def test_a_calibrated_bundle_gives_probabilities_that_rise_with_the_score(
         expected = 1 / (1 + math.exp(-(2 * tile.measurements[SCORE] - 1)))
         assert tile.measurements[PROBABILITY] == pytest.approx(expected, abs=1e-5)
     assert_detections_are(result(trained_project, 3), PROBABILITY)
+    picture = tifffile.imread(result(trained_project, 3) / SCORE_TIFF)
+    assert np.count_nonzero(~np.isnan(picture)) == len(tiles)
+    for tile in tiles:
+        pixel = picture[round(tile.y / STRIDE), round(tile.x / STRIDE)]
+        assert pixel == pytest.approx(tile.measurements[PROBABILITY], abs=1e-6)
 
 
 def test_predicting_again_replaces_results_and_exchange_files(trained_project: Path) -> None:

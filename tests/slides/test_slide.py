@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -91,7 +92,7 @@ def test_pixels_lie_where_they_should_at_any_scale_and_position(
 
 
 def test_pyramid_levels_align_with_averaged_level_0(tmp_path: Path) -> None:
-    pytest.importorskip("tifffile")
+    pytest.importorskip("imagecodecs")
     rng = np.random.default_rng(1)
     coarse = Image.fromarray(rng.integers(0, 256, (17, 23), dtype=np.uint8))
     smooth = coarse.resize((1443, 1075), Image.Resampling.BICUBIC)
@@ -250,7 +251,6 @@ def test_threads_read_the_same_as_one(shared_data: Path) -> None:
 
 @pytest.mark.parametrize(("mpp_y", "square"), [(0.51, True), (1.0, False)])
 def test_pixels_that_are_not_square_are_refused(tmp_path: Path, mpp_y: float, square: bool) -> None:
-    tifffile = pytest.importorskip("tifffile")
     path = tmp_path / "slide.tif"
     resolution = (1e4 / 0.5, 1e4 / mpp_y)
     pixels = np.zeros((256, 256, 3), np.uint8)

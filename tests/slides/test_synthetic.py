@@ -77,7 +77,7 @@ def test_tumor_is_denser_but_not_told_by_mean_color_alone(drawn: SyntheticSlide)
 
 @pytest.fixture(scope="module")
 def tiff(drawn: SyntheticSlide, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("tifffile")
+    pytest.importorskip("imagecodecs")
     path = tmp_path_factory.mktemp("synthetic") / "slide.tif"
     write_pyramidal_tiff(drawn.image, path, drawn.mpp)
     return path
@@ -110,6 +110,6 @@ def test_tissue_is_found_on_the_written_slide(drawn: SyntheticSlide, tiff: Path)
 def test_missing_extra_is_named(
     drawn: SyntheticSlide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "tifffile", None)
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
     with pytest.raises(QprdError, match=r"qprd\[demo\]"):
         write_pyramidal_tiff(drawn.image, tmp_path / "slide.tif", 0.5)
