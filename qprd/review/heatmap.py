@@ -29,14 +29,20 @@ COLORMAP = "magma"
 _LINE, _CASING = "#7df9ff", "#10243a"
 _OPACITY = 0.72
 _INK, _QUIET = "#1b1b1f", "#5c5c66"
+#: Points.
+_FACTS_SIZE = 8.5
 
 #: Inches.
 _MARGIN, _GAP, _HEADER, _LABEL, _BAR_WIDTH, _BAR_LABELS = 0.2, 0.2, 0.66, 0.26, 0.16, 0.78
+_LINE_HEIGHT = 0.18
 _PANEL_AREA, _PANEL_LONGEST, _PANEL_SHORTEST, _NARROWEST = 24.0, 8.0, 0.2, 4.6
 
 
 class _Layout(NamedTuple):
-    """Inches from the lower left: x, y, width, height of each box, and of the whole figure."""
+    """Inches from the lower left: x, y, width, height of each box, and of the whole figure.
+
+    The header has room for the title and one line.
+    """
 
     size: tuple[float, float]
     slide: tuple[float, float, float, float]
@@ -123,9 +129,6 @@ def heatmap_figure(
     if 0 in thumbnail.shape:
         raise ValueError("thumbnail is empty")
     height, width = thumbnail.shape[:2]
-    layout = _layout(height / width)
-    figure = Figure(figsize=layout.size, facecolor="white")
-    FigureCanvasAgg(figure)
     area_mm2 = sum(polygon.area for polygon in contours) * score_map.mpp**2 / 1e6
     count = f"{len(contours)} contour" + ("" if len(contours) == 1 else "s")
     facts = [f"{count}, {area_mm2:.2f} mm²"]
@@ -135,7 +138,12 @@ def heatmap_figure(
             if probability_of is not None:
                 told += f" (probability {_probability(score, probability_of):.2f})"
             facts.insert(0, told)
-    _header(figure, title, "   ·   ".join(facts))
+    layout = _layout(height / width)
+    lines = _lines(facts, layout.size[0] - 2 * _MARGIN)
+    more = (len(lines) - 1) * _LINE_HEIGHT
+    figure = Figure(figsize=(layout.size[0], layout.size[1] + more), facecolor="white")
+    FigureCanvasAgg(figure)
+    _header(figure, title, lines)
 
     level0 = (0.0, width * downsample, height * downsample, 0.0)
     slide = _panel(figure, layout.slide, "H&E with contours")
@@ -223,7 +231,23 @@ def _panel(
     return axes
 
 
-def _header(figure: Figure, title: str, facts: str) -> None:
+def _lines(facts: Sequence[str], width: float) -> list[str]:
+    """The facts in as few lines as fit into a width in inches, at least one fact a line."""
+    from matplotlib.textpath import TextPath
+
+    # Drawn on pixels, small letters are up to a tenth wider than their outlines.
+    points = 0.9 * 72 * width
+    lines = [facts[0]]
+    for fact in facts[1:]:
+        joined = f"{lines[-1]}   ·   {fact}"
+        if TextPath((0, 0), joined, size=_FACTS_SIZE).get_extents().width <= points:
+            lines[-1] = joined
+        else:
+            lines.append(fact)
+    return lines
+
+
+def _header(figure: Figure, title: str, lines: Sequence[str]) -> None:
     width, height = figure.get_size_inches()
     # Wide characters of the bold face take an eighth of an inch.
     name = _shortened(title, int((width - 2 * _MARGIN) * 8))
@@ -232,7 +256,9 @@ def _header(figure: Figure, title: str, facts: str) -> None:
     figure.text(
         x, 1 - 0.3 / height, name, parse_math=False, fontsize=11.5, fontweight="bold", color=_INK
     )
-    figure.text(x, 1 - 0.53 / height, facts, parse_math=False, fontsize=8.5, color=_QUIET)
+    for number, line in enumerate(lines):
+        y = 1 - (0.53 + number * _LINE_HEIGHT) / height
+        figure.text(x, y, line, parse_math=False, fontsize=_FACTS_SIZE, color=_QUIET)
 
 
 def _shortened(name: str, limit: int) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -142,8 +143,38 @@ def test_header_names_slide_score_threshold_and_area() -> None:
     assert "threshold 2.00" in facts
     assert "1 contour, 0.25 mm²" in facts
     assert "probability" not in facts
-    [facts] = [text for text in texts(probability_of=probability_of) if "0 contours" in text]
-    assert "threshold 2.00 (probability 0.25)" in facts
+    shown = texts(probability_of=probability_of)
+    assert any("threshold 2.00 (probability 0.25)" in text for text in shown)
+
+
+@pytest.mark.parametrize("dpi", [72, 90, 150])
+@pytest.mark.parametrize("shape", [(900, 200), (2000, 4), (200, 900)])
+def test_nothing_that_is_written_is_cut_off_or_written_over(
+    shape: tuple[int, int], dpi: int
+) -> None:
+    figure = heatmap_figure(
+        np.zeros((*shape, 3), np.uint8),
+        16.0,
+        SCORES,
+        [box(0, 0, 1000, 1000)],
+        threshold=2.0,
+        title="TCGA-AA-3562-01Z-00-DX1." * 9,
+        slide_score=12345.6,
+        probability_of=probability_of,
+    )
+    figure.set_dpi(dpi)
+    figure.draw_without_rendering()
+    _, height = figure.bbox.size
+    header = [text.get_window_extent() for text in figure.texts]
+    assert len(header) >= 2
+    panels = [axes.get_tightbbox() for axes in figure.axes]
+    for extent in (*header, *panels):
+        assert figure.bbox.x0 <= extent.x0 < extent.x1 <= figure.bbox.x1
+        assert extent.y1 <= height
+    lowest = min(extent.y0 for extent in header)
+    assert all(panel.y1 <= lowest for panel in panels)
+    for upper, lower in itertools.pairwise(header):
+        assert lower.y1 < upper.y0
 
 
 def test_scale_bar_is_a_round_length_within_the_picture() -> None:
