@@ -281,8 +281,8 @@ def evaluate(
             assume_mpp=assume_mpp,
             progress=TerminalProgress(),
         )
-    write_json_object(json, summary.report())
     print_summary(summary)
+    write_json_object(json, summary.report())
     _exit_for(summary.failed)
 
 
@@ -450,8 +450,9 @@ def _opened(
 def _report(summary: Summary, json: Path | None) -> None:
     from qprd.jobs.reporting import print_summary, write_json
 
-    write_json(json, summary)
+    # What took long to find is shown, even if the file cannot be written.
     print_summary(summary)
+    write_json(json, summary)
 
 
 def _exit_for(failed: int) -> None:

@@ -59,6 +59,14 @@ def test_a_file_in_a_missing_folder_is_an_error_with_a_fix(tmp_path: Path) -> No
     assert "--json" in (caught.value.fix or "")
 
 
+def test_what_was_found_is_shown_even_if_the_file_cannot_be_written(tmp_path: Path) -> None:
+    report = tmp_path / "none" / "r.json"
+    done = CliRunner().invoke(app, ["doctor", "--json", str(report)])
+    assert "PASS" in done.stdout
+    assert done.exit_code != 0
+    assert "The report cannot be written" in done.output
+
+
 JSON_LIKE = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
