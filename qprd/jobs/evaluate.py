@@ -57,7 +57,8 @@ def evaluate_project(
         bundle: Whose predictions; None takes the newest bundle of the project.
         images: The only images to consider; empty for all.
         unannotated_normal: Slides without annotations have no tumor.
-        assume_mpp: Resolution of slides that do not state theirs.
+        assume_mpp: Resolution of slides that do not state theirs; None takes that of their
+            prediction.
         progress: Shows what takes long.
 
     Raises:
@@ -89,7 +90,11 @@ def evaluate_project(
             f"None of the {chosen.split} slides can be evaluated.\n  " + "\n  ".join(problems[:10]),
             where=str(layout.results),
         )
-    notes += [f"{slide.entry.name}: {note}" for slide in slides for note in slide.notes]
+    notes += [note for slide in slides for note in slide.notes]
+    unscored = [slide.entry for slide in slides if slide.measured.slide_score is None]
+    if unscored:
+        names = some_names(unscored, _NAMES_SHOWN)
+        notes.append(f"without a slide score, and so left out of the slide figures: {names}")
     probability_of = None if info.calibration is None else info.calibration.probability
     with progress.task("measuring", 1) as task:
         measured = measure(
@@ -116,7 +121,7 @@ def evaluate_project(
         page=layout.results / EVALUATION_NAME,
         seconds=time.perf_counter() - started,
     )
-    publish(summary, layout, info, assume_mpp=assume_mpp, progress=progress)
+    publish(summary, layout, info, progress=progress)
     return summary
 
 
@@ -126,7 +131,7 @@ def _config(info: BundleInfo, unannotated_normal: bool, assume_mpp: float | None
     return config.model_copy(
         update={
             "unannotated_normal": unannotated_normal or config.unannotated_normal,
-            "assume_mpp": assume_mpp or config.assume_mpp,
+            "assume_mpp": assume_mpp,
         }
     )
 

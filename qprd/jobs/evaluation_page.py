@@ -45,7 +45,6 @@ def publish(
     layout: ProjectLayout,
     info: BundleInfo,
     *,
-    assume_mpp: float | None,
     progress: Progress,
 ) -> None:
     """Write the page, the same figures as JSON beside it, and the index that links to it.
@@ -56,7 +55,7 @@ def publish(
     chosen = (summary.false_positives, summary.misses)
     with progress.task("drawing the page", sum(map(len, chosen)) + 1) as task:
         false_positives, misses = (
-            _cards(mistakes, summary.slides, info, assume_mpp, task.advance) for mistakes in chosen
+            _cards(mistakes, summary.slides, info, task.advance) for mistakes in chosen
         )
         plots = _plots(summary)
         task.advance()
@@ -94,7 +93,6 @@ def _cards(
     mistakes: Sequence[tuple[int, Mistake]],
     slides: Sequence[EvaluatedSlide],
     info: BundleInfo,
-    assume_mpp: float | None,
     advance: Callable[[], None],
 ) -> tuple[MistakeCard, ...]:
     """Crops of mistakes, in their order; slides are opened one after the other."""
@@ -104,7 +102,7 @@ def _cards(
         edge_px = _CROP_PATCHES * max(info.patch_px * info.mpp / evaluated.mpp, evaluated.cell_px)
         downsample = edge_px / _CROP_PX
         half = evaluated.cell_px / 2
-        with open_slide(evaluated.entry, assume_mpp=assume_mpp) as slide:
+        with open_slide(evaluated.entry, assume_mpp=evaluated.mpp) as slide:
             for place, (of_slide, mistake) in enumerate(mistakes):
                 if of_slide != index:
                     continue

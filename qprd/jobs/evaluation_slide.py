@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from qprd.config import TrainConfig
+from qprd.errors import QprdError
 from qprd.evaluation.froc import Matches, match_detections
 from qprd.evaluation.lesions import lesion_map
 from qprd.evaluation.metrics import labeled_cells
@@ -30,6 +32,8 @@ from qprd.sampling.regions import LabelRegions, is_derived, is_ignored_class
 
 #: Two mistakes shown lie this many patches apart.
 _PATCHES_APART = 2.0
+#: Two resolutions that differ by this share are the same at another rounding.
+_SAME_MPP = 1e-3
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class EvaluatedSlide:
         tumor: What was drawn.
         false_positives: The worst, worst first.
         misses: Likewise.
-        notes: What was drawn but not used, or not as drawn.
+        notes: What was drawn but not used, or not as drawn, with the slide's name.
     """
 
     entry: Entry
@@ -120,12 +124,20 @@ def evaluate_slide(
         rules: Those of all slides.
 
     Raises:
-        QprdError: the slide or its results cannot be read.
+        QprdError: the slide or its results cannot be read, or its resolution is not that of the
+            prediction.
     """
     result, score_map = load_slide_result(folder), load_score_map(folder)
     contours = [contour.polygon for contour in load_predictions(folder).contours]
     notes: list[str] = []
-    slide = slide_regions(entry, annotations, rules.config, notes)
+    # A resolution that had to be assumed is that of the prediction, unless told otherwise.
+    assumed = {"assume_mpp": rules.config.assume_mpp or score_map.mpp}
+    slide = slide_regions(entry, annotations, rules.config.model_copy(update=assumed), notes)
+    if not math.isclose(slide.mpp, score_map.mpp, rel_tol=_SAME_MPP):
+        raise QprdError(
+            f"It was predicted at {score_map.mpp:.4g} um/px, and has {slide.mpp:.4g} um/px now.",
+            fix="Run qprd predict again, or give the same --assume-mpp to both.",
+        )
     regions = slide.regions
     known = known_region(regions, slide.width, slide.height)
     cells = labeled_cells(score_map, regions.tumor, regions.normal)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
+import tifffile
 from drawn_project import (
     HEIGHT,
     MPP,
@@ -22,6 +23,7 @@ from drawn_project import (
     draw_no_tumor_on,
     environment,
     outlines,
+    painted,
     predict,
     run_qprd,
     snapshot,
@@ -29,7 +31,7 @@ from drawn_project import (
     unfinished,
 )
 from shapely.geometry import box, mapping
-from test_predict import result
+from test_predict import add_slide, result
 
 from qprd.errors import QprdError
 from qprd.evaluation.metrics import auroc, labeled_cells
@@ -368,6 +370,34 @@ def test_neither_torch_nor_java_is_loaded(predicted_project: Path) -> None:
         [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+def test_a_resolution_that_was_assumed_is_that_of_the_prediction(
+    predicted_project: Path, tmp_path: Path, real_pictures: None
+) -> None:
+    tifffile.imwrite(tmp_path / "no-mpp.tif", painted(3), tile=(256, 256))
+    add_slide(predicted_project, tmp_path / "no-mpp.tif", WIDTH, HEIGHT, mpp=None)
+    predict(predicted_project, stride=32, images=["no-mpp.tif"], assume_mpp=0.25)
+    # Drawn the wrong way round: there are mistakes to show, for which the slide is opened again.
+    annotate(predicted_project, 4, drawn(("Tumor", NORMAL), ("Normal", TUMOR)))
+    summary = evaluate(predicted_project, split="test")
+    (slide,) = summary.slides
+    assert slide.mpp == 0.25
+    assert summary.false_positives
+    assert evaluate(predicted_project, split="test", assume_mpp=0.25).slides[0].mpp == 0.25
+    with pytest.raises(QprdError, match=r"predicted at 0\.25 um/px, and has 0\.5 um/px now"):
+        evaluate(predicted_project, split="test", assume_mpp=0.5)
+
+
+def test_what_is_remarkable_of_a_slide_is_said_once_with_its_name(predicted_project: Path) -> None:
+    regions = drawn(("Tumor", TUMOR), ("Normal", NORMAL), ("Ignore*", box(96, 96, 130, 352)))
+    annotate(predicted_project, 2, regions)
+    stored = result(predicted_project, 2) / "slide.json"
+    stored.write_text(json.dumps(json.loads(stored.read_text()) | {"slide_score": None}))
+    notes = evaluate(predicted_project, split="val").notes
+    (cut,) = [note for note in notes if "cut out by an ignored class" in note]
+    assert cut.startswith(f"{SECOND}: Tumor")
+    assert f"without a slide score, and so left out of the slide figures: {SECOND}" in notes
 
 
 def test_unbounded_raw_scores_are_measured_too(predicted_project: Path) -> None:
