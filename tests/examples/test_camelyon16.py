@@ -9,12 +9,15 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import shapely
+import torch
 
 import challenge
+import rates as rates_module
 from build_project import build_project
 from centers_to_patches import Center, read_centers, table_of_centers
 from imitation import MPP, imitate
@@ -27,6 +30,7 @@ from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.project import Entry
 from qprd.review import training_plot
 from qprd.sampling.table import Patch, PatchTable
+from rates import Rates, measure, protocol_steps
 from score_patches import PatchFigures, score_test_patches
 
 EXAMPLE = Path(challenge.__file__).parent
@@ -367,6 +371,40 @@ def test_test_patches_that_a_model_must_not_be_measured_on_are_refused(
     coarser = [replace(p, mpp=2 * p.mpp) for p in trained[2].subset("test").patches]
     with pytest.raises(QprdError, match="works at 1"):
         scored(trained, coarser)
+
+
+def test_rates_and_operations_are_measured(data: Path) -> None:
+    pytest.importorskip("timm")
+    slide = challenge.find_challenge(data).slides["tumor_001"]
+    found = measure(config(batch_size=2), slide, patches=2, device="cpu")
+    assert min(found.train, found.score, found.read) > 0
+    # Forward through teacher and student, and backward through the student alone.
+    assert found.score_flops < found.train_flops < 3 * found.score_flops
+    with pytest.raises(QprdError, match=r"Only \d+ of 5000 patches"):
+        measure(config(batch_size=2), slide, patches=5000, device="cpu")
+
+
+def test_time_that_others_had_does_not_count_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(wall=0.0, cpu=0.0)
+    monkeypatch.setattr(rates_module.time, "perf_counter", lambda: clock.wall)
+    monkeypatch.setattr(rates_module.time, "process_time", lambda: clock.cpu)
+    processor = rates_module.Stopwatch(torch.device("cpu"), threads=2)
+    gpu = rates_module.Stopwatch(torch.device("cuda"), threads=2)
+    clock.wall, clock.cpu = 10.0, 5.0
+    assert (processor.share, processor.seconds) == (0.25, 2.5)
+    assert (gpu.share, gpu.seconds) == (1.0, 10.0)
+
+
+def test_hours_follow_from_patches_operations_and_rates() -> None:
+    rates = Rates("cpu", train=2.0, score=4.0, read=100.0, train_flops=3e9, score_flops=1e9)
+    steps = protocol_steps(rates, train_config({}, EXAMPLE / "paper.toml"), tissue_mm2=50.0)
+    training = steps[0]
+    assert training.patches == 50 * 5500
+    assert training.hours_here == pytest.approx(50 * 5500 / 2 / 3600)
+    assert training.hours_at(10) == pytest.approx(50 * 5500 * 3e9 / 1e13 / 3600)
+    finer, coarser = steps[-2:]
+    assert finer.patches == pytest.approx(4 * coarser.patches)
+    assert coarser.patches == pytest.approx(140 * 50e6 / (128 * 0.243) ** 2)
 
 
 def test_every_command_of_the_readme_and_of_run_exists() -> None:
