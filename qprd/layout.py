@@ -44,6 +44,21 @@ class ProjectLayout:
         """What ``import_predictions.groovy`` reads."""
         return self.root / "predictions"
 
+    @property
+    def backups(self) -> Path:
+        """What files were before qprd changed them, one folder a command."""
+        return self.root / "backups"
+
+    @property
+    def journal(self) -> Path:
+        """There only while files are replaced, or if that was broken off."""
+        return self.root / "journal.json"
+
+    @property
+    def lock(self) -> Path:
+        """Locked while a command writes to the project; the file itself stays."""
+        return self.root / "lock"
+
     def require_writable(self) -> None:
         """Make the folder, and find out before long work that nothing can be written there.
 

@@ -11,6 +11,7 @@ from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
 from qprd.jobs.slides import open_slide, select_entries
+from qprd.jobs.write_back import NOTHING_TOUCHED, changed_files, kept_in
 from qprd.qupath.asap import AsapRegion, read_asap
 from qprd.qupath.pathclasses import DEFAULT_COLOR
 from qprd.qupath.precision import area_on_grid
@@ -37,6 +38,9 @@ class ImportSummary:
         removed: Annotations of an earlier import that the file does not have any more.
         where: The file that holds them.
         notes: What the user should know.
+        backup: Where the files are as they were before; None if none of them changed.
+        files: Which files changed, or would change.
+        dry_run: Whether nothing was touched, and this is what would be done.
     """
 
     project: Path
@@ -49,6 +53,9 @@ class ImportSummary:
     removed: int
     where: Path
     notes: tuple[str, ...]
+    backup: Path | None = None
+    files: tuple[Path, ...] = ()
+    dry_run: bool = False
 
     def lines(self) -> list[str]:
         """The summary for people."""
@@ -64,8 +71,12 @@ class ImportSummary:
         done = f"{self.image}: {self.added} annotations of class {self.tumor_class} added"
         lines = [f"{'; '.join([done, *others])} ({self.backend})."]
         lines += [f"note: {note}" for note in self.notes]
+        if self.dry_run:
+            return [*lines, changed_files(self.files, self.project), NOTHING_TOUCHED]
         if not self.added + self.removed:
             return lines
+        if self.backup is not None:
+            lines.append(kept_in(self.backup, self.project))
         if self.backend == "paquo":
             lines.append(
                 "If QuPath has this image open: File > Reload data, and do not save before, or "
@@ -83,9 +94,21 @@ class ImportSummary:
 
 
 def import_asap(
-    project: Project, file: Path, *, image: str, tumor_class: str = "Tumor"
+    project: Project,
+    file: Path,
+    *,
+    image: str,
+    tumor_class: str = "Tumor",
+    dry_run: bool = False,
 ) -> ImportSummary:
     """Add the tumor of an ASAP file, or of a Camelyon16 JSON file, to an image of a project.
+
+    Args:
+        project: The project.
+        file: What ASAP saved.
+        image: Name of the image that was annotated.
+        tumor_class: The class that the annotations get.
+        dry_run: Say what would change, and touch nothing.
 
     Raises:
         QprdError: the file cannot be read or has no tumor, there is no such image or several, its
@@ -104,14 +127,11 @@ def import_asap(
     name = ": ".join(class_parts(tumor_class))
     known = {path_class.name: path_class for path_class in project.classes()}
     color = known[name].color if name in known else None
-    report = project.import_annotations(
-        entry,
-        AnnotationImport(
-            source=file.name,
-            path_class=PathClass(name, color or DEFAULT_COLOR),
-            regions=regions,
-        ),
+    imported = AnnotationImport(
+        source=file.name, path_class=PathClass(name, color or DEFAULT_COLOR), regions=regions
     )
+    with project.writing("import-asap", dry_run=dry_run) as session:
+        report = project.import_annotations(entry, imported)
     return ImportSummary(
         project=project.path,
         backend=project.backend,
@@ -122,7 +142,10 @@ def import_asap(
         edited=report.edited,
         removed=report.removed,
         where=report.where,
-        notes=(*drawn.notes, *remarks),
+        notes=(*session.notes, *drawn.notes, *remarks),
+        backup=session.backup,
+        files=report.files,
+        dry_run=dry_run,
     )
 
 

@@ -156,10 +156,10 @@ def predict_project(
             "None of the slides could be predicted.\n  " + "\n  ".join(problems[:10]),
             where=str(project.path),
         )
+    index = write_results_index(layout, info, threshold=predictor.threshold, date=predictor.date)
     written = None
     if write_back:
-        written = write_back_entries(project, scored, progress=progress)
-    index = write_results_index(layout, info, threshold=predictor.threshold, date=predictor.date)
+        written = write_back_entries(project, scored, command="predict", progress=progress)
     return PredictSummary(
         project=project.path,
         backend=project.backend,

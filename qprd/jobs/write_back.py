@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from qprd.errors import QprdError
@@ -24,12 +24,20 @@ class WriteBackSummary:
         backend: Which of the two wrote.
         written: A report for each entry.
         problems: Image name and reason of each that could not be written.
+        notes: What else the user should know.
+        backup: Where the files are as they were before; None if none of them changed.
+        images: Names of the images written, by entry id.
+        dry_run: Whether nothing was touched, and this is what would be done.
     """
 
     project: Path
     backend: str
     written: tuple[WriteReport, ...]
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    backup: Path | None = None
+    images: Mapping[str, str] = field(default_factory=dict)
+    dry_run: bool = False
 
     @property
     def failed(self) -> int:
@@ -42,11 +50,24 @@ class WriteBackSummary:
         contours = sum(report.contours for report in self.written)
         replaced = sum(report.replaced for report in self.written)
         lines = [
-            f"Wrote {tiles} tiles and {contours} contours to {len(self.written)} images"
+            f"{'Would write' if self.dry_run else 'Wrote'} {tiles} tiles and {contours} contours "
+            f"to {len(self.written)} images"
             + (f", replacing {replaced} objects of an earlier run" if replaced else "")
             + f" ({self.backend})."
         ]
+        if self.dry_run:
+            lines += [
+                f"{self.images[report.entry_id]}: {report.tiles} tiles and {report.contours} "
+                f"contours for {report.replaced} objects; "
+                + changed_files(report.files, self.project)
+                for report in self.written
+            ]
+        lines += [f"note: {note}" for note in self.notes]
         lines += [f"not written: {problem}" for problem in self.problems]
+        if self.dry_run:
+            return [*lines, NOTHING_TOUCHED]
+        if self.backup is not None:
+            lines.append(kept_in(self.backup, self.project))
         if self.backend == "paquo" and self.written:
             lines.append(
                 "If QuPath has one of these images open: File > Reload data, and do not save "
@@ -60,12 +81,35 @@ class WriteBackSummary:
         return lines
 
 
+#: The last line of a dry run.
+NOTHING_TOUCHED = "This was a dry run: nothing was touched."
+
+
+def changed_files(files: Sequence[Path], project: Path) -> str:
+    """Which files change, by their paths inside the project."""
+    root = project.parent.resolve()
+    names = sorted(path.relative_to(root).as_posix() for path in files)
+    return f"changes {', '.join(names)}" if names else "changes no file"
+
+
+def kept_in(backup: Path, project: Path) -> str:
+    """Where the files are as they were, and how to get back to them."""
+    where = backup.relative_to(project.parent.resolve())
+    return f"The files as they were before are in {where}; qprd undo takes this back."
+
+
 def write_back_project(
-    project: Project, *, images: Sequence[str] = (), progress: Progress
+    project: Project, *, images: Sequence[str] = (), dry_run: bool = False, progress: Progress
 ) -> WriteBackSummary:
     """Write the results of the named images, or of all that have some, into the project.
 
     An entry that cannot be written is left as it was and reported, and the others go on.
+
+    Args:
+        project: The project.
+        images: Names of images; empty for all that have results.
+        dry_run: Say what would change, and touch nothing.
+        progress: Shows what takes long.
 
     Raises:
         QprdError: there are no results at all.
@@ -82,20 +126,33 @@ def write_back_project(
             where=str(layout.results),
             fix="Run qprd predict first.",
         )
-    return write_back_entries(project, entries, progress=progress)
+    return write_back_entries(
+        project, entries, command="write-back", dry_run=dry_run, progress=progress
+    )
 
 
 def write_back_entries(
-    project: Project, entries: Sequence[Entry], *, progress: Progress
+    project: Project,
+    entries: Sequence[Entry],
+    *,
+    command: str,
+    dry_run: bool = False,
+    progress: Progress,
 ) -> WriteBackSummary:
     """Write the results of these entries into the project.
 
     An entry that cannot be written is left as it was and reported, and the others go on.
+
+    Raises:
+        QprdError: another command is writing, or nothing can be written there at all.
     """
     layout = ProjectLayout(project.path)
     written: list[WriteReport] = []
     problems: list[str] = []
-    with progress.task("writing back", len(entries)) as task:
+    with (
+        project.writing(command, dry_run=dry_run) as session,
+        progress.task("writing back", len(entries)) as task,
+    ):
         for entry in entries:
             try:
                 predictions = load_predictions(layout.result(entry.id))
@@ -103,7 +160,16 @@ def write_back_entries(
             except QprdError as error:
                 problems.append(error.told_of(entry.name))
             task.advance()
-    return WriteBackSummary(project.path, project.backend, tuple(written), tuple(problems))
+    return WriteBackSummary(
+        project=project.path,
+        backend=project.backend,
+        written=tuple(written),
+        problems=tuple(problems),
+        notes=session.notes,
+        backup=session.backup,
+        images={entry.id: entry.name for entry in entries},
+        dry_run=dry_run,
+    )
 
 
 @dataclass(frozen=True)
@@ -115,12 +181,20 @@ class RemoveSummary:
         backend: Which of the two removed.
         removed: Number of objects by image name.
         problems: Image name and reason of each image where nothing could be removed.
+        notes: What else the user should know.
+        backup: Where the files are as they were before; None if none of them changed.
+        files: Which files changed, or would change, by image name.
+        dry_run: Whether nothing was touched, and this is what would be done.
     """
 
     project: Path
     backend: str
     removed: Mapping[str, int]
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    backup: Path | None = None
+    files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    dry_run: bool = False
 
     @property
     def failed(self) -> int:
@@ -129,12 +203,20 @@ class RemoveSummary:
 
     def lines(self) -> list[str]:
         """The summary for people."""
+        done = "would be removed" if self.dry_run else "removed"
         lines = [
-            f"{image}: {count} objects of qprd removed" for image, count in self.removed.items()
+            f"{image}: {count} objects of qprd {done}"
+            + (f"; {changed_files(self.files[image], self.project)}" if self.dry_run else "")
+            for image, count in self.removed.items()
         ]
         if not self.removed and not self.problems:
             lines.append("There was nothing of qprd to remove.")
+        lines += [f"note: {note}" for note in self.notes]
         lines += [f"not removed: {problem}" for problem in self.problems]
+        if self.dry_run:
+            return [*lines, NOTHING_TOUCHED]
+        if self.backup is not None:
+            lines.append(kept_in(self.backup, self.project))
         if self.backend == "exchange" and self.removed:
             lines.append(
                 "In QuPath, run groovy/import_predictions.groovy for the project: it takes out "
@@ -144,26 +226,46 @@ class RemoveSummary:
 
 
 def remove_from_project(
-    project: Project, *, images: Sequence[str] = (), progress: Progress
+    project: Project, *, images: Sequence[str] = (), dry_run: bool = False, progress: Progress
 ) -> RemoveSummary:
     """Take tiles, contours and slide scores out of the project again, and nothing else.
 
     Contours whose class a person changed are the person's, and stay. Result files stay too.
 
+    Args:
+        project: The project.
+        images: Names of images; empty for all.
+        dry_run: Say what would change, and touch nothing.
+        progress: Shows what takes long.
+
     Raises:
-        QprdError: there is no such image.
+        QprdError: there is no such image, or another command is writing.
     """
     entries = select_entries(project, images)
     removed: dict[str, int] = {}
+    files: dict[str, tuple[Path, ...]] = {}
     problems: list[str] = []
-    with progress.task("removing", len(entries)) as task:
+    with (
+        project.writing("remove", dry_run=dry_run) as session,
+        progress.task("removing", len(entries)) as task,
+    ):
         for entry in entries:
             try:
                 own = project.read_predictions(entry)
                 if own.tiles or own.contours or own.metadata:
                     report = project.write_predictions(entry, Predictions(tiles=(), contours=()))
                     removed[entry.name] = report.replaced
+                    files[entry.name] = report.files
             except QprdError as error:
                 problems.append(error.told_of(entry.name))
             task.advance()
-    return RemoveSummary(project.path, project.backend, removed, tuple(problems))
+    return RemoveSummary(
+        project=project.path,
+        backend=project.backend,
+        removed=removed,
+        problems=tuple(problems),
+        notes=session.notes,
+        backup=session.backup,
+        files=files,
+        dry_run=dry_run,
+    )

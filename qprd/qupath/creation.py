@@ -14,10 +14,11 @@ import openslide
 
 from qprd.errors import QprdError
 from qprd.layout import ProjectLayout
+from qprd.qupath.filestate import write_error
 from qprd.qupath.pathclasses import argb_from_color, classes_path, classes_text
 from qprd.qupath.project import PathClass
 from qprd.qupath.qpproj import read_project_file
-from qprd.qupath.transaction import FileTransaction, write_error
+from qprd.qupath.transaction import FileTransaction
 
 #: The version whose project format is written.
 _FORMAT_VERSION = "0.6.0"

@@ -8,7 +8,8 @@ into QuPath.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Literal
 
 from qprd.errors import QprdError
 from qprd.layout import ProjectLayout
+from qprd.qupath.backups import ImportedFrom, Subject
 from qprd.qupath.entries import find_entries
 from qprd.qupath.geojson import (
     annotations_of,
@@ -25,8 +27,15 @@ from qprd.qupath.geojson import (
     read_objects,
     read_root,
 )
-from qprd.qupath.imports import difference, plan_import, same_annotations, with_imported
-from qprd.qupath.jsonfile import read_json, write_atomically
+from qprd.qupath.imports import (
+    ImportPlan,
+    difference,
+    earlier_import,
+    plan_import,
+    same_annotations,
+    with_imported,
+)
+from qprd.qupath.jsonfile import read_json
 from qprd.qupath.locate import SlideLocator
 from qprd.qupath.pathclasses import read_classes
 from qprd.qupath.predictions_geojson import (
@@ -44,6 +53,7 @@ from qprd.qupath.project import (
     WriteReport,
 )
 from qprd.qupath.qpproj import ProjectFile, RecordedEntry, read_project_file
+from qprd.qupath.writing import WriteAccess, WriteSession
 from qprd.results import Predictions
 
 _MAX_SMALL_JSON_BYTES = 16 * 2**20
@@ -106,6 +116,7 @@ class ExchangeProject:
                 fix="Give --annotations a folder of GeoJSON files that QuPath exported.",
             )
         self._given_annotations = annotations
+        self._access = WriteAccess(self._file.path, self.backend)
 
     @property
     def backend(self) -> Literal["exchange"]:
@@ -263,29 +274,25 @@ class ExchangeProject:
                 where=str(self._given_annotations),
                 fix="Leave out --annotations.",
             )
-        source = self.annotation_source(entry)
+        origin = ImportedFrom(imported.source, imported.path_class.name)
+        subject = Subject(entry.id, entry.name, origin)
         path = self._layout.annotations / f"{self._own(entry).id}.geojson"
-        never_saved = source.in_qupath is None and not self._data_file(entry).exists()
-        if source.problem is not None and not never_saved:
-            # With ours alone the file would look like an export of all there is.
-            raise QprdError(f"Nothing was imported; {source.problem}", where=entry.name)
-        existing = self.annotations(entry)
-        root = None if source.file is None else read_root(source.file)[0]
-        plan = plan_import(entry.id, imported, existing)
-        if plan.added or plan.outdated:
-            kept = [annotation for annotation in existing if annotation.id not in plan.outdated]
-            member = {"entry": entry.id, "image": entry.name}
-            text = with_imported(root, plan, member)
-
-            def check(written: Path) -> None:
-                stored = read_annotations(written)
-                differs = difference(plan.added, stored[len(kept) :])
-                if differs is None and not same_annotations(stored[: len(kept)], kept):
-                    differs = "annotations that were there before"
-                if differs is not None:
-                    raise _differ(differs, path)
-
-            write_atomically(path, text, root=self.path.parent, check=check)
+        with self._access.transaction(subject, "import-asap") as transaction:
+            transaction.expect(path)
+            source = self.annotation_source(entry)
+            never_saved = source.in_qupath is None and not self._data_file(entry).exists()
+            if source.problem is not None and not never_saved:
+                # With ours alone the file would look like an export of all there is.
+                raise QprdError(f"Nothing was imported; {source.problem}", where=entry.name)
+            existing = self.annotations(entry)
+            root = None if source.file is None else read_root(source.file)[0]
+            plan = plan_import(entry.id, imported, existing)
+            files: tuple[Path, ...] = ()
+            if plan.added or plan.outdated:
+                member = {"entry": entry.id, "image": entry.name}
+                written = transaction.stage_text(path, with_imported(root, plan, member))
+                _compare_import(plan, existing, written, path)
+                files = transaction.commit()
         return ImportReport(
             entry_id=entry.id,
             added=len(plan.added),
@@ -293,6 +300,7 @@ class ExchangeProject:
             edited=plan.edited,
             removed=len(plan.outdated),
             where=path,
+            files=files,
         )
 
     def prediction_file(self, entry: Entry) -> Path:
@@ -310,25 +318,20 @@ class ExchangeProject:
         """
         path = self.prediction_file(entry)
         meant = at_qupath_precision(predictions)
-        replaced = 0
-        if path.is_file():
-            try:
-                replaced = count_predictions(path)
-            except QprdError:
-                # A damaged file of ours is there to be replaced.
-                replaced = 0
-        write_atomically(
-            path,
-            predictions_to_text(predictions),
-            root=self.path.parent,
-            check=lambda written: _compare(meant, predictions_from_geojson(written), path),
-        )
+        text = predictions_to_text(predictions)
+        with self._access.transaction(Subject(entry.id, entry.name), "write-back") as transaction:
+            transaction.expect(path)
+            replaced = _count_earlier(path)
+            written = transaction.stage_text(path, text)
+            _compare(meant, predictions_from_geojson(written), path)
+            files = transaction.commit()
         return WriteReport(
             entry_id=entry.id,
             tiles=len(meant.tiles),
             contours=len(meant.contours),
             replaced=replaced,
             where=path,
+            files=files,
         )
 
     def read_predictions(self, entry: Entry) -> Predictions:
@@ -341,6 +344,42 @@ class ExchangeProject:
         if not path.is_file():
             return Predictions(tiles=(), contours=())
         return predictions_from_geojson(path)
+
+    @contextmanager
+    def writing(self, command: str, *, dry_run: bool = False) -> Iterator[WriteSession]:
+        """See `qprd.qupath.project.Project.writing`."""
+        with self._access.session(command, dry_run=dry_run) as session:
+            yield session
+
+    def restore_predictions(self, entry: Entry, earlier: Mapping[str, Path | None]) -> WriteReport:
+        """Never possible: here predictions are whole files.
+
+        Raises:
+            QprdError: always.
+        """
+        if self.prediction_file(entry).relative_to(self.path.parent).as_posix() in earlier:
+            raise QprdError(
+                "The file of predictions was changed by another program since; it stays.",
+                where=str(self.prediction_file(entry)),
+                fix="Delete it, or run qprd remove.",
+            )
+        raise _needs_qupath(entry)
+
+    def restore_import(
+        self, entry: Entry, earlier: Mapping[str, Path | None], imported: ImportedFrom
+    ) -> ImportReport:
+        """See `qprd.qupath.project.Project.restore_import`.
+
+        Raises:
+            QprdError: as `import_annotations`, or it was another backend that imported.
+        """
+        path = self._layout.annotations / f"{self._own(entry).id}.geojson"
+        name = path.relative_to(self.path.parent).as_posix()
+        if name not in earlier:
+            raise _needs_qupath(entry)
+        file = earlier[name]
+        had = () if file is None else read_annotations(file)
+        return self.import_annotations(entry, earlier_import(entry.id, imported, had))
 
     def _own(self, entry: Entry) -> Entry:
         """The entry, if it is one of this project: its id becomes a file name."""
@@ -356,6 +395,24 @@ class ExchangeProject:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _count_earlier(path: Path) -> int:
+    """Objects in an earlier file of predictions; a damaged one is there to be replaced."""
+    if not path.is_file():
+        return 0
+    try:
+        return count_predictions(path)
+    except QprdError:
+        return 0
+
+
+def _needs_qupath(entry: Entry) -> QprdError:
+    return QprdError(
+        "QuPath has saved this image since, and only a QuPath can take out what is qprd's.",
+        where=entry.name,
+        fix="Use --backend paquo.",
+    )
 
 
 def _differ(what: str, path: Path) -> QprdError:
@@ -378,6 +435,19 @@ def _names(entry_id: str, name: str) -> set[str]:
     """File names that may hold the annotations of an image."""
     stem = name.rpartition(".")[0] or name
     return {f"{part}.geojson" for part in (entry_id, name, stem)}
+
+
+def _compare_import(
+    plan: ImportPlan, existing: Sequence[Annotation], written: Path, path: Path
+) -> None:
+    """Raise unless what was written holds what was there and what was to be added."""
+    kept = [annotation for annotation in existing if annotation.id not in plan.outdated]
+    stored = read_annotations(written)
+    differs = difference(plan.added, stored[len(kept) :])
+    if differs is None and not same_annotations(stored[: len(kept)], kept):
+        differs = "annotations that were there before"
+    if differs is not None:
+        raise _differ(differs, path)
 
 
 def _compare(meant: Predictions, stored: Predictions, path: Path) -> None:

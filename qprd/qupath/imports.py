@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
+from qprd.qupath.backups import ImportedFrom
 from qprd.qupath.geojson import OWN_MEMBER, own_member_of
 from qprd.qupath.pathclasses import class_to_geojson
 from qprd.qupath.precision import area_on_grid, same_outline
@@ -98,6 +99,34 @@ def _is_as_imported(annotation: Annotation, entry_id: str, source: str) -> bool:
         class_name is not None
         and geometry.geom_type in ("Polygon", "MultiPolygon")
         and annotation.id == _id(entry_id, source, class_name, annotation.name or "", geometry)
+    )
+
+
+def earlier_import(
+    entry_id: str, imported: ImportedFrom, earlier: Sequence[Annotation]
+) -> AnnotationImport:
+    """The import that leaves of a source what an entry had of it before.
+
+    Args:
+        entry_id: The entry.
+        imported: The source, and the class that its last import gave.
+        earlier: All annotations that the entry had before that.
+
+    Raises:
+        QprdError: they had several classes, which one import cannot give.
+    """
+    of_source = [one for one in earlier if _is_as_imported(one, entry_id, imported.source)]
+    classes = {one.class_name or "" for one in of_source} or {imported.class_name}
+    if len(classes) > 1:
+        raise QprdError(
+            f"What had been imported from {imported.source} before has several classes: "
+            + ", ".join(sorted(classes)),
+            fix="Import it again with the class that is meant.",
+        )
+    return AnnotationImport(
+        source=imported.source,
+        path_class=PathClass(classes.pop()),
+        regions=tuple((one.name or "", one.geometry) for one in of_source),
     )
 
 

@@ -1,20 +1,11 @@
-"""JSON files: read with bounds, as strangers wrote them; written completely or not at all."""
+"""JSON files, read with bounds, as strangers wrote them."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
-import os
-import uuid
-from collections.abc import Callable
 from pathlib import Path
 
-from qprd.errors import ExitCode, QprdError
-from qprd.layout import resolve_inside
-
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+from qprd.errors import QprdError
 
 
 def parse_json(text: str, *, what: str, where: str | None = None) -> object:
@@ -79,65 +70,3 @@ def well_formed(text: str) -> str:
     JSON may hold such halves; no UTF-8 file and no terminal can.
     """
     return text.encode(errors="replace").decode()
-
-
-def write_atomically(path: Path, text: str, *, root: Path, check: Callable[[Path], None]) -> None:
-    """Write a file completely or not at all; an earlier one stays as it is until then.
-
-    The text goes to a new file in the same folder, is forced to the disk, checked there, and only
-    then takes the place of the earlier file.
-
-    Args:
-        path: The file; its folder is made if need be.
-        text: What to write, as UTF-8.
-        root: The folder of the project; links that lead out of it are refused.
-        check: Reads the new file before it takes its place; what it raises stops the writing.
-
-    Raises:
-        QprdError: the path is a link out of the project, the disk is full, the folder cannot be
-            written, or ``check`` raised it.
-    """
-    path = resolve_inside(path, root)
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        with temporary.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        check(temporary)
-        temporary.replace(path)
-        temporary = None
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise _write_error(path, error) from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Force the rename to the disk, where the system can (not on Windows)."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _write_error(path: Path, error: OSError) -> QprdError:
-    if error.errno in _NO_SPACE:
-        problem, fix = "The disk is full.", "Free some space and run it again."
-    elif error.errno in _NOT_WRITABLE:
-        problem, fix = "This folder cannot be written.", "Get write access, or copy the project."
-    else:
-        problem, fix = f"This file cannot be written: {error.strerror}.", None
-    return QprdError(
-        f"{problem} Nothing was changed.",
-        where=str(path),
-        fix=fix,
-        exit_code=ExitCode.FAILED,
-    )

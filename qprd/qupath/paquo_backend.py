@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from qprd.errors import QprdError
+from qprd.qupath.backups import ImportedFrom, Subject
 from qprd.qupath.entries import find_entries
 from qprd.qupath.entrydata import (
     EntryData,
@@ -25,7 +27,7 @@ from qprd.qupath.entrydata import (
     stored_otherwise,
 )
 from qprd.qupath.geojson import read_annotations
-from qprd.qupath.imports import ImportPlan, difference, plan_import
+from qprd.qupath.imports import ImportPlan, difference, earlier_import, plan_import
 from qprd.qupath.java import find_qupath, qupath_call, start_qupath
 from qprd.qupath.locate import SlideLocator
 from qprd.qupath.pathclasses import argb_from_color, classes_path, read_classes, with_class
@@ -38,9 +40,15 @@ from qprd.qupath.project import (
     PathClass,
     WriteReport,
 )
-from qprd.qupath.projectedit import OWN_PREFIX, own_metadata, server_builder, with_own_metadata
+from qprd.qupath.projectedit import (
+    OWN_PREFIX,
+    own_metadata,
+    recorded_metadata,
+    server_builder,
+    with_own_metadata,
+)
 from qprd.qupath.qpproj import RecordedEntry, read_project_file
-from qprd.qupath.transaction import FileState, FileTransaction
+from qprd.qupath.writing import WriteAccess, WriteSession
 from qprd.results import (
     MEAN_SCORE,
     SCORE,
@@ -83,6 +91,7 @@ class PaquoProject:
         self._file = read_project_file(path)
         self._locator = SlideLocator(self._file.path, self._file.uri, slides)
         self._qupath = start_qupath()
+        self._access = WriteAccess(self._file.path, self.backend)
         self._entries: tuple[Entry, ...] | None = None
 
     @property
@@ -183,13 +192,14 @@ class PaquoProject:
                 path_class=own_class if meant.contours else None,
             )
 
-        where = self._rewrite(entry, edit)
+        where, files = self._rewrite(Subject(entry.id, entry.name), edit, entry, "write-back")
         return WriteReport(
             entry_id=entry.id,
             tiles=len(meant.tiles),
             contours=len(meant.contours),
             replaced=replaced,
             where=where,
+            files=files,
         )
 
     def import_annotations(self, entry: Entry, imported: AnnotationImport) -> ImportReport:
@@ -215,7 +225,9 @@ class PaquoProject:
                 path_class=plan.path_class if plan.added else None,
             )
 
-        where = self._rewrite(entry, edit)
+        origin = ImportedFrom(imported.source, plan.path_class.name)
+        subject = Subject(entry.id, entry.name, origin)
+        where, files = self._rewrite(subject, edit, entry, "import-asap")
         return ImportReport(
             entry_id=entry.id,
             added=len(plan.added),
@@ -223,7 +235,55 @@ class PaquoProject:
             edited=plan.edited,
             removed=len(plan.outdated),
             where=where,
+            files=files,
         )
+
+    @contextmanager
+    def writing(self, command: str, *, dry_run: bool = False) -> Iterator[WriteSession]:
+        """See `qprd.qupath.project.Project.writing`."""
+        with self._access.session(command, dry_run=dry_run) as session:
+            # Clearing up after a crash may have changed the project file.
+            self._reread()
+            yield session
+
+    def restore_predictions(self, entry: Entry, earlier: Mapping[str, Path | None]) -> WriteReport:
+        """See `qprd.qupath.project.Project.restore_predictions`.
+
+        Raises:
+            QprdError: as `write_predictions`; or the earlier data cannot be read.
+        """
+        recorded = self._recorded(entry)
+        data, project = self._earlier_data(entry, earlier), earlier.get(self.path.name)
+        metadata = own_metadata(recorded.metadata)
+        if project is not None:
+            metadata = recorded_metadata(project, recorded.id)
+        if data is None:
+            return self.write_predictions(entry, Predictions((), (), metadata=metadata))
+        return self.write_predictions(entry, data.predictions(metadata))
+
+    def restore_import(
+        self, entry: Entry, earlier: Mapping[str, Path | None], imported: ImportedFrom
+    ) -> ImportReport:
+        """See `qprd.qupath.project.Project.restore_import`.
+
+        Raises:
+            QprdError: as `restore_predictions`.
+        """
+        data = self._earlier_data(entry, earlier)
+        had = () if data is None else tuple(read_annotations(data.annotations_as_geojson()))
+        return self.import_annotations(entry, earlier_import(entry.id, imported, had))
+
+    def _earlier_data(self, entry: Entry, earlier: Mapping[str, Path | None]) -> EntryData | None:
+        """An entry's data as an earlier file has them, None if there were none."""
+        name = self._folder(self._recorded(entry).id).data.relative_to(self.path.parent).as_posix()
+        if name not in earlier:
+            raise QprdError(
+                "It was written as a file, and that has changed since.",
+                where=entry.name,
+                fix="qprd remove takes out all that is qprd's.",
+            )
+        file = earlier[name]
+        return None if file is None else EntryData.read_file(self._qupath, file)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -234,31 +294,39 @@ class PaquoProject:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _rewrite(self, entry: Entry, edit: Callable[[EntryData], _Change | None]) -> Path:
+    def _rewrite(
+        self,
+        subject: Subject,
+        edit: Callable[[EntryData], _Change | None],
+        entry: Entry,
+        command: str,
+    ) -> tuple[Path, tuple[Path, ...]]:
         """Let `edit` change an entry's objects; save them if what QuPath stored is what was meant.
 
         What QuPath saved since the project was opened is read again and kept.
 
         Returns:
-            The entry's data file.
+            The entry's data file, and all files that changed.
 
         Raises:
             QprdError: all files are as they were.
         """
         folder = self._folder(self._recorded(entry).id)
-        before = self._states(folder)
-        self._reread()
-        recorded = self._recorded(entry)
-        self._refuse_another_frame(entry, recorded)
-        data = self._read(entry)
-        with FileTransaction(self.path.parent) as transaction:
+        with self._access.transaction(subject, command) as transaction:
+            # QuPath makes the last of them while it saves.
+            for path in (self.path, folder.data, folder.summary, folder.backup):
+                transaction.expect(path)
+            self._reread()
+            recorded = self._recorded(entry)
+            self._refuse_another_frame(entry, recorded)
+            data = self._read(entry)
             staged = transaction.stage(folder.data)
             if data is None:
                 data = self._create(entry, staged)
             objects_before = data.count()
             change = edit(data)
             if change is None:
-                return folder.data
+                return folder.data, ()
             data.write(staged)
             objects = data.count()
             summary = data.summary(folder.read_summary(), _size_px(entry))
@@ -268,19 +336,20 @@ class PaquoProject:
             transaction.stage_text(folder.summary, summary)
             metadata = change.metadata
             if metadata is not None and dict(metadata) != own_metadata(recorded.metadata):
-                text = with_own_metadata(self.path, recorded.id, metadata)
+                text = with_own_metadata(self.path, {recorded.id: metadata})
                 written = transaction.stage_text(self.path, text)
                 self._compare_metadata(recorded, metadata, written)
             if change.path_class is not None:
                 classes = with_class(self.path, change.path_class)
                 if classes is not None:
+                    transaction.expect(classes_path(self.path))
                     transaction.stage_text(classes_path(self.path), classes)
-            self._refuse_if_changed(before, self._states(folder))
             # Whatever happens in between, the summary must not claim more objects than there are:
             # that would look like loss.
-            transaction.commit(first=folder.summary if objects < objects_before else folder.data)
+            first = folder.summary if objects < objects_before else folder.data
+            files = transaction.commit(first=first)
         self._reread()
-        return folder.data
+        return folder.data, files
 
     def _folder(self, entry_id: str) -> EntryFolder:
         return EntryFolder(self.path.parent / "data" / entry_id)
@@ -353,21 +422,6 @@ class PaquoProject:
                 where=str(self.path),
                 fix="Close the project in QuPath, then run qprd predict again.",
             )
-
-    def _states(self, folder: EntryFolder) -> dict[Path, FileState]:
-        return {
-            self.path: FileState.of(self.path, contents=True),
-            folder.data: FileState.of(folder.data),
-        }
-
-    def _refuse_if_changed(self, before: dict[Path, FileState], now: dict[Path, FileState]) -> None:
-        for path, state in before.items():
-            if now[path] != state:
-                raise QprdError(
-                    "This file has changed while qprd was writing; nothing was written.",
-                    where=str(path),
-                    fix="Close the project in QuPath, then run qprd write-back.",
-                )
 
     def _reread(self) -> None:
         self._file = read_project_file(self.path)

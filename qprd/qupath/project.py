@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from shapely.geometry.base import BaseGeometry
 
+from qprd.qupath.backups import ImportedFrom
+from qprd.qupath.writing import WriteSession
 from qprd.results import Predictions
 from qprd.slides.frame import Rotation
 
@@ -83,13 +86,23 @@ class Entry:
 
 @dataclass(frozen=True)
 class WriteReport:
-    """What a write-back did to one entry."""
+    """What a write-back did to one entry.
+
+    Attributes:
+        entry_id: The entry.
+        tiles: Tiles that are new.
+        contours: Contours that are new.
+        replaced: Objects of ours that are gone for them.
+        where: The file that holds them.
+        files: All files that changed, or would change in a dry run.
+    """
 
     entry_id: str
     tiles: int
     contours: int
     replaced: int
     where: Path
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,6 +133,7 @@ class ImportReport:
         edited: Likewise, but changed by a person since, and left as they are.
         removed: Annotations of an earlier import that the source does not have any more.
         where: The file that holds them.
+        files: All files that changed, or would change in a dry run.
     """
 
     entry_id: str
@@ -128,6 +142,7 @@ class ImportReport:
     edited: int
     removed: int
     where: Path
+    files: tuple[Path, ...] = ()
 
 
 class Project(Protocol):
@@ -167,6 +182,23 @@ class Project(Protocol):
         """Why an entry may have more annotations than `annotations` gives, or None."""
         ...
 
+    def writing(
+        self, command: str, *, dry_run: bool = False
+    ) -> AbstractContextManager[WriteSession]:
+        """Keep all that is written inside together: one backup, and no other writer meanwhile.
+
+        What a command that was killed had left half done is finished or taken back first. A single
+        write outside of this is a session of its own.
+
+        Args:
+            command: Which command writes.
+            dry_run: Whatever is written inside changes nothing, and only reports.
+
+        Raises:
+            QprdError: another command is writing, or the project's folder cannot be written.
+        """
+        ...
+
     def write_predictions(self, entry: Entry, predictions: Predictions) -> WriteReport:
         """Replace our objects of this entry by these; touch nothing else; read back and compare.
 
@@ -187,6 +219,28 @@ class Project(Protocol):
 
         Raises:
             QprdError: nothing was changed, or what was read back differs from what was meant.
+        """
+        ...
+
+    def restore_predictions(self, entry: Entry, earlier: Mapping[str, Path | None]) -> WriteReport:
+        """Bring back our objects and metadata as earlier files had them; touch nothing else.
+
+        Args:
+            entry: The entry, which a person has changed since.
+            earlier: By path inside the project, the file as it was, None if there was none.
+
+        Raises:
+            QprdError: nothing was changed, or this backend cannot tell our objects from others.
+        """
+        ...
+
+    def restore_import(
+        self, entry: Entry, earlier: Mapping[str, Path | None], imported: ImportedFrom
+    ) -> ImportReport:
+        """Bring back what had been imported from a source before; touch nothing else.
+
+        Raises:
+            QprdError: as `restore_predictions`.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Change the metadata of one entry in ``project.qpproj`` and nothing else in it.
+"""Change the metadata of entries in ``project.qpproj`` and nothing else in it.
 
 QuPath itself would also record the project's present place, from which slides that moved with the
 project are found, and its own version.
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from qprd.errors import QprdError
 from qprd.qupath.jsonfile import read_json
-from qprd.qupath.qpproj import MAX_PROJECT_BYTES
+from qprd.qupath.qpproj import MAX_PROJECT_BYTES, read_project_file
 
 #: Entry metadata with keys that start with this are ours.
 OWN_PREFIX = "qprd: "
@@ -23,20 +23,38 @@ def own_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in metadata.items() if key.startswith(OWN_PREFIX)}
 
 
-def with_own_metadata(project: Path, entry_id: str, metadata: Mapping[str, str]) -> str:
-    """The text of a project file in which an entry has these metadata in place of our earlier ones.
+def recorded_metadata(project: Path, entry_id: str) -> dict[str, str]:
+    """Those metadata of ours that a project file records for an entry.
 
     Raises:
         QprdError: the project cannot be read, or has no such entry.
     """
-    root, image = _read_image(project, entry_id)
-    present = image.get("metadata")
-    kept = {
-        key: value
-        for key, value in (present.items() if isinstance(present, dict) else ())
-        if not key.startswith(OWN_PREFIX)
-    }
-    image["metadata"] = {**kept, **metadata}
+    for recorded in read_project_file(project).entries:
+        if recorded.id == entry_id:
+            return own_metadata(recorded.metadata)
+    raise QprdError(f"There is no image with id {entry_id!r}.", where=str(project))
+
+
+def with_own_metadata(project: Path, metadata: Mapping[str, Mapping[str, str]]) -> str:
+    """The text of a project file in which entries have these metadata in place of our earlier ones.
+
+    Args:
+        project: The project file.
+        metadata: What each entry is to have, by entry id; other entries stay as they are.
+
+    Raises:
+        QprdError: the project cannot be read, or has no such entry.
+    """
+    root = _read_root(project)
+    for entry_id, own in metadata.items():
+        image = _image(root, entry_id, project)
+        present = image.get("metadata")
+        kept = {
+            key: value
+            for key, value in (present.items() if isinstance(present, dict) else ())
+            if not key.startswith(OWN_PREFIX)
+        }
+        image["metadata"] = {**kept, **own}
     return json.dumps(root, indent=2, ensure_ascii=False)
 
 
@@ -46,13 +64,16 @@ def server_builder(project: Path, entry_id: str) -> object:
     Raises:
         QprdError: the project cannot be read, or has no such entry.
     """
-    return _read_image(project, entry_id)[1].get("serverBuilder")
+    return _image(_read_root(project), entry_id, project).get("serverBuilder")
 
 
-def _read_image(project: Path, entry_id: str) -> tuple[object, dict[str, object]]:
-    root = read_json(project, what="a QuPath project", limit_bytes=MAX_PROJECT_BYTES)
+def _read_root(project: Path) -> object:
+    return read_json(project, what="a QuPath project", limit_bytes=MAX_PROJECT_BYTES)
+
+
+def _image(root: object, entry_id: str, project: Path) -> dict[str, object]:
     images = root.get("images") if isinstance(root, dict) else None
     for image in images if isinstance(images, list) else ():
         if isinstance(image, dict) and str(image.get("entryID")) == entry_id:
-            return root, image
+            return image
     raise QprdError(f"There is no image with id {entry_id!r}.", where=str(project))

@@ -1,63 +1,39 @@
-"""Several files replaced together or not at all, and the notice that others changed them."""
+"""Several files replaced together or not at all, with a journal and a backup where one is kept."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import hashlib
 import os
 import shutil
-import uuid
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Protocol
 
 from qprd.errors import ExitCode, QprdError
 from qprd.layout import resolve_inside
+from qprd.qupath.filestate import FileState, sha256_of, sync_file, sync_folder, write_error
+from qprd.qupath.journal import Change, apply, beside, take_back
 
 
-@dataclass(frozen=True)
-class FileState:
-    """What a file was at some time; equal states mean that nobody has written it since.
+class Ledger(Protocol):
+    """Where a transaction is written down while it lasts, and what keeps the old files."""
 
-    Attributes:
-        size: In bytes, None if there was no such file.
-        modified_ns: Time of the last change.
-        inode: QuPath saves to a new file, which shows here if nowhere else.
-        sha256: Of the contents, where they were asked for.
-    """
+    def prepare(self, staged: Sequence[Path]) -> None:
+        """These temporary files are about to be written."""
 
-    size: int | None = None
-    modified_ns: int = 0
-    inode: int = 0
-    sha256: str | None = None
+    def copy_of(self, target: Path) -> Path:
+        """Where to keep the file as it was."""
 
-    @classmethod
-    def of(cls, path: Path, *, contents: bool = False) -> FileState:
-        """The state of a file now.
+    def begin(self, changes: Sequence[Change]) -> None:
+        """These files are about to be replaced."""
 
-        Raises:
-            QprdError: it cannot be looked at.
-        """
-        try:
-            with path.open("rb") as file:
-                status = os.fstat(file.fileno())
-                digest = _sha256(file) if contents else None
-        except FileNotFoundError:
-            return cls()
-        except OSError as error:
-            raise QprdError(
-                f"This file cannot be read: {error.strerror}.", where=str(path)
-            ) from error
-        return cls(status.st_size, status.st_mtime_ns, status.st_ino, digest)
+    def end(self, changes: Sequence[Change]) -> None:
+        """All were replaced."""
 
-
-def _sha256(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(2**20):
-        digest.update(block)
-    return digest.hexdigest()
+    def abandon(self) -> None:
+        """Nothing was replaced, or all was taken back."""
 
 
 class FileTransaction:
@@ -67,27 +43,45 @@ class FileTransaction:
 
     Args:
         root: The folder of the project; links that lead out of it are refused.
+        ledger: Keeps what the files were; without one nothing outlasts the transaction.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, ledger: Ledger | None = None) -> None:
         self._root = root
-        self._staged: dict[Path, Path] = {}
-        self._leftovers: list[Path] = []
+        self._ledger: Ledger = ledger if ledger is not None else _NoLedger()
+        self._staged: dict[Path, Path | None] = {}
+        self._expected: dict[Path, FileState] = {}
+        self._made: list[Path] = []
+        self._grown: set[Path] = set()
+        self._is_over = False
+
+    def expect(self, path: Path) -> None:
+        """Refuse to commit if this file changes from now on.
+
+        Raises:
+            QprdError: it cannot be read.
+        """
+        self._expected[path.resolve()] = FileState.of(path)
 
     def stage(self, target: Path) -> Path:
-        """A path beside ``target``, for the caller to write what is to take its place.
+        """A path, for the caller to write what is to take the place of ``target``.
 
         Raises:
             QprdError: the target is a link out of the project, or its folder cannot be made.
         """
         # What a symbolic link points to is replaced, not the link.
         target = resolve_inside(target, self._root)
+        staged = self._temporary(target)
+        self._staged[target] = staged
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            self._ledger.prepare([path for path in self._staged.values() if path is not None])
+            if not staged.parent.exists():
+                self._grown.add(staged.parent.parent)
+                self._made.append(staged.parent)
+                staged.parent.mkdir(parents=True)
         except OSError as error:
             raise write_error(target, error) from error
-        self._staged[target] = self._beside(target)
-        return self._staged[target]
+        return staged
 
     def stage_text(self, target: Path, text: str) -> Path:
         """Stage JSON text as UTF-8, forced to the disk.
@@ -106,51 +100,120 @@ class FileTransaction:
             raise write_error(target, error) from error
         return path
 
-    def commit(self, first: Path | None = None) -> None:
+    def stage_copy(self, target: Path, source: Path) -> None:
+        """Stage what another file holds.
+
+        Raises:
+            QprdError: as `stage_text`.
+        """
+        path = self.stage(target)
+        try:
+            shutil.copy2(source, path)
+            sync_file(path)
+        except OSError as error:
+            raise write_error(target, error) from error
+
+    def stage_removal(self, target: Path) -> None:
+        """The file is to be removed.
+
+        Raises:
+            QprdError: it is a link out of the project.
+        """
+        self._staged[resolve_inside(target, self._root)] = None
+
+    def commit(self, first: Path | None = None) -> tuple[Path, ...]:
         """Put the staged files in their places; if one cannot be, the others go back.
+
+        A file that is already what it shall become is left alone.
 
         Args:
             first: The target to replace before the others, which follow in the order of staging.
 
+        Returns:
+            The files that changed.
+
         Raises:
-            QprdError: a file cannot be replaced; all are as they were.
+            QprdError: a file cannot be replaced, or one that was expected to stay as it was did
+                not; all are as they were.
         """
         first = first.resolve() if first is not None else None
-        originals: dict[Path, Path | None] = {}
+        changes: list[Change] = []
         target = Path()
         try:
-            for target in sorted(self._staged, key=lambda staged: staged != first):
-                originals[target] = self._keep_original(target)
-                self._staged[target].replace(target)
+            for target, before, after in self._differing():
+                staged = self._staged[target]
+                original = None if before is None else self._kept(target, staged)
+                changes.append(Change(target, staged, original, before, after))
+            changes.sort(key=lambda change: change.target != first)
+            if changes:
+                self._ledger.begin(changes)
+            for change in changes:
+                target = change.target
+                apply(change)
         except BaseException as error:
-            for changed, original in reversed(originals.items()):
-                if original is not None:
-                    original.replace(changed)
-                elif not self._staged[changed].exists():
-                    changed.unlink(missing_ok=True)
+            self._is_over = True
+            self._take_back(changes)
             if isinstance(error, OSError):
                 raise write_error(target, error) from error
             raise
-        self._staged.clear()
+        self._is_over = True
+        for folder in {change.target.parent for change in changes} | self._grown:
+            sync_folder(folder)
+        self._ledger.end(changes)
+        for change in changes:
+            if change.staged is None:
+                _remove_if_empty(change.target.parent)
+        return tuple(change.target for change in changes)
 
-    def _keep_original(self, target: Path) -> Path | None:
+    def _differing(self) -> Iterator[tuple[Path, str | None, str | None]]:
+        """Targets that are not yet what they shall become, and digests of both."""
+        for path, state in self._expected.items():
+            if path not in self._staged:
+                _refuse_unless(FileState.of(path) == state, path)
+        for target, staged in self._staged.items():
+            now = FileState.of(target)
+            _refuse_unless(now == self._expected.get(target, now), target)
+            after = None if staged is None else sha256_of(staged)
+            if now.sha256 != after:
+                yield target, now.sha256, after
+
+    def _take_back(self, changes: Sequence[Change]) -> None:
+        try:
+            take_back(changes)
+        except OSError as error:
+            raise QprdError(
+                f"A failed write could not be taken back ({error.strerror or error}); the next "
+                "command that writes to the project tries again.",
+                where=str(self._root),
+                exit_code=ExitCode.FAILED,
+            ) from error
+        self._ledger.abandon()
+
+    def _kept(self, target: Path, staged: Path | None) -> Path:
         """A second name for the file that is about to be replaced."""
-        if not target.exists():
-            return None
-        with contextlib.suppress(OSError):
-            shutil.copymode(target, self._staged[target])
-        original = self._beside(target)
+        if staged is not None:
+            with contextlib.suppress(OSError):
+                shutil.copymode(target, staged)
+        original = self._ledger.copy_of(target)
+        original.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(target, original)
         except OSError:
             # No hard links on this file system.
             shutil.copy2(target, original)
+            sync_file(original)
         return original
 
-    def _beside(self, target: Path) -> Path:
-        path = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-        self._leftovers.append(path)
-        return path
+    def _temporary(self, target: Path) -> Path:
+        return beside(target)
+
+    def _discard(self) -> None:
+        for path in self._staged.values():
+            if path is not None:
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+        for folder in self._made:
+            _remove_if_empty(folder)
 
     def __enter__(self) -> FileTransaction:
         return self
@@ -161,22 +224,68 @@ class FileTransaction:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for path in self._leftovers:
+        self._discard()
+        if not self._is_over:
+            self._ledger.abandon()
+
+
+def _refuse_unless(is_as_it_was: bool, path: Path) -> None:
+    if not is_as_it_was:
+        raise QprdError(
+            "This file has changed while qprd was writing; nothing was written.",
+            where=str(path),
+            fix="Close the project in QuPath, then run it again (after a prediction, qprd "
+            "write-back is enough).",
+        )
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+class DryTransaction(FileTransaction):
+    """A transaction that touches nothing: new files are written elsewhere, and then discarded."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._elsewhere = Path(tempfile.mkdtemp(prefix="qprd-dry-run-"))
+
+    def _temporary(self, target: Path) -> Path:
+        return self._elsewhere / beside(target).name
+
+    def commit(self, first: Path | None = None) -> tuple[Path, ...]:  # noqa: ARG002
+        """The files that would change.
+
+        Raises:
+            QprdError: one that was expected to stay as it was did not.
+        """
+        return tuple(target for target, _, _ in self._differing())
+
+    def _discard(self) -> None:
+        shutil.rmtree(self._elsewhere, ignore_errors=True)
+
+
+class _NoLedger:
+    """Keeps the old files beside the new ones, for as long as the transaction lasts."""
+
+    def __init__(self) -> None:
+        self._copies: list[Path] = []
+
+    def prepare(self, staged: Sequence[Path]) -> None:
+        pass
+
+    def copy_of(self, target: Path) -> Path:
+        self._copies.append(beside(target))
+        return self._copies[-1]
+
+    def begin(self, changes: Sequence[Change]) -> None:
+        pass
+
+    def end(self, changes: Sequence[Change]) -> None:  # noqa: ARG002
+        self.abandon()
+
+    def abandon(self) -> None:
+        for path in self._copies:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-
-
-def write_error(path: Path, error: OSError) -> QprdError:
-    """Say why a file cannot be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        problem, fix = "The disk is full", "Free some space and run it again."
-    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        problem, fix = "This folder cannot be written", "Get write access, or copy the project."
-    else:
-        problem, fix = f"This file cannot be written ({error.strerror})", None
-    return QprdError(
-        f"{problem}; the project is as it was.",
-        where=str(path),
-        fix=fix,
-        exit_code=ExitCode.FAILED,
-    )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from shapely.geometry import Polygon, box
 
+from qprd.layout import ProjectLayout
 from qprd.results import (
     AREA_UM2,
     MAX_SCORE,
@@ -120,12 +121,12 @@ def work_like_a_person(hierarchy: Any) -> None:
 
 
 def file_bytes(project: Path) -> Mapping[str, bytes]:
-    """All files of a project, by their path inside it."""
-    root = project.parent
+    """All files of a project, by their path inside it, but for the lock, which stays."""
+    root, lock = project.parent, ProjectLayout(project).lock
     return {
         str(path.relative_to(root)): path.read_bytes()
         for path in sorted(root.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path != lock
     }
 
 

@@ -10,48 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shapely.geometry import Polygon, box
+from shapely.geometry import box
+from small_project import named_project, predictions
 
 from qprd.errors import QprdError
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.project import Entry, PathClass, Project
 from qprd.results import (
-    AREA_UM2,
-    MAX_SCORE,
-    MEAN_SCORE,
-    PROBABILITY,
     SCORE,
-    PredictedContour,
-    PredictedTile,
     Predictions,
-    object_id,
 )
-
-
-def predictions(tiles: int = 3, bundle: str = "b") -> Predictions:
-    ring = [(0.004, 0), (1000, 0), (1000, 1000.255), (0, 1000)]
-    hole = [(100, 100), (200, 100), (200, 200)]
-    return Predictions(
-        tiles=tuple(
-            PredictedTile(
-                object_id(bundle, "1", "tile", i),
-                64.0 * i,
-                0.0,
-                64.0,
-                {SCORE: 1.5, PROBABILITY: 0.1},
-            )
-            for i in range(tiles)
-        ),
-        contours=(
-            PredictedContour(
-                object_id(bundle, "1", "contour", 0),
-                Polygon(ring, [hole]),
-                "region 1",
-                {MEAN_SCORE: 1 / 3, MAX_SCORE: 4.0, AREA_UM2: 1e5},
-            ),
-        ),
-        metadata={"qprd: score": "0.93", "qprd: bundle": bundle},
-    )
 
 
 def files(folder: Path) -> dict[Path, bytes]:
@@ -66,14 +34,6 @@ def project(colon_project: Path) -> ExchangeProject:
 @pytest.fixture
 def exported(shared_data: Path) -> Path:
     return shared_data / "qupath" / "colon" / "annotations"
-
-
-def named_project(folder: Path, *names: str) -> ExchangeProject:
-    images = [{"entryID": i, "imageName": name} for i, name in enumerate(names, start=1)]
-    folder.mkdir(exist_ok=True)
-    path = folder / "project.qpproj"
-    path.write_text(json.dumps({"version": "0.6.0", "images": images}))
-    return ExchangeProject(path)
 
 
 def annotation_file(folder: Path, name: str, marker: str = "a", **members: Any) -> Path:
@@ -309,7 +269,11 @@ def test_writing_again_replaces_and_changes_no_other_file(project: ExchangeProje
     ]
     after = files(project.path.parents[1])
     assert after.pop(report.where)
-    assert after == before
+    assert {path: after[path] for path in after if "qprd" not in path.parts} == before
+    assert {path.relative_to(project.path.parent).parts[:2] for path in after.keys() - before} == {
+        ("qprd", "lock"),
+        ("qprd", "backups"),
+    }
 
 
 @pytest.mark.parametrize("link", ["qprd", "qprd/predictions", "qprd/predictions/1.geojson"])
@@ -401,7 +365,7 @@ def test_a_full_disk_keeps_the_earlier_predictions(tmpfs: Path) -> None:
     before = files(tmpfs)
     with pytest.raises(QprdError, match="disk is full") as caught:
         project.write_predictions(entry, predictions(tiles=2000))
-    assert "Nothing was changed" in str(caught.value)
+    assert "the project is as it was" in str(caught.value)
     assert files(tmpfs) == before
 
 

@@ -249,9 +249,8 @@ def test_only_the_entrys_files_and_the_projects_change(worked_project: Path) -> 
     before = file_bytes(worked_project)
     write(worked_project, 1, make_predictions("2"))
     after = file_bytes(worked_project)
-    assert {
-        name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
-    } == {
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    assert {name for name in changed if not name.startswith("qprd/backups/")} == {
         "data/2/data.qpdata",
         "data/2/summary.json",
         "project.qpproj",
@@ -533,6 +532,7 @@ def test_a_save_in_qupath_during_the_writing_is_not_overwritten(
             worked_project.write_text(worked_project.read_text() + "\n")
         before.update(file_bytes(worked_project))
         del before[str(path.relative_to(worked_project.parent))]
+        del before["qprd/journal.json"]
 
     monkeypatch.setattr(EntryData, "write", interrupted_by_a_save)
     with (
@@ -540,7 +540,8 @@ def test_a_save_in_qupath_during_the_writing_is_not_overwritten(
         pytest.raises(QprdError, match="changed while qprd was writing") as caught,
     ):
         project.write_predictions(project.entries()[1], make_predictions("2"))
-    assert caught.value.fix == "Close the project in QuPath, then run qprd write-back."
+    assert caught.value.fix is not None
+    assert caught.value.fix.startswith("Close the project in QuPath, then run it again")
     assert file_bytes(worked_project) == before
 
 
@@ -649,7 +650,7 @@ def test_a_replacement_that_fails_takes_the_others_back(
     staged_moves = []
 
     def failing(self: Path, target: Path) -> Path:
-        if not target.name.startswith("."):
+        if self.name == f".{target.name}.{self.name[-36:]}":
             staged_moves.append(target)
             if len(staged_moves) == fails_at:
                 raise PermissionError(13, "Permission denied")

@@ -20,7 +20,7 @@ def test_only_our_metadata_of_that_entry_change(colon_project: Path) -> None:
     }
     root["of a later version"] = {"a": 1.0}
     colon_project.write_text(json.dumps(root), encoding="utf-8")
-    changed = json.loads(with_own_metadata(colon_project, "2", {"qprd: new": "2"}))
+    changed = json.loads(with_own_metadata(colon_project, {"2": {"qprd: new": "2"}}))
     root["images"][1]["metadata"] = {
         "split": "val",
         "Patient": "\u00c5 \u2620",
