@@ -20,6 +20,7 @@ from qprd.cli_options import (
     BundleOption,
     ConfigOption,
     DeviceOption,
+    DryRunOption,
     EpochsOption,
     EvaluatedSplitOption,
     GammaOption,
@@ -290,6 +291,7 @@ def evaluate(
 def write_back_command(
     project: ProjectArgument = None,
     backend: BackendOption = "auto",
+    dry_run: DryRunOption = False,
     image: ImageOption = None,
     slides: SlidesOption = None,
     json: JsonOption = None,
@@ -302,7 +304,9 @@ def write_back_command(
     from qprd.progress import TerminalProgress
 
     with _opened(project, backend, slides) as opened:
-        summary = write_back_project(opened, images=image or (), progress=TerminalProgress())
+        summary = write_back_project(
+            opened, images=image or (), dry_run=dry_run, progress=TerminalProgress()
+        )
     _report(summary, json)
     _exit_for(summary.failed)
 
@@ -311,6 +315,7 @@ def write_back_command(
 def remove(
     project: ProjectArgument = None,
     backend: BackendOption = "auto",
+    dry_run: DryRunOption = False,
     image: ImageOption = None,
     slides: SlidesOption = None,
     json: JsonOption = None,
@@ -323,7 +328,38 @@ def remove(
     from qprd.progress import TerminalProgress
 
     with _opened(project, backend, slides) as opened:
-        summary = remove_from_project(opened, images=image or (), progress=TerminalProgress())
+        summary = remove_from_project(
+            opened, images=image or (), dry_run=dry_run, progress=TerminalProgress()
+        )
+    _report(summary, json)
+    _exit_for(summary.failed)
+
+
+@app.command()
+def undo(
+    project: ProjectArgument = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Take back every write whose backup is kept.")
+    ] = False,
+    backend: BackendOption = "auto",
+    dry_run: DryRunOption = False,
+    slides: SlidesOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Take back the last write-back, removal or import: files become what they were.
+
+    Where you have worked on an image since, only what is qprd's goes back.
+    Backups are in PROJECT/qprd/backups: the last 10 commands, up to 2 GiB.
+
+    Example: qprd undo project.qpproj --dry-run
+    """
+    from qprd.jobs.undo import undo_project
+    from qprd.progress import TerminalProgress
+
+    with _opened(project, backend, slides) as opened:
+        summary = undo_project(
+            opened, everything=everything, dry_run=dry_run, progress=TerminalProgress()
+        )
     _report(summary, json)
     _exit_for(summary.failed)
 
@@ -343,6 +379,7 @@ def import_asap_command(
         str, typer.Option(metavar="NAME", help="Class that the annotations get.")
     ] = "Tumor",
     backend: BackendOption = "auto",
+    dry_run: DryRunOption = False,
     slides: SlidesOption = None,
     json: JsonOption = None,
 ) -> None:
@@ -357,7 +394,7 @@ def import_asap_command(
     from qprd.jobs.import_asap import import_asap
 
     with _opened(project, backend, slides) as opened:
-        summary = import_asap(opened, file, image=image, tumor_class=tumor_class)
+        summary = import_asap(opened, file, image=image, tumor_class=tumor_class, dry_run=dry_run)
     _report(summary, json)
 
 

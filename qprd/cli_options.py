@@ -282,6 +282,10 @@ WriteBackOption = Annotated[
     bool,
     typer.Option("--write-back", help="Put tiles, contours and slide scores into the project."),
 ]
+DryRunOption = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Say what would change, in which files, and touch nothing."),
+]
 ThresholdOption = Annotated[
     str | None,
     typer.Option(

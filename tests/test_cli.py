@@ -27,12 +27,13 @@ DEMANDED = {
     "predict": "--backend --batch-size --device --image --threshold --stride --config --json "
     "--bundle --write-back --weights --assume-mpp --slides --operating-point",
     "evaluate": "--backend --split --json --bundle --image --slides --annotations --assume-mpp",
-    "write-back": "--backend --image --slides --json",
+    "write-back": "--backend --dry-run --image --slides --json",
+    "undo": "--backend --all --dry-run --slides --json",
     "doctor": "--backend --slides --annotations --tumor-class --json",
     "demo": "--backend --seed --json",
-    "remove": "--backend --image --slides --json",
+    "remove": "--backend --dry-run --image --slides --json",
     "groovy": "--json",
-    "import-asap": "--backend --image --tumor-class --slides --json",
+    "import-asap": "--backend --dry-run --image --tumor-class --slides --json",
 }
 
 

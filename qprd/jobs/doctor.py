@@ -14,10 +14,13 @@ from pathlib import Path
 from qprd import __version__
 from qprd.errors import QprdError
 from qprd.jobs.slides import annotation_notes, open_slide, some_names
-from qprd.layout import find_project
+from qprd.layout import ProjectLayout, find_project
+from qprd.qupath.backups import size_of, undoable
 from qprd.qupath.java import find_qupath
+from qprd.qupath.journal import is_unfinished
 from qprd.qupath.opening import Backend, open_project
 from qprd.qupath.project import Annotation, Entry, Project
+from qprd.qupath.writing import is_locked
 from qprd.results import is_own_class
 from qprd.sampling.regions import is_derived
 
@@ -199,6 +202,34 @@ def _project(project: Project, tumor_classes: Sequence[str]) -> Iterator[Check]:
             else "The reasons are above.",
         )
     yield from _annotations(project, entries, usable, tumor_classes)
+    yield from _writes(project.path)
+
+
+def _writes(project: Path) -> Iterator[Check]:
+    """What is being written, was left unfinished, or can be taken back."""
+    if is_locked(project):
+        yield Check(Status.PASS, "writing", "another command of qprd is writing to it now")
+    elif is_unfinished(project):
+        yield Check(
+            Status.WARN,
+            "writing",
+            "a command was killed while it wrote; each file is whole, but some may be new and "
+            "some old",
+            "qprd write-back or qprd undo: whichever runs next clears it up first.",
+        )
+    try:
+        runs = undoable(project)
+    except QprdError as error:
+        yield _failure("backups", error)
+        return
+    if runs:
+        size = size_of(ProjectLayout(project).backups) / 2**20
+        yield Check(
+            Status.PASS,
+            "backups",
+            f"{len(runs)} in qprd/backups ({size:.1f} MiB); qprd undo takes back {runs[0].command} "
+            f"of {runs[0].time}",
+        )
 
 
 def _open_all(entries: Sequence[Entry]) -> tuple[list[Entry], list[tuple[Entry, QprdError]]]:

@@ -1,0 +1,232 @@
+"""``qprd undo``: take back what a command wrote into a project, and nothing that came after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qprd.errors import QprdError
+from qprd.jobs.write_back import NOTHING_TOUCHED, changed_files
+from qprd.layout import ProjectLayout
+from qprd.progress import Progress
+from qprd.qupath.backups import UNDO, Run, Subject, remove_run, undoable
+from qprd.qupath.filestate import sha256_of
+from qprd.qupath.project import Entry, Project
+from qprd.qupath.undo import ChangedImage, ChangedProject, changes_of, stage_earlier
+from qprd.qupath.writing import WriteSession
+
+
+@dataclass(frozen=True)
+class UndoneCommand:
+    """What became of one command.
+
+    Attributes:
+        command: Such as ``write-back``.
+        time: When it ran, ISO 8601, UTC.
+        restored: Images whose files are as they were before it.
+        own_only: Images that a person has worked on since: only what is qprd's went back.
+        files: Files that changed, or would change.
+        problems: Image name and reason of each image that stays as it is.
+    """
+
+    command: str
+    time: str
+    restored: tuple[str, ...]
+    own_only: tuple[str, ...]
+    files: tuple[Path, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class UndoSummary:
+    """What an undo did.
+
+    Attributes:
+        project: The project file.
+        backend: How it was written.
+        commands: What was taken back, the newest first.
+        left: Number of commands that can still be taken back.
+        notes: What else the user should know.
+        dry_run: Whether nothing was touched, and this is what would be done.
+    """
+
+    project: Path
+    backend: str
+    commands: tuple[UndoneCommand, ...]
+    left: int
+    notes: tuple[str, ...]
+    dry_run: bool
+
+    @property
+    def failed(self) -> int:
+        """Images that stay as they are."""
+        return sum(len(command.problems) for command in self.commands)
+
+    def lines(self) -> list[str]:
+        """The summary for people."""
+        lines = [f"note: {note}" for note in self.notes]
+        for command in self.commands:
+            count = len(command.restored) + len(command.own_only)
+            lines.append(
+                f"{'Would take back' if self.dry_run else 'Took back'} {command.command} of "
+                f"{command.time} on {count} images."
+            )
+            lines += [
+                f"{name}: changed since; only what is qprd's {self._goes} back"
+                for name in command.own_only
+            ]
+            if self.dry_run:
+                lines.append(changed_files(command.files, self.project))
+            lines += [f"not taken back: {problem}" for problem in command.problems]
+        if self.dry_run:
+            return [*lines, NOTHING_TOUCHED]
+        if self.left:
+            lines.append(f"{self.left} earlier ones can still be taken back: qprd undo")
+        changed = any(command.files for command in self.commands)
+        if changed and self.backend == "paquo":
+            lines.append(
+                "If QuPath has one of these images open: File > Reload data, and do not save "
+                "before, or QuPath undoes this."
+            )
+        if changed and self.backend == "exchange":
+            lines.append(
+                "What a Groovy script brought into QuPath is still there: "
+                "groovy/import_predictions.groovy takes predictions out again."
+            )
+        return lines
+
+    @property
+    def _goes(self) -> str:
+        return "would go" if self.dry_run else "went"
+
+
+def undo_project(
+    project: Project, *, everything: bool = False, dry_run: bool = False, progress: Progress
+) -> UndoSummary:
+    """Take back the last command that wrote to a project, or all whose backups are kept.
+
+    Files that nobody has changed since become what they were, byte for byte, all together or none.
+    An image that a person has worked on since keeps that work: our objects alone become those of
+    before, or where that cannot be, it stays as it is and is reported.
+
+    Args:
+        project: The project.
+        everything: Take back all commands, the newest first.
+        dry_run: Say what would change, and touch nothing.
+        progress: Shows what takes long.
+
+    Raises:
+        QprdError: there is nothing to take back, another command is writing, or a file cannot be
+            read or written.
+    """
+    with project.writing(UNDO, dry_run=dry_run) as session:
+        runs = undoable(project.path)
+        if not runs:
+            raise QprdError(
+                "There is nothing to take back.",
+                where=str(ProjectLayout(project.path).backups),
+                fix="qprd remove takes out all that qprd wrote.",
+            )
+        undoing = _Undoing(project, session)
+        commands = []
+        chosen = runs if everything else runs[:1]
+        with progress.task("taking back", len(chosen)) as task:
+            for run in chosen:
+                commands.append(undoing.take_back(run))
+                task.advance()
+        left = len(undoable(project.path)) if not dry_run else len(runs) - len(chosen)
+    return UndoSummary(
+        project=project.path,
+        backend=project.backend,
+        commands=tuple(commands),
+        left=left,
+        notes=session.notes,
+        dry_run=dry_run,
+    )
+
+
+class _Undoing:
+    """Takes back one command after the other, the newest first."""
+
+    def __init__(self, project: Project, session: WriteSession) -> None:
+        self._project = project
+        self._session = session
+        self._entries: Mapping[str, Entry] = {entry.id: entry for entry in project.entries()}
+        #: In a dry run, what files would be by then.
+        self._would_be: dict[str, str | None] = {}
+        self._stuck: set[str] = set()
+
+    def take_back(self, run: Run) -> UndoneCommand:
+        changed = changes_of(run, self._project.path)
+        ours = tuple(
+            image
+            for image in changed.images
+            if image.entry_id not in self._stuck and image.is_ours(self._digest_of)
+        )
+        files = list(self._restore(run, changed, ours))
+        own_only: list[str] = []
+        problems: list[str] = []
+        done = {image.entry_id for image in ours}
+        for image in changed.images:
+            if image in ours:
+                continue
+            try:
+                files += self._restore_own(changed, image)
+                own_only.append(image.name)
+                done.add(image.entry_id)
+            except QprdError as error:
+                self._stuck.add(image.entry_id)
+                problems.append(error.told_of(image.name))
+        if not self._session.dry_run:
+            _forget(run, done)
+        return UndoneCommand(
+            command=run.command,
+            time=run.time,
+            restored=tuple(image.name for image in ours),
+            own_only=tuple(own_only),
+            files=tuple(dict.fromkeys(files)),
+            problems=tuple(problems),
+        )
+
+    def _restore(
+        self, run: Run, changed: ChangedProject, images: tuple[ChangedImage, ...]
+    ) -> Sequence[Path]:
+        """Make files what they were before."""
+        if not images:
+            return ()
+        subject = Subject("", f"undo of {run.folder.name}")
+        with self._session.transaction(subject) as transaction:
+            stage_earlier(transaction, self._project.path, changed, images, self._digest_of)
+            files = transaction.commit()
+        if self._session.dry_run:
+            for file in (*(file for image in images for file in image.files), *changed.shared):
+                self._would_be[file.path] = file.before
+        return files
+
+    def _restore_own(self, changed: ChangedProject, image: ChangedImage) -> Sequence[Path]:
+        """Make our objects what they were before."""
+        if image.entry_id in self._stuck:
+            raise QprdError("A later command could not be taken back on this image.")
+        entry = self._entries.get(image.entry_id)
+        if entry is None:
+            raise QprdError("The project does not have this image any more.")
+        earlier = changed.earlier(image)
+        if image.imported is None:
+            return self._project.restore_predictions(entry, earlier).files
+        return self._project.restore_import(entry, earlier, image.imported).files
+
+    def _digest_of(self, path: str) -> str | None:
+        if path in self._would_be:
+            return self._would_be[path]
+        return sha256_of(self._project.path.parent / path)
+
+
+def _forget(run: Run, done: set[str]) -> None:
+    """Remove the backup of a command that was taken back; of one that was in part, note that."""
+    if all(step.manifest.subject.entry in done for step in run.steps):
+        remove_run(run.folder)
+        return
+    for step in run.steps:
+        if step.manifest.subject.entry in done:
+            step.mark_undone()

@@ -1,0 +1,170 @@
+"""What taking back a command comes to: which files can be as they were, and which images not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from qprd.errors import QprdError
+from qprd.qupath.backups import ImportedFrom, Run
+from qprd.qupath.pathclasses import classes_path
+from qprd.qupath.projectedit import own_metadata, recorded_metadata, with_own_metadata
+from qprd.qupath.qpproj import read_project_file
+from qprd.qupath.transaction import FileTransaction
+
+#: The digest of a file of the project, by its path inside it; None if there is no such file.
+Digest = Callable[[str], str | None]
+
+
+@dataclass(frozen=True)
+class ChangedFile:
+    """What a whole command did to one file.
+
+    Attributes:
+        path: Inside the project, with slashes.
+        before: SHA-256 of what it was, None if there was no such file.
+        after: SHA-256 of what it became, None if it was removed.
+        copy: The file as it was, None if there was none.
+    """
+
+    path: str
+    before: str | None
+    after: str | None
+    copy: Path | None
+
+    def is_ours(self, digest_of: Digest) -> bool:
+        """Whether nobody has changed the file since."""
+        return digest_of(self.path) in (self.after, self.before)
+
+
+@dataclass(frozen=True)
+class ChangedImage:
+    """What a command did to one image.
+
+    Attributes:
+        entry_id: The project entry.
+        name: Its name.
+        files: The files that are this image's alone.
+        imported: Where its annotations came from; None for predictions.
+    """
+
+    entry_id: str
+    name: str
+    files: tuple[ChangedFile, ...]
+    imported: ImportedFrom | None
+
+    def is_ours(self, digest_of: Digest) -> bool:
+        """Whether nobody has changed any of the files since."""
+        return all(file.is_ours(digest_of) for file in self.files)
+
+
+@dataclass(frozen=True)
+class ChangedProject:
+    """What a command did.
+
+    Attributes:
+        images: Image by image.
+        shared: Files of all images, such as ``project.qpproj``.
+    """
+
+    images: tuple[ChangedImage, ...]
+    shared: tuple[ChangedFile, ...]
+
+    def earlier(self, image: ChangedImage) -> dict[str, Path | None]:
+        """The files of an image, and those of all, as they were; by path inside the project."""
+        return {file.path: file.copy for file in (*image.files, *self.shared)}
+
+
+def changes_of(run: Run, project: Path) -> ChangedProject:
+    """Sum up the steps of a command."""
+    files: dict[str, ChangedFile] = {}
+    of_image: dict[str, list[str]] = {}
+    subjects = {}
+    shared_paths = {project.name, classes_path(project).relative_to(project.parent).as_posix()}
+    for step in run.steps:
+        subject = step.manifest.subject
+        subjects[subject.entry] = subject
+        for file in step.manifest.files:
+            copy = None if file.before is None else step.copy_of(file.path)
+            first = files.get(file.path)
+            files[file.path] = (
+                ChangedFile(file.path, file.before, file.after, copy)
+                if first is None
+                else ChangedFile(file.path, first.before, file.after, first.copy)
+            )
+            if file.path not in shared_paths:
+                names = of_image.setdefault(subject.entry, [])
+                names += [file.path] if file.path not in names else []
+    return ChangedProject(
+        images=tuple(
+            ChangedImage(
+                entry,
+                subject.image,
+                tuple(files[name] for name in of_image.get(entry, ())),
+                subject.imported,
+            )
+            for entry, subject in subjects.items()
+        ),
+        shared=tuple(files[name] for name in files if name in shared_paths),
+    )
+
+
+def stage_earlier(
+    transaction: FileTransaction,
+    project: Path,
+    changed: ChangedProject,
+    images: tuple[ChangedImage, ...],
+    digest_of: Digest,
+) -> None:
+    """Stage the files of images as they were, and what of the shared files is about them.
+
+    The shared files become what they were if no image is left out and nobody changed them since.
+    Else the project file keeps all but our metadata of these images, and the classes stay.
+
+    Args:
+        transaction: Where to stage.
+        project: The ``.qpproj`` file.
+        changed: What the command did.
+        images: Those of its images whose files nobody has changed since.
+        digest_of: What the files are now.
+
+    Raises:
+        QprdError: a file cannot be read or written.
+    """
+    for image in images:
+        for file in image.files:
+            _stage(transaction, project, file, digest_of)
+    is_whole = len(images) == len(changed.images)
+    for file in changed.shared:
+        if is_whole and file.is_ours(digest_of):
+            _stage(transaction, project, file, digest_of)
+        elif file.path == project.name and file.copy is not None:
+            _stage_metadata(transaction, project, file.copy, images)
+
+
+def _stage(
+    transaction: FileTransaction, project: Path, file: ChangedFile, digest_of: Digest
+) -> None:
+    target = project.parent / file.path
+    transaction.expect(target)
+    if not file.is_ours(digest_of):
+        raise QprdError("This file has just been changed; nothing was touched.", where=str(target))
+    if file.copy is None:
+        transaction.stage_removal(target)
+    else:
+        transaction.stage_copy(target, file.copy)
+
+
+def _stage_metadata(
+    transaction: FileTransaction, project: Path, copy: Path, images: tuple[ChangedImage, ...]
+) -> None:
+    transaction.expect(project)
+    there = {entry.id: own_metadata(entry.metadata) for entry in read_project_file(project).entries}
+    earlier: Mapping[str, Mapping[str, str]] = {
+        image.entry_id: recorded_metadata(copy, image.entry_id)
+        for image in images
+        if image.entry_id in there
+    }
+    if any(there[entry_id] != metadata for entry_id, metadata in earlier.items()):
+        transaction.stage_text(project, with_own_metadata(project, earlier))

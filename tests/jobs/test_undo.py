@@ -1,0 +1,209 @@
+"""Taking back what was written, and nothing that came after."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import shapely
+from small_project import files_of, named_project, predictions
+from typer.testing import CliRunner
+
+from qprd.cli import app
+from qprd.errors import QprdError
+from qprd.jobs.doctor import examine
+from qprd.jobs.undo import UndoSummary, undo_project
+from qprd.jobs.write_back import remove_from_project
+from qprd.layout import ProjectLayout
+from qprd.progress import SilentProgress
+from qprd.qupath.backups import read_runs
+from qprd.qupath.exchange import ExchangeProject
+from qprd.qupath.project import AnnotationImport, PathClass
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return named_project(tmp_path / "project", "a.svs", "b.svs").path
+
+
+def write(project: Path, bundle: str) -> dict[str, bytes]:
+    """Write both images; the files of the project before that."""
+    before = files_of(project.parent)
+    with ExchangeProject(project) as opened, opened.writing("write-back"):
+        for entry in opened.entries():
+            opened.write_predictions(entry, predictions(bundle=bundle))
+    return before
+
+
+def undo(project: Path, *, everything: bool = False, dry_run: bool = False) -> UndoSummary:
+    with ExchangeProject(project) as opened:
+        return undo_project(
+            opened, everything=everything, dry_run=dry_run, progress=SilentProgress()
+        )
+
+
+def import_region(project: Path, *regions: tuple[str, shapely.Geometry]) -> dict[str, bytes]:
+    before = files_of(project.parent)
+    with ExchangeProject(project) as opened, opened.writing("import-asap"):
+        imported = AnnotationImport("a.xml", PathClass("Tumor", (200, 0, 0)), regions)
+        opened.import_annotations(opened.entries()[0], imported)
+    return before
+
+
+SQUARE = ("square", shapely.box(0, 0, 100, 100))
+OTHER = ("other", shapely.box(200, 200, 300, 350))
+
+
+def test_one_after_the_other_is_taken_back_the_newest_first(project: Path) -> None:
+    states = [write(project, bundle) for bundle in ("first", "second", "third")]
+    for left in (2, 1, 0):
+        summary = undo(project)
+        assert summary.left == left
+        assert summary.failed == 0
+        assert summary.commands[0].restored == ("a.svs", "b.svs")
+        assert files_of(project.parent) == states[left]
+    with pytest.raises(QprdError, match="nothing to take back") as caught:
+        undo(project)
+    assert "qprd remove" in str(caught.value.fix)
+
+
+def test_all_at_once(project: Path) -> None:
+    before = write(project, "first")
+    write(project, "second")
+    import_region(project, SQUARE)
+    summary = undo(project, everything=True)
+    assert [command.command for command in summary.commands] == [
+        "import-asap",
+        "write-back",
+        "write-back",
+    ]
+    assert files_of(project.parent) == before
+
+
+def test_a_removal_is_taken_back(project: Path) -> None:
+    write(project, "first")
+    before = files_of(project.parent)
+    with ExchangeProject(project) as opened:
+        remove_from_project(opened, progress=SilentProgress())
+    assert files_of(project.parent) != before
+    assert undo(project).commands[0].command == "remove"
+    assert files_of(project.parent) == before
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_dry_run_says_the_same_and_touches_nothing(project: Path, everything: bool) -> None:
+    write(project, "first")
+    write(project, "second")
+    before = {path: path.read_bytes() for path in project.parent.rglob("*") if path.is_file()}
+    dry = undo(project, everything=everything, dry_run=True)
+    after = {path: path.read_bytes() for path in project.parent.rglob("*") if path.is_file()}
+    assert after == before
+    real = undo(project, everything=everything)
+    assert (dry.left, [(c.time, c.restored) for c in dry.commands]) == (
+        real.left,
+        [(c.time, c.restored) for c in real.commands],
+    )
+    assert [set(c.files) for c in dry.commands] == [set(c.files) for c in real.commands]
+    assert "dry run" in dry.lines()[-1]
+
+
+def test_a_file_that_was_changed_since_stays_and_the_others_go_back(project: Path) -> None:
+    before = write(project, "first")
+    file = ProjectLayout(project).predictions / "1.geojson"
+    changed = file.read_text().replace("region 1", "by a person")
+    file.write_text(changed)
+    summary = undo(project)
+    assert summary.failed == 1
+    assert "changed by another program since" in summary.commands[0].problems[0]
+    assert summary.commands[0].restored == ("b.svs",)
+    assert file.read_text() == changed
+    assert files_of(project.parent) == {**before, "qprd/predictions/1.geojson": changed.encode()}
+    # Only what is left of it is tried again.
+    again = undo(project)
+    assert (again.commands[0].restored, again.failed) == ((), 1)
+
+
+def test_an_import_is_taken_back(project: Path) -> None:
+    before = import_region(project, SQUARE)
+    between = import_region(project, OTHER)
+    undo(project)
+    assert files_of(project.parent) == between
+    undo(project)
+    assert files_of(project.parent) == before
+
+
+def test_what_was_drawn_after_an_import_stays_when_it_is_taken_back(project: Path) -> None:
+    import_region(project, SQUARE)
+    import_region(project, OTHER)
+    file = ProjectLayout(project).annotations / "1.geojson"
+    collection = json.loads(file.read_text())
+    drawn = json.loads(json.dumps(collection["features"][0]))
+    drawn["id"] = "7d1fa2f4-6a4a-4f43-a7d4-3cf0a8f9b6f0"
+    drawn["properties"]["name"] = "by a person"
+    collection["features"].append(drawn)
+    file.write_text(json.dumps(collection))
+
+    def names() -> list[str | None]:
+        with ExchangeProject(project) as opened:
+            return [one.name for one in opened.annotations(opened.entries()[0])]
+
+    assert names() == ["other", "by a person"]
+    assert undo(project).commands[0].own_only == ("a.svs",)
+    assert names() == ["by a person", "square"]
+    assert undo(project).commands[0].own_only == ("a.svs",)
+    assert names() == ["by a person"]
+
+
+def test_an_image_that_left_the_project_is_reported(project: Path) -> None:
+    write(project, "first")
+    (ProjectLayout(project).predictions / "2.geojson").write_text("changed since")
+    root = json.loads(project.read_text())
+    root["images"].pop()
+    project.write_text(json.dumps(root))
+    summary = undo(project)
+    assert summary.commands[0].restored == ("a.svs",)
+    assert "does not have this image" in summary.commands[0].problems[0]
+
+
+def test_an_undo_leaves_a_backup_of_its_own_that_is_no_step_to_take_back(project: Path) -> None:
+    write(project, "first")
+    undo(project)
+    assert [run.command for run in read_runs(project)] == ["undo"]
+
+
+def test_the_command_says_what_it_did(project: Path) -> None:
+    before = write(project, "first")
+
+    def run(*words: str) -> tuple[int, str]:
+        outcome = CliRunner().invoke(app, ["undo", str(project), "--backend", "exchange", *words])
+        return outcome.exit_code, outcome.output
+
+    code, printed = run("--dry-run")
+    assert code == 0
+    assert "Would take back write-back of" in printed
+    assert "qprd/predictions/1.geojson, qprd/predictions/2.geojson" in printed
+    code, printed = run()
+    assert code == 0
+    assert "Took back write-back of" in printed
+    assert files_of(project.parent) == before
+    code, printed = run()
+    assert code == 3
+    assert "nothing to take back" in printed
+
+
+def test_doctor_tells_of_backups_and_of_what_was_left_unfinished(project: Path) -> None:
+    def told() -> str:
+        summary = examine(
+            project, backend="exchange", slides=(), annotations=None, tumor_classes=("Tumor",)
+        )
+        return "\n".join(summary.lines())
+
+    assert "PASS  backups" not in told()
+    write(project, "first")
+    assert "PASS  backups: 1 in qprd/backups" in told()
+    ProjectLayout(project).journal.write_text("{}")
+    before = {path: path.read_bytes() for path in project.parent.rglob("*") if path.is_file()}
+    assert "WARN  writing: a command was killed while it wrote" in told()
+    after = {path: path.read_bytes() for path in project.parent.rglob("*") if path.is_file()}
+    assert after == before
