@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import ConfigDict, Discriminator, Field, Tag
 from pydantic.dataclasses import dataclass
 
-#: With fewer validation patches of either class there is no probability.
-MIN_PER_CLASS: Final = 10
+#: With fewer validation patches of either class there is no probability: none could be left out of
+#: a fit to test it.
+MIN_PER_CLASS: Final = 2
 #: With fewer of either class the isotonic curve is not tried: it would follow the noise.
 MIN_FOR_CHOICE: Final = 30
 #: Share of Platt's curve in an isotonic one.
@@ -186,7 +187,6 @@ def fit_calibration(
     groups: Sequence[str] | None = None,
     *,
     seed: int,
-    min_per_class: int = MIN_PER_CLASS,
 ) -> Platt | Isotonic | Uncalibrated:
     """Choose between Platt's and an isotonic curve by cross-validated log loss, and fit it.
 
@@ -198,8 +198,10 @@ def fit_calibration(
         y_tumor: (n,) bool, True = tumor. The probabilities hold for this mix of the classes.
         groups: Slide of each score; None if there is one slide.
         seed: Of the folds.
-        min_per_class: With fewer of either class there is nothing to fit. With fewer than
-            `MIN_FOR_CHOICE` it is Platt's curve, and the reason says so.
+
+    Returns:
+        The curve. With fewer than `MIN_FOR_CHOICE` of either class it is Platt's, and the reason
+        says so; with fewer than `MIN_PER_CLASS` there is none.
 
     Raises:
         ValueError: The shapes differ, or a score is not finite.
@@ -208,9 +210,9 @@ def fit_calibration(
     if groups is not None and len(groups) != len(s):
         raise ValueError(f"{len(groups)} groups and {len(s)} scores must be one for one")
     n_tumor, n_normal = int(y.sum()), int((~y).sum())
-    if min(n_tumor, n_normal) < max(min_per_class, 2):
+    if min(n_tumor, n_normal) < MIN_PER_CLASS:
         return Uncalibrated(
-            f"Probabilities need at least {min_per_class} validation patches of each class; "
+            f"Probabilities need at least {MIN_PER_CLASS} validation patches of each class; "
             f"there are {n_tumor} of tumor and {n_normal} of normal tissue."
         )
     tried = min(n_tumor, n_normal) >= MIN_FOR_CHOICE
@@ -434,13 +436,13 @@ def _folds(
     """Stratified folds; by group where each of them leaves both classes to fit on."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+    count = min(_FOLDS, int(y.sum()), int((~y).sum()))
     slides = len(set(groups or ()))
     if slides > 1:
-        by_group = StratifiedGroupKFold(min(_FOLDS, slides), shuffle=True, random_state=seed)
+        by_group = StratifiedGroupKFold(min(count, slides), shuffle=True, random_state=seed)
         folds = list(_without_empty(by_group.split(y, y, groups)))
         if len(folds) > 1 and all(0 < y[train].sum() < len(train) for train, _ in folds):
             return folds, True
-    count = min(_FOLDS, int(y.sum()), int((~y).sum()))
     by_patch = StratifiedKFold(count, shuffle=True, random_state=seed)
     return list(by_patch.split(y, y)), False
 

@@ -245,22 +245,41 @@ def test_figures_agree_with_each_other_and_the_seed_decides() -> None:
 
 
 def test_too_few_of_a_class_is_told_with_both_counts() -> None:
-    result = fit_calibration(np.arange(30.0), np.arange(30) >= 27, seed=0)
-    assert isinstance(result, Uncalibrated)
-    assert "3 of tumor" in result.reason
-    assert "27 of normal" in result.reason
+    for tumor in (0, 1):
+        result = fit_calibration(np.arange(30.0), np.arange(30) >= 30 - tumor, seed=0)
+        assert isinstance(result, Uncalibrated)
+        assert f"{tumor} of tumor" in result.reason
+        assert f"{30 - tumor} of normal" in result.reason
 
 
 def test_few_patches_give_platts_curve_and_a_warning() -> None:
-    y = np.arange(2 * MIN_FOR_CHOICE - 2) % 2 == 0
-    figures = chosen(np.random.default_rng(0).normal(size=len(y)) + y, y).reliability
-    assert figures is not None
-    assert figures.log_loss_isotonic is None
-    assert "few" in figures.reason
+    for each in (2, 3, MIN_FOR_CHOICE - 1):
+        y = np.arange(2 * each) % 2 == 0
+        curve = chosen(np.random.default_rng(0).normal(size=len(y)) + y, y)
+        assert isinstance(curve, Platt)
+        figures = curve.reliability
+        assert figures is not None
+        assert figures.log_loss_isotonic is None
+        assert f"{each} tumor and {each} normal validation patches are few" in figures.reason
     enough = np.arange(2 * MIN_FOR_CHOICE) % 2 == 0
     figures = chosen(np.random.default_rng(0).normal(size=len(enough)) + enough, enough).reliability
     assert figures is not None
     assert figures.log_loss_isotonic is not None
+
+
+@pytest.mark.filterwarnings("error")
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.booleans(), st.sampled_from("abcd"), st.floats(-9, 9)), max_size=14),
+    st.integers(0, 3),
+)
+def test_however_few_patches_and_slides_there_are_it_is_a_curve_or_a_reason(
+    patches: list[tuple[bool, str, float]], seed: int
+) -> None:
+    y = np.array([tumor for tumor, _, _ in patches], dtype=bool)
+    slides = [slide for _, slide, _ in patches]
+    result = fit_calibration([score for *_, score in patches], y, slides, seed=seed)
+    assert isinstance(result, Uncalibrated if min(y.sum(), (~y).sum()) < 2 else Platt)
 
 
 @pytest.mark.parametrize(("scores", "y"), [([1.0, np.nan], [True, False]), ([1.0], [True, False])])

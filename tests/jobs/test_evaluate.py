@@ -319,9 +319,8 @@ def test_the_worst_mistakes_can_be_gone_to(predicted_project: Path, real_picture
         assert f"setCenterPixelLocation({mistake.x:.0f}, {mistake.y:.0f})" in page
         assert f"({mistake.x * MPP:.0f}, {mistake.y * MPP:.0f} µm)" in page
     assert page.count("data:image/jpeg") == len(mistakes)
-    # There are too few validation patches for a probability.
-    assert page.count("data:image/png") == 3
-    assert "Calibration: the bundle has no calibration." in page
+    # ROC, precision and recall, FROC, calibration.
+    assert page.count("data:image/png") == 4
     assert not re.search(r'(src|href)="(https?:)?//', page)
 
 

@@ -101,7 +101,7 @@ def test_every_slide_gets_results_that_agree_with_each_other(
             row, column = round(tile.y / STRIDE), round(tile.x / STRIDE)
             assert (tile.x, tile.y, tile.size_px) == (column * STRIDE, row * STRIDE, STRIDE)
             assert tile.measurements[SCORE] == pytest.approx(score_map.scores[row, column])
-        assert_detections_are(folder, SCORE)
+        assert_detections_are(folder, PROBABILITY)
         with Image.open(folder / "overview.png") as picture:
             picture.verify()
     assert summary.index.is_file()

@@ -185,25 +185,27 @@ def test_without_tumor_to_validate_on_there_is_no_threshold_and_that_is_said(pro
     assert (summary.best_epoch, summary.epochs) == (2, 2)
 
 
-def test_enough_validation_patches_give_a_probability_with_its_figures(project: Path) -> None:
-    summary = train(project, val_patches=12)
+def test_few_validation_patches_give_a_probability_with_its_figures_and_a_warning(
+    project: Path,
+) -> None:
+    summary = train(project, val_patches=3)
     info = read_bundle_info(summary.bundle)
-    assert isinstance(info.calibration, Platt)  # 12 patches of a class are few
+    assert isinstance(info.calibration, Platt)
     assert info.calibration.reliability == summary.calibration
     assert summary.calibration is not None
-    assert (summary.calibration.n_tumor, summary.calibration.n_normal) == (12, 12)
+    assert (summary.calibration.n_tumor, summary.calibration.n_normal) == (3, 3)
     error = summary.calibration.expected_calibration_error
     assert f"expected calibration error {error:.3f}" in "\n".join(summary.lines())
-    assert any("few" in note for note in summary.notes)
+    assert any("probability: Platt" in note and "few" in note for note in summary.notes)
     assert info.metrics["no_probability"] is None
 
 
-def test_too_few_validation_patches_give_no_probability_and_the_reason(project: Path) -> None:
-    summary = train(project)
+def test_one_validation_patch_of_a_class_gives_no_probability_and_the_reason(project: Path) -> None:
+    summary = train(project, val_patches=1)
     info = read_bundle_info(summary.bundle)
     assert (summary.calibration, info.calibration) == (None, None)
     (note,) = [note for note in summary.notes if note.startswith("no probability")]
-    assert "8 of tumor and 8 of normal" in note
+    assert "1 of tumor and 1 of normal" in note
     assert str(info.metrics["no_probability"]) in note
     assert info.threshold is not None
 
