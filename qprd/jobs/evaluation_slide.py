@@ -144,7 +144,7 @@ def evaluate_slide(
 
     overlap = overlap_tissue = None
     if result.threshold is not None:
-        found = shapely.union_all(contours)
+        found = shapely.union_all(shapely.make_valid(contours))
         assert slide.tissue is not None
         everywhere = shapely.difference(slide.tissue.to_polygons(), regions.ignored)
         um2 = slide.mpp**2

@@ -18,6 +18,7 @@ from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
 from qprd.qupath.jsonfile import read_json, well_formed
+from qprd.qupath.outlines import MAX_CROSSINGS, repaired
 
 #: Group names, case-folded. ``_0``, ``_1``, ``_2`` and Tumor, Exclusion are Camelyon16's,
 #: metastases and normal Camelyon17's, positive and negative those of the JSON files.
@@ -212,7 +213,7 @@ def _assemble(drawn: _Drawn) -> AsapAnnotations:
     notes: list[str] = []
     unknown: Counter[str] = Counter()
     without_area: Counter[str] = Counter()
-    repaired = splines = 0
+    tangled = mended = splines = 0
     tumor: list[tuple[str, BaseGeometry]] = []
     holes: list[BaseGeometry] = []
     for outline in drawn.outlines:
@@ -220,11 +221,16 @@ def _assemble(drawn: _Drawn) -> AsapAnnotations:
         if meaning is None:
             unknown[outline.group] += 1
             continue
-        area, is_repaired = _area(outline)
+        polygon = _polygon(outline)
+        drawn_area = None if polygon is None else repaired(polygon)
+        if polygon is not None and drawn_area is None:
+            tangled += 1
+            continue
+        area = None if drawn_area is None else _areas_of(drawn_area)
         if area is None:
             without_area[outline.kind] += 1
             continue
-        repaired += is_repaired
+        mended += drawn_area is not polygon
         splines += outline.kind == "Spline"
         if meaning == "tumor":
             tumor.append((well_formed(outline.name), area))
@@ -241,8 +247,12 @@ def _assemble(drawn: _Drawn) -> AsapAnnotations:
         notes.append(f"{count} annotations of type {_shown(kind)} left out: no area")
     if splines:
         notes.append(f"{splines} splines taken as polygons through their points")
-    if repaired:
-        notes.append(f"{repaired} outlines crossed themselves and were repaired")
+    if tangled:
+        notes.append(
+            f"{tangled} outlines left out: they cross themselves more than {MAX_CROSSINGS} times"
+        )
+    if mended:
+        notes.append(f"{mended} outlines crossed themselves and were repaired")
     regions, remarks = _without_holes(tumor, holes)
     return AsapAnnotations(regions, (*notes, *remarks))
 
@@ -285,23 +295,16 @@ def _meaning(group: str, parents: Mapping[str, str]) -> str | None:
     return None
 
 
-def _area(
-    outline: _Outline,
-) -> tuple[shapely.Polygon | shapely.MultiPolygon | None, bool]:
-    """The area of an outline, None if it has none, and whether it had to be repaired."""
+def _polygon(outline: _Outline) -> shapely.Polygon | None:
+    """The outline as it is drawn, valid or not; None if there is nothing to enclose."""
     points = np.array(outline.points, float).reshape(-1, 2)
     if outline.kind not in _AREAS:
-        return None, False
+        return None
     if len(outline.order) == len(points):
         points = points[np.argsort(np.array(outline.order, np.int64), kind="stable")]
     if outline.kind == "Rectangle" and len(points) == 2:
-        return _areas_of(shapely.box(*points.min(axis=0), *points.max(axis=0))), False
-    if len(points) < 3:
-        return None, False
-    polygon = shapely.Polygon(points)
-    if polygon.is_valid:
-        return _areas_of(polygon), False
-    return _areas_of(shapely.make_valid(polygon)), True
+        return shapely.box(*points.min(axis=0), *points.max(axis=0))
+    return shapely.Polygon(points) if len(points) >= 3 else None
 
 
 def _areas_of(geometry: BaseGeometry) -> shapely.Polygon | shapely.MultiPolygon | None:

@@ -14,6 +14,7 @@ from shapely.geometry import MultiPolygon, box
 from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
+from qprd.qupath.outlines import MAX_CROSSINGS, repaired
 from qprd.qupath.project import Annotation
 from qprd.results import class_parts, is_own_class
 
@@ -306,8 +307,12 @@ def _clean(
         remark("points or lines beside its areas")
     if not all(shapely.is_valid(polygonal)):
         drawn = polygonal
-        polygonal = [p for g in drawn for p in _polygons(shapely.make_valid(g))]
-        remark("invalid outline: repaired" if polygonal else "invalid outline without an area")
+        mended = [repaired(g) for g in drawn]
+        polygonal = [p for g in mended if g is not None for p in _polygons(g)]
+        if None in mended:
+            remark(f"invalid outline that crosses itself more than {MAX_CROSSINGS} times")
+        else:
+            remark("invalid outline: repaired" if polygonal else "invalid outline without an area")
     clipped: list[BaseGeometry] = []
     outside = 0.0
     for polygon in polygonal:

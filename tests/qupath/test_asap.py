@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import shapely
 from hypothesis import given
@@ -158,6 +159,13 @@ def test_an_outline_that_crosses_itself_is_repaired(read):
     assert region.geometry.is_valid
     assert region.geometry.area == 5000
     assert found.notes == ("1 outlines crossed themselves and were repaired",)
+
+
+def test_a_scribble_is_left_out_and_said(read):
+    scribble = np.random.default_rng(0).integers(0, 10_000, (400, 2)).tolist()
+    found = read(document(annotation("_0", scribble), annotation("_0", SQUARE)))
+    assert [region.geometry.area for region in found.tumor] == [10_000]
+    assert found.notes == ("1 outlines left out: they cross themselves more than 500 times",)
 
 
 def test_points_are_taken_in_their_order(read):

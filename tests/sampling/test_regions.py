@@ -204,6 +204,15 @@ def test_a_polygon_across_the_edge_is_clipped_and_said():
     assert "partly outside the image: clipped (5,000 px²)" in reasons(result)
 
 
+def test_a_scribble_is_no_tumor_and_no_normal_tissue_either():
+    scribble = Polygon(np.random.default_rng(0).random((400, 2)) * 200 + 100)
+    other = box(600, 600, 700, 700)
+    result = label(drawn(scribble, "Tumor"), drawn(other, "Tumor", "b"), tissue=ALL_TISSUE)
+    assert "crosses itself more than 500 times" in reasons(result)
+    assert result.tumor.equals(other)
+    assert not result.normal.intersects(box(150, 150, 250, 250))
+
+
 def test_an_invalid_outline_is_repaired_and_said():
     bow_tie = Polygon([(0, 0), (100, 100), (100, 0), (0, 100)])
     result = label(drawn(bow_tie, "Tumor"))
