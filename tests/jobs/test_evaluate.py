@@ -39,9 +39,10 @@ from qprd.jobs import evaluation_page
 from qprd.jobs.evaluate import evaluate_project
 from qprd.jobs.evaluation_summary import EvaluateSummary
 from qprd.jobs.reporting import plain
+from qprd.model.bundle import read_bundle_info
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
-from qprd.results_folder import load_score_map
+from qprd.results_folder import load_detections, load_score_map
 
 FIRST, SECOND, THIRD = NAMES
 
@@ -280,6 +281,40 @@ def test_a_slide_is_normal_only_if_somebody_says_so(predicted_project: Path) -> 
     drawn_normal = evaluate(predicted_project, split="all")
     assert drawn_normal.measured.slide.counts == {"tumor": 2, "normal": 1}
     assert drawn_normal.measured.slide.value("auroc") is not None
+
+
+def test_a_slide_has_tumor_if_it_is_drawn_whatever_the_slide_is_called(
+    predicted_project: Path,
+) -> None:
+    """Camelyon16's script asks for a prefix, so that every test slide counts as normal."""
+    draw_no_tumor_on(predicted_project, 3)
+    root = json.loads(predicted_project.read_text())
+    names = ("test_001.tif", "normal_002.tif", "tumor_003.tif")
+    for image, name in zip(root["images"], names, strict=True):
+        image["imageName"] = name
+    predicted_project.write_text(json.dumps(root))
+    summary = evaluate(predicted_project, split="all")
+    assert [slide.entry.name for slide in summary.slides] == list(names)
+    assert [slide.measured.has_tumor for slide in summary.slides] == [True, True, False]
+    assert summary.measured.slide.counts == {"tumor": 2, "normal": 1}
+    # The drawn tumor of 112 x 128 um is no lesion by Camelyon16's rules.
+    assert [slide.measured.isolated for slide in summary.slides] == [1, 1, 0]
+    third = summary.slides[2].measured
+    detected = load_detections(result(predicted_project, 3))
+    assert len(third.matches.false_positives) + third.outside == len(detected)
+
+
+def test_detections_are_judged_at_the_threshold_on_their_own_scale(predicted_project: Path) -> None:
+    """They are probabilities, while the threshold is a raw score."""
+    annotate(predicted_project, 2, drawn(("Normal", box(0, 0, WIDTH, HEIGHT))))
+    (bundle,) = (predicted_project.parent / "qprd" / "bundles").iterdir()
+    info = read_bundle_info(bundle)
+    assert info.calibration is not None
+    (slide,) = plain(evaluate(predicted_project, split="val").report())["slides"]  # type: ignore[index]
+    scores = load_detections(result(predicted_project, 2)).scores
+    least = info.calibration.probability(info.threshold)
+    assert slide["false_positives_at_threshold"] == (scores >= least).sum()
+    assert (slide["slide_score"] >= info.threshold) == (scores.max() >= least)
 
 
 def test_what_is_not_drawn_is_neither_right_nor_wrong(predicted_project: Path) -> None:
