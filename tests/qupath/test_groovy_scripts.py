@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from script_session import SETUP, launcher, run
 from shapely.geometry import MultiPolygon, box
 
 from qprd.errors import QprdError
@@ -34,67 +33,6 @@ SCRIPTS = (
     "import_predictions.groovy",
 )
 
-#: Puts objects of a user, and of an earlier run of qprd, into the image.
-SETUP = """
-def plane = ImagePlane.getDefaultPlane()
-def square = { x, y, size -> ROIs.createRectangleROI(x, y, size, size, plane) }
-def drawn = { x, y, size, name ->
-    PathObjects.createAnnotationObject(square(x, y, size), PathClass.fromString(name))
-}
-def objects = []
-
-def own = drawn(0, 0, 500, 'Tumor: qprd')
-own.setName('earlier contour')
-own.setLocked(true)
-own.measurements.put('qprd: mean score', 2d)
-def inner = drawn(10, 10, 50, 'Tumor')
-inner.setName('nested in an earlier contour')
-inner.setLocked(true)
-inner.setDescription('of a user')
-own.addChildObject(inner)
-def ownInner = drawn(100, 100, 50, 'qprd')
-ownInner.measurements.put('qprd: mean score', 2d)
-own.addChildObject(ownInner)
-objects << own
-
-def outer = drawn(1000, 1000, 500, 'Stroma')
-outer.setName('outer')
-def nestedOwn = PathObjects.createTileObject(square(1000, 1000, 64))
-nestedOwn.setName('qprd tile')
-nestedOwn.measurements.put('qprd: score', 3d)
-outer.addChildObject(nestedOwn)
-def cell = PathObjects.createCellObject(square(1100, 1100, 20), square(1105, 1105, 5))
-cell.measurements.put('Nucleus: Area', 25d)
-outer.addChildObject(cell)
-objects << outer
-
-def accepted = drawn(2000, 0, 100, 'Tumor')
-accepted.setID(UUID.fromString('ACCEPTED'))
-accepted.setName('accepted contour')
-accepted.measurements.put('qprd: max score', 4d)
-objects << accepted
-
-def drawnWithOurClass = drawn(3000, 0, 100, 'Tumor: qprd')
-drawnWithOurClass.setName('drawn by a person')
-objects << drawnWithOurClass
-
-def otherTile = PathObjects.createTileObject(square(0, 2000, 64))
-otherTile.setName('qprd tile')
-objects << otherTile
-def scored = PathObjects.createTileObject(square(64, 2000, 64))
-scored.measurements.put('qprd: score', 1d)
-objects << scored
-def qprdClass = PathClass.fromString('Tumor: qprd')
-def detection = PathObjects.createDetectionObject(square(128, 2000, 9), qprdClass)
-objects << detection
-addObjects(objects)
-
-def entry = getProjectEntry()
-entry.putMetadataValue('qprd: old', 'x')
-entry.putMetadataValue('stain', 'H&E')
-entry.putMetadataValue('qprd-review by Anna', 'done')
-"""
-
 #: Writes all objects of the image, and their places in the hierarchy, to a file.
 DUMP = """
 def objects = getCurrentHierarchy().getAllObjects(false).collect { [
@@ -114,28 +52,6 @@ new File('TARGET/' + getProjectEntry().getID() + '.json').text = gson.toJson(obj
 """
 
 ACCEPTED = object_id("new", "1", "contour", 0)
-
-
-def launcher() -> Path:
-    """A QuPath that runs scripts without a window; skips where there is none."""
-    folders = [Path(folder) for folder in [os.environ.get("PAQUO_QUPATH_DIR")] if folder]
-    folders += sorted(Path("/opt").glob("QuPath*"))
-    for folder in folders:
-        for program in (folder / "bin" / "QuPath", folder / "bin" / "QuPath.sh"):
-            if program.is_file():
-                return program
-    pytest.skip("no QuPath that runs scripts: set PAQUO_QUPATH_DIR")
-
-
-def run(script: Path, project: Path, *options: str) -> str:
-    done = subprocess.run(
-        [str(launcher()), "script", "-p", str(project), *options, str(script)],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    return done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -374,5 +290,13 @@ def test_a_damaged_data_file_loses_nothing(project: Path, shared_data: Path) -> 
 
     log = run(script_folder() / "import_predictions.groovy", project, "--save")
     assert "nothing was imported" in log
+    for name, said in (
+        ("rethreshold", "nothing was changed"),
+        ("remove_qprd_objects", "nothing was removed"),
+        ("show_heatmap", "may be damaged"),
+        ("overlay_heatmap", "may be damaged"),
+        ("review_next", "may be damaged"),
+    ):
+        assert said in run(script_folder() / f"{name}.groovy", project, "--save")
     assert data.read_bytes() == damaged
     assert (project.parent / "qprd" / "backup" / "1.qpdata").read_bytes() == damaged

@@ -1,0 +1,403 @@
+/*
+ * qprd: another threshold
+ *
+ * Draws qprd's contours of this image anew, at a threshold of your own, from the tiles that are in it.
+ * Tiles at or above the threshold get the class of the contours ("Tumor: qprd"). Contours that qprd or
+ * this script drew before are replaced. Nothing else is touched: your annotations and cells, and
+ * contours that you gave another class (accepted or rejected) or another outline, stay as they are.
+ *
+ * To run it: Automate > Script editor, open this file, set THRESHOLD below, then
+ *   Run > Run               for the image that is open (save it yourself: File > Save), or
+ *   Run > Run for project   for the images that you choose; QuPath saves them.
+ * Without a window: QuPath script --save --project project.qpproj rethreshold.groovy
+ *
+ * For QuPath 0.5.1, 0.6 and 0.7.
+ */
+
+import com.google.gson.JsonObject
+import groovy.transform.CompileStatic
+import javafx.application.Platform
+import org.locationtech.jts.algorithm.locate.IndexedPointInAreaLocator
+import org.locationtech.jts.geom.Coordinate
+import org.locationtech.jts.geom.Envelope
+import org.locationtech.jts.geom.Geometry
+import org.locationtech.jts.geom.GeometryFactory
+import org.locationtech.jts.geom.LinearRing
+import org.locationtech.jts.geom.Location
+import org.locationtech.jts.geom.Polygon
+import org.locationtech.jts.geom.PrecisionModel
+import org.locationtech.jts.operation.polygonize.Polygonizer
+import org.locationtech.jts.operation.union.UnaryUnionOp
+import org.locationtech.jts.precision.GeometryPrecisionReducer
+import org.locationtech.jts.simplify.TopologyPreservingSimplifier
+import qupath.lib.io.GsonTools
+
+import java.nio.ByteBuffer
+import java.nio.charset.StandardCharsets
+import java.nio.file.Files
+import java.security.MessageDigest
+
+// A probability, or a raw score where the tiles have no probability.
+final THRESHOLD = 0.5
+// Smaller contours are dropped, smaller holes filled.
+final MIN_AREA_UM2 = 5000
+// Outlines are simplified by at most this.
+final TOLERANCE_UM = 4
+
+final OWN = 'qprd'
+final OWN_TILE = 'qprd tile'
+final OWN_SCORE = 'qprd: score'
+final OWN_PROBABILITY = 'qprd: probability'
+final OWN_MEAN_SCORE = 'qprd: mean score'
+final OWN_MAX_SCORE = 'qprd: max score'
+final OWN_MEAN_PROBABILITY = 'qprd: mean probability'
+final OWN_AREA = 'qprd: area um^2'
+final REVIEW = 'Review'
+
+// The rule of qprd's Python code (qprd/results.py, qprd/qupath/geojson.py): annotations of a class
+// such as "Tumor: qprd" that have our mean score, and tiles of our name that have our score.
+def partsOf = { pathClass -> pathClass == null ? [] : pathClass.toString().split(':').collect { it.strip() } }
+def isOwnClass = { pathClass -> partsOf(pathClass).contains(OWN) && !partsOf(pathClass).contains(REVIEW) }
+def isOwnContour = { object ->
+    object.isAnnotation() && isOwnClass(object.getPathClass()) && object.getMeasurements().containsKey(OWN_MEAN_SCORE)
+}
+
+def project = getProject()
+def entry = getProjectEntry()
+if (project == null || entry == null) {
+    throw new IllegalStateException('qprd: open an image of a project first')
+}
+def name = entry.getOriginalImageName()
+
+// QuPath shows an image without objects when it cannot read the image's data file, and saving then
+// replaces that file.
+def hierarchy = getCurrentHierarchy()
+def gson = GsonTools.getInstance()
+def summaryFile = entry.getEntryPath().resolve('summary.json')
+if (hierarchy.isEmpty() && Files.isRegularFile(summaryFile)) {
+    def summary = gson.fromJson(Files.readString(summaryFile, StandardCharsets.UTF_8), JsonObject.class)
+    // The root object counts as one.
+    def saved = summary?.getAsJsonObject('hierarchy')?.get('nObjects')
+    if (saved != null && saved.getAsLong() > 1) {
+        throw new IllegalStateException("qprd: ${name} had objects when it was saved, and has none now: nothing was " +
+                'changed. Its data file may be damaged. If you deleted them, save the image and run this again.')
+    }
+}
+
+def tiles = getTileObjects().findAll { it.getName() == OWN_TILE && it.getMeasurements().containsKey(OWN_SCORE) }
+if (tiles.isEmpty()) {
+    println "qprd: ${name} has no tiles of qprd: run \"qprd predict --write-back\" first"
+    return
+}
+def calibrated = tiles.every { it.getMeasurements().containsKey(OWN_PROBABILITY) }
+def measurement = calibrated ? OWN_PROBABILITY : OWN_SCORE
+
+// The tiles are cells of a grid: find it.
+def edge = tiles[0].getROI().getBoundsWidth()
+def left = tiles.min { it.getROI().getBoundsX() }.getROI().getBoundsX()
+def top = tiles.min { it.getROI().getBoundsY() }.getROI().getBoundsY()
+def columnOf = { tile -> Math.round((tile.getROI().getBoundsX() - left) / edge) as int }
+def rowOf = { tile -> Math.round((tile.getROI().getBoundsY() - top) / edge) as int }
+def last = tiles.max { it.getROI().getBoundsX() }
+def lowest = tiles.max { it.getROI().getBoundsY() }
+def columns = columnOf(last) + 1
+def rows = rowOf(lowest) + 1
+// Positions are rounded to 0.01 px; over the whole grid that does not matter.
+def pitch = columns > 1 ? (last.getROI().getBoundsX() - left) / (columns - 1)
+        : rows > 1 ? (lowest.getROI().getBoundsY() - top) / (rows - 1) : edge
+tiles.each { tile ->
+    def roi = tile.getROI()
+    def fits = Math.abs(roi.getBoundsWidth() - edge) < 0.02 && Math.abs(roi.getBoundsHeight() - edge) < 0.02 &&
+            Math.abs(left + columnOf(tile) * pitch - roi.getBoundsX()) < 1 &&
+            Math.abs(top + rowOf(tile) * pitch - roi.getBoundsY()) < 1
+    if (!fits) {
+        throw new IllegalStateException("qprd: the tiles of ${name} are not those of one prediction: nothing was " +
+                'changed. Run "qprd write-back" or import_predictions.groovy to have them anew.')
+    }
+}
+def grid = new Grid(left, top, pitch, rows, columns)
+tiles.each { tile ->
+    def cell = rowOf(tile) * columns + columnOf(tile)
+    def measured = tile.getMeasurementList()
+    grid.scores[cell] = measured.get(OWN_SCORE)
+    grid.probabilities[cell] = calibrated ? measured.get(OWN_PROBABILITY) : Double.NaN
+}
+
+// The resolution: QuPath's, or the one that the prediction assumed.
+def server = getCurrentServer()
+def calibration = server.getPixelCalibration()
+def mpp = calibration.hasPixelSizeMicrons() ? calibration.getAveragedPixelSizeMicrons() : Double.NaN
+def resultFile = project.getPath().getParent().resolve('qprd').resolve('results').resolve(entry.getID()).resolve('slide.json')
+if (Double.isNaN(mpp) && Files.isRegularFile(resultFile)) {
+    mpp = gson.fromJson(Files.readString(resultFile, StandardCharsets.UTF_8), JsonObject.class).get('mpp').getAsDouble()
+}
+def known = !Double.isNaN(mpp)
+def image = new Envelope(0, server.getWidth(), 0, server.getHeight())
+def polygons = grid.contours(calibrated, THRESHOLD as double, image,
+        known ? MIN_AREA_UM2 / (mpp * mpp) as double : 0d, known ? TOLERANCE_UM / mpp as double : 0d)
+
+// All is known; what follows changes the image.
+def earlier = hierarchy.getAllObjects(false).findAll(isOwnContour) as LinkedHashSet
+def projectClasses = project.getPathClasses()
+def contourClass = earlier.findResult { it.getPathClass() } ?:
+        tiles.findResult { isOwnClass(it.getPathClass()) ? it.getPathClass() : null } ?:
+        projectClasses.find { isOwnClass(it) } ?: PathClass.fromString('Tumor: qprd', ColorTools.packRGB(255, 140, 0))
+
+// Users may have nested objects of theirs below ours: these move up before ours go.
+earlier.each { object ->
+    def others = object.getChildObjects().findAll { !earlier.contains(it) }
+    if (others) {
+        def parent = object.getParent()
+        while (earlier.contains(parent)) {
+            parent = parent.getParent()
+        }
+        parent.addChildObjects(others)
+    }
+}
+hierarchy.removeObjects(earlier, false)
+
+// A contour that a user accepted keeps its id; the new one at its place needs another.
+def taken = hierarchy.getAllObjects(false).collect { it.getID() } as HashSet
+def bundle = entry.getMetadataValue('qprd: bundle') ?: ''
+def plane = tiles[0].getROI().getImagePlane()
+def contours = polygons.withIndex().collect { polygon, index ->
+    def contour = PathObjects.createAnnotationObject(GeometryTools.geometryToROI(polygon, plane), contourClass)
+    def id = Grid.uuid("${bundle}/${entry.getID()}/contour/${index}")
+    for (int again = 1; taken.contains(id); again++) {
+        id = Grid.uuid("${bundle}/${entry.getID()}/contour/${index}/${again}")
+    }
+    taken.add(id)
+    contour.setID(id)
+    contour.setName("qprd ${index + 1}")
+    def measured = contour.getMeasurementList()
+    def cells = grid.cellsIn(polygon)
+    measured.put(OWN_MEAN_SCORE, cells.collect { grid.scores[it] }.average() as double)
+    measured.put(OWN_MAX_SCORE, cells.collect { grid.scores[it] }.max() as double)
+    if (calibrated) {
+        measured.put(OWN_MEAN_PROBABILITY, cells.collect { grid.probabilities[it] }.average() as double)
+    }
+    if (known) {
+        measured.put(OWN_AREA, polygon.getArea() * mpp * mpp)
+    }
+    contour
+}
+hierarchy.addObjects(contours)
+
+def above = 0
+tiles.each { tile ->
+    if (tile.getMeasurementList().get(measurement) >= THRESHOLD) {
+        above++
+        tile.setPathClass(contourClass)
+    } else if (isOwnClass(tile.getPathClass())) {
+        tile.resetPathClass()
+    }
+}
+hierarchy.fireObjectClassificationsChangedEvent(this, tiles)
+
+def kind = measurement - 'qprd: '
+entry.putMetadataValue('qprd: threshold', "${kind} ${THRESHOLD}, set in QuPath")
+if (!projectClasses.contains(contourClass)) {
+    // A project that lists none gets QuPath's default ones, unless it lists ours.
+    if (projectClasses) {
+        project.setPathClasses(projectClasses + contourClass)
+    }
+    def gui = getQuPath()
+    if (gui != null) {
+        // The open window keeps its own list, and would write that over the project's.
+        Platform.runLater {
+            def listed = gui.getAvailablePathClasses()
+            if (!listed.contains(contourClass)) {
+                listed.add(contourClass)
+            }
+        }
+    }
+}
+project.syncChanges()
+fireHierarchyUpdate()
+println "qprd: ${above} of ${tiles.size()} tiles of ${name} have a ${kind} of ${THRESHOLD} or more: " +
+        "${contours.size()} contours, ${earlier.size()} earlier ones replaced"
+
+/** The scores of the tiles, and the outlines of what is at or above a threshold. */
+@CompileStatic
+class Grid {
+    final double left, top, pitch
+    final int rows, columns
+    final double[] scores, probabilities
+    private final GeometryFactory factory = new GeometryFactory()
+
+    Grid(double left, double top, double pitch, int rows, int columns) {
+        this.left = left
+        this.top = top
+        this.pitch = pitch
+        this.rows = rows
+        this.columns = columns
+        scores = new double[rows * columns]
+        probabilities = new double[rows * columns]
+        Arrays.fill(scores, Double.NaN)
+        Arrays.fill(probabilities, Double.NaN)
+    }
+
+    /**
+     * The iso-line of the surface through the centers of the tiles, as qprd/review/contours.py draws it:
+     * marching squares with linear interpolation, along the edge of a tile where tissue ends.
+     * Largest first.
+     */
+    List<Polygon> contours(boolean calibrated, double threshold, Envelope image, double minArea, double tolerance) {
+        def polygonizer = new Polygonizer(true)
+        outline(excess(calibrated ? probabilities : scores, threshold), polygonizer)
+        def large = new ArrayList<Geometry>()
+        for (Polygon polygon : polygonsOf(polygonizer.getGeometry())) {
+            def holes = (0..<polygon.getNumInteriorRing()).collect { int i -> polygon.getInteriorRingN(i) }
+                    .findAll { factory.createPolygon(it).getArea() >= minArea }
+            def filled = factory.createPolygon(polygon.getExteriorRing(), holes as LinearRing[])
+            if (filled.getArea() >= minArea) {
+                // Where a ring begins is chance, and the simplification keeps that point.
+                large.add(filled.norm())
+            }
+        }
+        if (large.isEmpty()) {
+            return []
+        }
+        large.sort()
+        // A hole that was filled may have had a region in it. All are simplified together, so that none
+        // crosses another, and then rounded each by itself, so that none is joined to another.
+        def simple = TopologyPreservingSimplifier.simplify(UnaryUnionOp.union(large), tolerance)
+        def frame = factory.toGeometry(image)
+        return polygonsOf(simple)
+                .collectMany { polygonsOf(GeometryPrecisionReducer.reduce(it.intersection(frame), new PrecisionModel(100))) }
+                .findAll { it.getArea() > 0 && it.getArea() >= minArea }
+                .sort { Polygon a, Polygon b -> b.getArea() <=> a.getArea() ?: a.compareTo(b) }
+    }
+
+    /** The tiles whose centers are in a polygon; of one too thin to have any, those it overlaps. */
+    List<Integer> cellsIn(Polygon polygon) {
+        def bounds = polygon.getEnvelopeInternal()
+        def locator = new IndexedPointInAreaLocator(polygon)
+        def inside = new ArrayList<Integer>()
+        def touched = new ArrayList<Integer>()
+        int toRow = Math.min(rows - 1, (int) Math.floor((bounds.getMaxY() - top) / pitch))
+        int toColumn = Math.min(columns - 1, (int) Math.floor((bounds.getMaxX() - left) / pitch))
+        for (int row = Math.max(0, (int) Math.floor((bounds.getMinY() - top) / pitch)); row <= toRow; row++) {
+            for (int column = Math.max(0, (int) Math.floor((bounds.getMinX() - left) / pitch)); column <= toColumn; column++) {
+                int cell = row * columns + column
+                if (Double.isNaN(scores[cell])) {
+                    continue
+                }
+                touched.add(cell)
+                def center = new Coordinate(left + (column + 0.5d) * pitch, top + (row + 0.5d) * pitch)
+                if (locator.locate(center) != Location.EXTERIOR) {
+                    inside.add(cell)
+                }
+            }
+        }
+        return inside.isEmpty() ? touched : inside
+    }
+
+    /** A UUID of version 5, as qprd/results.py makes it. */
+    static UUID uuid(CharSequence text) {
+        def space = UUID.fromString('6d2f2ad4-30b8-5b0c-9d0e-6f1b7d0c8a11')
+        def digest = MessageDigest.getInstance('SHA-1')
+        digest.update(ByteBuffer.allocate(16).putLong(space.getMostSignificantBits())
+                .putLong(space.getLeastSignificantBits()).array())
+        byte[] hash = digest.digest(text.toString().getBytes(StandardCharsets.UTF_8))
+        hash[6] = (byte) ((hash[6] & 0x0f) | 0x50)
+        hash[8] = (byte) ((hash[8] & 0x3f) | 0x80)
+        def buffer = ByteBuffer.wrap(hash)
+        return new UUID(buffer.getLong(), buffer.getLong())
+    }
+
+    private static List<Polygon> polygonsOf(Geometry geometry) {
+        def found = new ArrayList<Polygon>()
+        for (int i = 0; i < geometry.getNumGeometries(); i++) {
+            def part = geometry.getGeometryN(i)
+            if (part instanceof Polygon && !part.isEmpty()) {
+                found.add((Polygon) part)
+            }
+        }
+        return found
+    }
+
+    /**
+     * How far each tile is over the threshold, with one cell of outside on every side; never 0, which
+     * would put the outline through a center. A cell without a tile gets the negative mean of its
+     * neighbors above the threshold: the outline is midway.
+     */
+    private double[] excess(double[] values, double threshold) {
+        int width = columns + 2
+        double largest = 0
+        // Groovy takes NaN for greater than any number.
+        for (double value : values) {
+            if (!Double.isNaN(value) && Math.abs(value - threshold) > largest) {
+                largest = Math.abs(value - threshold)
+            }
+        }
+        double smallest = 1e-3d * (largest > 0 ? largest : 1)
+        def over = new double[(rows + 2) * width]
+        Arrays.fill(over, Double.NaN)
+        for (int row = 0; row < rows; row++) {
+            for (int column = 0; column < columns; column++) {
+                double value = values[row * columns + column]
+                if (!Double.isNaN(value)) {
+                    over[(row + 1) * width + column + 1] = value >= threshold ? Math.max(value - threshold, smallest)
+                            : Math.min(value - threshold, -smallest)
+                }
+            }
+        }
+        double[] result = over.clone()
+        for (int row = 0; row < rows + 2; row++) {
+            for (int column = 0; column < width; column++) {
+                int cell = row * width + column
+                if (!Double.isNaN(over[cell])) {
+                    continue
+                }
+                double total = 0
+                int count = 0
+                double[] around = [row > 0 ? over[cell - width] : Double.NaN, row <= rows ? over[cell + width] : Double.NaN,
+                                   column > 0 ? over[cell - 1] : Double.NaN, column <= columns ? over[cell + 1] : Double.NaN]
+                for (double neighbor : around) {
+                    if (!Double.isNaN(neighbor) && neighbor > 0) {
+                        total += neighbor
+                        count++
+                    }
+                }
+                // A hair below, so that a corner between two cells of tissue and two of glass does not join.
+                result[cell] = count > 0 ? Math.min(-(1 + 1e-9d) * total / count, -smallest) : -smallest
+            }
+        }
+        return result
+    }
+
+    /** The outline of what is positive, piece by piece: one or two for each square of four centers. */
+    private void outline(double[] excess, Polygonizer pieces) {
+        int width = columns + 2
+        for (int row = 0; row <= rows; row++) {
+            for (int column = 0; column <= columns; column++) {
+                double a = excess[row * width + column], b = excess[row * width + column + 1]
+                double d = excess[(row + 1) * width + column], e = excess[(row + 1) * width + column + 1]
+                // A side is walked the same way for both of its squares, which so find the same point.
+                def upper = (a > 0) == (b > 0) ? null : at(column + a / (a - b), row)
+                def lower = (d > 0) == (e > 0) ? null : at(column + d / (d - e), row + 1)
+                def before = (a > 0) == (d > 0) ? null : at(column, row + a / (a - d))
+                def after = (b > 0) == (e > 0) ? null : at(column + 1, row + b / (b - e))
+                def crossed = [upper, lower, before, after].findAll { it != null }
+                if (crossed.size() == 2) {
+                    piece(pieces, crossed[0], crossed[1])
+                } else if (crossed.size() == 4) {
+                    // Two corners across are inside: their mean decides whether they are joined.
+                    boolean joined = a + b + d + e > 0
+                    piece(pieces, upper, (a > 0) == joined ? after : before)
+                    piece(pieces, lower, (a > 0) == joined ? before : after)
+                }
+            }
+        }
+    }
+
+    private Coordinate at(double column, double row) {
+        // Column and row 1 are the center of the first cell.
+        return new Coordinate(left + (column - 0.5d) * pitch, top + (row - 0.5d) * pitch)
+    }
+
+    private void piece(Polygonizer pieces, Coordinate from, Coordinate to) {
+        pieces.add(factory.createLineString([from, to] as Coordinate[]))
+    }
+}

@@ -1,0 +1,402 @@
+"""The scripts that show and change results in QuPath, run one after the other by a real one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import shapely
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+from scored_project import (
+    BUNDLE,
+    CELL_PX,
+    MIN_AREA_UM2,
+    THRESHOLD,
+    predicted,
+    probability_of,
+    score_project,
+)
+from script_session import SETUP, in_a_viewer, launcher, run_in_turn, with_setting
+from shapely.geometry import box
+
+from qprd.groovy_scripts import script_folder
+from qprd.results import (
+    AREA_UM2,
+    MAX_SCORE,
+    MEAN_PROBABILITY,
+    MEAN_SCORE,
+    SCORE,
+    Predictions,
+    ScoreMap,
+    object_id,
+)
+
+VIEWS = ("show_heatmap", "overlay_heatmap", "review_next")
+CHANGES = ("rethreshold", "remove_qprd_objects")
+ACCEPTED = object_id(BUNDLE, "1", "contour", 0)
+DOWNSAMPLE, FAR = 4, 32
+OPACITY = 0.6
+
+#: What a person does to contours of ours: accepts one, rejects one, draws below one.
+PERSON = """
+def own = getAnnotationObjects().findAll { it.getMeasurements().containsKey('qprd: mean score') }
+own.find { it.getName() == 'qprd 2' }.setPathClass(PathClass.fromString('Tumor'))
+own.find { it.getName() == 'qprd 3' }.setPathClass(PathClass.fromString('Normal'))
+def roi = own.find { it.getName() == 'qprd 1' }.getROI()
+def square = { x, y, size -> ROIs.createRectangleROI(x, y, size, size, roi.getImagePlane()) }
+def mine = PathObjects.createAnnotationObject(square(900, 2500, 9))
+mine.setName('below a contour')
+own.find { it.getName() == 'qprd 1' }.addChildObject(mine)
+def asked = PathClass.fromString('Review: qprd')
+def region = PathObjects.createAnnotationObject(square(50, 60, 100), asked)
+region.setName('qprd review 1')
+region.measurements.put('qprd: mean score', 0d)
+addObject(region)
+"""
+
+#: Accepts the first, which is a region to review, and the second, then goes back and rejects it.
+ANSWERS = """
+def viewer_ = getCurrentViewer()
+def tellWhere = { println "${Label.current.text.readLines()[0]} | ${viewer_.selected.getName()}" }
+tellWhere()
+Button.press('_Accept')
+tellWhere()
+println viewer_.centered == viewer_.selected.getROI()
+Button.press('_Accept')
+println Label.current.text
+Button.press('_Accept')
+Button.press('_Back')
+tellWhere()
+Button.press('_Reject')
+StandIn.current.imageData = null
+Button.press('_Back')
+Button.press('_Accept')
+println Label.current.text
+"""
+
+
+def script(name: str) -> str:
+    return (script_folder() / f"{name}.groovy").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", VIEWS + CHANGES)
+def test_scripts_say_what_they_do_and_share_their_names_with_python(name: str) -> None:
+    text = script(name)
+    header = text[: text.index("*/")]
+    assert header.startswith("/*\n * qprd: ")
+    for said in ("0.5.1, 0.6 and 0.7", "Run > Run  ", "Run > Run for project", f"{name}.groovy"):
+        assert said in header
+    assert ("--save" in header) == (name in CHANGES)
+    assert "'qprd tile'" in text or name in {"review_next", "overlay_heatmap"}
+    for used in (SCORE, MEAN_SCORE):
+        assert f"'{used}'" in text or name in VIEWS
+    # It deletes what is selected; and it nests our objects below a user's.
+    assert "clearSelectedObjects" not in text
+    assert "insertObjects" not in text
+
+
+@dataclass(frozen=True)
+class Session:
+    """What QuPath had after each of the scripts that ran in turn."""
+
+    made: Mapping[str, tuple[ScoreMap, Predictions]]
+    after: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    folder: Path
+
+    def printed(self, step: str, entry: str = "1") -> str:
+        return str(self.after[step][entry]["printed"])
+
+    def objects(self, step: str, entry: str = "1") -> dict[str, dict[str, Any]]:
+        return {item["id"]: item for item in self.after[step][entry]["objects"]}
+
+    def contours(self, step: str, entry: str = "1") -> list[dict[str, Any]]:
+        found = [item for item in self.objects(step, entry).values() if is_contour(item)]
+        return sorted(found, key=lambda item: int(item["name"].split()[-1]))
+
+    def users(self, step: str, entry: str = "1") -> dict[str, dict[str, Any]]:
+        found = self.objects(step, entry)
+        return {
+            key: item for key, item in found.items() if not is_contour(item) and not is_tile(item)
+        }
+
+    def picture(self, name: str, entry: str = "1") -> NDArray[np.float64]:
+        with Image.open(self.folder / f"{name}_{entry}.png") as image:
+            return np.asarray(image.convert("RGB"), np.float64)
+
+
+def is_tile(item: Mapping[str, Any]) -> bool:
+    named = item["type"] == "PathTileObject" and item["name"] == "qprd tile"
+    return named and SCORE in item["measurements"]
+
+
+def is_contour(item: Mapping[str, Any]) -> bool:
+    parts = (item["class"] or "").split(": ")
+    ours = item["type"] == "PathAnnotationObject" and MEAN_SCORE in item["measurements"]
+    return ours and "qprd" in parts and "Review" not in parts
+
+
+@pytest.fixture(scope="module")
+def session(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Session:
+    launcher()
+    root = tmp_path_factory.mktemp("review")
+    shutil.copytree(shared_data / "qupath" / "colon" / "project", root / "project")
+    for path in [root, *root.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    project = root / "project" / "project.qpproj"
+    slides = (shared_data / "slides").resolve().as_uri()
+    text = project.read_text().replace("file:///data/colon/slides", slides)
+    project.write_text(text)
+    made = score_project(project, shared_data)
+
+    def painted(name: str, downsample: int = DOWNSAMPLE) -> str:
+        return f"paint('{root}/{name}_ENTRY.png', {downsample})"
+
+    tiles, overlay, again = script("show_heatmap"), script("overlay_heatmap"), script("rethreshold")
+    above = with_setting(tiles, "THRESHOLD", "0.5")
+    nothing = with_setting(overlay, "OPACITY", "0.0")
+    steps = {
+        "setup": SETUP.replace("ACCEPTED", ACCEPTED),
+        "import": script("import_predictions"),
+        "tiles": in_a_viewer(tiles, painted("tiles")),
+        "above": in_a_viewer(above, f"{painted('above')}\n{painted('far', FAR)}"),
+        "overlay": in_a_viewer(overlay, painted("overlay")),
+        "bare": in_a_viewer(nothing, f"{painted('bare')}\n{painted('bare far', FAR)}"),
+        "same": again,
+        "person": PERSON,
+        "order": script("review_next"),
+        "other": with_setting(again, "THRESHOLD", "0.7"),
+        "repeated": with_setting(again, "THRESHOLD", "0.7"),
+        "answered": in_a_viewer(script("review_next"), ANSWERS),
+        "none": with_setting(again, "THRESHOLD", "1.1"),
+        "removed": script("remove_qprd_objects"),
+        "empty": again,
+    }
+    found = run_in_turn(list(steps.values()), project, root / "steps")
+    after = dict(zip(steps, found, strict=True))
+    for step, entries in after.items():
+        for entry, seen in entries.items():
+            assert "ERROR" not in seen["printed"], (step, entry, seen["printed"])
+    return Session(made, after, root)
+
+
+def colors(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(mpl.colormaps["magma"](probabilities), np.float64)[..., :3] * 255
+
+
+def cell_centers(
+    score_map: ScoreMap, shape: tuple[int, ...], downsample: int = DOWNSAMPLE
+) -> tuple[NDArray[np.intp], ...]:
+    """Pixels of a picture, (rows, columns) of the map, at the centers of its cells."""
+    axes = (
+        np.minimum((np.arange(cells) * CELL_PX + CELL_PX // 2) // downsample, pixels - 1)
+        for cells, pixels in zip(score_map.scores.shape, shape, strict=False)
+    )
+    return tuple(np.meshgrid(*axes, indexing="ij"))
+
+
+def off_and_bare(session: Session, name: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """How far cells' centers are from magma over the slide, and which show the slide alone."""
+    score_map, _ = session.made["1"]
+    slide, seen = session.picture("bare"), session.picture(name)
+    at = cell_centers(score_map, slide.shape)
+    slide, seen = slide[at], seen[at]
+    expected = slide * (1 - OPACITY) + colors(probability_of(score_map.scores)) * OPACITY
+    return np.abs(seen - expected).max(axis=-1), np.abs(seen - slide).max(axis=-1) < 3
+
+
+def surrounded(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Cells whose neighbors are all among them."""
+    return np.asarray(ndimage.binary_erosion(cells, np.ones((3, 3))))
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_tiles_are_painted_in_magma_from_0_to_1(session: Session) -> None:
+    scored = ~np.isnan(session.made["1"][0].scores)
+    off, bare = off_and_bare(session, "tiles")
+    # Lines of annotations run over some centers.
+    assert (off[scored] < 8).mean() > 0.97
+    assert bare[~scored].mean() > 0.9
+    assert f"{scored.sum()} of {scored.sum()} tiles of colon_1.tif" in session.printed("tiles")
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_tiles_below_the_threshold_are_not_painted_near_or_far(session: Session) -> None:
+    score_map, _ = session.made["2"]
+    probabilities = probability_of(score_map.scores)
+    # From afar a tile is a few pixels wide, and other code of QuPath paints it.
+    for name, slide, downsample in (("above", "bare", DOWNSAMPLE), ("far", "bare far", FAR)):
+        seen = session.picture(name, "2")
+        at = cell_centers(score_map, seen.shape, downsample)
+        same = np.abs(seen - session.picture(slide, "2"))[at].max(axis=-1) < 4
+        # Contours are wide lines there.
+        assert same[probabilities < 0.45].mean() > 0.8
+        assert same[probabilities > 0.55].mean() < 0.05
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_the_overlay_is_smooth_and_clear_where_nothing_was_scored(session: Session) -> None:
+    score_map, _ = session.made["1"]
+    scored = ~np.isnan(score_map.scores)
+    off, bare = off_and_bare(session, "overlay")
+    assert (off[surrounded(scored)] < 25).mean() > 0.95
+    assert bare[surrounded(~scored)].mean() > 0.9
+    assert f"{scored.sum()} cells of 64.0 px, probability" in session.printed("overlay")
+
+    def steps(name: str) -> float:
+        """The mean step of color at the edges of cells, beyond the slide's own."""
+        over = session.picture(name) - (1 - OPACITY) * session.picture("bare")
+        edge = CELL_PX // DOWNSAMPLE
+        pairs = over[:, edge - 1 : -1 : edge], over[:, edge::edge]
+        return float(np.abs(pairs[0] - pairs[1]).mean())
+
+    assert steps("overlay") < 0.3 * steps("tiles")
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+@pytest.mark.parametrize(("step", "probability"), [("same", 0.5), ("other", 0.7)])
+@pytest.mark.parametrize("entry", ["1", "2"])
+def test_contours_at_another_threshold_are_those_that_predict_would_draw(
+    session: Session, entry: str, step: str, probability: float
+) -> None:
+    score_map, _ = session.made[entry]
+    threshold = THRESHOLD + float(np.log(probability / (1 - probability))) / 4
+    size = {"1": (3584, 8448), "2": (2048, 8448)}[entry]
+    # The two simplify differently, by up to 4 um: one close to the least area may be in one alone.
+    least_um2 = 1.1 * MIN_AREA_UM2
+    meant = [
+        contour
+        for contour in predicted(score_map, entry, threshold, size).contours
+        if contour.measurements[AREA_UM2] > least_um2
+    ]
+    found = session.contours(step, entry)
+    assert [item["name"] for item in found] == [f"qprd {i + 1}" for i in range(len(found))]
+    found = [item for item in found if item["measurements"][AREA_UM2] > least_um2]
+    assert [item["name"] for item in found] == [contour.name for contour in meant]
+    assert {item["class"] for item in found} == {"Tumor: qprd"}
+    assert {item["parent"] for item in found} == {"root"}
+    users = session.users(step, entry)
+    for index, (item, contour) in enumerate(zip(found, meant, strict=True)):
+        drawn = shapely.from_wkt(item["roi"])
+        assert drawn.is_valid
+        assert box(0, 0, *size).covers(drawn)
+        both = drawn.intersection(contour.polygon).area / drawn.union(contour.polygon).area
+        assert both > 0.96
+        assert item["measurements"][AREA_UM2] == pytest.approx(
+            drawn.area * score_map.mpp**2, rel=1e-4
+        )
+        for name in (MEAN_SCORE, MAX_SCORE, MEAN_PROBABILITY):
+            assert item["measurements"][name] == pytest.approx(contour.measurements[name], abs=0.02)
+        free = contour.id not in users
+        assert item["id"] == (
+            contour.id if free else object_id(BUNDLE, entry, f"contour/{index}", 1)
+        )
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_tiles_get_the_class_of_the_contours_at_or_above_the_threshold(session: Session) -> None:
+    for step, threshold in (("same", 0.5), ("other", 0.7), ("none", 1.1)):
+        tiles = [item for item in session.objects(step).values() if is_tile(item)]
+        for tile in tiles:
+            above = tile["measurements"]["qprd: probability"] >= threshold
+            assert tile["class"] == ("Tumor: qprd" if above else None)
+        above_all = sum(tile["class"] is not None for tile in tiles)
+        assert f"{above_all} of {len(tiles)} tiles" in session.printed(step)
+    assert session.contours("none") == []
+    assert (
+        session.after["other"]["1"]["metadata"]["qprd: threshold"]
+        == "probability 0.7, set in QuPath"
+    )
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_the_same_threshold_again_changes_nothing(session: Session) -> None:
+    assert session.objects("repeated") == session.objects("other")
+    count = len(session.contours("other"))
+    assert f"{count} contours, {count} earlier ones replaced" in session.printed("repeated")
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_what_a_person_did_stays_through_every_script(session: Session) -> None:
+    before = session.users("import")
+    assert ACCEPTED in before
+    for step in ("tiles", "above", "overlay", "same"):
+        assert session.users(step) == before
+    person = session.users("person")
+    assert len(person) == len(before) + 4
+    (nested,) = (key for key, item in person.items() if item["name"] == "below a contour")
+    assert person[nested]["parent"] != "root"
+    for step in ("order", "other", "repeated"):
+        if step != "order":
+            person[nested]["parent"] = "root"
+        assert session.users(step) == person
+    answered = session.users("answered")
+    for step in ("none", "removed", "empty"):
+        assert session.users(step) == answered
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_an_answer_changes_the_class_of_what_is_shown_and_nothing_else(session: Session) -> None:
+    before, after = session.objects("repeated"), session.objects("answered")
+    changed = {key for key in before if before[key] != after[key]}
+    assert {after[key]["name"]: after[key]["class"] for key in changed} == {
+        "qprd review 1": "Tumor",
+        "qprd 1": "Normal",
+    }
+    for key in changed:
+        assert {**after[key], "class": before[key]["class"]} == before[key]
+    mean = session.contours("repeated")[0]["measurements"][MEAN_PROBABILITY]
+    second = f"2 of 2: qprd 1, mean probability {mean:.3f} | qprd 1"
+    assert session.printed("answered").splitlines()[1:] == [
+        "1 of 2: qprd review 1 | qprd review 1",
+        second,
+        "true",
+        "All 2 seen. Save: File > Save.",
+        second,
+        "All 2 seen. Save: File > Save.",
+    ]
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_removing_leaves_what_was_there_before(session: Session) -> None:
+    for entry in ("1", "2"):
+        assert not any(is_tile(item) for item in session.objects("removed", entry).values())
+        assert session.contours("removed", entry) == []
+        metadata = session.after["removed"][entry]["metadata"]
+        assert metadata == {
+            "split": "train" if entry == "1" else "val",
+            "stain": "H&E",
+            "qprd-review by Anna": "done",
+        }
+    assert "has no tiles of qprd" in session.printed("empty")
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_review_regions_come_first_and_then_the_least_certain_contours(session: Session) -> None:
+    head, *lines = session.printed("order", "2").strip().splitlines()
+    contours = session.contours("person", "2")
+    assert head == f"qprd: colon_2.tif has 1 regions and {len(contours)} contours to review"
+    assert lines[0].startswith("1. qprd review 1")
+    assert lines[0].endswith("at (100, 110)")
+    order = sorted(contours, key=lambda item: item["measurements"][MEAN_PROBABILITY])
+    assert len(lines) == 1 + len(contours)
+    for number, (line, item) in enumerate(zip(lines[1:], order, strict=True), start=2):
+        mean = item["measurements"][MEAN_PROBABILITY]
+        assert line.startswith(f"{number}. {item['name']}, mean probability {mean:.3f} at (")
