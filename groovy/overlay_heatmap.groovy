@@ -29,8 +29,8 @@ import java.nio.file.Files
 
 // false takes the heatmap away again.
 final SHOW = true
-// What is below this is transparent; 0 shows all. A probability, or a raw score where there is none.
-final THRESHOLD = 0.0
+// What is below this is transparent; null shows all. A probability, or a raw score where there is none.
+final THRESHOLD = null
 // 0 (invisible) to 1 (hides the tissue).
 final OPACITY = 0.6
 final COLOR_MAP = 'Magma'
@@ -134,10 +134,11 @@ if (!inView) {
 def map = ColorMaps.getColorMaps().get(COLOR_MAP)
 def opaque = Math.round(255 * OPACITY) as int
 def picture = new BufferedImage(width, height, BufferedImage.TYPE_INT_ARGB)
+def least = THRESHOLD == null ? Double.NEGATIVE_INFINITY : THRESHOLD as double
 int[] pixels = new int[width * height]
 for (int i = 0; i < scores.length; i++) {
     // Groovy takes NaN, not scored, for greater than any number.
-    if (!Float.isNaN(scores[i]) && scores[i] >= THRESHOLD) {
+    if (!Float.isNaN(scores[i]) && scores[i] >= least) {
         pixels[i] = (map.getColor(scores[i], range[0], range[1]) & 0xffffff) | (opaque << 24)
     }
 }

@@ -24,8 +24,8 @@ import java.nio.file.Files
 
 // false takes the colors away again.
 final SHOW = true
-// Tiles below this are transparent; 0 shows all. A probability, or a raw score where there is none.
-final THRESHOLD = 0.0
+// Tiles below this are transparent; null shows all. A probability, or a raw score where there is none.
+final THRESHOLD = null
 // 0 (invisible) to 1 (hides the tissue).
 final OPACITY = 0.6
 final COLOR_MAP = 'Magma'
@@ -63,8 +63,8 @@ def calibrated = tiles.every { it.getMeasurements().containsKey(OWN_PROBABILITY)
 def measurement = calibrated ? OWN_PROBABILITY : OWN_SCORE
 def values = tiles.collect { it.getMeasurements().get(measurement) as double }
 def range = calibrated ? [0.0d, 1.0d] : RAW_RANGE ?: [values.min(), values.max()]
-def shown = values.count { it >= THRESHOLD }
-println "qprd: ${shown} of ${tiles.size()} tiles of ${name} have a ${measurement - 'qprd: '} of ${THRESHOLD} or more, " +
+def least = THRESHOLD == null ? Double.NEGATIVE_INFINITY : THRESHOLD as double
+println "qprd: ${values.count { it >= least }} of ${tiles.size()} tiles of ${name} shown, ${measurement - 'qprd: '}, " +
         "colors from ${range[0]} to ${range[1]}"
 
 if (!inView) {
@@ -82,7 +82,7 @@ final UNSEEN = 0x01000000
 def colors = new ColorMaps.ColorMap() {
     String getName() { COLOR_MAP }
     Integer getColor(double value, double low, double high) {
-        value >= THRESHOLD ? magma.getColor(value, low, high) : UNSEEN
+        value >= least ? magma.getColor(value, low, high) : UNSEEN
     }
 }
 def mapper = new MeasurementMapper(colors, measurement, tiles)

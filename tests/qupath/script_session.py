@@ -221,7 +221,7 @@ def run(script: Path, project: Path, *options: str) -> str:
         [str(launcher()), "script", "-p", str(project), *options, str(script)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     return done.stdout + done.stderr
