@@ -10,7 +10,7 @@ Scores enter as counts on a common axis of levels, so that a resample costs no s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +22,8 @@ from qprd.evaluation.metrics import LabeledScores
 
 _Floats = NDArray[np.float64]
 _Measure = Callable[[_Floats, int | None], _Floats]
+#: The unit of a resample and how many of it there are.
+_Drawn = tuple[Literal["slides", "patches"], int]
 
 #: Resamples of an interval, and its confidence.
 RESAMPLES = 2000
@@ -42,12 +44,15 @@ class Interval:
         low: Lower end.
         high: Upper end.
         unit: What was drawn: ``slides``, or ``patches`` where there are too few slides.
+        size: How many of them there are to draw from: those with the class that the figure needs,
+            with the rarer one if it needs both. Few make the interval rough, mostly too narrow.
         undefined: Resamples in which the figure had no value; they do not count.
     """
 
     low: float
     high: float
     unit: Literal["slides", "patches"]
+    size: int
     undefined: int = 0
 
 
@@ -77,12 +82,28 @@ def patch_intervals(
     }
     names = [name for name in _MEASURES if threshold is not None or name not in _AT_THRESHOLD]
     rng = np.random.default_rng(seed)
+    holding = {"tumor": int(on_tumor), "normal": int(on_normal)}
     found = _intervals(
-        _resample_slides(counts, rng), [n for n in names if n in over_slides], first, "slides"
+        _resample_slides(counts, rng),
+        {
+            name: ("slides", min(holding[label] for label in _MEASURES[name][1]))
+            for name in names
+            if name in over_slides
+        },
+        first,
     )
     rest = [name for name in names if name not in over_slides]
     if rest:
-        found |= _intervals(_resample_patches(counts.sum(axis=0), rng), rest, first, "patches")
+        pooled = counts.sum(axis=0)
+        of_label = dict(zip(_BOTH[::-1], pooled.sum(axis=1).astype(int).tolist(), strict=True))
+        found |= _intervals(
+            _resample_patches(pooled, rng),
+            {
+                name: ("patches", _smallest(of_label[label] for label in _MEASURES[name][1]))
+                for name in rest
+            },
+            first,
+        )
     return {name: found[name] for name in names if name in found}
 
 
@@ -102,7 +123,8 @@ def slide_intervals(y_tumor: ArrayLike, scores: ArrayLike, *, seed: int = 0) -> 
         return {}
     counts, first = _counts([LabeledScores(y, s)], None)
     draws = _resample_patches(counts[0], np.random.default_rng(seed))
-    return _intervals(draws, ["auroc", "average_precision"], first, "slides")
+    rarer: _Drawn = ("slides", int(min(y.sum(), (~y).sum())))
+    return _intervals(draws, dict.fromkeys(("auroc", "average_precision"), rarer), first)
 
 
 def sum_intervals(
@@ -127,7 +149,10 @@ def sum_intervals(
     if with_tumor.sum() < 2:
         return {}
     sums = _multiplicities(with_tumor, np.random.default_rng(seed)) @ of_slide
-    return _percentiles({name: measure(sums) for name, measure in measures.items()}, "slides")
+    size = int(with_tumor.sum())
+    return _defined(
+        {name: _percentiles(measure(sums), "slides", size) for name, measure in measures.items()}
+    )
 
 
 def froc_interval(slides: Sequence[Matches], *, seed: int = 0) -> Interval | None:
@@ -154,7 +179,7 @@ def froc_interval(slides: Sequence[Matches], *, seed: int = 0) -> Interval | Non
             float(np.mean(np.interp(FROC_RATES, x, y)))
             for x, y in zip(fp_per_slide, sensitivity, strict=True)
         ]
-    return _percentiles({"score": np.array(scores)}, "slides")["score"]
+    return _percentiles(np.array(scores), "slides", int(with_lesions.sum()))
 
 
 def _at_least(times: _Floats, of_slides: Sequence[NDArray[np.float64]], levels: _Floats) -> _Floats:
@@ -227,33 +252,37 @@ def _resample_patches(counts: _Floats, rng: np.random.Generator) -> Iterator[_Fl
 
 
 def _intervals(
-    draws: Iterator[_Floats],
-    names: Sequence[str],
-    first: int | None,
-    unit: Literal["slides", "patches"],
+    draws: Iterator[_Floats], drawn_from: Mapping[str, _Drawn], first: int | None
 ) -> dict[str, Interval]:
-    if not names:
+    if not drawn_from:
         return {}
-    values: dict[str, list[_Floats]] = {name: [] for name in names}
+    values: dict[str, list[_Floats]] = {name: [] for name in drawn_from}
     with np.errstate(divide="ignore", invalid="ignore"):
         for drawn in draws:
-            for name in names:
-                values[name].append(_MEASURES[name][0](drawn, first))
-    return _percentiles({name: np.concatenate(chunks) for name, chunks in values.items()}, unit)
+            for name, of_figure in values.items():
+                of_figure.append(_MEASURES[name][0](drawn, first))
+    return _defined(
+        {name: _percentiles(np.concatenate(values[name]), *of) for name, of in drawn_from.items()}
+    )
 
 
-def _percentiles(
-    values: dict[str, _Floats], unit: Literal["slides", "patches"]
-) -> dict[str, Interval]:
+def _smallest(counts: Iterable[int]) -> int:
+    """The smallest one that is not 0."""
+    return min((count for count in counts if count), default=0)
+
+
+def _defined(intervals: Mapping[str, Interval | None]) -> dict[str, Interval]:
+    return {name: interval for name, interval in intervals.items() if interval is not None}
+
+
+def _percentiles(values: _Floats, unit: Literal["slides", "patches"], size: int) -> Interval | None:
+    """None if most resamples leave the figure undefined."""
     tail = 100 * (1 - CONFIDENCE) / 2
-    intervals = {}
-    for name, of_figure in values.items():
-        defined = of_figure[~np.isnan(of_figure)]
-        if 2 * defined.size >= of_figure.size:
-            low, high = np.percentile(defined, [tail, 100 - tail])
-            undefined = of_figure.size - defined.size
-            intervals[name] = Interval(float(low), float(high), unit, undefined)
-    return intervals
+    defined = values[~np.isnan(values)]
+    if 2 * defined.size < values.size:
+        return None
+    low, high = np.percentile(defined, [tail, 100 - tail])
+    return Interval(float(low), float(high), unit, size, values.size - defined.size)
 
 
 # Below, ``counts`` is (resamples, 2, levels) and the results (resamples,), NaN where undefined.

@@ -353,7 +353,7 @@ def brier_score(probabilities: ArrayLike, y_tumor: ArrayLike) -> float:
 
 
 def expected_calibration_error(
-    probabilities: ArrayLike, y_tumor: ArrayLike, *, bins: int = _BINS
+    probabilities: ArrayLike, y_tumor: ArrayLike, *, bins: int = _BINS, balanced: bool = False
 ) -> float | None:
     """How far the probabilities are from the observed frequencies, on average.
 
@@ -363,26 +363,28 @@ def expected_calibration_error(
         probabilities: (n,), 0..1; NaN is left out.
         y_tumor: (n,) bool, True = tumor.
         bins: Number of bins over 0..1.
+        balanced: Count as if there were as much tumor as normal, see `reliability_bins`.
 
     Returns:
-        0 (perfect) .. 1; None without probabilities.
+        0 (perfect) .. 1; None without probabilities or, if balanced, without either class.
 
     Raises:
         ValueError: The shapes differ, or a probability is outside 0..1.
     """
-    found = reliability_bins(probabilities, y_tumor, bins=bins)
-    total = sum(b.count for b in found)
-    if not total:
+    p, y = _probabilities(probabilities, y_tumor)
+    weights = _weights(y, balanced)
+    if weights is None or not p.size:
         return None
-    return sum(
-        b.count / total * abs(b.mean_probability - b.fraction_tumor)
-        for b in found
-        if b.mean_probability is not None and b.fraction_tumor is not None
-    )
+    inside = _bin_numbers(p, bins)
+    deviations = [
+        abs(float((weights[inside == number] * (p - y)[inside == number]).sum()))
+        for number in range(bins)
+    ]
+    return min(sum(deviations) / float(weights.sum()), 1.0)
 
 
 def reliability_bins(
-    probabilities: ArrayLike, y_tumor: ArrayLike, *, bins: int = _BINS
+    probabilities: ArrayLike, y_tumor: ArrayLike, *, bins: int = _BINS, balanced: bool = False
 ) -> tuple[ReliabilityBin, ...]:
     """Compare probabilities with frequencies in equally wide bins; see `ReliabilityBin`.
 
@@ -390,24 +392,60 @@ def reliability_bins(
         probabilities: (n,), 0..1; NaN is left out.
         y_tumor: (n,) bool, True = tumor.
         bins: Number of bins over 0..1; 1 belongs to the last one.
+        balanced: Let both classes weigh alike in means and fractions, whatever their numbers: for
+            probabilities that hold for 1:1, on data of another mix. Counts stay what they are.
+
+    Returns:
+        The bins; none if balanced without either class.
 
     Raises:
         ValueError: The shapes differ, or a probability is outside 0..1.
     """
+    p, y = _probabilities(probabilities, y_tumor)
+    weights = _weights(y, balanced)
+    if weights is None:
+        return ()
+    bin_of = _bin_numbers(p, bins)
+    found = []
+    for number in range(bins):
+        inside = bin_of == number
+        count = int(inside.sum())
+        if not count:
+            found.append(ReliabilityBin(0, None, None))
+            continue
+        mean, fraction = (
+            min(float(np.average(values[inside], weights=weights[inside])), 1.0)
+            for values in (p, y)
+        )
+        found.append(ReliabilityBin(count, mean, fraction))
+    return tuple(found)
+
+
+def _probabilities(
+    probabilities: ArrayLike, y_tumor: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(y_tumor, dtype=np.bool_)
     if p.shape != y.shape or p.ndim != 1:
         raise ValueError(f"{p.shape} probabilities and {y.shape} labels must be one for one")
     y, p = y[~np.isnan(p)], p[~np.isnan(p)]
     if p.size and (p.min() < 0 or p.max() > 1):
         raise ValueError("probabilities must be between 0 and 1")
-    bin_of = np.minimum((p * bins).astype(int), bins - 1)
-    found = []
-    for number in range(bins):
-        inside = bin_of == number
-        count = int(inside.sum())
-        mean = min(float(p[inside].mean()), 1.0) if count else None
-        found.append(ReliabilityBin(count, mean, float(y[inside].mean()) if count else None))
-    return tuple(found)
+    return p, y
+
+
+def _bin_numbers(p: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+    return np.minimum((p * bins).astype(np.int64), bins - 1)
+
+
+def _weights(y: NDArray[np.bool_], balanced: bool) -> NDArray[np.float64] | None:
+    """Of each point; None where classes that are not there would have to weigh alike."""
+    if not balanced:
+        return np.ones(y.size)
+    if y.all() or not y.any():
+        return None
+    n_tumor = int(y.sum())
+    of_tumor, of_normal = y.size / (2 * n_tumor), y.size / (2 * (y.size - n_tumor))
+    return np.where(y, of_tumor, of_normal)
 
 
 def _labeled(

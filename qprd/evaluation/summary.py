@@ -122,7 +122,8 @@ class Measured:
         patch_precision_recall: Likewise.
         slide_roc: Of the slides; likewise.
         froc_curve: Over the slides with known truth.
-        reliability: Probability against frequency; empty without a calibration.
+        reliability: Probability against frequency, both classes weighing alike, as the
+            probability holds for 1:1; empty without a calibration or without either class.
     """
 
     patch: Section
@@ -153,17 +154,20 @@ def measure(
     """
     y, scores = _pooled(slides)
     bins: tuple[ReliabilityBin, ...] = ()
-    error = None
-    if probability_of is not None and scores.size:
+    missing = _missing_class(y, "cells")
+    calibration = Figure(None, reason=NO_CALIBRATION if y.size else missing)
+    if probability_of is not None and y.size:
         probabilities = probability_of(scores.astype(np.float64))
-        bins = reliability_bins(probabilities, y)
-        error = expected_calibration_error(probabilities, y)
+        bins = reliability_bins(probabilities, y, balanced=True)
+        error = expected_calibration_error(probabilities, y, balanced=True)
+        no_interval = "resampling would only raise it"
+        calibration = Figure(error, reason=missing if error is None else no_interval)
     scored = [slide for slide in slides if slide.slide_score is not None]
     slide_y = np.array([slide.has_tumor for slide in scored], dtype=np.bool_)
     slide_scores = np.array([slide.slide_score for slide in scored], dtype=np.float64)
     curve = froc([slide.matches for slide in slides])
     return Measured(
-        patch=_patch_section(slides, threshold, error, seed),
+        patch=_patch_section(slides, threshold, calibration, seed),
         slide=_slide_section(slide_y, slide_scores, seed),
         froc=_froc_section(slides, curve, seed),
         pixel=_pixel_section(slides, seed),
@@ -187,7 +191,7 @@ def _pooled(slides: Sequence[MeasuredSlide]) -> tuple[NDArray[np.bool_], NDArray
 def _patch_section(
     slides: Sequence[MeasuredSlide],
     threshold: float | None,
-    calibration_error: float | None,
+    calibration: Figure,
     seed: int,
 ) -> Section:
     y, scores = _pooled(slides)
@@ -203,12 +207,7 @@ def _patch_section(
             figures[name] = Figure(None, reason=NO_THRESHOLD)
         else:
             figures[name] = _figure(at(y, scores, threshold), intervals.get(name), missing)
-    figures["expected_calibration_error"] = Figure(
-        calibration_error,
-        reason=(NO_CALIBRATION if scores.size else missing)
-        if calibration_error is None
-        else "resampling would only raise it",
-    )
+    figures["expected_calibration_error"] = calibration
     counts = {
         "slides": len(with_cells),
         "tumor": int(y.sum()),

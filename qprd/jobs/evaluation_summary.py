@@ -16,6 +16,8 @@ from qprd.review.evaluation_page import FigureRow, FigureTable, SlideFigures
 
 _NAMES_SHOWN = 5
 _DASH = "\N{EN DASH}"
+#: With fewer slides the reader is told what an interval over them is worth.
+_FEW_SLIDES = 10
 #: How figures are called, in the order of the tables.
 _PATCH = {
     "auroc": "AUROC",
@@ -174,6 +176,8 @@ def _interval(figure: Figure) -> tuple[str, str]:
     note = f"over {interval.unit}"
     if interval.unit == "patches":
         note += ": too narrow, as patches of a slide resemble each other"
+    elif interval.size < _FEW_SLIDES:
+        note += f": rough and mostly too narrow, with {interval.size} slides to draw from"
     if interval.undefined:
         note += f", {interval.undefined} resamples undefined"
     return f"{interval.low:.3f}{_DASH}{interval.high:.3f}", note

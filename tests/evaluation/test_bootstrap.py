@@ -109,6 +109,20 @@ def test_the_unit_is_slides_only_where_two_of_them_hold_the_class() -> None:
     units = {name: interval.unit for name, interval in found.items()}
     assert units["specificity"] == "slides"
     assert units["sensitivity"] == units["auroc"] == units["accuracy"] == "patches"
+    assert found["specificity"].size == 3
+    assert found["sensitivity"].size == int(tumor.y_tumor.sum())
+
+
+def test_an_interval_says_how_many_slides_it_is_drawn_from() -> None:
+    both, normal = [slide(0), slide(1)], [slide(seed, tumor=0.0) for seed in (2, 3, 4)]
+    found = patch_intervals([*both, *normal], threshold=0.7)
+    assert {name: interval.size for name, interval in found.items()} == {
+        **dict.fromkeys(("auroc", "average_precision", "sensitivity"), 2),
+        **dict.fromkeys(("accuracy", "balanced_accuracy"), 2),
+        "specificity": 5,
+    }
+    of_slides = slide_intervals([True] * 3 + [False] * 4, [3.0, 1.0, 2.0, 0.0, 1.5, 0.5, 0.2])
+    assert of_slides["auroc"].size == 3
 
 
 def test_resamples_without_a_class_are_counted_and_left_out() -> None:

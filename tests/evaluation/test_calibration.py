@@ -131,7 +131,6 @@ def test_it_is_linear_between_its_points_and_flat_but_for_platts_curve_beyond() 
     np.testing.assert_allclose(p, [0.2, 0.2, 0.3, 0.4, 0.65, 0.9, 0.9])
 
 
-@settings(deadline=None)
 @given(some_scores, st.lists(any_score, min_size=2, max_size=20))
 @example([(0.0, True), (float(np.finfo(np.float32).max), False)], [0.0, 0.0])
 def test_order_by_probability_and_by_raw_score_agree(
@@ -148,7 +147,6 @@ def test_order_by_probability_and_by_raw_score_agree(
         assert adapter.validate_json(adapter.dump_json(curve), strict=True) == curve
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000), st.booleans())
 def test_scores_that_differ_have_probabilities_that_differ(seed: int, kinked: bool) -> None:
     scores, y = drawn(80, seed, kinked=kinked)
@@ -268,7 +266,7 @@ def test_few_patches_give_platts_curve_and_a_warning() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.booleans(), st.sampled_from("abcd"), st.floats(-9, 9)), max_size=14),
     st.integers(0, 3),
@@ -324,6 +322,32 @@ def test_bins_hold_what_fell_into_them() -> None:
     assert (high.count, high.mean_probability, high.fraction_tumor) == (2, 0.75, 1.0)
     empty = reliability_bins([0.9], [True], bins=2)[0]
     assert (empty.count, empty.mean_probability, empty.fraction_tumor) == (0, None, None)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40))
+def test_balanced_is_as_if_the_rarer_class_were_there_more_often(
+    points: list[tuple[float, bool]],
+) -> None:
+    normal = [(p, False) for p, tumor in points if not tumor] or [(0.5, False)]
+    tumor = [(p, True) for p, tumor in points if tumor] or [(0.25, True)]
+    repeated = [*normal * len(tumor), *tumor * len(normal)]
+    balanced, plain = (
+        expected_calibration_error(*zip(*given, strict=True), balanced=is_balanced)
+        for given, is_balanced in (([*normal, *tumor], True), (repeated, False))
+    )
+    assert balanced == pytest.approx(plain, abs=1e-9)
+    for own, other in zip(
+        reliability_bins(*zip(*normal, *tumor, strict=True), balanced=True),
+        reliability_bins(*zip(*repeated, strict=True)),
+        strict=True,
+    ):
+        assert own.mean_probability == pytest.approx(other.mean_probability, abs=1e-9)
+        assert own.fraction_tumor == pytest.approx(other.fraction_tumor, abs=1e-9)
+
+
+def test_balanced_needs_both_classes() -> None:
+    assert expected_calibration_error([0.5, 0.7], [True, True], balanced=True) is None
+    assert reliability_bins([0.5, 0.7], [False, False], balanced=True) == ()
 
 
 def test_fitted_probabilities_are_calibrated(overlapping: Labeled) -> None:

@@ -23,7 +23,7 @@ def plain_suppression(values: np.ndarray, scores: np.ndarray, radius_cells: floa
     return chosen
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     arrays(
         np.float32,

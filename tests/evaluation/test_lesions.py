@@ -157,7 +157,7 @@ def drawn_tumor(draw: st.DrawFn) -> shapely.MultiPolygon:
     return shapely.union_all(parts)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(drawn_tumor(), st.sampled_from([0.25, 0.5, 2.0, 4.0]))
 def test_the_same_tissue_at_another_resolution_has_the_same_lesions(tumor, factor: float):
     """Powers of two, so that not even rounding differs."""
@@ -170,7 +170,7 @@ def test_the_same_tissue_at_another_resolution_has_the_same_lesions(tumor, facto
         np.testing.assert_array_equal(one.labels, two.labels)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(drawn_tumor())
 def test_all_that_is_drawn_is_in_a_lesion(tumor):
     found = lesion_map(tumor, MPP)
@@ -179,7 +179,7 @@ def test_all_that_is_drawn_is_in_a_lesion(tumor):
         assert found.labels_at([point.x], [point.y])[0] > 0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(drawn_tumor(), st.randoms(use_true_random=False))
 def test_the_order_of_drawing_does_not_matter(tumor, random):
     parts = list(shapely.get_parts(tumor))

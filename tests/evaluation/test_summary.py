@@ -123,6 +123,18 @@ def test_probabilities_are_compared_with_frequencies() -> None:
     assert sum(b.count for b in found.reliability) == 4
 
 
+def test_probabilities_for_as_much_tumor_as_normal_are_judged_so() -> None:
+    sure = Platt(slope=0.0, intercept=0.0)
+    rare = slide(tumor=[3.0], normal=[1.0, 1.0, 2.0, 2.0, 2.0, 2.0])
+    found = measure([rare], threshold=2.5, probability_of=sure.probability)
+    assert found.patch.value("expected_calibration_error") == pytest.approx(0)
+    assert sum(b.count for b in found.reliability) == 7
+    one_class = measure([slide(tumor=[])], threshold=2.5, probability_of=sure.probability)
+    figure = one_class.patch.figures["expected_calibration_error"]
+    assert (figure.value, figure.reason) == (None, "there are no cells with tumor")
+    assert one_class.reliability == ()
+
+
 def test_raw_scores_may_be_anything() -> None:
     far = slide(tumor=[-3000.0, 7.0], normal=[-9000.0, -8000.0])
     found = measure([far], threshold=-5000.0, probability_of=None)
