@@ -72,7 +72,7 @@ def test_it_says_where_on_the_slide_it_lies(tmp_path: Path) -> None:
     assert grid == {"x_px": 32.0, "y_px": 8.5, "cell_px": 64.0, "mpp": 0.25}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 600), st.integers(1, 600), st.integers(0, 2**32 - 1))
 def test_a_smaller_level_is_the_mean_of_what_was_scored(
     tmp_path_factory: pytest.TempPathFactory, rows: int, columns: int, seed: int

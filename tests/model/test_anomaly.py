@@ -52,7 +52,7 @@ maps = hnp.arrays(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(teacher=maps, student=maps, sigma=st.sampled_from([0.0, 0.7, 4.0]))
 def test_map_stays_within_zero_and_six_before_and_after_smoothing(
     teacher: NDArray[np.float32], student: NDArray[np.float32], sigma: float

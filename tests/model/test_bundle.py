@@ -502,7 +502,7 @@ json_values = st.recursive(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     metrics=st.dictionaries(st.text(max_size=8), json_values, max_size=4),
     slides=st.lists(st.text(max_size=20), max_size=3),

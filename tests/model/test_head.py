@@ -67,7 +67,7 @@ def test_an_unfused_head_is_the_plain_difference() -> None:
 
 
 @given(seed=st.integers(0, 99), share=st.floats(0, 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_mean_of_a_map_is_the_fused_score_of_the_patch(seed: int, share: float) -> None:
     features, tumor = labeled_features(seed)
     classifier = fit_linear([features], tumor)

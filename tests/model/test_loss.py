@@ -272,7 +272,7 @@ vectors = hnp.arrays(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     teacher=vectors,
     student=vectors,

@@ -134,7 +134,7 @@ def test_a_region_without_area_is_refused() -> None:
 corner = st.tuples(st.integers(0, 400_000), st.integers(0, 400_000))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(corner, min_size=3, max_size=12), st.randoms(use_true_random=False))
 def test_ids_survive_what_qupath_does_to_an_outline(corners, random) -> None:
     """Single precision, another first vertex or direction, vertices on a straight line less."""

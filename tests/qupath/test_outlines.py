@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qprd.qupath.outlines import MAX_CROSSINGS, crossings, repaired
@@ -60,7 +60,6 @@ def test_a_long_outline_with_one_crossing_is_repaired() -> None:
     assert found.area == pytest.approx(np.pi * 100**2, rel=1e-3)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=20))
 def test_whatever_is_drawn_becomes_valid(points: list[tuple[int, int]]) -> None:
     found = repaired(shapely.Polygon(points))

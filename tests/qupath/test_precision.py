@@ -13,7 +13,7 @@ triangles = st.lists(st.tuples(place, place), min_size=3, max_size=3).map(shapel
 areas = st.lists(triangles, min_size=1, max_size=4).map(shapely.union_all)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(areas)
 @example(shapely.Polygon([(-3714 / 700, -0.32), (95588 / 700, -7066800 / 700), (-3714 / 700, 0)]))
 def test_areas_on_the_grid_are_valid_near_and_stay_as_they_are(area) -> None:

@@ -46,7 +46,7 @@ def test_counts_are_met_and_validation_is_balanced():
     st.integers(0, 20),
     st.randoms(),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_splits_never_leak_and_order_does_not_matter(edges, seed, random):
     slides = [slide(str(i), tumor=t, normal=n) for i, (t, n) in enumerate(edges)]
     rules = SamplingRules(max_fruitless=1000)

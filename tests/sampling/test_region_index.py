@@ -35,7 +35,7 @@ random_regions = st.lists(blobs, min_size=1, max_size=6).map(
 
 
 @given(random_regions, st.floats(8, 300), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_coverage_is_the_area_of_the_intersection(region, size, seed):
     index = RegionIndex(region, size)
     assert index.area_px2 == pytest.approx(region.area, rel=1e-6)
@@ -47,7 +47,7 @@ def test_coverage_is_the_area_of_the_intersection(region, size, seed):
 
 
 @given(random_regions, st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_points_said_to_be_inside_are_inside(region, seed):
     index = RegionIndex(region, 64)
     points, inside = index.points(np.random.default_rng(seed).random((200, 3)))

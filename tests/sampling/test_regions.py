@@ -149,7 +149,7 @@ def test_undrawn_normal_is_tissue_outside_tumor_by_the_margin():
         max_size=8,
     )
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_undrawn_normal_never_comes_closer_than_the_margin(circles):
     polygons = [Point(x, y).buffer(r, quad_segs=q) for x, y, r, q in circles]
     result = label(*(drawn(p, "Tumor") for p in polygons), tissue=ALL_TISSUE, margin_um=30.0)
@@ -242,7 +242,7 @@ classes = st.sampled_from(["Tumor", "Normal", "Ignore*", "Tumor: a", "Tumor: qpr
 
 
 @given(st.lists(st.tuples(rings, classes), max_size=8), st.randoms())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_regions_are_valid_apart_inside_and_independent_of_order(shapes, random):
     annotations = [drawn(g, c, str(i)) for i, (g, c) in enumerate(shapes)]
     result = label(*annotations, tissue=ALL_TISSUE, margin_um=20.0)

@@ -41,7 +41,7 @@ random_regions = st.lists(
     st.sampled_from([0.0, 0.25, 0.6]),
     st.integers(0, 50),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_patches_have_the_coverage_and_overlap_asked_for(region, size, coverage, overlap, seed):
     xy = sample(region, n=60, size_px=size, seed=seed, min_coverage=coverage, max_overlap=overlap)
     assert xy.dtype == np.int64

@@ -33,7 +33,7 @@ def patch(slide="1", x=0, y=0, split="train", label="tumor"):
 
 
 @given(st.lists(patches, max_size=5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_saved_table_is_read_back_exactly(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("table") / "patches.csv"
     table = PatchTable(tuple(rows))

@@ -64,7 +64,7 @@ def test_no_crop_slides_keep_the_whole_scan_area(scn: tuple[Path, np.ndarray]) -
         np.testing.assert_array_equal(slide.read_region(96, 160, 50, 60, None), pixels[:60, :50])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     x=st.floats(40, 100),
     y=st.floats(40, 60),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qprd.slides import tiles
@@ -23,7 +23,6 @@ def test_grid_refuses_cells_without_size() -> None:
         tile_grid(10, 10, 0)
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 2**32 - 1),
     st.floats(1.5, 9),

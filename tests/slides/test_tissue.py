@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
@@ -105,7 +105,6 @@ def test_drop_small_keeps_only_large_pieces_untouched(mask: np.ndarray, least: i
         assert kept[piece].any() == (piece.sum() >= least)
 
 
-@settings(deadline=None)
 @given(MASKS, st.floats(0.5, 20), st.floats(-30, 150), st.floats(-30, 150), st.floats(0.3, 90))
 def test_fraction_is_the_exact_covered_area(
     mask: np.ndarray, downsample: float, x: float, y: float, size: float
@@ -128,7 +127,6 @@ def test_fractions_of_arrays_equal_single_ones() -> None:
     np.testing.assert_allclose(tissue.fractions(x, y, 33.0), single)
 
 
-@settings(deadline=None)
 @given(MASKS, st.floats(0.5, 20))
 def test_polygons_are_valid_and_cover_the_mask_exactly(mask: np.ndarray, downsample: float) -> None:
     polygons = TissueMask(mask, downsample).to_polygons()
