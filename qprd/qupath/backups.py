@@ -103,6 +103,9 @@ class Manifest:
     undone: bool = False
 
 
+_MANIFESTS = TypeAdapter(Manifest)
+
+
 @dataclass(frozen=True)
 class Step:
     """A step of a command, as its folder has it."""
@@ -137,8 +140,9 @@ class Run:
 
     @property
     def time(self) -> str:
-        """ISO 8601, UTC."""
-        return self.steps[0].manifest.time
+        """When it began, ISO 8601, UTC."""
+        date, clock = self.folder.name.split(".")[0].split("T")
+        return f"{date}T{clock.replace('-', ':')}Z"
 
 
 class RunFolder:
@@ -215,7 +219,7 @@ def write_manifest(step: Path, manifest: Manifest) -> None:
     """
     temporary = step / "manifest.tmp"
     with temporary.open("wb") as file:
-        file.write(TypeAdapter(Manifest).dump_json(manifest, indent=2))
+        file.write(_MANIFESTS.dump_json(manifest, indent=2))
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(step / _MANIFEST)
@@ -314,7 +318,7 @@ def _read_steps(project: Path, run: Path) -> Iterator[Step]:
 def _read_manifest(path: Path) -> Manifest:
     text = read_text(path, what="a manifest of qprd", limit_bytes=_MAX_MANIFEST_BYTES)
     try:
-        return TypeAdapter(Manifest).validate_json(text)
+        return _MANIFESTS.validate_json(text)
     except ValidationError as error:
         raise QprdError(
             "The manifest of this backup is damaged.",

@@ -114,6 +114,9 @@ class _Record:
     changes: tuple[_RecordedChange, ...]
 
 
+_RECORD = TypeAdapter(_Record)
+
+
 class Journal:
     """The journal of one transaction.
 
@@ -167,7 +170,7 @@ class Journal:
         temporary = path.with_name(_UNWRITTEN)
         try:
             with temporary.open("wb") as file:
-                file.write(TypeAdapter(_Record).dump_json(record))
+                file.write(_RECORD.dump_json(record))
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -267,7 +270,7 @@ def _read(project: Path) -> _Record:
     path = ProjectLayout(project).journal
     text = read_text(path, what="a journal of qprd", limit_bytes=_MAX_JOURNAL_BYTES)
     try:
-        return TypeAdapter(_Record).validate_json(text)
+        return _RECORD.validate_json(text)
     except ValidationError as error:
         raise _damaged(project) from error
 

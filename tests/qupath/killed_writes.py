@@ -1,6 +1,6 @@
 """Kills writes with SIGKILL, each just before another line of the code that touches files.
 
-Run as a program of its own, as it forks: ``killed_writes.py JOB.json``. The job names the project
+Run as a program of its own, as it forks: ``killed_writes.py JOBS.json``. A job names the project
 that each write starts from, a folder for the copies that are written to and killed, and how many
 kills there are to be. What is left of each is for the caller to look at; printed is, as JSON, where
 each was killed.
@@ -20,7 +20,10 @@ from types import FrameType
 from typing import Any
 
 import qprd.qupath
+from qprd.jobs.undo import undo_project
+from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
+from qprd.qupath.writing import WriteAccess
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 from small_project import predictions  # noqa: E402
@@ -127,6 +130,18 @@ def exchange_write(project: Path) -> None:
             opened.write_predictions(entry, predictions(tiles=5, bundle="new"))
 
 
+def undo_write(project: Path) -> None:
+    """Take back the last command."""
+    with ExchangeProject(project) as opened:
+        undo_project(opened, progress=SilentProgress())
+
+
+def clear_up(project: Path) -> None:
+    """What every command does first: finish or take back what a crash left."""
+    with WriteAccess(project, "exchange").session("write-back"):
+        pass
+
+
 def replayed_write(prepared: Path) -> Write:
     """`PaquoProject.write_predictions` on two images, with a stand-in for QuPath.
 
@@ -191,18 +206,25 @@ def real_write(project: Path) -> None:
     paquo_write(project, {entry: make_predictions(entry, bundle="new") for entry in "12"})
 
 
-def main(job: dict[str, Any]) -> None:
-    template, copies = Path(job["template"]), Path(job["copies"])
-    if job["kind"] == "real":
-        # No fork once Java runs: one process a kill.
-        reading_end = os.open(copies / "place", os.O_CREAT | os.O_WRONLY)
-        from qprd.qupath.java import start_qupath
+def main(jobs: list[dict[str, Any]]) -> None:
+    # A process that dies needs none.
+    os.fsync = lambda _: None
+    places = []
+    for job in jobs:
+        kind, template, copies = job["kind"], Path(job["template"]), Path(job["copies"])
+        copies.mkdir(parents=True, exist_ok=True)
+        if kind == "real":
+            # No fork once Java runs: one process a kill.
+            place = os.open(copies / "place", os.O_CREAT | os.O_WRONLY)
+            from qprd.qupath.java import start_qupath
 
-        start_qupath()
-        print(json.dumps(run_killed(real_write, template, job["at"], reading_end)))
-        return
-    write = exchange_write if job["kind"] == "exchange" else replayed_write(Path(job["prepared"]))
-    print(json.dumps(kill_all(write, template, copies, job["kills"], job["timed"])))
+            start_qupath()
+            places.append(run_killed(real_write, template, job["at"], place))
+            continue
+        write = {"exchange": exchange_write, "undo": undo_write, "clear up": clear_up}.get(kind)
+        write = write or replayed_write(Path(job["prepared"]))
+        places.append(kill_all(write, template, copies, job["kills"], job["timed"]))
+    print(json.dumps(places))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 spread over a whole session on two images, and some more after a time. That covers a process that
 dies: what it had not handed to the system is lost, what it had is there. It does not cover a
 computer that loses power, where the system's own buffers are lost too: against that there is an
-fsync before each step that later ones rely on, which no test here can prove.
+fsync before each step that later ones rely on, which no test here can prove; as it makes no
+difference to a process that dies, it is switched off here, for speed.
 
 For a QuPath project most kills are of a process without Java, in which a stand-in puts in place
 what a real QuPath wrote for the same predictions; all other code is the real one. What is left is
@@ -24,15 +25,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from killed_writes import exchange_write, real_write
+from killed_writes import clear_up, exchange_write, real_write, undo_write
 from qupath_work import make_predictions
 from small_project import files_of, named_project, predictions
+from test_writing import Crash
 
 import qprd
 from qprd.jobs.undo import undo_project
 from qprd.layout import ProjectLayout
 from qprd.progress import SilentProgress
-from qprd.qupath.backups import read_runs
+from qprd.qupath.backups import read_runs, undoable
 from qprd.qupath.entrydata import EntryData, EntryFolder
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.java import QuPath
@@ -42,10 +44,15 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and 
 DRIVER = Path(__file__).with_name("killed_writes.py")
 
 
-def drive(folder: Path, **job: Any) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(autouse=True)
+def _no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+def drive(folder: Path, *jobs: dict[str, Any]) -> subprocess.CompletedProcess[str]:
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "job.json"
-    file.write_text(json.dumps({**job, "copies": str(folder)}, default=str))
+    file = folder / "jobs.json"
+    file.write_text(json.dumps(jobs, default=str))
     search = os.pathsep.join(
         filter(None, (str(Path(qprd.__file__).parents[1]), os.environ.get("PYTHONPATH")))
     )
@@ -58,20 +65,18 @@ def drive(folder: Path, **job: Any) -> subprocess.CompletedProcess[str]:
     )
 
 
-def killed_copies(folder: Path, template: Path, **job: Any) -> list[Path]:
-    """Projects of which the writing was killed."""
-    done = drive(folder, template=template, **job)
+def killed_copies(folder: Path, *jobs: dict[str, Any]) -> list[list[Path]]:
+    """For each job the projects of which the writing was killed."""
+    jobs = tuple({**job, "copies": folder / str(number)} for number, job in enumerate(jobs))
+    done = drive(folder, *jobs)
     assert done.returncode == 0, done.stderr
-    places = json.loads(done.stdout)
-    assert {place.partition(":")[0] for place in places} >= {
-        "journal.py",
-        "transaction.py",
-        "backups.py",
-        "writing.py",
-    }
-    copies = [folder / f"{n:03d}" for n in range(job["kills"])]
-    copies += [folder / f"t{n:02d}" for n in range(job["timed"])]
-    return [copy / template.name for copy in copies]
+    found = []
+    for job, places in zip(jobs, json.loads(done.stdout), strict=True):
+        assert {place.partition(":")[0] for place in places} >= {"journal.py", "writing.py"}
+        names = [f"{n:03d}" for n in range(job["kills"])]
+        names += [f"t{n:02d}" for n in range(job["timed"])]
+        found.append([job["copies"] / name / job["template"].name for name in names])
+    return found
 
 
 def leftovers(project: Path) -> list[str]:
@@ -92,12 +97,18 @@ def test_an_exchange_project_survives_sigkill_at_any_line(tmp_path: Path) -> Non
     with ExchangeProject(template) as project, project.writing("write-back"):
         project.write_predictions(project.entries()[0], predictions(bundle="old"))
     old = files_of(template.parent)
-    shutil.copytree(template.parent, tmp_path / "new")
-    exchange_write(tmp_path / "new" / template.name)
-    new = files_of(tmp_path / "new")
+    written = tmp_path / "new" / template.name
+    shutil.copytree(template.parent, written.parent)
+    exchange_write(written)
+    new = files_of(written.parent)
     assert set(new) - set(old) == {"qprd/predictions/2.geojson"}
+    killed_writes, killed_undos = killed_copies(
+        tmp_path / "copies",
+        {"kind": "exchange", "template": template, "kills": 50, "timed": 5},
+        {"kind": "undo", "template": written, "kills": 20, "timed": 2},
+    )
     kinds = set()
-    for copy in killed_copies(tmp_path / "copies", template, kind="exchange", kills=50, timed=5):
+    for copy in killed_writes:
         left = files_of(copy.parent)
         assert all(one_of(left, (old, new), name) for name in new), copy
         with ExchangeProject(copy) as project:
@@ -111,6 +122,34 @@ def test_an_exchange_project_survives_sigkill_at_any_line(tmp_path: Path) -> Non
         assert set(files_of(copy.parent)) == {template.name}, copy
     # Killed before the first image was written, between the two, and after both.
     assert kinds == {(False, False), (True, False), (True, True)}
+    for copy in killed_undos:
+        left = files_of(copy.parent)
+        assert all(one_of(left, (old, new), name) for name in new), copy
+        if undoable(copy)[0].folder.name == undoable(written)[0].folder.name:
+            undo_write(copy)
+        assert files_of(copy.parent) == old, copy
+        exchange_write(copy)
+        assert files_of(copy.parent) == new, copy
+        assert leftovers(copy) == []
+
+
+def test_clearing_up_survives_sigkill_too(tmp_path: Path) -> None:
+    """Killed while it finishes, or takes back, what an earlier kill had left."""
+    crashes = [
+        Crash(named_project(tmp_path / name, "a.svs").path) for name in ("finish", "take back")
+    ]
+    for crash in crashes:
+        crash.replace("a")
+    (crashes[1].root / "b").write_text("by a person")
+    job = {"kind": "clear up", "kills": 15, "timed": 0}
+    finished, taken_back = killed_copies(
+        tmp_path / "copies", *({**job, "template": crash.project} for crash in crashes)
+    )
+    for copies, end in ((finished, ["new", "new"]), (taken_back, ["old", "by a person"])):
+        for copy in copies:
+            clear_up(copy)
+            assert [(copy.parent / name).read_text() for name in "ab"] == end, copy
+            assert leftovers(copy) == []
 
 
 # --- a real QuPath
@@ -173,14 +212,9 @@ def test_a_qupath_project_survives_sigkill_at_any_line(
     states = States(qupath, old, new)
     assert (states.of(old), states.of(new)) == (("old", "old"), ("new", "new"))
     kinds = set()
-    for copy in killed_copies(
-        tmp_path / "copies",
-        old,
-        kind="replayed",
-        prepared=new.parent / "data",
-        kills=60,
-        timed=6,
-    ):
+    replayed = {"kind": "replayed", "template": old, "prepared": new.parent / "data"}
+    (copies,) = killed_copies(tmp_path / "copies", {**replayed, "kills": 60, "timed": 6})
+    for copy in copies:
         left = states.of(copy)
         kinds.add(left)
         for entry in "12":
@@ -205,13 +239,15 @@ def test_a_process_with_java_survives_it_too(
     def killed(name: str, at: int) -> tuple[Path, int, str]:
         copy = tmp_path / name / old.name
         shutil.copytree(old.parent, copy.parent)
-        done = drive(tmp_path / f"of {name}", kind="real", template=copy, at=at)
+        folder = tmp_path / f"of {name}"
+        done = drive(folder, {"kind": "real", "template": copy, "copies": folder, "at": at})
         return copy, done.returncode, done.stdout
 
-    whole, code, lines = killed("whole", 0)
+    whole, code, printed = killed("whole", 0)
     assert (code, states.of(whole)) == (0, ("new", "new"))
+    (lines,) = json.loads(printed)
     for number in range(6):
-        copy, code, _ = killed(str(number), 1 + number * (int(lines) - 1) // 5)
+        copy, code, _ = killed(str(number), 1 + number * (lines - 1) // 5)
         assert code == -signal.SIGKILL
         assert "neither" not in states.of(copy)
         real_write(copy)
