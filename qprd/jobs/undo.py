@@ -159,25 +159,28 @@ class _Undoing:
 
     def take_back(self, run: Run) -> UndoneCommand:
         changed = changes_of(run, self._project.path)
-        ours = tuple(
-            image
-            for image in changed.images
-            if image.entry_id not in self._stuck and image.is_ours(self._digest_of)
-        )
-        files = list(self._restore(run, changed, ours))
-        own_only: list[str] = []
+        ours: list[ChangedImage] = []
+        theirs: list[ChangedImage] = []
         problems: list[str] = []
-        done = {image.entry_id for image in ours}
         for image in changed.images:
-            if image in ours:
-                continue
             try:
-                files += self._restore_own(changed, image)
-                own_only.append(image.name)
-                done.add(image.entry_id)
+                if image.entry_id in self._stuck:
+                    raise QprdError("A later command could not be taken back on this image.")
+                changed.earlier(image)
+                (ours if image.is_ours(self._digest_of) else theirs).append(image)
             except QprdError as error:
                 self._stuck.add(image.entry_id)
                 problems.append(error.told_of(image.name))
+        files = list(self._restore(run, changed, tuple(ours)))
+        own_only: list[str] = []
+        for image in theirs:
+            try:
+                files += self._restore_own(changed, image)
+                own_only.append(image.name)
+            except QprdError as error:
+                self._stuck.add(image.entry_id)
+                problems.append(error.told_of(image.name))
+        done = {image.entry_id for image in changed.images} - self._stuck
         if not self._session.dry_run:
             _forget(run, done)
         return UndoneCommand(
@@ -206,8 +209,6 @@ class _Undoing:
 
     def _restore_own(self, changed: ChangedProject, image: ChangedImage) -> Sequence[Path]:
         """Make our objects what they were before."""
-        if image.entry_id in self._stuck:
-            raise QprdError("A later command could not be taken back on this image.")
         entry = self._entries.get(image.entry_id)
         if entry is None:
             raise QprdError("The project does not have this image any more.")

@@ -20,13 +20,11 @@ class FileState:
     Attributes:
         size: In bytes, None if there was no such file.
         modified_ns: Time of the last change.
-        inode: QuPath saves to a new file, which shows here if nowhere else.
         sha256: Of the contents, None if there was no such file.
     """
 
     size: int | None = None
     modified_ns: int = 0
-    inode: int = 0
     sha256: str | None = None
 
     @classmethod
@@ -46,7 +44,7 @@ class FileState:
             raise QprdError(
                 f"This file cannot be read: {error.strerror}.", where=str(path)
             ) from error
-        return cls(status.st_size, status.st_mtime_ns, status.st_ino, digest)
+        return cls(status.st_size, status.st_mtime_ns, digest)
 
 
 def sha256_of(path: Path) -> str | None:

@@ -179,7 +179,7 @@ class FileTransaction:
 
     def _take_back(self, changes: Sequence[Change]) -> None:
         try:
-            take_back(changes)
+            left = take_back(changes)
         except OSError as error:
             raise QprdError(
                 f"A failed write could not be taken back ({error.strerror or error}); the next "
@@ -187,7 +187,11 @@ class FileTransaction:
                 where=str(self._root),
                 exit_code=ExitCode.FAILED,
             ) from error
-        self._ledger.abandon()
+        if left:
+            # Others have changed what we had replaced: its backup is worth keeping.
+            self._ledger.end(changes)
+        else:
+            self._ledger.abandon()
 
     def _kept(self, target: Path, staged: Path | None) -> Path:
         """A second name for the file that is about to be replaced."""

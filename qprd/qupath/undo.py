@@ -8,6 +8,7 @@ from pathlib import Path
 
 from qprd.errors import QprdError
 from qprd.qupath.backups import ImportedFrom, Run
+from qprd.qupath.filestate import sha256_of
 from qprd.qupath.pathclasses import classes_path
 from qprd.qupath.projectedit import own_metadata, recorded_metadata, with_own_metadata
 from qprd.qupath.qpproj import read_project_file
@@ -36,6 +37,15 @@ class ChangedFile:
     def is_ours(self, digest_of: Digest) -> bool:
         """Whether nobody has changed the file since."""
         return digest_of(self.path) in (self.after, self.before)
+
+    def require_copy(self) -> None:
+        """Make sure that the file as it was is still what it was.
+
+        Raises:
+            QprdError: it is not.
+        """
+        if self.copy is not None and sha256_of(self.copy) != self.before:
+            raise QprdError("The backup is damaged or gone.", where=str(self.copy))
 
 
 @dataclass(frozen=True)
@@ -72,8 +82,15 @@ class ChangedProject:
     shared: tuple[ChangedFile, ...]
 
     def earlier(self, image: ChangedImage) -> dict[str, Path | None]:
-        """The files of an image, and those of all, as they were; by path inside the project."""
-        return {file.path: file.copy for file in (*image.files, *self.shared)}
+        """The files of an image, and those of all, as they were; by path inside the project.
+
+        Raises:
+            QprdError: they are not in the backup any more.
+        """
+        files = (*image.files, *self.shared)
+        for file in files:
+            file.require_copy()
+        return {file.path: file.copy for file in files}
 
 
 def changes_of(run: Run, project: Path) -> ChangedProject:
@@ -148,6 +165,7 @@ def _stage(
 ) -> None:
     target = project.parent / file.path
     transaction.expect(target)
+    file.require_copy()
     if not file.is_ours(digest_of):
         raise QprdError("This file has just been changed; nothing was touched.", where=str(target))
     if file.copy is None:

@@ -166,6 +166,19 @@ def test_an_image_that_left_the_project_is_reported(project: Path) -> None:
     assert "does not have this image" in summary.commands[0].problems[0]
 
 
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_backup_that_is_damaged_is_not_put_back(project: Path, everything: bool) -> None:
+    states = [write(project, bundle) for bundle in ("first", "second")]
+    (copy,) = read_runs(project)[0].folder.rglob("1.geojson")
+    copy.write_text("damaged")
+    written = files_of(project.parent)
+    summary = undo(project, everything=everything)
+    assert "damaged or gone" in summary.commands[0].problems[0]
+    name = "qprd/predictions/1.geojson"
+    expected = states[0] if everything else states[1]
+    assert files_of(project.parent) == {**expected, name: written[name]}
+
+
 def test_an_undo_leaves_a_backup_of_its_own_that_is_no_step_to_take_back(project: Path) -> None:
     write(project, "first")
     undo(project)

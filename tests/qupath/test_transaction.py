@@ -130,7 +130,7 @@ def test_a_file_where_a_folder_should_be_is_an_error(tmp_path: Path) -> None:
         transaction.stage_text(tmp_path / "file" / "a", "new")
 
 
-def test_a_state_changes_with_size_time_contents_and_replacement(tmp_path: Path) -> None:
+def test_a_state_changes_with_size_time_and_contents(tmp_path: Path) -> None:
     path = tmp_path / "a"
     assert FileState.of(path) == FileState()
     path.write_text("1")
@@ -140,8 +140,39 @@ def test_a_state_changes_with_size_time_contents_and_replacement(tmp_path: Path)
     path.write_text("2")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert FileState.of(path) != first
-    copy = tmp_path / "b"
-    copy.write_text("1")
-    os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
-    copy.replace(path)
+    path.write_text("1")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     assert FileState.of(path) != first
+
+
+def test_what_was_expected_to_stay_and_did_not_stops_the_commit(tmp_path: Path) -> None:
+    for changed in "ab":
+        for name in "ab":
+            (tmp_path / name).write_text("old")
+        with FileTransaction(tmp_path) as transaction:
+            transaction.expect(tmp_path / "a")
+            transaction.expect(tmp_path / "b")
+            transaction.stage_text(tmp_path / "a", "new")
+            (tmp_path / changed).write_text("by a person")
+            with pytest.raises(QprdError, match="changed while qprd was writing"):
+                transaction.commit()
+        assert (tmp_path / changed).read_text() == "by a person"
+        assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+        assert "new" not in {path.read_text() for path in tmp_path.iterdir()}
+
+
+def test_what_is_as_it_shall_be_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("same")
+    before = (tmp_path / "a").stat()
+    with FileTransaction(tmp_path) as transaction:
+        transaction.stage_text(tmp_path / "a", "same")
+        transaction.stage_text(tmp_path / "new" / "b", "new")
+        assert transaction.commit() == (tmp_path / "new" / "b",)
+    after = (tmp_path / "a").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_folder_made_for_nothing_goes_again(tmp_path: Path) -> None:
+    with FileTransaction(tmp_path) as transaction:
+        transaction.stage_text(tmp_path / "new" / "b", "new")
+    assert list(tmp_path.iterdir()) == []
