@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from qprd.errors import QprdError
 from qprd.qupath.backups import ImportedFrom, Run
+from qprd.qupath.entrydata import EntryFolder
 from qprd.qupath.filestate import sha256_of
 from qprd.qupath.pathclasses import classes_path
 from qprd.qupath.projectedit import own_metadata, recorded_metadata, with_own_metadata
@@ -150,7 +151,7 @@ def stage_earlier(
         QprdError: a file cannot be read or written.
     """
     for image in images:
-        for file in image.files:
+        for file in _in_order(image.files, project):
             _stage(transaction, project, file, digest_of)
     is_whole = len(images) == len(changed.images)
     for file in changed.shared:
@@ -158,6 +159,23 @@ def stage_earlier(
             _stage(transaction, project, file, digest_of)
         elif file.path == project.name and file.copy is not None:
             _stage_metadata(transaction, project, file.copy, images)
+
+
+def _in_order(files: tuple[ChangedFile, ...], project: Path) -> list[ChangedFile]:
+    """The summary before the data if it will count fewer objects, else after them.
+
+    Should it come to a crash in between, it never claims more than there are: that would look like
+    loss.
+    """
+    summaries = [file for file in files if PurePosixPath(file.path).name == "summary.json"]
+    is_first = any(
+        _recorded(summary.copy) < _recorded(project.parent / summary.path) for summary in summaries
+    )
+    return sorted(files, key=lambda file: (file in summaries) != is_first)
+
+
+def _recorded(summary: Path | None) -> int:
+    return 0 if summary is None else EntryFolder(summary.parent).recorded_objects() or 0
 
 
 def _stage(

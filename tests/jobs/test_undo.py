@@ -17,9 +17,12 @@ from qprd.jobs.undo import UndoSummary, undo_project
 from qprd.jobs.write_back import remove_from_project
 from qprd.layout import ProjectLayout
 from qprd.progress import SilentProgress
-from qprd.qupath.backups import read_runs
+from qprd.qupath.backups import Subject, read_runs
 from qprd.qupath.exchange import ExchangeProject
+from qprd.qupath.journal import Change, apply
 from qprd.qupath.project import AnnotationImport, PathClass
+from qprd.qupath.transaction import FileTransaction
+from qprd.qupath.writing import WriteAccess
 
 
 @pytest.fixture
@@ -220,3 +223,41 @@ def test_doctor_tells_of_backups_and_of_what_was_left_unfinished(project: Path) 
     assert "WARN  writing: a command was killed while it wrote" in told()
     after = {path: path.read_bytes() for path in project.parent.rglob("*") if path.is_file()}
     assert after == before
+
+
+@pytest.mark.parametrize(("before", "after"), [(5, 90), (90, 5), (None, 5)])
+def test_the_summary_never_claims_more_objects_than_there_are(
+    project: Path, monkeypatch: pytest.MonkeyPatch, before: int | None, after: int
+) -> None:
+    """Whichever file goes back first: a crash between the two must not look like loss."""
+    folder = project.parent / "data" / "1"
+    folder.mkdir(parents=True)
+
+    def fill(objects: int | None, transaction: FileTransaction | None = None) -> None:
+        for name in ("data.qpdata", "summary.json") if objects is not None else ():
+            text = json.dumps({"hierarchy": {"nObjects": objects}})
+            if transaction is None:
+                (folder / name).write_text(text)
+            else:
+                transaction.stage_text(folder / name, text)
+
+    fill(before)
+    with WriteAccess(project, "paquo").transaction(Subject("1", "a.svs"), "write-back") as writing:
+        fill(after, writing)
+        writing.commit()
+    states = []
+
+    def recording(change: Change) -> None:
+        apply(change)
+        found = [folder / name for name in ("data.qpdata", "summary.json")]
+        states.append([_objects(path) for path in found])
+
+    monkeypatch.setattr("qprd.qupath.transaction.apply", recording)
+    undo(project)
+    assert states[-1] == [before or 0] * 2
+    assert len(states) == 2
+    assert all(in_data >= in_summary for in_data, in_summary in states)
+
+
+def _objects(path: Path) -> int:
+    return int(json.loads(path.read_text())["hierarchy"]["nObjects"]) if path.exists() else 0

@@ -150,21 +150,25 @@ def replayed_write(prepared: Path) -> Write:
     from qupath_work import make_predictions
 
     from qprd.qupath import paquo_backend
+    from qprd.qupath.entrydata import EntryFolder
 
     class Replayed:
         def __init__(self, folder: Any) -> None:
             self._folder = folder
+            self._is_edited = False
 
         read = classmethod(lambda cls, _, folder: cls(folder))
         read_file = classmethod(lambda cls, _, path: cls(None))
 
         def count(self) -> int:
-            return int(self._folder.recorded_objects())
+            edited = EntryFolder(prepared / self._folder.path.name)
+            return int((edited if self._is_edited else self._folder).recorded_objects())
 
         def digests(self) -> None:
             return None
 
         def replace_own(self, meant: Any, others: Any) -> tuple[Any, int]:
+            self._is_edited = True
             return meant, 0
 
         def write(self, path: Path) -> None:
