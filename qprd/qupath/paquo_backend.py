@@ -26,7 +26,6 @@ from qprd.qupath.entrydata import (
     refuse_changes,
     stored_otherwise,
 )
-from qprd.qupath.filestate import sha256_of
 from qprd.qupath.geojson import read_annotations
 from qprd.qupath.imports import ImportPlan, difference, earlier_import, plan_import
 from qprd.qupath.java import find_qupath, qupath_call, start_qupath
@@ -331,12 +330,10 @@ class PaquoProject:
             data.write(staged)
             objects = data.count()
             summary = data.summary(folder.read_summary(), _size_px(entry))
-            is_same = folder.summary.exists() and sha256_of(staged) == sha256_of(folder.data)
             # Two copies of a large hierarchy are enough.
             del data
             change.verify(EntryData.read_file(self._qupath, staged), folder.data)
-            if not is_same:
-                transaction.stage_text(folder.summary, summary)
+            transaction.stage_text(folder.summary, summary)
             metadata = change.metadata
             if metadata is not None and dict(metadata) != own_metadata(recorded.metadata):
                 text = with_own_metadata(self.path, {recorded.id: metadata})
