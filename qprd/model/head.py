@@ -19,7 +19,7 @@ from torch.nn import functional
 from qprd.model.loss import map_similarity
 
 #: Inverse strength of the classifier's L2 penalty, for features of unit variance; one patch in its
-#: eight symmetries counts once. Chosen on validation patches, see benchmarks/README.md.
+#: eight symmetries counts once. Chosen on validation patches: ``benchmarks/ablation.py``.
 PENALTY_C = 0.1
 
 #: Channels that hardly vary over normal patches are not blown up beyond this.
@@ -152,12 +152,18 @@ class LinearClassifier:
         return np.asarray(features @ self.weights + self.intercept, np.float64)
 
 
-def fit_linear(views: Sequence[NDArray[np.float64]], tumor: NDArray[np.bool_]) -> LinearClassifier:
+def fit_linear(
+    views: Sequence[NDArray[np.float64]],
+    tumor: NDArray[np.bool_],
+    *,
+    penalty_c: float = PENALTY_C,
+) -> LinearClassifier:
     """Logistic regression on pooled features, the classes weighing alike whatever their numbers.
 
     Args:
         views: Pooled features of the same patches in several symmetries, (n, C) each.
         tumor: (n,), with both classes.
+        penalty_c: Inverse strength of the penalty, above 0.
 
     Returns:
         The classifier, for features as given.
@@ -168,7 +174,7 @@ def fit_linear(views: Sequence[NDArray[np.float64]], tumor: NDArray[np.bool_]) -
     normal = np.concatenate([view[~tumor] for view in views])
     mean, std = normal.mean(axis=0), normal.std(axis=0)
     std[std < _MIN_STD] = 1.0
-    fit = LogisticRegression(C=PENALTY_C / len(views), class_weight="balanced", max_iter=5000)
+    fit = LogisticRegression(C=penalty_c / len(views), class_weight="balanced", max_iter=5000)
     fit.fit((features - mean) / std, np.tile(tumor, len(views)))
     weights = np.asarray(fit.coef_[0], np.float64) / std
     return LinearClassifier(weights, float(fit.intercept_[0] - weights @ mean))

@@ -1,0 +1,177 @@
+"""What each idea of --recipe best is worth: one changed at a time, over several seeds.
+
+    python benchmarks/ablation.py --data DIR --normal 300 --tumor 9 90 --patch-px 96 --seeds 5
+    python benchmarks/ablation.py --project PROJECT ...
+
+Every row stands with its validation AUROC, by which ideas were chosen, and its test AUROC, by
+which none was. Teacher maps are computed once a seed and kept in memory (about 1 GB for 390
+patches of 128 px); no flips but those of the eight symmetries, no colors are changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import time
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from harness.command import run_command
+from harness.evaluation import spread
+from harness.folder import PatchFolder, PatchImages
+from harness.options import (
+    add_method_options,
+    add_size_options,
+    add_source_options,
+    method_options,
+    open_source,
+    patch_px,
+    seeds,
+)
+from harness.splits import SplitSizes, draw_split, plan_sizes
+from harness.tables import markdown_table, provenance, publish, short
+from methods.ideas import idea_scores
+from methods.interface import MethodOptions
+from qprd.errors import ExitCode, QprdError
+from qprd.evaluation.metrics import auroc
+
+_TUMOR = (9, 90)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the CSV file.
+
+    Attributes:
+        idea: What was tried.
+        tumor: Tumor patches trained on.
+        seed: Of the split and the student.
+        val_auroc: On validation patches.
+        auroc: On test patches.
+    """
+
+    idea: str
+    tumor: int
+    seed: int
+    val_auroc: float
+    auroc: float
+
+
+def main() -> None:
+    """Parse, run every seed, print the table."""
+    arguments = _parse()
+    options = method_options(arguments)
+    counts = sorted(set(arguments.tumor))
+    if counts[0] < 1:
+        raise QprdError(
+            "Without tumor patches there is nothing to fuse.",
+            where="--tumor",
+            fix="Give counts of 1 or more.",
+            exit_code=ExitCode.USAGE,
+        )
+    edge = patch_px(arguments)
+    with open_source(arguments) as folder:
+        sizes = plan_sizes(
+            folder,
+            normal=arguments.normal,
+            tumor=counts[-1],
+            val=arguments.val,
+            test=arguments.test,
+        )
+        images = PatchImages(folder, edge)
+        rows: list[Row] = []
+        for tumor in counts:
+            for seed in seeds(arguments):
+                started = time.perf_counter()
+                rows += _run(folder, images, replace(sizes, tumor=tumor), seed, options)
+                _write(rows, arguments.csv)
+                seconds = time.perf_counter() - started
+                print(f"{tumor} tumor patches, seed {seed}: {seconds:.0f} s", file=sys.stderr)
+        text = _report(rows, counts, sizes)
+        text += provenance(folder, edge, sizes, seeds(arguments))
+    publish(text, arguments.markdown)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_source_options(parser)
+    add_size_options(parser)
+    parser.add_argument("--tumor", type=int, nargs="+", default=list(_TUMOR), metavar="N")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="a line an idea and seed")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="the table as printed")
+    add_method_options(parser)
+    return parser.parse_args()
+
+
+def _run(
+    folder: PatchFolder,
+    images: PatchImages,
+    sizes: SplitSizes,
+    seed: int,
+    options: MethodOptions,
+) -> list[Row]:
+    split = draw_split(folder, sizes, seed)
+    scores = idea_scores(
+        (images[split.train], images[split.val], images[split.test]),
+        (folder.tumor[split.train], folder.tumor[split.val]),
+        options,
+        seed,
+    )
+    rows = []
+    for idea, found in scores.items():
+        on_val = auroc(folder.tumor[split.val], found.val)
+        on_test = auroc(folder.tumor[split.test], found.test)
+        # Both splits are 1:1, so neither can be undefined.
+        assert on_val is not None
+        assert on_test is not None
+        rows.append(Row(idea, sizes.tumor, seed, on_val, on_test))
+    return rows
+
+
+def _write(rows: list[Row], file: Path | None) -> None:
+    if file is None:
+        return
+    try:
+        with file.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, [field.name for field in fields(Row)])
+            writer.writeheader()
+            writer.writerows(asdict(row) for row in rows)
+    except OSError as error:
+        raise QprdError(
+            f"The rows cannot be written: {error.strerror}.",
+            where=str(file),
+            fix="Give --csv a file in an existing, writable folder.",
+        ) from error
+
+
+def _report(rows: list[Row], counts: list[int], sizes: SplitSizes) -> str:
+    head = ["idea", *(f"{tumor}: {part}" for tumor in counts for part in ("validation", "test"))]
+    table = [
+        [
+            idea,
+            *(
+                _cell([getattr(row, figure) for row in rows if (row.idea, row.tumor) == key])
+                for key in ((idea, tumor) for tumor in counts)
+                for figure in ("val_auroc", "auroc")
+            ),
+        ]
+        for idea in dict.fromkeys(row.idea for row in rows)
+    ]
+    return (
+        f"AUROC by number of tumor patches beside {sizes.normal} normal ones. Students differ "
+        "from the one of best in what the row says; the last row is best.\n\n"
+        f"{markdown_table(head, table)}\n"
+    )
+
+
+def _cell(values: list[float]) -> str:
+    figures = spread(values)
+    assert figures.mean is not None
+    return short(figures.mean) + ("" if figures.sd is None else f" ± {short(figures.sd)}")
+
+
+if __name__ == "__main__":
+    run_command(main)

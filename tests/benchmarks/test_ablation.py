@@ -1,0 +1,135 @@
+"""Each idea on or off: what the rows are, that they differ, and that nothing else does."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from patch_folders import draw_patch, write_folder
+
+import ablation
+from harness.command import run_command
+from methods.ideas import PENALTIES, STUDENT_IDEAS, IdeaScores, KeptMaps, StudentIdea, idea_scores
+from methods.interface import MethodOptions
+from qprd.errors import ExitCode
+from qprd.evaluation.metrics import auroc
+
+OPTIONS = MethodOptions(batch_size=8, device="cpu")
+CHANGE = {"maps not standardized": StudentIdea(standardized=False, epochs=3)}
+
+
+def _patches(normal: int, tumor: int, seed: int) -> NDArray[np.uint8]:
+    rng = np.random.default_rng(seed)
+    drawn = [draw_patch(rng, place >= normal) for place in range(normal + tumor)]
+    return np.stack(drawn).transpose(0, 3, 1, 2)
+
+
+TRAIN, TRAIN_TUMOR = _patches(16, 4, 0), np.arange(20) >= 16
+VAL, VAL_TUMOR = _patches(6, 6, 1), np.arange(12) >= 6
+TEST, TEST_TUMOR = _patches(8, 8, 2), np.arange(16) >= 8
+
+
+@cache
+def _scores() -> dict[str, IdeaScores]:
+    return idea_scores((TRAIN, VAL, TEST), (TRAIN_TUMOR, VAL_TUMOR), OPTIONS, 0, CHANGE)
+
+
+def test_every_idea_scores_every_held_out_patch_and_none_is_chance() -> None:
+    scores = _scores()
+    assert len(scores) == len(PENALTIES) + 1 + 1 + len(CHANGE) + 2 * 4
+    for idea, found in scores.items():
+        assert found.val.shape == (12,)
+        assert found.test.shape == (16,)
+        assert np.isfinite(found.test).all(), idea
+        on_test = auroc(TEST_TUMOR, found.test)
+        assert on_test is not None
+        assert on_test > 0.7, idea
+    assert list(scores)[-1] == "fusion: share chosen on validation"
+
+
+def test_an_idea_changes_the_scores() -> None:
+    scores = _scores()
+    seen = {found.test.tobytes(): idea for idea, found in scores.items()}
+    # The chosen share is one of the shares that have rows of their own, or lies between them.
+    assert len(seen) >= len(scores) - 2
+
+
+def test_half_and_half_lies_between_linear_and_student() -> None:
+    scores = _scores()
+    linear, student = (scores[f"fusion: {part} alone"].test for part in ("linear", "student"))
+    np.testing.assert_allclose(
+        scores["fusion: half and half"].test, (linear + student) / 2, atol=1e-9
+    )
+
+
+def test_the_same_seed_gives_the_same_scores() -> None:
+    again = idea_scores((TRAIN, VAL, TEST), (TRAIN_TUMOR, VAL_TUMOR), OPTIONS, 0, {})
+    for idea, found in again.items():
+        np.testing.assert_array_equal(found.test, _scores()[idea].test, err_msg=idea)
+
+
+def test_kept_maps_are_the_patches_in_their_symmetries() -> None:
+    patches = np.array([3, 17])
+    kept = KeptMaps(TRAIN, (0, 7), OPTIONS)
+    swapped = KeptMaps(np.ascontiguousarray(TRAIN.swapaxes(2, 3)), (0,), OPTIONS)
+    expected = swapped.take(patches, np.zeros(2, int))
+    for own, other in zip(kept.take(patches, np.full(2, 7)), expected, strict=True):
+        np.testing.assert_array_equal(own, other)
+        assert own.shape[0] == 2
+    mixed = kept.take(patches, np.array([7, 0]))
+    np.testing.assert_array_equal(mixed[0][:1], expected[0][:1])
+    np.testing.assert_array_equal(mixed[0][1:], kept.take(patches[1:], np.zeros(1, int))[0])
+
+
+def test_ideas_differ_from_best_in_one_thing_each() -> None:
+    best = StudentIdea()
+    for label, idea in STUDENT_IDEAS.items():
+        changed = [name for name in vars(best) if getattr(best, name) != getattr(idea, name)]
+        assert len(changed) == 1, label
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("data") / "patches", 16, 12)
+
+
+def test_the_command_writes_a_row_for_each_idea_and_seed(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    folder: Path,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(ablation, "idea_scores", _few_ideas)
+    sizes = ("--normal", 8, "--tumor", 2, 4, "--val", 2, "--test", 4, "--patch-px", 32)
+    files = ("--csv", tmp_path / "a.csv", "--markdown", tmp_path / "a.md")
+    arguments = ("--data", folder, *sizes, "--seeds", 2, *files)
+    monkeypatch.setattr(sys, "argv", ["ablation.py", *map(str, arguments)])
+    ablation.main()
+    with (tmp_path / "a.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["idea"], row["tumor"], row["seed"], row["auroc"]) for row in rows] == [
+        ("bluer", tumor, seed, "1.0") for tumor in "24" for seed in "01"
+    ]
+    table = (tmp_path / "a.md").read_text()
+    assert "| idea | 2: validation | 2: test | 4: validation | 4: test |" in table
+    assert "| bluer | 1.000 ± .000 |" in table
+    assert table in capsys.readouterr().out
+
+
+def _few_ideas(images: tuple[NDArray[np.uint8], ...], *_: object) -> dict[str, IdeaScores]:
+    val, test = (-part[:, 0].mean((1, 2)).astype(np.float64) for part in images[1:])
+    return {"bluer": IdeaScores(val, test)}
+
+
+def test_without_tumor_patches_there_is_nothing_to_compare(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ablation.py", "--data", str(folder), "--tumor", "0"])
+    with pytest.raises(SystemExit) as caught:
+        run_command(ablation.main)
+    assert caught.value.code == ExitCode.USAGE
