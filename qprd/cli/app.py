@@ -1,0 +1,52 @@
+"""The ``qprd`` command itself: its help, its version, and how it tells a user's mistake."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from qprd import __version__
+from qprd.errors import ExitCode, QprdError
+
+
+class _UserErrors(TyperGroup):
+    """Prints user errors without a traceback; exit codes are never 0 then."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except QprdError as error:
+            from qprd.progress import printable
+
+            typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
+            typer.echo(printable(str(error)), err=True)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as interruption:
+            typer.echo("Interrupted.", err=True)
+            raise typer.Exit(ExitCode.INTERRUPTED) from interruption
+
+
+app = typer.Typer(
+    name="qprd",
+    cls=_UserErrors,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Find tumor in whole slides from a handful of QuPath annotations.\n\n"
+    "The main job, in the folder of a QuPath project:\n\n"
+    "    qprd train\n\n"
+    "    qprd predict --write-back",
+)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    if version:
+        typer.echo(f"qprd {__version__}")
+        raise typer.Exit
