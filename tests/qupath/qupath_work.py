@@ -11,17 +11,23 @@ import numpy as np
 from shapely.geometry import Polygon, box
 
 from qprd.layout import ProjectLayout
+from qprd.qupath.paquo_backend import PaquoProject
 from qprd.results import (
     AREA_UM2,
     MAX_SCORE,
     MEAN_SCORE,
     PROBABILITY,
     SCORE,
+    TILE_NAME,
     PredictedContour,
     PredictedTile,
     Predictions,
+    is_own_class,
     object_id,
 )
+
+#: What `snapshot` gives: all of each object, by id.
+Objects = dict[str, dict[str, Any]]
 
 
 def edit_in_qupath(project: Path, entry_id: str, change: Callable[[Any], None]) -> None:
@@ -37,7 +43,7 @@ def edit_in_qupath(project: Path, entry_id: str, change: Callable[[Any], None]) 
         entry.saveImageData(data)
 
 
-def snapshot(project: Path, entry_id: str) -> dict[str, dict[str, Any]]:
+def snapshot(project: Path, entry_id: str) -> Objects:
     """All objects of an entry as QuPath reads them now, by id."""
     from paquo._logging import redirect
     from paquo.java import BufferedImage, File, PathCellObject, ProjectIO, WKBWriter
@@ -49,7 +55,7 @@ def snapshot(project: Path, entry_id: str) -> dict[str, dict[str, Any]]:
         entries = ProjectIO.loadProject(File(str(project)), BufferedImage).getImageList()
         entry = next(entry for entry in entries if str(entry.getID()) == entry_id)
         hierarchy = entry.readImageData().getHierarchy()
-        objects: dict[str, dict[str, Any]] = {}
+        objects: Objects = {}
         for item in hierarchy.getFlattenedObjectList(None):
             if item.isRootObject():
                 continue
@@ -76,6 +82,29 @@ def snapshot(project: Path, entry_id: str) -> dict[str, dict[str, Any]]:
                 },
             }
     return objects
+
+
+def is_own(item: dict[str, Any]) -> bool:
+    if item["kind"] == "PathTileObject":
+        return item["name"] == TILE_NAME and SCORE in item["measurements"]
+    return (
+        item["kind"] == "PathAnnotationObject"
+        and is_own_class(item["class"])
+        and MEAN_SCORE in item["measurements"]
+    )
+
+
+def of_others(objects: Objects) -> Objects:
+    return {key: item for key, item in objects.items() if not is_own(item)}
+
+
+def of_ours(objects: Objects) -> Objects:
+    return {key: item for key, item in objects.items() if is_own(item)}
+
+
+def write(project: Path, entry_number: int, predictions: Predictions) -> None:
+    with PaquoProject(project) as opened:
+        opened.write_predictions(opened.entries()[entry_number], predictions)
 
 
 def work_like_a_person(hierarchy: Any) -> None:

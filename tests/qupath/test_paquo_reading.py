@@ -1,0 +1,133 @@
+"""Reading through a real QuPath, and what must not be believed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from qupath_work import (
+    file_bytes,
+    make_predictions,
+)
+
+from qprd.errors import QprdError
+from qprd.qupath.exchange import ExchangeProject
+from qprd.qupath.java import QuPath
+from qprd.qupath.paquo_backend import PaquoProject
+
+pytestmark = pytest.mark.qupath
+
+
+@pytest.fixture(autouse=True)
+def _needs_qupath(qupath: QuPath) -> None:
+    """Every test here runs on a real QuPath."""
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_annotations_are_those_of_qupaths_own_export(
+    colon_project: Path, shared_data: Path, number: int
+) -> None:
+    exported = shared_data / "qupath" / "colon" / "annotations"
+    with PaquoProject(colon_project) as ours:
+        found = ours.annotations(ours.entries()[number])
+    with ExchangeProject(colon_project, annotations=exported) as theirs:
+        expected = theirs.annotations(theirs.entries()[number])
+    assert len(found) == (3, 2)[number]
+    assert sorted(found, key=lambda item: item.id) == sorted(expected, key=lambda item: item.id)
+
+
+def test_both_backends_give_the_same_entries_and_classes(
+    colon_project: Path, shared_data: Path
+) -> None:
+    exported = shared_data / "qupath" / "colon" / "annotations"
+    with (
+        PaquoProject(colon_project) as ours,
+        ExchangeProject(colon_project, annotations=exported) as theirs,
+    ):
+        assert ours.entries() == theirs.entries()
+        assert list(ours.classes()) == list(theirs.classes())
+        assert [entry.source.path for entry in ours.entries()] == [
+            colon_project.parents[1] / "slides" / name for name in ("colon_1.tif", "colon_2.tif")
+        ]
+
+
+def test_slides_elsewhere_are_found_in_given_folders(
+    colon_project: Path, shared_data: Path
+) -> None:
+    (colon_project.parents[1] / "slides").unlink()
+    with PaquoProject(colon_project, slides=[shared_data / "slides"]) as project:
+        assert all(entry.source.path is not None for entry in project.entries())
+
+
+def test_a_foreign_project_lists_its_entries_and_their_annotations(shared_data: Path) -> None:
+    project = shared_data / "qupath" / "foreign" / "v0.6.0_cells" / "project.qpproj"
+    with PaquoProject(project) as opened:
+        (entry,) = opened.entries()
+        annotations = opened.annotations(entry)
+    assert len(annotations) == 10
+    assert sorted({item.class_name for item in annotations if item.class_name}) == [
+        "circles",
+        "class_1",
+        "two_circles",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["v0.3.0_104-images", "v0.4.0_foci", "v0.5.1_4-images", "v0.5.1_no-data"]
+)
+def test_foreign_projects_are_read_or_refused_in_plain_words(
+    shared_data: Path, name: str, tmp_path: Path
+) -> None:
+    shutil.copytree(shared_data / "qupath" / "foreign" / name, tmp_path / name)
+    project = tmp_path / name / "project.qpproj"
+    before = file_bytes(project)
+    refused = []
+    with PaquoProject(project) as opened:
+        for entry in opened.entries():
+            try:
+                assert list(opened.annotations(entry)) == []
+            except QprdError as error:
+                refused.append((entry.id, str(error)))
+    assert file_bytes(project) == before
+    if name == "v0.5.1_4-images":
+        ((entry_id, message),) = refused
+        assert entry_id == "117"
+        assert "data.qpdata is missing" in message
+    else:
+        assert refused == []
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.02, 0.5, 0.9, 0.999])
+def test_half_a_data_file_is_refused_and_left_alone(worked_project: Path, kept: float) -> None:
+    data = worked_project.parent / "data" / "2" / "data.qpdata"
+    whole = data.read_bytes()
+    data.write_bytes(whole[: int(len(whole) * kept)])
+    before = file_bytes(worked_project)
+    with PaquoProject(worked_project) as project:
+        entry = project.entries()[1]
+        for attempt in (
+            lambda: project.annotations(entry),
+            lambda: project.read_predictions(entry),
+            lambda: project.write_predictions(entry, make_predictions("2")),
+        ):
+            with pytest.raises(QprdError, match=r"data\.qpdata cannot be read"):
+                attempt()
+    assert file_bytes(worked_project) == before
+
+
+def test_fewer_objects_than_qupath_saved_are_refused(worked_project: Path) -> None:
+    folder = worked_project.parent / "data"
+    shutil.copyfile(folder / "1" / "data.qpdata", folder / "2" / "data.qpdata")
+    with (
+        PaquoProject(worked_project) as project,
+        pytest.raises(QprdError, match="holds 3 objects, but QuPath had saved 2007"),
+    ):
+        project.annotations(project.entries()[1])
+
+
+def test_a_save_that_qupath_did_not_finish_is_refused(worked_project: Path) -> None:
+    data = worked_project.parent / "data" / "2" / "data.qpdata"
+    data.rename(data.with_name("data.qpdata.bkp"))
+    with PaquoProject(worked_project) as project, pytest.raises(QprdError, match=r"bkp"):
+        project.write_predictions(project.entries()[1], make_predictions("2"))
