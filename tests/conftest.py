@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,10 @@ import tifffile
 from hypothesis import settings
 
 from qprd.qupath.java import find_qupath
+
+# Workers share the cores; torch reads this when it is first imported, in their children too.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How long an example takes says more of what else runs on the machine than of the code.
 settings.register_profile("untimed", deadline=None)
