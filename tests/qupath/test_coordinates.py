@@ -67,7 +67,9 @@ def make_project(qupath: QuPath, tmp_path: Path) -> Callable[..., Path]:
         with redirect():
             folder = tmp_path / "project"
             folder.mkdir()
-            project = JClass("qupath.lib.projects.Projects").createProject(File(str(folder)), BufferedImage)
+            project = JClass("qupath.lib.projects.Projects").createProject(
+                File(str(folder)), BufferedImage
+            )
             openslide = JClass(f"{servers}.openslide.OpenslideServerBuilder")()
             uri = JClass("java.net.URI")(slide.resolve().as_uri())
             server = openslide.buildServer(uri, list(args))
