@@ -1,0 +1,70 @@
+"""How fast qprd is here: ratios within one run, each against its floor, its rival or its limit.
+
+    python benchmarks/speed.py [--json FILE] [--markdown FILE] [--device cpu] [--only ROW ...]
+
+Ratios, because no two machines are alike. What needs the slides of ``../shared/data`` or a QuPath
+says so where there is none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import platform
+import tempfile
+from pathlib import Path
+
+import torch
+
+from harness.command import run_command
+from harness.options import command_line
+from harness.runs import versions
+from harness.tables import markdown_table, publish
+from qprd.jobs.reporting import write_json_object
+from speed_rows.row import Row, Setup
+
+#: Modules of `speed_rows`, in the order of the table.
+ROWS = ("write_back", "waits")
+_HEAD = ("what", "against", "ratio", "target", "kept", "detail")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--device", default="cpu", metavar="cpu|cuda|mps")
+    parser.add_argument("--only", action="append", choices=ROWS, help="repeatable")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--markdown", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    rows: list[Row] = []
+    for name in arguments.only or ROWS:
+        with tempfile.TemporaryDirectory(prefix="qprd-speed-") as folder:
+            setup = Setup(arguments.device, arguments.data.resolve(), Path(folder))
+            rows += importlib.import_module(f"speed_rows.{name}").measure(setup)
+    write_json_object(arguments.json, [row.as_json() for row in rows])
+    publish(_report(rows, arguments.device), arguments.markdown)
+
+
+def _report(rows: list[Row], device: str) -> str:
+    found = ", ".join(f"{name} {version}" for name, version in versions().items())
+    table = markdown_table(_HEAD, [row.cells() for row in rows])
+    return f"{table}\n{_machine(device)}; {found}\n\n```sh\n{command_line()}\n```\n"
+
+
+def _machine(device: str) -> str:
+    """Processor or GPU, and cores."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    processor = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        for line in information.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                processor = line.partition(":")[2].strip()
+                break
+    return f"{processor}, {torch.get_num_threads()} threads"
+
+
+if __name__ == "__main__":
+    run_command(main)
