@@ -83,6 +83,12 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder that nothing is in, or leave it."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
 def write_error(path: Path, error: OSError) -> QprdError:
     """Say why a file cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

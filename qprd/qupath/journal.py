@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from qprd.errors import ExitCode, QprdError
 from qprd.layout import ProjectLayout, resolve_inside
-from qprd.qupath.filestate import sha256_of, sync_folder
+from qprd.qupath.filestate import remove_if_empty, sha256_of, sync_folder
 from qprd.qupath.jsonfile import read_text
 
 _MAX_JOURNAL_BYTES = 256 * 2**20
@@ -51,6 +51,14 @@ class Change:
         if self.staged is not None:
             return self.staged.exists()
         return sha256_of(self.target) == self.before
+
+    def is_as_meant(self) -> bool:
+        """Whether the file is what was to take its place, and its copy what it was before.
+
+        A program that had opened the file before it was replaced writes into the copy.
+        """
+        kept = None if self.original is None else sha256_of(self.original)
+        return sha256_of(self.target) == self.after and kept == self.before
 
 
 def beside(target: Path) -> Path:
@@ -211,6 +219,7 @@ def recover(project: Path) -> list[str]:
             for path in staged:
                 path.unlink(missing_ok=True)
             shutil.rmtree(step, ignore_errors=True)
+            remove_if_empty(step.parent)
             layout.journal.unlink(missing_ok=True)
             return ["What an earlier command had begun to write was cleared away."]
         said = _finish(changes) if _can_be_finished(changes) else None
@@ -219,6 +228,8 @@ def recover(project: Path) -> list[str]:
             said = _said("taken back", changes, left)
             if not left:
                 shutil.rmtree(step, ignore_errors=True)
+            # A crash in between may have left it so.
+            remove_if_empty(step.parent)
         for folder in {change.target.parent for change in changes}:
             sync_folder(folder)
         layout.journal.unlink(missing_ok=True)

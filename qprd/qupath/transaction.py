@@ -13,7 +13,14 @@ from typing import Protocol
 
 from qprd.errors import ExitCode, QprdError
 from qprd.layout import resolve_inside
-from qprd.qupath.filestate import FileState, sha256_of, sync_file, sync_folder, write_error
+from qprd.qupath.filestate import (
+    FileState,
+    remove_if_empty,
+    sha256_of,
+    sync_file,
+    sync_folder,
+    write_error,
+)
 from qprd.qupath.journal import Change, apply, beside, take_back
 
 
@@ -139,6 +146,8 @@ class FileTransaction:
         first = first.resolve() if first is not None else None
         changes: list[Change] = []
         target = Path()
+        # From here on whatever happens is cleared up below, or by who finds the journal.
+        self._is_over = True
         try:
             for target, before, after in self._differing():
                 staged = self._staged[target]
@@ -149,20 +158,22 @@ class FileTransaction:
                 self._ledger.begin(changes)
             for change in changes:
                 target = change.target
+                # Writing the journal took a while.
+                _refuse_unless(sha256_of(target) == change.before, target)
                 apply(change)
+            for change in changes:
+                _refuse_unless(change.is_as_meant(), change.target)
         except BaseException as error:
-            self._is_over = True
             self._take_back(changes)
             if isinstance(error, OSError):
                 raise write_error(target, error) from error
             raise
-        self._is_over = True
         for folder in {change.target.parent for change in changes} | self._grown:
             sync_folder(folder)
         self._ledger.end(changes)
         for change in changes:
             if change.staged is None:
-                _remove_if_empty(change.target.parent)
+                remove_if_empty(change.target.parent)
         return tuple(change.target for change in changes)
 
     def _differing(self) -> Iterator[tuple[Path, str | None, str | None]]:
@@ -217,7 +228,7 @@ class FileTransaction:
                 with contextlib.suppress(OSError):
                     path.unlink(missing_ok=True)
         for folder in self._made:
-            _remove_if_empty(folder)
+            remove_if_empty(folder)
 
     def __enter__(self) -> FileTransaction:
         return self
@@ -241,11 +252,6 @@ def _refuse_unless(is_as_it_was: bool, path: Path) -> None:
             fix="Close the project in QuPath, then run it again (after a prediction, qprd "
             "write-back is enough).",
         )
-
-
-def _remove_if_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        folder.rmdir()
 
 
 class DryTransaction(FileTransaction):

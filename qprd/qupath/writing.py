@@ -163,10 +163,16 @@ class _StepLedger:
     def begin(self, changes: Sequence[Change]) -> None:
         self._step.mkdir(parents=True, exist_ok=True)
         self._run.write(self._step, self._subject, self._files(changes))
-        folders = {change.original.parent for change in changes if change.original is not None}
-        for folder in folders | {self._step.parent, self._step.parent.parent}:
+        for folder in self._folders(changes):
             sync_folder(folder)
         self._journal.begin(changes)
+
+    def _folders(self, changes: Sequence[Change]) -> set[Path]:
+        """All folders of the backup whose names must be on the disk, up to that of backups."""
+        backups = self._step.parent.parent
+        kept = [change.original for change in changes if change.original is not None]
+        inner = {folder for path in kept for folder in path.parents if backups in folder.parents}
+        return inner | {self._step.parent, backups}
 
     def end(self, changes: Sequence[Change]) -> None:
         if not changes:

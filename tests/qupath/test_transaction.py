@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from qprd.errors import QprdError
 from qprd.qupath.filestate import FileState
-from qprd.qupath.transaction import FileTransaction
+from qprd.qupath.journal import Change, apply
+from qprd.qupath.transaction import FileTransaction, _NoLedger
 
 
 def test_nothing_changes_before_the_commit(tmp_path: Path) -> None:
@@ -159,6 +161,79 @@ def test_what_was_expected_to_stay_and_did_not_stops_the_commit(tmp_path: Path) 
         assert (tmp_path / changed).read_text() == "by a person"
         assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
         assert "new" not in {path.read_text() for path in tmp_path.iterdir()}
+
+
+class Meddler(_NoLedger):
+    """Somebody who writes a file while the journal is written: after the last look at it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def begin(self, changes: Sequence[Change]) -> None:
+        # As QuPath does it: the earlier file gets another name.
+        self._path.rename(self._path.with_suffix(".bkp"))
+        self._path.write_text("by a person")
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_a_file_written_between_the_check_and_its_replacement_is_kept(
+    tmp_path: Path, name: str
+) -> None:
+    for each in "ab":
+        (tmp_path / each).write_text("old")
+    with FileTransaction(tmp_path, ledger=Meddler(tmp_path / name)) as transaction:
+        for each in "ab":
+            transaction.stage_text(tmp_path / each, "new")
+        with pytest.raises(QprdError, match="changed while qprd was writing"):
+            transaction.commit()
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found == {"a": "old", "b": "old", f"{name}.bkp": "old", name: "by a person"}
+
+
+def test_what_is_written_into_a_file_that_was_open_is_not_lost_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "b").write_text("old")
+    with (tmp_path / "a").open("r+") as theirs:
+
+        def applied(change: Change) -> None:
+            apply(change)
+            theirs.seek(0)
+            theirs.write("by a person")
+            theirs.flush()
+
+        monkeypatch.setattr("qprd.qupath.transaction.apply", applied)
+        with FileTransaction(tmp_path) as transaction:
+            for name in "ab":
+                transaction.stage_text(tmp_path / name, "new")
+            with pytest.raises(QprdError, match="changed while qprd was writing"):
+                transaction.commit()
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found == {"a": "by a person", "b": "old"}
+
+
+def test_what_is_written_over_what_was_just_replaced_stays_and_the_rest_goes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def applied(change: Change) -> None:
+        apply(change)
+        if change.target.name == "b":
+            change.target.write_text("by a person")
+
+    monkeypatch.setattr("qprd.qupath.transaction.apply", applied)
+    for name in "ab":
+        (tmp_path / name).write_text("old")
+    with FileTransaction(tmp_path) as transaction:
+        for name in "ab":
+            transaction.stage_text(tmp_path / name, "new")
+        with pytest.raises(QprdError, match="changed while qprd was writing"):
+            transaction.commit()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "a": "old",
+        "b": "by a person",
+    }
 
 
 def test_what_is_as_it_shall_be_is_not_touched(tmp_path: Path) -> None:
