@@ -72,6 +72,17 @@ def open_slide(entry: Entry, *, assume_mpp: float | None = None) -> Slide:
     return slide
 
 
+def require_slide(entry: Entry) -> None:
+    """Make sure that a slide is there, and as large as its entry.
+
+    Raises:
+        QprdError: it is missing, unsupported, unreadable, or of another size than the project
+            records.
+    """
+    # The resolution does not matter to who reads no pixels.
+    open_slide(entry, assume_mpp=1.0).close()
+
+
 def _check(entry: Entry, slide: Slide, assume_mpp: float | None) -> None:
     source = entry.source
     if source.width is not None and source.height is not None:

@@ -27,6 +27,7 @@ class UndoneCommand:
         restored: Images whose files are as they were before it.
         own_only: Images that a person has worked on since: only what is qprd's went back.
         files: Files that changed, or would change.
+        removed: Those of them that there were not before, and which are gone.
         problems: Image name and reason of each image that stays as it is.
     """
 
@@ -35,6 +36,7 @@ class UndoneCommand:
     restored: tuple[str, ...]
     own_only: tuple[str, ...]
     files: tuple[Path, ...]
+    removed: tuple[Path, ...]
     problems: tuple[str, ...]
 
 
@@ -77,7 +79,12 @@ class UndoSummary:
                 for name in command.own_only
             ]
             if self.dry_run:
-                lines.append(changed_files(command.files, self.project))
+                lines += [f"{name}: becomes what it was before" for name in command.restored]
+                replaced = [file for file in command.files if file not in command.removed]
+                if replaced or not command.removed:
+                    lines.append(changed_files(replaced, self.project))
+                if command.removed:
+                    lines.append(changed_files(command.removed, self.project, "removes"))
             lines += [f"not taken back: {problem}" for problem in command.problems]
         if self.dry_run:
             return [*lines, NOTHING_TOUCHED]
@@ -181,6 +188,8 @@ class _Undoing:
                 self._stuck.add(image.entry_id)
                 problems.append(error.told_of(image.name))
         done = {image.entry_id for image in changed.images} - self._stuck
+        root = self._project.path.parent.resolve()
+        new = {root / file.path for image in ours for file in image.files if file.before is None}
         if not self._session.dry_run:
             _forget(run, done)
         return UndoneCommand(
@@ -189,6 +198,7 @@ class _Undoing:
             restored=tuple(image.name for image in ours),
             own_only=tuple(own_only),
             files=tuple(dict.fromkeys(files)),
+            removed=tuple(file for file in dict.fromkeys(files) if file in new),
             problems=tuple(problems),
         )
 

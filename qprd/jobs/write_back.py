@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qprd.errors import QprdError
-from qprd.jobs.slides import select_entries
+from qprd.jobs.slides import require_slide, select_entries
 from qprd.layout import ProjectLayout
 from qprd.progress import Progress
 from qprd.qupath.project import Entry, Project, WriteReport
@@ -85,11 +85,11 @@ class WriteBackSummary:
 NOTHING_TOUCHED = "This was a dry run: nothing was touched."
 
 
-def changed_files(files: Sequence[Path], project: Path) -> str:
+def changed_files(files: Sequence[Path], project: Path, verb: str = "changes") -> str:
     """Which files change, by their paths inside the project."""
     root = project.parent.resolve()
     names = sorted(path.relative_to(root).as_posix() for path in files)
-    return f"changes {', '.join(names)}" if names else "changes no file"
+    return f"{verb} {', '.join(names) or 'no file'}"
 
 
 def kept_in(backup: Path, project: Path) -> str:
@@ -155,6 +155,8 @@ def write_back_entries(
     ):
         for entry in entries:
             try:
+                # Results of a slide that is gone, or another one by now, cannot be vouched for.
+                require_slide(entry)
                 predictions = load_predictions(layout.result(entry.id))
                 written.append(project.write_predictions(entry, predictions))
             except QprdError as error:

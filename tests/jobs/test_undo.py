@@ -108,6 +108,12 @@ def test_a_dry_run_says_the_same_and_touches_nothing(project: Path, everything: 
         [(c.time, c.restored) for c in real.commands],
     )
     assert [set(c.files) for c in dry.commands] == [set(c.files) for c in real.commands]
+    assert [c.removed for c in dry.commands] == [c.removed for c in real.commands]
+    files = {path for path in before if "backups" not in path.parts}
+    gone = {path for path in files if not path.exists()}
+    changed = {path for path in files - gone if path.read_bytes() != before[path]}
+    assert gone == {path for c in dry.commands for path in c.removed}
+    assert changed | gone == {path for c in dry.commands for path in c.files}
     assert "dry run" in dry.lines()[-1]
 
 
@@ -198,7 +204,12 @@ def test_the_command_says_what_it_did(project: Path) -> None:
     code, printed = run("--dry-run")
     assert code == 0
     assert "Would take back write-back of" in printed
-    assert "qprd/predictions/1.geojson, qprd/predictions/2.geojson" in printed
+    assert printed.splitlines()[-4:] == [
+        "a.svs: becomes what it was before",
+        "b.svs: becomes what it was before",
+        "removes qprd/predictions/1.geojson, qprd/predictions/2.geojson",
+        "This was a dry run: nothing was touched.",
+    ]
     code, printed = run()
     assert code == 0
     assert "Took back write-back of" in printed

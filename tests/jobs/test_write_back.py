@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from drawn_project import NAMES, PREDICTION, predict, snapshot, train
+from drawn_project import MPP, NAMES, PREDICTION, painted, predict, snapshot, train
 from test_predict import result, stored
+from typer.testing import CliRunner
 
+from qprd.cli import app
 from qprd.config import predict_config
 from qprd.errors import QprdError
 from qprd.jobs.predict import predict_project
@@ -14,6 +18,7 @@ from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.opening import open_project
 from qprd.results_folder import load_predictions
+from qprd.slides.synthetic import write_pyramidal_tiff
 
 
 def write_back(project: Path, *images: str) -> WriteBackSummary:
@@ -71,6 +76,54 @@ def test_a_named_image_without_results_is_a_problem(trained_project: Path) -> No
     summary = write_back(trained_project, NAMES[0], NAMES[2])
     assert summary.problems[0].startswith(NAMES[2])
     assert len(summary.written) == 1
+
+
+@contextmanager
+def instead(slide: Path, content: bytes | None) -> Iterator[None]:
+    """Another file in a slide's place, or none, for a while: other tests share it."""
+    away = slide.with_name("away")
+    slide.rename(away)
+    try:
+        if content is not None:
+            slide.write_bytes(content)
+        yield
+    finally:
+        away.replace(slide)
+
+
+@pytest.mark.parametrize("state", ["gone", "gone meanwhile", "cut off", "another"])
+def test_a_slide_that_cannot_be_read_gets_nothing_and_the_others_do(
+    trained_project: Path, state: str
+) -> None:
+    predict(trained_project, images=NAMES[:2])
+    before = snapshot(trained_project.parent)
+    with ExchangeProject(trained_project) as opened:
+        entries = opened.entries() if state == "gone meanwhile" else ()
+        first, second = (Path(entry.source.path or "") for entry in opened.entries()[:2])
+        assert all(path.is_file() for path in (first, second))
+        smaller = first.with_name("smaller.tif")
+        if state == "another":
+            write_pyramidal_tiff(painted(9)[:320], smaller, MPP)
+        content = {"cut off": first.read_bytes()[:1000]}.get(state)
+        content = smaller.read_bytes() if state == "another" else content
+        with instead(first, content):
+            if entries:
+                summary = write_back_project(opened, progress=SilentProgress())
+                failed, printed = summary.failed, "\n".join(summary.lines())
+            else:
+                words = ["write-back", str(trained_project), "--backend", "exchange"]
+                outcome = CliRunner().invoke(app, words)
+                failed, printed = outcome.exit_code, outcome.output
+    smaller.unlink(missing_ok=True)
+    assert failed == 1
+    assert f"not written: {NAMES[0]}: " in printed
+    assert stored(trained_project, 1).tiles == ()
+    assert stored(trained_project, 2).tiles
+    after = snapshot(trained_project.parent)
+    assert {name: after[name] for name in before} == before
+    # Once it is back its results, which are still there, can be written.
+    assert write_back(trained_project).failed == 0
+    assert stored(trained_project, 1).tiles
 
 
 @pytest.mark.qupath
