@@ -254,10 +254,19 @@ def undoable(project: Path) -> list[Run]:
     return [run for run in left if run.steps]
 
 
+def sweep(project: Path) -> None:
+    """Remove the rest of backups that a command was removing when it was killed.
+
+    Raises:
+        QprdError: the folder of backups is a link out of the project.
+    """
+    backups = resolve_inside(ProjectLayout(project).backups, project.parent)
+    for leftover in backups.glob(".*.outdated"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
 def prune(project: Path) -> None:
     """Remove the oldest backups: more than `MAX_RUNS`, or than fit into `MAX_BYTES`."""
-    for leftover in ProjectLayout(project).backups.glob(".*.outdated"):
-        shutil.rmtree(leftover, ignore_errors=True)
     size = 0
     for count, folder in enumerate(reversed(_run_folders(project))):
         size += size_of(folder)

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from qprd.errors import ExitCode, QprdError
 from qprd.layout import ProjectLayout, resolve_inside
-from qprd.qupath.backups import KeptFile, RunFolder, Subject, prune
+from qprd.qupath.backups import KeptFile, RunFolder, Subject, prune, sweep
 from qprd.qupath.filestate import sync_folder, write_error
 from qprd.qupath.journal import Change, Journal, is_unfinished, recover
 from qprd.qupath.transaction import DryTransaction, FileTransaction
@@ -83,6 +83,7 @@ class WriteAccess:
             else:
                 stack.enter_context(_locked(self._project))
                 notes = recover(self._project)
+                sweep(self._project)
             run = RunFolder(self._project, command, self._backend)
             self._session = WriteSession(self._project, run, dry_run=dry_run, notes=notes)
             try:

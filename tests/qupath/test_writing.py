@@ -162,6 +162,22 @@ def test_the_newest_backups_are_kept_the_others_go(
     assert sorted(ProjectLayout(project).backups.iterdir()) == sorted([last, mine])
 
 
+def test_what_is_left_of_a_removed_backup_goes_but_not_through_a_link(
+    project: Path, tmp_path: Path
+) -> None:
+    write(project, "b")
+    folder = ProjectLayout(project).backups
+    (folder / ".2026.outdated" / "0001").mkdir(parents=True)
+    write(project, "b")
+    assert [path for path in folder.iterdir() if path.name.startswith(".")] == []
+    (tmp_path / "outside" / ".mine.outdated").mkdir(parents=True)
+    folder.rename(tmp_path / "away")
+    folder.symlink_to(tmp_path / "outside")
+    with pytest.raises(QprdError, match="outside the project"):
+        write(project, "c")
+    assert (tmp_path / "outside" / ".mine.outdated").is_dir()
+
+
 def test_backups_stay_in_order_when_a_clock_goes_back(project: Path) -> None:
     first = write(project, "1")
     assert first is not None
