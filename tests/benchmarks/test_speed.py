@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import speed
 from speed_rows import waits
 from speed_rows.row import Row, Setup, seconds
