@@ -124,6 +124,9 @@ class TrainConfig(BaseModel):
         seed: Seed of splits, sampling, initialization and shuffling.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``auto`` is bf16 on CUDA devices that have it, else 32 bit.
+        teacher_cache: Most GiB that the teacher's maps may take, see `qprd.teacher_cache`; they
+            are kept on CPUs only.
+        compile: Translate the network with ``torch.compile`` before the training.
         images: Names of the only images to use; empty for all.
         assume_mpp: Resolution of slides that do not state theirs.
     """
@@ -158,6 +161,8 @@ class TrainConfig(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     device: Device = "auto"
     precision: Precision = "auto"
+    teacher_cache: NotNegative = 4.0
+    compile: bool = False
     images: Names = ()
     assume_mpp: Positive | None = None
 

@@ -12,7 +12,9 @@ standardized maps. ``benchmarks/`` holds what this was chosen on, and against wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,17 +27,17 @@ from qprd.evaluation.metrics import accuracy_threshold, auroc
 from qprd.model.frd import FRD, FusedFRD
 from qprd.model.head import LinearClassifier, fit_fusion, fit_linear
 from qprd.model.loss import build_loss, map_similarity
+from qprd.model.teacher import STRIDES
 from qprd.prediction import score_patches
 from qprd.progress import Progress
-from qprd.sampling.dataset import PatchDataset
+from qprd.sampling.dataset import SYMMETRIES, PatchDataset, symmetric
+from qprd.teacher_cache import TeacherCache
 from qprd.training import TrainingOutcome, ValidationPatches, fit
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-#: Flips and quarter turns of a square: the views that the linear classifier is fitted on.
-_SYMMETRIES = 8
-#: The one that swaps x and y.
+#: The symmetry that swaps x and y.
 _TRANSPOSED = 7
 
 #: Shares of the student in the score that validation patches choose from.
@@ -53,6 +55,7 @@ def train_model(
     config: TrainConfig,
     fabric: Fabric,
     progress: Progress,
+    folder: Path | None = None,
 ) -> TrainingOutcome:
     """Train a model by the recipe of its configuration.
 
@@ -65,6 +68,7 @@ def train_model(
         config: Settings.
         fabric: Device and precision.
         progress: Shows bars.
+        folder: Where a large `TeacherCache` may put its files; None for in memory only.
 
     Returns:
         The outcome. Under ``best`` the rows of its history are those of the student alone.
@@ -82,28 +86,27 @@ def train_model(
         labels=config.labels,
         recipe=config.recipe,
     )
-    if not isinstance(model, FusedFRD):
-        return fit(model, dataset, loss, val, config, fabric=fabric, progress=progress)
     model.to(fabric.device)
-    model.head.fit_standardization(
-        model.teacher(batch)
-        for batch in _batches(images, np.flatnonzero(~tumor), config.batch_size, fabric.device)
-    )
-    outcome = fit(
-        model, dataset, loss, val, config, fabric=fabric, progress=progress, annealed=True
-    )
+    cache = teacher_cache_for(model, dataset, config, fabric, folder)
+    fitted = partial(fit, model, dataset, loss, val, config, fabric=fabric, progress=progress)
+    if not isinstance(model, FusedFRD):
+        return fitted(cache=cache)
+    model.to(memory_format=torch.channels_last)
+    patches = _Patches(model, images, config.batch_size, fabric, cache)
+    model.head.fit_standardization(patches.teacher_maps(np.flatnonzero(~tumor)))
+    outcome = fitted(cache=cache, annealed=True)
     if not tumor.any():
         return outcome
-    with progress.task("linear classifier", _SYMMETRIES * len(images)) as task:
+    with progress.task("linear classifier", SYMMETRIES * len(images)) as task:
         views = []
-        for symmetry in range(_SYMMETRIES):
-            views.append(_pooled(model, _view(images, symmetry), config.batch_size, fabric))
+        for symmetry in range(SYMMETRIES):
+            views.append(patches.pooled(symmetry))
             task.advance(len(images))
     classifier = fit_linear(views, tumor)
-    decisions, differences = _parts(model, classifier, images, config.batch_size, fabric)
+    decisions, differences = patches.parts(classifier)
     share = _EVEN
     if val is not None and val.has_both_classes:
-        on_val = _parts(model, classifier, val.images, config.batch_size, fabric)
+        on_val = _Patches(model, val.images, config.batch_size, fabric).parts(classifier)
         share = choose_share(
             lambda share: fit_fusion(decisions, differences, tumor, share)(*on_val), val.tumor
         )
@@ -145,61 +148,104 @@ def _rescored(
     return replace(outcome, best=best, val_scores=scores)
 
 
-@torch.inference_mode()
-def _pooled(
-    model: FusedFRD, images: NDArray[np.uint8], batch_size: int, fabric: Fabric
-) -> NDArray[np.float64]:
-    """Average-pooled standardized maps, (N, C1 + C2 + C3)."""
-    pooled = []
-    for batch in _batches(images, np.arange(len(images)), batch_size, fabric.device):
-        with fabric.autocast():
-            maps = model.teacher_maps(batch)
-        pooled.append(_mean_of_locations(maps))
-    return np.concatenate(pooled)
+def teacher_cache_for(
+    model: FRD, dataset: PatchDataset, config: TrainConfig, fabric: Fabric, folder: Path | None
+) -> TeacherCache | None:
+    """What keeps the teacher's maps of a dataset; None where running it again is faster.
+
+    Args:
+        model: On the CPU its teacher's memory becomes channels_last.
+        dataset: Its patches come in eight symmetries if it is augmented.
+        config: Room, precision, size of the patches.
+        fabric: The device.
+        folder: Where files may go, or None.
+    """
+    if fabric.device.type != "cpu" or config.precision not in ("auto", "32"):
+        return None
+    teacher = model.teacher.to(memory_format=torch.channels_last)
+    return TeacherCache(
+        teacher,
+        [
+            (channels, config.patch_px // stride, config.patch_px // stride)
+            for channels, stride in zip(teacher.channels, STRIDES, strict=True)
+        ],
+        patches=len(dataset),
+        symmetries=SYMMETRIES if dataset.augment else 1,
+        budget_bytes=int(config.teacher_cache * 2**30),
+        folder=folder,
+    )
 
 
-@torch.inference_mode()
-def _parts(
-    model: FusedFRD,
-    classifier: LinearClassifier,
-    images: NDArray[np.uint8],
-    batch_size: int,
-    fabric: Fabric,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What the score of a patch is fused from: decisions and differences, (N,) each."""
-    model.eval()
-    views = []
-    for symmetry in (0, _TRANSPOSED) if model.transposes else (0,):
-        decisions, differences = [], []
-        turned = _view(images, symmetry)
-        for batch in _batches(turned, np.arange(len(images)), batch_size, fabric.device):
-            with fabric.autocast():
-                teacher_maps, student_maps = model(batch)
-            distances = [
-                1 - map_similarity(f, imitated, "location").unsqueeze(1)
-                for f, imitated in zip(teacher_maps, student_maps, strict=True)
-            ]
-            decisions.append(classifier(_mean_of_locations(teacher_maps)))
-            differences.append(_mean_of_locations(distances).sum(axis=1))
-        views.append((np.concatenate(decisions), np.concatenate(differences)))
-    means = np.mean(views, axis=0)
-    return means[0], means[1]
+@dataclass(frozen=True)
+class _Patches:
+    """What a fused model makes of patches.
+
+    Attributes:
+        model: With its standardization fitted.
+        images: (N, 3, P, P) uint8.
+        batch_size: Patches a forward pass.
+        fabric: Where to compute.
+        cache: Of the teacher's maps of these patches, or None.
+    """
+
+    model: FusedFRD
+    images: NDArray[np.uint8]
+    batch_size: int
+    fabric: Fabric
+    cache: TeacherCache | None = None
+
+    @torch.inference_mode()
+    def teacher_maps(self, chosen: NDArray[np.int64]) -> Iterator[Sequence[Tensor]]:
+        """The teacher's own maps of some of them, batch by batch."""
+        for batch, known in self._batches(chosen, 0):
+            yield self.model.teacher(batch) if known is None else known
+
+    @torch.inference_mode()
+    def pooled(self, symmetry: int) -> NDArray[np.float64]:
+        """Average-pooled standardized maps of all of them, (N, C1 + C2 + C3)."""
+        pooled = []
+        for batch, known in self._batches(np.arange(len(self.images)), symmetry):
+            with self.fabric.autocast():
+                maps = self.model.teacher_maps(batch, known)
+            pooled.append(_mean_of_locations(maps))
+        return np.concatenate(pooled)
+
+    @torch.inference_mode()
+    def parts(self, classifier: LinearClassifier) -> tuple[NDArray[np.float64], ...]:
+        """What the scores are fused from: decisions and differences, (N,) each."""
+        self.model.eval()
+        views = []
+        for symmetry in (0, _TRANSPOSED) if self.model.transposes else (0,):
+            decisions, differences = [], []
+            for batch, known in self._batches(np.arange(len(self.images)), symmetry):
+                with self.fabric.autocast():
+                    teacher_maps, student_maps = self.model(batch, known)
+                distances = [
+                    1 - map_similarity(f, imitated, "location").unsqueeze(1)
+                    for f, imitated in zip(teacher_maps, student_maps, strict=True)
+                ]
+                decisions.append(classifier(_mean_of_locations(teacher_maps)))
+                differences.append(_mean_of_locations(distances).sum(axis=1))
+            views.append((np.concatenate(decisions), np.concatenate(differences)))
+        means = np.mean(views, axis=0)
+        return means[0], means[1]
+
+    def _batches(
+        self, chosen: NDArray[np.int64], symmetry: int
+    ) -> Iterator[tuple[Tensor, Sequence[Tensor] | None]]:
+        """Batches, each with the teacher's maps of it if they are kept."""
+        turned = symmetric(self.images, symmetry)  # a view, so a memory map stays on disk
+        for start in range(0, len(chosen), self.batch_size):
+            patches = chosen[start : start + self.batch_size]
+            batch = torch.from_numpy(np.ascontiguousarray(turned[patches])).to(self.fabric.device)
+            known = (
+                None
+                if self.cache is None
+                else self.cache.maps(batch, patches, np.full(len(patches), symmetry))
+            )
+            yield batch, known
 
 
 def _mean_of_locations(maps: Sequence[Tensor]) -> NDArray[np.float64]:
     """Maps (N, C, H, W) as (N, sum of C)."""
     return torch.cat([f.float().mean((2, 3)) for f in maps], 1).cpu().double().numpy()
-
-
-def _view(images: NDArray[np.uint8], symmetry: int) -> NDArray[np.uint8]:
-    """One of the 8 symmetries of a square; a view, so a memory map stays on disk."""
-    rotated = np.rot90(images, symmetry % 4, axes=(-2, -1))
-    return rotated[..., ::-1] if symmetry >= 4 else rotated
-
-
-def _batches(
-    images: NDArray[np.uint8], chosen: NDArray[np.int64], batch_size: int, device: torch.device
-) -> Iterator[Tensor]:
-    for start in range(0, len(chosen), batch_size):
-        batch = np.ascontiguousarray(images[chosen[start : start + batch_size]])
-        yield torch.from_numpy(batch).to(device)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
+from torch._dynamo.exc import TorchDynamoException
 from torch.optim.lr_scheduler import OneCycleLR
-from torch.utils.data import DataLoader
 
 from qprd.config import TrainConfig
 from qprd.errors import ExitCode, QprdError
@@ -22,14 +23,20 @@ from qprd.evaluation.metrics import accuracy_threshold, auroc
 from qprd.model.frd import FRD
 from qprd.model.loss import SimilarityLoss
 from qprd.prediction import score_patches
-from qprd.progress import Progress
-from qprd.sampling.dataset import PatchDataset
+from qprd.progress import Progress, Task
+from qprd.sampling.dataset import PatchBatch, PatchDataset
+from qprd.sampling.loading import TrainingBatches
+from qprd.teacher_cache import TeacherCache
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 #: Share of the steps over which an annealed rate rises.
 _WARM_UP = 0.1
+#: Times an annealed training looks at the validation patches, which choose nothing in it.
+_LOOKS = 5
+#: Devices on which Adam updates all weights in one pass.
+_FUSED = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class ValidationPatches:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of ``history.csv``; validation figures are None without validation patches."""
+    """One row of ``history.csv``; validation figures are None where there was no validation."""
 
     epoch: int
     loss: float
@@ -71,6 +78,7 @@ class TrainingOutcome:
         interrupted: Ctrl-C ended it early.
         diverged: Loss or scores were no longer finite, which ended it early.
         val_scores: Raw scores of the validation patches by the kept weights, (N,), or None.
+        waited_s: Seconds for which the network waited for patches.
     """
 
     history: tuple[Epoch, ...]
@@ -78,6 +86,7 @@ class TrainingOutcome:
     interrupted: bool
     diverged: bool
     val_scores: NDArray[np.float32] | None
+    waited_s: float
 
 
 class NoEpochFinishedError(KeyboardInterrupt):
@@ -94,6 +103,7 @@ def fit(
     fabric: Fabric,
     progress: Progress,
     annealed: bool = False,
+    cache: TeacherCache | None = None,
 ) -> TrainingOutcome:
     """Train the bottleneck and the student; keep the epoch with the best validation accuracy.
 
@@ -102,7 +112,8 @@ def fit(
     validation patches of both classes the last epoch is kept.
 
     Annealed, the rate rises over a tenth of the steps and falls to nothing along a cosine (Smith &
-    Topin 2019), and the last epoch is kept: validation patches choose nothing.
+    Topin 2019), and the last epoch is kept: validation patches choose nothing, and are looked at
+    after five of the epochs only.
 
     Args:
         model: Trained in place.
@@ -113,48 +124,30 @@ def fit(
         fabric: Device and precision.
         progress: Shows one bar.
         annealed: See above.
+        cache: Keeps the teacher's maps of ``train``; None runs the teacher each time.
 
     Raises:
         NoEpochFinishedError: Ctrl-C before the end of the first epoch.
         QprdError: The training diverged.
     """
-    model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(model.trainable_parameters(), lr=config.lr, betas=(0.5, 0.999))
-    module, optimizer = fabric.setup(model, optimizer)
-    batches = DataLoader(
-        train,
-        batch_size=config.batch_size,
-        shuffle=True,
-        # batch normalization has no variance of a single patch
-        drop_last=len(train) % config.batch_size == 1,
-        generator=torch.Generator().manual_seed(config.seed),
+    batches = TrainingBatches(
+        train, batch_size=config.batch_size, seed=config.seed, device=fabric.device
     )
     steps = config.epochs * len(batches)
-    schedule = _one_cycle(optimizer, config.lr, steps) if annealed else None
+    learner = _learner(model, config, fabric, cache, steps if annealed else None)
     history: list[Epoch] = []
     best: _Kept | None = None
     interrupted = diverged = False
     with progress.task("training", steps) as task:
+        if cache is not None:
+            task.note(str(cache))
         try:
             for number in range(1, config.epochs + 1):
                 started = time.perf_counter()
-                train.set_epoch(number)
-                module.train()
-                losses: list[torch.Tensor] = []
-                for images, y, *masks in batches:
-                    target = masks[0] if masks else y
-                    teacher_maps, student_maps = module(images.to(fabric.device))
-                    value = loss(teacher_maps, student_maps, target.to(fabric.device))
-                    optimizer.zero_grad(set_to_none=True)
-                    fabric.backward(value)
-                    optimizer.step()
-                    if schedule is not None:
-                        schedule.step()
-                    losses.append(value.detach())
-                    task.advance()
-                mean_loss = float(torch.stack(losses).mean())
+                mean_loss = _epoch(batches.epoch(number), loss, learner, fabric, task)
                 _check_finite(number, mean_loss)
-                scores = _validate(model, val, config, fabric)
+                looked_at = not annealed or _is_looked_at(number, config.epochs)
+                scores = _validate(model, val if looked_at else None, config, fabric)
                 row = _row(number, mean_loss, scores, val, time.perf_counter() - started)
                 history.append(row)
                 if best is None or annealed or _is_better(row, best.epoch):
@@ -169,11 +162,90 @@ def fit(
     if best is None:
         raise NoEpochFinishedError
     model.load_trainable_state(best.state)
-    return TrainingOutcome(tuple(history), best.epoch, interrupted, diverged, best.val_scores)
+    kept, val_scores = best.epoch, best.val_scores
+    if val_scores is None and val is not None:  # an annealed one was interrupted between two looks
+        val_scores = _validate(model, val, config, fabric)
+        kept = _row(kept.epoch, kept.loss, val_scores, val, kept.seconds)
+    return TrainingOutcome(
+        tuple(history), kept, interrupted, diverged, val_scores, batches.waited_s
+    )
 
 
-def _one_cycle(optimizer: torch.optim.Optimizer, lr: float, steps: int) -> OneCycleLR:
-    return OneCycleLR(optimizer, lr, total_steps=steps, pct_start=_WARM_UP, cycle_momentum=False)
+@dataclass(frozen=True)
+class _Learner:
+    """What a step works with, set up on its device."""
+
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: OneCycleLR | None
+    cache: TeacherCache | None
+
+
+def _learner(
+    model: FRD,
+    config: TrainConfig,
+    fabric: Fabric,
+    cache: TeacherCache | None,
+    annealed_steps: int | None,
+) -> _Learner:
+    model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(
+        model.trainable_parameters(),
+        lr=config.lr,
+        betas=(0.5, 0.999),
+        fused=fabric.device.type in _FUSED,
+    )
+    network = cast("nn.Module", torch.compile(model)) if config.compile else model
+    module, wrapped = fabric.setup(network, optimizer)
+    schedule = None
+    if annealed_steps is not None:
+        schedule = OneCycleLR(
+            optimizer,
+            config.lr,
+            total_steps=annealed_steps,
+            pct_start=_WARM_UP,
+            cycle_momentum=False,
+        )
+    return _Learner(module, wrapped, schedule, cache)
+
+
+def _epoch(
+    batches: Iterable[PatchBatch],
+    loss: SimilarityLoss,
+    learner: _Learner,
+    fabric: Fabric,
+    task: Task,
+) -> float:
+    """Learn from every batch once; the mean loss. Nothing waits for the device before the end."""
+    learner.module.train()
+    losses: list[torch.Tensor] = []
+    for batch in batches:
+        known = None
+        if learner.cache is not None:
+            known = learner.cache.maps(batch.images, batch.patches, batch.symmetries)
+        try:
+            teacher_maps, student_maps = learner.module(batch.images, known)
+        except TorchDynamoException as error:
+            raise QprdError(
+                f"PyTorch cannot compile the network: {str(error).splitlines()[0]}",
+                where="--compile",
+                fix="Train without it, or install a C++ compiler.",
+                exit_code=ExitCode.FAILED,
+            ) from error
+        value = loss(teacher_maps, student_maps, batch.target)
+        learner.optimizer.zero_grad(set_to_none=True)
+        fabric.backward(value)
+        learner.optimizer.step()
+        if learner.schedule is not None:
+            learner.schedule.step()
+        losses.append(value.detach())
+        task.advance()
+    return float(torch.stack(losses).mean())
+
+
+def _is_looked_at(epoch: int, epochs: int) -> bool:
+    """Whether an annealed training validates after this epoch: evenly, and after the last one."""
+    return epoch * _LOOKS // epochs > (epoch - 1) * _LOOKS // epochs
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from qprd.config import Recipe, TrainConfig, train_config
 from qprd.device import make_fabric
 from qprd.evaluation.metrics import auroc
 from qprd.model.frd import FRD, FusedFRD, build_frd
-from qprd.model.teacher import build_teacher
+from qprd.model.teacher import Teacher, build_teacher
 from qprd.prediction import score_patches
 from qprd.progress import SilentProgress
 from qprd.recipes import SHARES, choose_share, train_model
@@ -77,6 +77,29 @@ def test_the_same_seed_gives_the_same_fused_model() -> None:
     first, second = (state_of(trained("best")[0]) for _ in range(2))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("recipe", ["best", "paper"])
+def test_kept_maps_of_the_teacher_change_nothing_but_how_often_it_is_run(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views: list[int] = []
+    forward = Teacher.forward
+
+    def counted(self: Teacher, images: torch.Tensor) -> list[torch.Tensor]:
+        views.append(len(images))
+        return forward(self, images)
+
+    monkeypatch.setattr(Teacher, "forward", counted)
+    kept = state_of(trained(recipe, epochs=3)[0])
+    with_cache = sum(views)
+    views.clear()
+    anew = state_of(trained(recipe, epochs=3, teacher_cache=0)[0])
+    for name, tensor in kept.items():
+        torch.testing.assert_close(tensor, anew[name], rtol=1e-3, atol=1e-4)
+    # 24 patches, in eight symmetries if there is augmentation.
+    assert with_cache <= (24 * 8 if recipe == "best" else 24)
+    assert sum(views) >= 3 * 24
 
 
 def test_the_fused_model_tells_unseen_patches_apart_and_scores_them_around_0_and_1() -> None:

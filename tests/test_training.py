@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,7 @@ def train(
     val: bool = True,
     progress: object = None,
     tumor: bool = True,
+    annealed: bool = False,
 ) -> TrainingOutcome:
     data = dataset(24, tumor=tumor)
     loss = build_loss(n_tumor=8 if tumor else 0, n_normal=16)
@@ -118,6 +120,7 @@ def train(
         settings,
         fabric=make_fabric("cpu", "auto"),
         progress=progress or SilentProgress(),  # type: ignore[arg-type]
+        annealed=annealed,
     )
 
 
@@ -141,6 +144,39 @@ def test_the_model_ends_with_the_weights_of_the_best_epoch() -> None:
     scores = score_patches(frd, images, fabric=make_fabric("cpu", "auto"), batch_size=5)
     assert outcome.val_scores is not None
     np.testing.assert_allclose(scores, outcome.val_scores, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "looks"), [(3, [1, 2, 3]), (5, [1, 2, 3, 4, 5]), (12, [3, 5, 8, 10, 12])]
+)
+def test_an_annealed_training_looks_five_times_at_what_chooses_nothing(
+    epochs: int, looks: list[int]
+) -> None:
+    outcome = train(model(), config(epochs=epochs), annealed=True)
+    seen = [row.epoch for row in outcome.history if row.val_accuracy is not None]
+    assert seen == looks
+    assert outcome.best == outcome.history[-1]
+    unseen = train(model(), config(epochs=epochs), annealed=True, val=False)
+    assert [row.loss for row in unseen.history] == [row.loss for row in outcome.history]
+
+
+def test_an_annealed_training_that_is_interrupted_between_looks_still_has_its_figures() -> None:
+    progress = InterruptAfter(steps=3 * 4 + 1)
+    outcome = train(model(), config(epochs=12), annealed=True, progress=progress)
+    assert (outcome.interrupted, outcome.best.epoch) == (True, 4)
+    assert outcome.history[-1].val_accuracy is None
+    assert outcome.best.val_accuracy is not None
+    assert outcome.val_scores is not None
+
+
+def test_without_a_compiler_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_compiler(_graph: object, _inputs: object) -> None:
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=no_compiler))
+    with pytest.raises(QprdError, match="cannot compile the network") as caught:
+        train(model(), config(compile=True))
+    assert caught.value.where == "--compile"
 
 
 def test_without_validation_the_last_epoch_is_kept() -> None:
@@ -271,7 +307,7 @@ def test_adam_has_the_published_momenta(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(torch.optim, "Adam", spy)
     train(model(), config(epochs=1))
-    assert made == [{"lr": 1e-3, "betas": (0.5, 0.999)}]
+    assert made == [{"lr": 1e-3, "betas": (0.5, 0.999), "fused": True}]
 
 
 def test_ctrl_c_in_the_first_epoch_leaves_nothing_to_keep() -> None:

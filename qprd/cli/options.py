@@ -267,6 +267,25 @@ AugmentOption = Annotated[
         rich_help_panel=TRAINING,
     ),
 ]
+CompileOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile/--no-compile",
+        help="Let PyTorch translate the network first: takes a minute or more and a C++ compiler, "
+        "and pays in long trainings. Default: no.",
+        rich_help_panel=TRAINING,
+    ),
+]
+TeacherCacheOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="GIB",
+        help="On a CPU the frozen network's maps of training patches are kept, up to this size, "
+        "rather than computed each epoch: in memory, or if they take more than a quarter of it in "
+        "files beside the bundle while it trains. Default: 4; 0 keeps none.",
+        rich_help_panel=TRAINING,
+    ),
+]
 PatchesOption = Annotated[
     Path | None,
     typer.Option(

@@ -198,6 +198,7 @@ def train_project(
             config=config,
             fabric=fabric,
             progress=progress,
+            folder=cache,
         )
 
     counted = Counted(interrupted=outcome.interrupted)

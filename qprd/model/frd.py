@@ -99,11 +99,12 @@ class FRD(nn.Module):
         self.bottleneck = bottleneck
         self.student = student
 
-    def teacher_maps(self, images: Tensor) -> list[Tensor]:
+    def teacher_maps(self, images: Tensor, known: Sequence[Tensor] | None = None) -> list[Tensor]:
         """The maps that the student learns to give.
 
         Args:
             images: (N, 3, H, W), uint8 0..255 or float 0..1; H and W multiples of 32.
+            known: What the teacher gives for these images, if it need not be run.
 
         Returns:
             Three maps at strides 4, 8, 16.
@@ -118,14 +119,17 @@ class FRD(nn.Module):
                 where="--patch-px",
                 fix=f"Use a multiple of {STRIDE_PX}.",
             )
-        maps: list[Tensor] = self.teacher(images)
+        maps: list[Tensor] = self.teacher(images) if known is None else list(known)
         return maps
 
-    def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(
+        self, images: Tensor, known: Sequence[Tensor] | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Both sets of maps.
 
         Args:
             images: As `teacher_maps` takes them.
+            known: Likewise.
 
         Returns:
             Teacher maps and student maps, three each, at strides 4, 8, 16.
@@ -133,7 +137,7 @@ class FRD(nn.Module):
         Raises:
             QprdError: the size is no multiple of 32.
         """
-        teacher_maps = self.teacher_maps(images)
+        teacher_maps = self.teacher_maps(images, known)
         return teacher_maps, self.student(self.bottleneck(teacher_maps))
 
     def score_maps(
@@ -199,9 +203,9 @@ class FusedFRD(FRD):
         super().__init__(teacher, bottleneck, student)
         self.head = FusionHead(teacher.channels)
 
-    def teacher_maps(self, images: Tensor) -> list[Tensor]:
+    def teacher_maps(self, images: Tensor, known: Sequence[Tensor] | None = None) -> list[Tensor]:
         """Standardized maps; see `FRD.teacher_maps`."""
-        return self.head.standardize(super().teacher_maps(images))
+        return self.head.standardize(super().teacher_maps(images, known))
 
     def score_maps(
         self, teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor], size: tuple[int, int]

@@ -1,17 +1,17 @@
-"""Patches as torch tensors, read from slides or decoded once and kept."""
+"""Patches decoded once, and their batches as torch tensors."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
 from qprd.config import Labels
 from qprd.errors import QprdError
@@ -21,7 +21,6 @@ from qprd.sampling.table import Patch, PatchTable
 from qprd.slides.slide import Slide
 
 Pixels = NDArray[np.uint8]
-Item = tuple[torch.Tensor, int] | tuple[torch.Tensor, int, torch.Tensor]
 
 #: Value of y, and of a mask location, by label: as in the loss.
 Y = {"normal": 1, "tumor": 0}
@@ -31,24 +30,38 @@ IGNORE = -1
 MASK_STRIDE = 4
 #: Decoded patches up to this size are kept in memory, larger ones in a file.
 MAX_RAM_BYTES = 4 * 2**30
+#: Flips and quarter turns of a square.
+SYMMETRIES = 8
 
 
-#: Opens the slide of an entry id. Must be picklable where data loading workers are spawned.
+#: Opens the slide of an entry id.
 Opener = Callable[[str], Slide]
 
 
-class PatchDataset(Dataset[Item]):
-    """The patches of a table with their labels.
+@dataclass(frozen=True)
+class PatchBatch:
+    """Some patches of a dataset, as they are shown in one epoch.
 
-    Items are (image, y) or, with ``labels="mask"``, (image, y, mask): image (3, p, p) uint8;
-    y = 1 normal, 0 tumor; mask (p / 4, p / 4) int8 with the label of each location from the
-    label regions, 1 normal, 0 tumor, -1 neither.
+    Attributes:
+        images: uint8, (B, 3, p, p), RGB.
+        target: int, (B,): 1 normal, 0 tumor. With masks int8, (B, p / 4, p / 4): 1 normal, 0
+            tumor, -1 neither, at each location.
+        patches: int64, (B,): which patches of the dataset these are.
+        symmetries: int64, (B,), 0..7: how each is turned, see `symmetric`.
+    """
 
-    Slides are opened on first use in each process, and no handle is pickled or used after a fork.
+    images: torch.Tensor
+    target: torch.Tensor
+    patches: NDArray[np.int64]
+    symmetries: NDArray[np.int64]
+
+
+class PatchDataset:
+    """The decoded patches of a table with their labels.
 
     Args:
         table: The patches.
-        source: Opens slides; or all patches decoded, (n, 3, p, p) uint8 (see `decode_all`).
+        images: The same, (n, 3, p, p) uint8, see `decode_all`.
         patch_px: Edge p of a patch.
         labels: ``"patch"`` or ``"mask"``.
         regions: Label regions by entry id, for ``labels="mask"``.
@@ -63,7 +76,7 @@ class PatchDataset(Dataset[Item]):
     def __init__(
         self,
         table: PatchTable,
-        source: Opener | Pixels,
+        images: Pixels,
         *,
         patch_px: int,
         labels: Labels = "patch",
@@ -71,73 +84,59 @@ class PatchDataset(Dataset[Item]):
         augment: bool = False,
         seed: int = 0,
     ) -> None:
-        if isinstance(source, np.ndarray):
-            expected = (len(table), 3, patch_px, patch_px)
-            if source.shape != expected or source.dtype != np.uint8:
-                raise ValueError(f"decoded patches are {source.shape}, not uint8 {expected}")
-        self._patches = table.patches
-        self._source = source
-        self._patch_px = patch_px
-        self._augment = augment
+        expected = (len(table), 3, patch_px, patch_px)
+        if images.shape != expected or images.dtype != np.uint8:
+            raise ValueError(f"decoded patches are {images.shape}, not uint8 {expected}")
+        self.augment = augment
+        self._images = images
         self._seed = seed
-        self._epoch = 0
-        self._open: dict[str, Slide] = {}
-        self._pid = os.getpid()
+        self._y = torch.tensor([Y[patch.label] for patch in table.patches])
         self._masks = (
             rasterize_labels(table, regions or {}, patch_px=patch_px) if labels == "mask" else None
         )
 
     def __len__(self) -> int:
-        return len(self._patches)
+        return len(self._images)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the augmentation of an epoch; call it before the epoch's loader is iterated."""
-        self._epoch = epoch
+    def batch(self, patches: NDArray[np.int64], epoch: int) -> PatchBatch:
+        """Some patches with the augmentation of an epoch.
 
-    def __getitem__(self, index: int) -> Item:
-        patch = self._patches[index]
-        image = self._image(index)
-        mask = None if self._masks is None else self._masks[index]
-        if self._augment:
-            symmetry = self._symmetry(index)
-            image = _transform(image, symmetry)
-            mask = None if mask is None else _transform(mask, symmetry)
-        y = Y[patch.label]
-        # A copy: torch needs contiguous memory that it may write to.
-        tensor = torch.from_numpy(np.array(image, order="C"))
-        if mask is None:
-            return tensor, y
-        return tensor, y, torch.from_numpy(np.array(mask, order="C"))
+        Args:
+            patches: (B,), indices into the table.
+            epoch: Any number; another one turns the patches otherwise.
+        """
+        symmetries = np.array([self._symmetry(int(i), epoch) for i in patches], np.int64)
+        target = self._y[torch.from_numpy(patches)]
+        if self._masks is not None:
+            target = _turned(self._masks, patches, symmetries)
+        return PatchBatch(_turned(self._images, patches, symmetries), target, patches, symmetries)
 
-    def _symmetry(self, index: int) -> int:
-        words = np.random.SeedSequence((self._seed, self._epoch, index)).generate_state(1)
-        return int(words[0]) % 8
+    def _symmetry(self, patch: int, epoch: int) -> int:
+        if not self.augment:
+            return 0
+        words = np.random.SeedSequence((self._seed, epoch, patch)).generate_state(1)
+        return int(words[0]) % SYMMETRIES
 
-    def _image(self, index: int) -> Pixels:
-        if isinstance(self._source, np.ndarray):
-            decoded: Pixels = self._source[index]
-            return decoded
-        if self._pid != os.getpid():
-            # Handles that were opened before a fork share their file position with the parent.
-            self._open, self._pid = {}, os.getpid()
-        patch = self._patches[index]
-        if patch.slide not in self._open:
-            self._open[patch.slide] = self._source(patch.slide)
-        return _read(self._open[patch.slide], patch, self._patch_px)
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__ | {"_open": {}}
-        if isinstance(self._source, np.memmap) and self._source.filename is not None:
-            # Pickling a memory map would copy all of its contents.
-            state["_source"] = None
-            state["_file"] = str(self._source.filename)
-        return state
+def symmetric(array: NDArray[Any], symmetry: int) -> NDArray[Any]:
+    """One of the 8 symmetries of a square, applied to the last two axes; a view of the array.
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        file = state.pop("_file", None)
-        self.__dict__.update(state)
-        if file is not None:
-            self._source = np.load(file, mmap_mode="r", allow_pickle=False)
+    Args:
+        array: (..., p, p).
+        symmetry: 0 leaves it as it is, 7 swaps the axes.
+    """
+    rotated = np.rot90(array, symmetry % 4, axes=(-2, -1))
+    return rotated[..., ::-1] if symmetry >= 4 else rotated
+
+
+def _turned(
+    arrays: NDArray[Any], chosen: NDArray[np.int64], symmetries: NDArray[np.int64]
+) -> torch.Tensor:
+    """Those chosen of (n, ..., p, p), each turned its own way."""
+    out = np.empty((len(chosen), *arrays.shape[1:]), arrays.dtype)
+    for place, (index, symmetry) in enumerate(zip(chosen, symmetries, strict=True)):
+        out[place] = symmetric(arrays[index], int(symmetry))
+    return torch.from_numpy(out)
 
 
 def decode_all(
@@ -223,12 +222,6 @@ def rasterize_labels(
         masks[i][normal.rasterize(*square)] = Y["normal"]
         masks[i][tumor.rasterize(*square)] = Y["tumor"]
     return masks
-
-
-def _transform(array: NDArray[Any], symmetry: int) -> NDArray[Any]:
-    """One of the 8 symmetries of a square, applied to the last two axes."""
-    rotated = np.rot90(array, symmetry % 4, axes=(-2, -1))
-    return rotated[..., ::-1] if symmetry >= 4 else rotated
 
 
 def _read(slide: Slide, patch: Patch, patch_px: int) -> Pixels:

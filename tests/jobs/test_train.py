@@ -366,13 +366,13 @@ def test_a_table_that_contradicts_the_metadata_is_refused(
 @pytest.mark.parametrize(("auroc", "warned"), [(0.59, True), (0.61, False), (None, False)])
 def test_a_model_of_no_use_is_said_to_be_one(auroc: float | None, warned: bool) -> None:
     epoch = Epoch(1, 0.1, auroc, auroc, 1.0)
-    outcome = TrainingOutcome((epoch,), epoch, False, False, None)
+    outcome = TrainingOutcome((epoch,), epoch, False, False, None, 0.0)
     assert any("do not use its contours" in note for note in worth(outcome)) == warned
 
 
 def test_a_training_that_diverged_later_says_so() -> None:
     epoch = Epoch(1, 0.1, 0.9, 0.9, 1.0)
-    assert "--lr" in " ".join(worth(TrainingOutcome((epoch,), epoch, False, True, None)))
+    assert "--lr" in " ".join(worth(TrainingOutcome((epoch,), epoch, False, True, None, 0.0)))
 
 
 def test_a_test_slide_changes_neither_weights_nor_threshold(project: Path, tmp_path: Path) -> None:

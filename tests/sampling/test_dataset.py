@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import pickle
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 from shapely.geometry import MultiPolygon, box
-from torch.utils.data import DataLoader
 
 from qprd.errors import QprdError
 from qprd.sampling.build import SlideRegions, build_patch_table
-from qprd.sampling.dataset import PatchDataset, decode_all, rasterize_labels
+from qprd.sampling.dataset import PatchBatch, PatchDataset, decode_all, rasterize_labels, symmetric
 from qprd.sampling.table import Patch, PatchTable
 
 from .conftest import OpenColon, regions
@@ -24,37 +22,8 @@ def colon_table(colon_slides: list[SlideRegions]) -> PatchTable:
     return build_patch_table(colon_slides, normal=8, tumor=4, val=2, patch_px=64, mpp=1.0, seed=0)
 
 
-def test_items_are_the_pixels_of_the_slide_and_the_label(
-    colon_table: PatchTable, open_colon: OpenColon
-):
-    dataset = PatchDataset(colon_table, open_colon, patch_px=64)
-    assert len(dataset) == 16
-    for i, patch in enumerate(colon_table.patches):
-        image, y = dataset[i]
-        with open_colon(patch.slide) as slide:
-            expected = slide.read_region(patch.x, patch.y, 64, 64, 1.0)
-        assert image.dtype == torch.uint8
-        np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), expected)
-        assert y == (1 if patch.label == "normal" else 0)
-
-
-@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
-def test_workers_give_what_the_main_process_gives(
-    colon_table: PatchTable, open_colon: OpenColon, context: str
-):
-    dataset = PatchDataset(colon_table, open_colon, patch_px=64)
-    here = torch.stack([dataset[i][0] for i in range(len(dataset))])
-    loader = DataLoader(dataset, batch_size=4, num_workers=2, multiprocessing_context=context)
-    there = torch.cat([images for images, _ in loader])
-    assert torch.equal(here, there)
-
-
-def test_no_handle_is_pickled(colon_table: PatchTable, open_colon: OpenColon):
-    dataset = PatchDataset(colon_table, open_colon, patch_px=64)
-    first = dataset[0][0]
-    copy = pickle.loads(pickle.dumps(dataset))
-    assert copy._open == {}
-    assert torch.equal(copy[0][0], first)
+def whole(dataset: PatchDataset, epoch: int = 0) -> PatchBatch:
+    return dataset.batch(np.arange(len(dataset)), epoch)
 
 
 def test_decoded_patches_are_the_same_in_memory_and_in_a_file(
@@ -70,12 +39,24 @@ def test_decoded_patches_are_the_same_in_memory_and_in_a_file(
     in_file = decode_all(colon_table, open_colon, max_ram_bytes=1000, **options)
     assert isinstance(in_file, np.memmap)
     np.testing.assert_array_equal(in_memory, in_file)
-    direct = PatchDataset(colon_table, open_colon, patch_px=64)
-    decoded = PatchDataset(colon_table, in_file, patch_px=64)
-    assert all(torch.equal(direct[i][0], decoded[i][0]) for i in range(16))
-    pickled = pickle.dumps(decoded)
-    assert len(pickled) < in_file.nbytes / 10
-    assert torch.equal(pickle.loads(pickled)[5][0], direct[5][0])
+
+
+def test_batches_are_the_pixels_of_the_slide_and_the_label(
+    colon_table: PatchTable, open_colon: OpenColon, tmp_path: Path
+):
+    pixels = decode_all(colon_table, open_colon, patch_px=64, folder=tmp_path)
+    batch = whole(PatchDataset(colon_table, pixels, patch_px=64))
+    assert batch.images.dtype == torch.uint8
+    for i, patch in enumerate(colon_table.patches):
+        with open_colon(patch.slide) as slide:
+            expected = slide.read_region(patch.x, patch.y, 64, 64, 1.0)
+        np.testing.assert_array_equal(batch.images[i].permute(1, 2, 0).numpy(), expected)
+        assert batch.target[i] == (1 if patch.label == "normal" else 0)
+
+
+def test_pixels_of_another_size_are_refused(colon_table: PatchTable):
+    with pytest.raises(ValueError, match="decoded patches are"):
+        PatchDataset(colon_table, np.zeros((16, 3, 32, 32), np.uint8), patch_px=64)
 
 
 def test_a_disk_without_room_is_an_error_before_writing(
@@ -98,12 +79,13 @@ def test_masks_hold_the_label_of_each_location():
 
 
 def test_masks_of_real_patches_agree_with_their_label(
-    colon_table: PatchTable, colon_slides: list[SlideRegions], open_colon: OpenColon
+    colon_table: PatchTable, colon_slides: list[SlideRegions]
 ):
     own = {s.entry_id: s.regions for s in colon_slides}
-    dataset = PatchDataset(colon_table, open_colon, patch_px=64, labels="mask", regions=own)
-    for i in range(len(dataset)):
-        _, y, mask = dataset[i]
+    pixels = np.zeros((16, 3, 64, 64), np.uint8)
+    dataset = PatchDataset(colon_table, pixels, patch_px=64, labels="mask", regions=own)
+    for patch, mask in zip(colon_table.patches, whole(dataset).target, strict=True):
+        y = 1 if patch.label == "normal" else 0
         assert mask.shape == (16, 16)
         assert (mask == y).float().mean() > 0.7
         assert not (mask == 1 - y).any()
@@ -125,22 +107,23 @@ def test_augmentation_is_one_of_eight_symmetries_and_moves_the_mask_along():
     dataset = PatchDataset(
         table, pixels, patch_px=16, labels="mask", regions={"1": own}, augment=True, seed=3
     )
-    images = []
-    for i in range(64):
-        image, _, mask = dataset[i]
+    batch = whole(dataset)
+    for image, mask in zip(batch.images, batch.target, strict=True):
         np.testing.assert_array_equal(image[0, ::4, ::4].numpy() == 255, mask.numpy() == 0)
-        images.append(image)
-    assert len({image.numpy().tobytes() for image in images}) == 8
-    assert all(torch.equal(dataset[i][0], images[i]) for i in range(64))
-    dataset.set_epoch(1)
-    assert not all(torch.equal(dataset[i][0], images[i]) for i in range(64))
+    assert len({image.numpy().tobytes() for image in batch.images}) == 8
+    for image, symmetry in zip(batch.images.numpy(), batch.symmetries, strict=True):
+        np.testing.assert_array_equal(image, symmetric(pixels[0], symmetry))
+    assert torch.equal(whole(dataset).images, batch.images)
+    assert not torch.equal(whole(dataset, epoch=1).images, batch.images)
+    some = dataset.batch(np.array([9, 3]), 0)
+    assert torch.equal(some.images, batch.images[[9, 3]])
 
 
 def test_without_augmentation_decoded_pixels_are_returned_unchanged():
     table = PatchTable((Patch("1", "a", 0, 0, 16.0, 1.0, "normal", "train"),))
     pixels = np.random.default_rng(0).integers(0, 256, (1, 3, 16, 16), dtype=np.uint8)
-    image, y = PatchDataset(table, pixels, patch_px=16)[0]
-    np.testing.assert_array_equal(image.numpy(), pixels[0])
-    assert y == 1
-    image[:] = 0
+    batch = whole(PatchDataset(table, pixels, patch_px=16))
+    np.testing.assert_array_equal(batch.images.numpy(), pixels)
+    assert batch.symmetries.tolist() == [0]
+    batch.images[:] = 0
     assert pixels.any()

@@ -1,0 +1,157 @@
+"""The frozen teacher's maps of training patches, computed once and kept."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qprd.sampling.dataset import SYMMETRIES
+
+#: Share of the machine's memory that maps may take; what needs more goes to files.
+_SHARE_OF_MEMORY: Final = 0.25
+#: Taken for the machine's memory where the system does not say.
+_MEMORY_BYTES: Final = 8 * 2**30
+#: Share of the free disk that maps may take.
+_SHARE_OF_DISK: Final = 0.5
+
+_FLOAT_BYTES: Final = 4
+
+
+class TeacherCache:
+    """Runs the teacher once on each view of a patch, as far as there is room to keep its maps.
+
+    A view is a patch in one of its symmetries. Views are kept as they come until the room is
+    full; the others are computed each time. That pays on a CPU, where the network is slower than
+    memory and disk; a GPU computes maps faster than they could be copied to it.
+
+    Args:
+        teacher: From images (B, 3, p, p) to three maps, float32, (B, C, H, W); always the same
+            for the same images.
+        shapes: (C, H, W) of the three maps.
+        patches: Patches there are.
+        symmetries: In how many symmetries they come again: 8 with augmentation, else 1.
+        budget_bytes: Most room that the maps may take.
+        folder: Where files of maps go if they take more than a quarter of the machine's memory;
+            None keeps only what fits into that.
+
+    Attributes:
+        in_files: Whether maps are kept in files and not in memory.
+        size_bytes: Room that is taken when all of it is used.
+        computed: Views the teacher was run on so far.
+
+    Raises:
+        OSError: the files cannot be written.
+    """
+
+    def __init__(
+        self,
+        teacher: Callable[[Tensor], Sequence[Tensor]],
+        shapes: Sequence[tuple[int, int, int]],
+        *,
+        patches: int,
+        symmetries: int,
+        budget_bytes: int,
+        folder: Path | None = None,
+    ) -> None:
+        self._teacher = teacher
+        self._symmetries = symmetries
+        self._views = patches * symmetries
+        view_bytes = _FLOAT_BYTES * sum(math.prod(shape) for shape in shapes)
+        slots = min(self._views, budget_bytes // view_bytes)
+        in_memory = int(_SHARE_OF_MEMORY * _memory_bytes()) // view_bytes
+        self.in_files = folder is not None and slots > in_memory
+        if folder is not None and self.in_files:
+            free = int(_SHARE_OF_DISK * shutil.disk_usage(folder).free)
+            slots = max(min(slots, free // view_bytes), in_memory)
+            self.in_files = slots > in_memory
+        else:
+            slots = min(slots, in_memory)
+        self.size_bytes = slots * view_bytes
+        self.computed = 0
+        self._slots = slots
+        self._used = 0
+        self._slot_of = np.full(patches * SYMMETRIES, -1, np.int64)
+        # Channels last, as the network wants them.
+        self._kept = [
+            _new_file(folder / f"teacher_maps_{scale}.bin", (slots, height, width, channels))
+            if folder is not None and self.in_files
+            else torch.empty((slots, height, width, channels))
+            for scale, (channels, height, width) in enumerate(shapes, start=1)
+        ]
+
+    def __str__(self) -> str:
+        """What it costs, in words."""
+        where = "on disk" if self.in_files else "in memory"
+        share = self._slots / self._views if self._views else 0.0
+        return f"teacher's maps: {self.size_bytes / 2**30:.2g} GiB {where} for {share:.0%} of views"
+
+    def maps(
+        self, images: Tensor, patches: NDArray[np.int64], symmetries: NDArray[np.int64]
+    ) -> list[Tensor]:
+        """The teacher's maps of a batch.
+
+        Args:
+            images: (B, 3, p, p), on the CPU.
+            patches: int64, (B,): which patches these are.
+            symmetries: int64, (B,), 0..7: how each is turned.
+
+        Returns:
+            Three maps (B, C, H, W), channels last in memory; not to be written to.
+        """
+        views = patches * SYMMETRIES + symmetries
+        slots = self._slot_of[views]
+        missing = np.flatnonzero(slots < 0)
+        if not len(missing):
+            at = torch.from_numpy(slots)
+            return [kept[at].permute(0, 3, 1, 2) for kept in self._kept]
+        everything = len(missing) == len(views)
+        new = self._teacher(images if everything else images[torch.from_numpy(missing)])
+        self.computed += len(missing)
+        self._keep(views[missing], symmetries[missing], new)
+        if everything:
+            return list(new)
+        known = np.flatnonzero(slots >= 0)
+        merged = []
+        for kept, of_missing in zip(self._kept, new, strict=True):
+            both = torch.empty((len(views), *kept.shape[1:]))
+            both[torch.from_numpy(known)] = kept[torch.from_numpy(slots[known])]
+            both[torch.from_numpy(missing)] = of_missing.permute(0, 2, 3, 1)
+            merged.append(both.permute(0, 3, 1, 2))
+        return merged
+
+    def _keep(
+        self, views: NDArray[np.int64], symmetries: NDArray[np.int64], maps: Sequence[Tensor]
+    ) -> None:
+        chosen = np.flatnonzero(symmetries < self._symmetries)[: self._slots - self._used]
+        if not len(chosen):
+            return
+        end = self._used + len(chosen)
+        for kept, new in zip(self._kept, maps, strict=True):
+            kept[self._used : end] = new[torch.from_numpy(chosen)].permute(0, 2, 3, 1)
+        self._slot_of[views[chosen]] = np.arange(self._used, end)
+        self._used = end
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return _MEMORY_BYTES
+
+
+def _new_file(file: Path, shape: tuple[int, ...]) -> Tensor:
+    array = np.memmap(file, np.float32, "w+", shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        # A memory map that outgrows its disk kills the process.
+        with file.open("r+b") as handle:
+            os.posix_fallocate(handle.fileno(), 0, array.nbytes)
+    return torch.from_numpy(array)
