@@ -24,7 +24,7 @@ from qprd.jobs.reporting import write_json_object
 from speed_rows.row import Row, Setup
 
 #: Modules of `speed_rows`, in the order of the table.
-ROWS = ("write_back", "waits")
+ROWS = ("training_step", "write_back", "waits")
 _HEAD = ("what", "against", "ratio", "target", "kept", "detail")
 
 

@@ -1,0 +1,137 @@
+"""A training step of ``--recipe best``, against a plain loop with the same network and patches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, TensorDataset
+
+from qprd.config import TrainConfig, train_config
+from qprd.device import make_fabric
+from qprd.model.frd import FRD, build_frd
+from qprd.model.loss import SimilarityLoss, build_loss
+from qprd.model.teacher import EFFICIENTNET_LITE0, build_teacher
+from qprd.progress import SilentProgress
+from qprd.recipes import teacher_cache_for
+from qprd.sampling.dataset import PatchDataset
+from qprd.sampling.table import Patch, PatchTable
+from qprd.training import fit
+from speed_rows.row import Row, Setup
+
+_NORMAL, _TUMOR = 87, 9
+_EPOCHS = 2
+_EPOCHS_WITH_CACHE = 6
+_TURNS = 2
+
+
+def measure(setup: Setup) -> Iterator[Row]:
+    """All ways see the same patches in the same order, none of them a validation."""
+    config = train_config(
+        {
+            "teacher": EFFICIENTNET_LITE0,
+            "normal": _NORMAL,
+            "tumor": _TUMOR,
+            "epochs": _EPOCHS,
+            "augment": False,
+            "device": setup.device,
+        }
+    )
+    images = np.random.default_rng(0).integers(
+        0, 256, (_NORMAL + _TUMOR, 3, config.patch_px, config.patch_px), dtype=np.uint8
+    )
+    tumor = np.arange(len(images)) < _TUMOR
+    plain = fresh = kept = float("inf")
+    waited = 0.0
+    for _ in range(_TURNS):
+        plain = min(plain, _plain(images, tumor, config) / _EPOCHS)
+        spent, waiting = _ours(images, tumor, config, keep=False)
+        fresh, waited = min((fresh, waited), (spent / _EPOCHS, waiting / _EPOCHS))
+        longer = config.model_copy(update={"epochs": _EPOCHS_WITH_CACHE})
+        kept = min(kept, _ours(images, tumor, longer, keep=True)[0] / _EPOCHS_WITH_CACHE)
+    to_ms = 1000 / -(-len(images) // config.batch_size)
+    against = "plain loop, same network and patches"
+    yield Row(
+        "training step",
+        against,
+        ">=",
+        1.2,
+        plain / fresh,
+        f"{to_ms * fresh:.0f} ms and {to_ms * plain:.0f} ms; recipe best, {config.teacher}, "
+        f"{config.batch_size} patches of {config.patch_px} px",
+    )
+    yield Row(
+        "training step, teacher's maps kept",
+        against,
+        ">=",
+        1.2,
+        plain / kept,
+        f"{to_ms * kept:.0f} ms; mean of {_EPOCHS_WITH_CACHE} epochs without augmentation, of "
+        "which the first computes them",
+    )
+    yield Row(
+        "waiting for patches",
+        "time of the training",
+        "<=",
+        0.05,
+        waited / fresh,
+        f"{to_ms * waited:.2f} ms a step",
+    )
+
+
+def _parts(config: TrainConfig) -> tuple[FRD, SimilarityLoss, Fabric]:
+    loss = build_loss(n_tumor=_TUMOR, n_normal=_NORMAL, recipe=config.recipe)
+    fabric = make_fabric(config.device, config.precision)
+    model = build_frd(build_teacher(config.teacher), config.seed, config.recipe)
+    return model.to(fabric.device), loss, fabric
+
+
+def _ours(
+    images: NDArray[np.uint8], tumor: NDArray[np.bool_], config: TrainConfig, *, keep: bool
+) -> tuple[float, float]:
+    """Seconds of a training as `qprd train` does it, and those of them spent waiting."""
+    model, loss, fabric = _parts(config)
+    rows = tuple(
+        Patch("", "", 0, 0, config.patch_px, config.mpp, "tumor" if y else "normal", "train")
+        for y in tumor
+    )
+    dataset = PatchDataset(PatchTable(rows), images, patch_px=config.patch_px)
+    started = time.perf_counter()
+    cache = teacher_cache_for(model, dataset, config, fabric, None) if keep else None
+    outcome = fit(
+        model,
+        dataset,
+        loss,
+        None,
+        config,
+        fabric=fabric,
+        progress=SilentProgress(),
+        annealed=True,
+        cache=cache,
+    )
+    return time.perf_counter() - started, outcome.waited_s
+
+
+def _plain(images: NDArray[np.uint8], tumor: NDArray[np.bool_], config: TrainConfig) -> float:
+    """Seconds of the loop that PyTorch's tutorials have."""
+    model, loss, fabric = _parts(config)
+    device = fabric.device
+    dataset = TensorDataset(torch.from_numpy(images), torch.from_numpy(~tumor).long())
+    batches = DataLoader(dataset, batch_size=config.batch_size, shuffle=True)
+    optimizer = torch.optim.Adam(model.trainable_parameters(), lr=config.lr, betas=(0.5, 0.999))
+    started = time.perf_counter()
+    for _ in range(config.epochs):
+        model.train()
+        total = 0.0
+        for x, y in batches:
+            teacher_maps, student_maps = model(x.to(device))
+            value = loss(teacher_maps, student_maps, y.to(device))
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            total += value.item()
+    return time.perf_counter() - started
