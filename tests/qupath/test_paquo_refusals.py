@@ -19,7 +19,10 @@ from qupath_work import (
     snapshot,
     write,
 )
+from scored_project import score_project
+from typer.testing import CliRunner
 
+from qprd.cli import app
 from qprd.errors import QprdError
 from qprd.qupath.entrydata import EntryData
 from qprd.qupath.java import QuPath
@@ -169,3 +172,19 @@ def test_a_project_without_classes_keeps_qupaths_default_ones(worked_project: Pa
     classes.unlink()
     write(worked_project, 1, make_predictions("2"))
     assert not classes.exists()
+
+
+def test_an_image_whose_data_are_cut_in_half_is_refused_and_the_other_written(
+    worked_project: Path, shared_data: Path
+) -> None:
+    score_project(worked_project, shared_data)
+    data = worked_project.parent / "data" / "2" / "data.qpdata"
+    data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
+    left = data.read_bytes()
+    words = ["write-back", str(worked_project), "--backend", "paquo"]
+    outcome = CliRunner().invoke(app, words)
+    assert outcome.exit_code == 1
+    assert "not written: colon_2.tif: QuPath's data of this image are not used" in outcome.output
+    assert "to 1 images" in outcome.output
+    assert data.read_bytes() == left
+    assert of_ours(snapshot(worked_project, "1"))
