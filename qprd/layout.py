@@ -45,6 +45,11 @@ class ProjectLayout:
         return self.root / "predictions"
 
     @property
+    def exports(self) -> Path:
+        """What ``qprd export`` writes for other programs."""
+        return self.root / "exports"
+
+    @property
     def backups(self) -> Path:
         """What files were before qprd changed them, one folder a command."""
         return self.root / "backups"

@@ -29,6 +29,7 @@ DEMANDED = {
     "evaluate": "--backend --split --json --bundle --image --slides --annotations --assume-mpp",
     "write-back": "--backend --dry-run --image --slides --json",
     "undo": "--backend --all --dry-run --slides --json",
+    "export": "--format --output --image --tiles --weights --json",
     "doctor": "--backend --slides --annotations --tumor-class --json",
     "demo": "--backend --seed --json",
     "remove": "--backend --dry-run --image --slides --json",

@@ -3,7 +3,7 @@
 Importing the modules of the commands adds these to ``app``, in the order of ``qprd --help``.
 """
 
-from qprd.cli import training, prediction, writing, setup  # noqa: F401, I001
+from qprd.cli import training, prediction, writing, export, setup  # noqa: F401, I001
 from qprd.cli.app import app
 
 __all__ = ["app", "main"]

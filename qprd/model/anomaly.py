@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from qprd.config import PatchScore
@@ -41,7 +41,7 @@ def anomaly_map(
         total = scaled if total is None else total + scaled
     if total is None:
         raise ValueError("no maps")
-    return total.clamp(0, MAX_ANOMALY)
+    return total.clamp(0.0, MAX_ANOMALY)
 
 
 def smooth(maps: Tensor, sigma: float = SIGMA_PX) -> Tensor:
@@ -56,17 +56,50 @@ def smooth(maps: Tensor, sigma: float = SIGMA_PX) -> Tensor:
     """
     if sigma <= 0:
         return maps
-    radius = int(4 * sigma + 0.5)
-    offset = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
-    kernel = torch.exp(-0.5 * (offset / sigma) ** 2)
-    kernel = kernel / kernel.sum()
+    height, width = maps.shape[-2:]
+    kernel = _gaussian(sigma, maps.device, maps.dtype)
+    radius = len(kernel) // 2
+    rows, columns = (_reflected(edge, radius, maps.device) for edge in (height, width))
+    return _filtered(maps, kernel, rows, columns)
+
+
+class Smoothing(nn.Module):
+    """`smooth` for square maps of one size, its tables made beforehand.
+
+    They are buffers: what is traced holds no device and goes wherever the module goes.
+
+    Args:
+        edge_px: Height and width of the maps.
+    """
+
+    def __init__(self, edge_px: int) -> None:
+        super().__init__()
+        cpu = torch.device("cpu")
+        kernel = _gaussian(SIGMA_PX, cpu, torch.float32)
+        self.register_buffer("_kernel", kernel, persistent=False)
+        reflected = _reflected(edge_px, len(kernel) // 2, cpu)
+        self.register_buffer("_reflected", reflected, persistent=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (..., edge_px, edge_px), float32, smoothed."""
+        reflected = self.get_buffer("_reflected")
+        return _filtered(maps, self.get_buffer("_kernel"), reflected, reflected)
+
+
+def _filtered(maps: Tensor, kernel: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     height, width = maps.shape[-2:]
     flat = maps.reshape(-1, 1, height, width)
-    flat = flat.index_select(2, _reflected(height, radius, maps.device))
-    flat = functional.conv2d(flat, kernel.view(1, 1, -1, 1))
-    flat = flat.index_select(3, _reflected(width, radius, maps.device))
-    flat = functional.conv2d(flat, kernel.view(1, 1, 1, -1))
+    flat = functional.conv2d(flat.index_select(2, rows), kernel.view(1, 1, -1, 1))
+    flat = functional.conv2d(flat.index_select(3, columns), kernel.view(1, 1, 1, -1))
     return flat.reshape(maps.shape)
+
+
+def _gaussian(sigma: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The kernel, of length 2 * radius + 1 and sum 1."""
+    radius = int(4 * sigma + 0.5)
+    offset = torch.arange(-radius, radius + 1, device=device, dtype=dtype)
+    kernel = torch.exp(-0.5 * (offset / sigma) ** 2)
+    return kernel / kernel.sum()
 
 
 def _reflected(length: int, radius: int, device: torch.device) -> Tensor:

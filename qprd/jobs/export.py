@@ -1,0 +1,226 @@
+"""``qprd export``: a bundle or the predictions of a slide, as files that other programs take."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from qprd.errors import ExitCode, QprdError
+from qprd.export.geojson_file import geojson_text
+from qprd.jobs.predict import no_probability
+from qprd.jobs.slides import select_entries, some_names
+from qprd.layout import ProjectLayout, resolve_inside
+from qprd.qupath.project import Entry, Project
+from qprd.results_folder import PREDICTIONS, load_predictions
+
+if TYPE_CHECKING:
+    from qprd.model.bundle import BundleInfo
+
+Format = Literal["wsinfer", "onnx", "geojson"]
+ModelFormat = Literal["wsinfer", "onnx"]
+
+_USE: Final[Mapping[Format, str]] = {
+    "wsinfer": "In QuPath's WSInfer extension: put the folder into 'user' in its model directory.\n"
+    "Elsewhere: wsinfer run --config config.json --model-path torchscript_model.pt",
+    "onnx": "Patches in (N, 3, P, P), RGB, 0..1; size and resolution are in its metadata.",
+    "geojson": "Drop it on the image in QuPath.",
+}
+
+
+@dataclass(frozen=True)
+class ExportSummary:
+    """What was exported.
+
+    Attributes:
+        format: As what.
+        exported: Name of the bundle or of the image.
+        output: The file, or the folder of the files.
+        files: Names of the files.
+        objects: Number of objects in a GeoJSON file; None for a model.
+        notes: What the user should know.
+    """
+
+    format: Format
+    exported: str
+    output: Path
+    files: tuple[str, ...]
+    objects: int | None = None
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """The summary for people."""
+        count = "" if self.objects is None else f" ({self.objects} objects)"
+        return [
+            f"Exported {self.exported}{count}: {self.output}",
+            *(f"note: {note}" for note in self.notes),
+            *_USE[self.format].splitlines(),
+        ]
+
+
+def is_bundle(place: Path | None) -> bool:
+    """Whether this is the folder of a bundle, and not a project."""
+    from qprd.model.bundle import INFO_FILE
+
+    return place is not None and (place / INFO_FILE).is_file()
+
+
+def export_newest(
+    project: Path, as_what: ModelFormat, *, output: Path | None, weights: Path | None
+) -> ExportSummary:
+    """Export the newest bundle of a project; see `export_bundle`.
+
+    Args:
+        project: The project file.
+        as_what: The format.
+        output: None takes a place in ``PROJECT/qprd/exports``.
+        weights: See `export_bundle`.
+    """
+    from qprd.model.bundle import newest_bundle
+
+    layout = ProjectLayout(project)
+    bundle = newest_bundle(layout.bundles)
+    folder = _own_folder(layout) if output is None else Path()
+    return export_bundle(bundle, as_what, output=output, weights=weights, folder=folder)
+
+
+def export_bundle(
+    bundle: Path,
+    as_what: ModelFormat,
+    *,
+    output: Path | None,
+    weights: Path | None,
+    folder: Path = Path(),
+) -> ExportSummary:
+    """Export a trained model.
+
+    Args:
+        bundle: Its folder.
+        as_what: The format.
+        output: The folder (WSInfer) or the file (ONNX) to write; older files are replaced. None
+            names it after the bundle.
+        weights: The teacher's, on disk; None takes the published ones.
+        folder: Where it goes without ``output``.
+
+    Raises:
+        QprdError: the bundle cannot be used, has no probabilities though WSInfer needs them, or
+            the files cannot be written. Older files are then as they were.
+    """
+    from qprd.export.onnx_file import onnx_model, require_onnx
+    from qprd.export.scorer import ProbabilityAndScore, Score, TwoLogits
+    from qprd.export.wsinfer import wsinfer_files
+    from qprd.model.bundle import load_bundle, read_bundle_info
+
+    info = read_bundle_info(bundle)
+    if as_what == "onnx":
+        require_onnx()
+    elif info.calibration is None:
+        raise _no_probability(info)
+    model, info = load_bundle(bundle, weights=weights)
+    score = Score(model, info.patch_px, info.patch_score)
+    if as_what == "onnx":
+        file = folder / f"{info.name}.onnx" if output is None else output
+        network = (
+            score if info.calibration is None else ProbabilityAndScore(score, info.calibration)
+        )
+        _write(file.parent, {file.name: onnx_model(network, info)})
+        notes = tuple(no_probability(info))
+        return ExportSummary("onnx", info.name, file, (file.name,), notes=notes)
+    assert info.calibration is not None
+    target = folder / f"{info.name}-wsinfer" if output is None else output
+    files = wsinfer_files(TwoLogits(score, info.calibration), info)
+    _write(target, files)
+    return ExportSummary("wsinfer", info.name, target, tuple(files))
+
+
+def export_geojson(
+    project: Project, *, images: Sequence[str], tiles: bool, output: Path | None
+) -> ExportSummary:
+    """Export the predictions of one slide.
+
+    Args:
+        project: Is only read.
+        images: The slide's name; empty takes the only one with results.
+        tiles: With the scored tiles, not the contours alone.
+        output: The file to write; None takes a place in ``PROJECT/qprd/exports``.
+
+    Raises:
+        QprdError: there are no results, or those of several slides; the file cannot be written. An
+            older file is then as it was.
+    """
+    layout = ProjectLayout(project.path)
+    entry = _the_entry(project, layout, images)
+    predictions = load_predictions(layout.result(entry.id))
+    text = geojson_text(predictions, tiles=tiles)
+    file = _own_folder(layout) / f"{entry.id}.geojson" if output is None else output
+    _write(file.parent, {file.name: text.encode()})
+    return ExportSummary(
+        "geojson",
+        entry.name,
+        file,
+        (file.name,),
+        objects=len(predictions.contours) + tiles * len(predictions.tiles),
+    )
+
+
+def _the_entry(project: Project, layout: ProjectLayout, images: Sequence[str]) -> Entry:
+    entries = select_entries(project, images)
+    if not images:
+        entries = [e for e in entries if (layout.result(e.id) / PREDICTIONS).is_file()]
+    if not entries:
+        raise QprdError(
+            "No slide has results.", where=str(layout.results), fix="Run qprd predict first."
+        )
+    if len(entries) > 1:
+        raise QprdError(
+            f"A GeoJSON file is for one slide, and these are {len(entries)}: "
+            f"{some_names(entries, 5)}.",
+            where="--format geojson",
+            fix="Name one: --image NAME",
+            exit_code=ExitCode.USAGE,
+        )
+    return entries[0]
+
+
+def _own_folder(layout: ProjectLayout) -> Path:
+    layout.require_writable()
+    resolve_inside(layout.exports, layout.project.parent)
+    return layout.exports
+
+
+def _no_probability(info: BundleInfo) -> QprdError:
+    return QprdError(
+        "WSInfer shows probabilities, and " + "".join(no_probability(info)) + ".",
+        where=info.name,
+        fix="Train with a validation slide (entry metadata split = val), or use --format onnx.",
+    )
+
+
+def _write(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files into a folder, which is made if need be; none if not all can be written."""
+    suffix = f"{uuid.uuid4().hex[:8]}.partial"
+    partial = {name: folder / f".{name}.{suffix}" for name in files}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            partial[name].write_bytes(content)
+        for name in files:
+            if (folder / name).is_dir():
+                raise IsADirectoryError(errno.EISDIR, f"{name} is a folder")
+        for name, path in partial.items():
+            path.replace(folder / name)
+    except OSError as error:
+        raise QprdError(
+            f"The export cannot be written: {error.strerror or error}.",
+            where=str(folder),
+            fix="Free some disk space, or name another place: --output",
+            exit_code=ExitCode.FAILED,
+        ) from error
+    finally:
+        for path in partial.values():
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)

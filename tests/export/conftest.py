@@ -1,0 +1,31 @@
+"""Two small models, and patches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from small_models import PATCH_PX, random_model
+
+from qprd.model.frd import FRD
+
+
+@pytest.fixture(scope="session")
+def fused() -> FRD:
+    """A model of ``--recipe best``."""
+    return random_model("best")
+
+
+@pytest.fixture(scope="session")
+def plain() -> FRD:
+    """A model of ``--recipe paper``."""
+    return random_model("paper")
+
+
+@pytest.fixture(scope="session")
+def images() -> NDArray[np.uint8]:
+    """Patches as they are cut out of slides, (5, 3, P, P)."""
+    random = np.random.default_rng(0)
+    brightness = np.linspace(40, 250, 5).reshape(5, 1, 1, 1)
+    noise = random.normal(0, 40, (5, 3, PATCH_PX, PATCH_PX))
+    return np.clip(brightness + noise, 0, 255).astype(np.uint8)

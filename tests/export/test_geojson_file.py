@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import json
+
+from small_project import predictions
+
+from qprd.export.geojson_file import geojson_text
+from qprd.qupath.predictions_geojson import at_qupath_precision, predictions_from_geojson
+
+
+def test_contours_go_alone_or_with_the_tiles() -> None:
+    ours = at_qupath_precision(predictions(tiles=3))
+    alone = predictions_from_geojson(geojson_text(ours, tiles=False))
+    assert alone.contours == ours.contours
+    assert alone.tiles == ()
+    assert predictions_from_geojson(geojson_text(ours, tiles=True)).tiles == ours.tiles
+
+
+def test_contours_are_annotations_of_qprds_class() -> None:
+    features = json.loads(geojson_text(predictions(), tiles=False))["features"]
+    assert [feature["properties"]["objectType"] for feature in features] == ["annotation"]
+    assert features[0]["properties"]["classification"]["names"] == ["Tumor", "qprd"]

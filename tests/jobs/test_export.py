@@ -1,0 +1,165 @@
+"""What other programs get of a project; `tests/export` looks at what is in the files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from drawn_project import NAMES, predict, snapshot, unfinished
+from typer.testing import CliRunner
+
+from qprd.cli import app
+from qprd.errors import ExitCode, QprdError
+from qprd.export.wsinfer import CONFIG_FILE, MODEL_FILE, README_FILE
+from qprd.jobs.export import ExportSummary, export_bundle, export_geojson, export_newest, is_bundle
+from qprd.model.bundle import INFO_FILE, read_bundle_info
+from qprd.qupath.exchange import ExchangeProject
+from qprd.qupath.predictions_geojson import predictions_from_geojson
+from qprd.results import Predictions
+
+
+@pytest.fixture
+def bundle(trained_project: Path) -> Path:
+    (folder,) = (trained_project.parent / "qprd" / "bundles").iterdir()
+    return folder
+
+
+def uncalibrate(bundle: Path) -> None:
+    file = bundle / INFO_FILE
+    document = json.loads(file.read_text(encoding="utf-8"))
+    document["calibration"] = None
+    file.write_text(json.dumps(document), encoding="utf-8")
+
+
+def exported_geojson(
+    project: Path, *images: str, tiles: bool = False, output: Path | None = None
+) -> tuple[ExportSummary, Predictions]:
+    with ExchangeProject(project) as opened:
+        summary = export_geojson(opened, images=images, tiles=tiles, output=output)
+    return summary, predictions_from_geojson(summary.output)
+
+
+def test_the_newest_bundle_of_a_project_goes_to_its_exports(
+    trained_project: Path, bundle: Path
+) -> None:
+    before = snapshot(trained_project.parent)
+    summary = export_newest(trained_project, "wsinfer", output=None, weights=None)
+    folder = trained_project.parent / "qprd" / "exports" / f"{bundle.name}-wsinfer"
+    assert summary.output == folder
+    assert {path.name for path in folder.iterdir()} == {MODEL_FILE, CONFIG_FILE, README_FILE}
+    after = snapshot(trained_project.parent)
+    assert {name: after[name] for name in before} == before
+    assert not unfinished(trained_project.parent)
+
+
+def test_a_bundle_goes_to_this_folder_or_where_it_is_told(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert is_bundle(bundle)
+    summary = export_bundle(bundle, "wsinfer", output=None, weights=None)
+    assert (tmp_path / "here" / f"{bundle.name}-wsinfer" / MODEL_FILE).is_file()
+    assert not summary.output.is_absolute()
+    there = tmp_path / "models" / "user" / "colon"
+    export_bundle(bundle, "wsinfer", output=there, weights=None)
+    assert (there / CONFIG_FILE).is_file()
+
+
+@pytest.mark.slow
+def test_a_bundle_becomes_one_onnx_file(bundle: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
+    uncalibrate(bundle)
+    file = tmp_path / "model.onnx"
+    summary = export_bundle(bundle, "onnx", output=file, weights=None)
+    assert file.is_file()
+    assert any("raw scores" in note for note in summary.notes)
+    assert not unfinished(tmp_path / "trained")
+
+
+def test_wsinfer_needs_probabilities(bundle: Path, tmp_path: Path) -> None:
+    uncalibrate(bundle)
+    with pytest.raises(QprdError, match="raw scores and no probabilities") as raised:
+        export_bundle(bundle, "wsinfer", output=tmp_path / "out", weights=None)
+    assert "onnx" in str(raised.value.fix)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_write_that_fails_leaves_the_older_files(bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    (folder / README_FILE).mkdir(parents=True)
+    (folder / CONFIG_FILE).write_text("older")
+    blocked = tmp_path / "file"
+    blocked.touch()
+    for place in (folder, blocked):
+        with pytest.raises(QprdError, match="cannot be written"):
+            export_bundle(bundle, "wsinfer", output=place, weights=None)
+    assert {path.name for path in folder.iterdir()} == {CONFIG_FILE, README_FILE}
+    assert (folder / CONFIG_FILE).read_text() == "older"
+
+
+def test_contours_of_one_slide_go_alone_or_with_tiles(trained_project: Path) -> None:
+    summary = predict(trained_project, images=NAMES[:1], threshold=0.0)
+    assert summary.slides[0].contours > 0
+    alone, found = exported_geojson(trained_project)
+    assert alone.output == trained_project.parent / "qprd" / "exports" / "1.geojson"
+    assert (len(found.contours), len(found.tiles)) == (summary.slides[0].contours, 0)
+    assert found.contour_class == "Tumor: qprd"
+    both, found = exported_geojson(trained_project, tiles=True)
+    assert len(found.tiles) == summary.slides[0].tiles
+    assert both.objects == summary.slides[0].contours + summary.slides[0].tiles
+
+
+def test_one_slide_has_to_be_named_where_several_have_results(
+    trained_project: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(QprdError, match="No slide has results"):
+        exported_geojson(trained_project)
+    predict(trained_project, images=NAMES[:2])
+    with pytest.raises(QprdError, match=f"{NAMES[0]}, {NAMES[1]}"):
+        exported_geojson(trained_project)
+    summary, _ = exported_geojson(trained_project, NAMES[1], output=tmp_path / "x.geojson")
+    assert (summary.exported, summary.output) == (NAMES[1], tmp_path / "x.geojson")
+    with pytest.raises(QprdError, match="no results"):
+        exported_geojson(trained_project, NAMES[2])
+
+
+def test_nothing_is_written_through_a_link_out_of_the_project(
+    trained_project: Path, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (trained_project.parent / "qprd" / "exports").symlink_to(outside, target_is_directory=True)
+    with pytest.raises(QprdError, match="outside the project"):
+        export_newest(trained_project, "wsinfer", output=None, weights=None)
+    assert not list(outside.iterdir())
+
+
+def test_the_command_takes_a_project_or_a_bundle(
+    trained_project: Path, bundle: Path, tmp_path: Path
+) -> None:
+    def run(*words: object) -> int:
+        return CliRunner().invoke(app, ["export", *map(str, words)]).exit_code
+
+    report, folder = tmp_path / "report.json", tmp_path / "out"
+    assert run(bundle, "--format", "wsinfer", "--output", folder, "--json", report) == 0
+    assert json.loads(report.read_text())["exported"] == read_bundle_info(bundle).name
+    predict(trained_project, images=NAMES[:1])
+    assert run(trained_project, "--format", "geojson", "--tiles", "--image", NAMES[0]) == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("bundle", "--format", "geojson"),
+        ("bundle", "--format", "wsinfer", "--tiles"),
+        ("project", "--format", "onnx", "--image", NAMES[0]),
+    ],
+)
+def test_options_of_another_format_are_refused(
+    words: tuple[str, ...], trained_project: Path, bundle: Path
+) -> None:
+    place = {"bundle": bundle, "project": trained_project}[words[0]]
+    outcome = CliRunner().invoke(app, ["export", str(place), *words[1:]])
+    assert outcome.exit_code == ExitCode.USAGE
