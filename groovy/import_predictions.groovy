@@ -2,7 +2,8 @@
  * qprd: import predictions
  *
  * Brings what "qprd predict --write-back" wrote to <project>/qprd/predictions/<entry id>.geojson into
- * this image: tiles with scores, contours, and the slide's score as metadata of the project entry.
+ * this image: tiles with scores, contours, regions to review ("--uncertain N"), and the slide's score as
+ * metadata of the project entry.
  * What an earlier run of qprd put there is replaced. Nothing else is touched: your annotations and
  * cells, and contours that you gave another class (accepted or rejected), stay as they are.
  *
@@ -26,6 +27,7 @@ final OWN = 'qprd'
 final OWN_TILE = 'qprd tile'
 final OWN_SCORE = 'qprd: score'
 final OWN_MEAN_SCORE = 'qprd: mean score'
+final OWN_RANK = 'qprd: review rank'
 final OWN_PREFIX = 'qprd: '
 
 // The rule of qprd's Python code (qprd/results.py, qprd/qupath/geojson.py): annotations of a class
@@ -126,4 +128,7 @@ project.syncChanges()
 fireHierarchyUpdate()
 
 def tiles = predicted.count { it.isTile() }
-println "qprd: ${tiles} tiles and ${predicted.size() - tiles} contours into ${name}, ${earlier.size()} earlier ones replaced"
+def regions = predicted.count { it.isAnnotation() && it.getMeasurements().containsKey(OWN_RANK) }
+def contours = predicted.size() - tiles - regions
+println "qprd: ${tiles} tiles${regions ? ", ${regions} regions to review" : ''} and ${contours} contours into ${name}, " +
+        "${earlier.size()} earlier ones replaced"

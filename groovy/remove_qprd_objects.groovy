@@ -1,10 +1,10 @@
 /*
  * qprd: remove qprd's objects
  *
- * Takes out of this image what qprd put there: its tiles and contours, and the metadata of the project
- * entry that begin with "qprd: ". Your annotations and cells, and contours that you gave another class
- * (accepted or rejected) or another outline, are yours and stay. Files below <project>/qprd/ stay too:
- * "qprd write-back" brings everything back.
+ * Takes out of this image what qprd put there: its tiles, contours and regions to review, and the
+ * metadata of the project entry that begin with "qprd: ". Your annotations and cells, and contours that
+ * you gave another class (accepted or rejected) or another outline, are yours and stay. Files below
+ * <project>/qprd/ stay too: "qprd write-back" brings everything back.
  *
  * To run it: Automate > Script editor, open this file, then
  *   Run > Run               for the image that is open (save it yourself: File > Save), or
@@ -81,4 +81,4 @@ if (keys) {
 fireHierarchyUpdate()
 
 def tiles = own.count { it.isTile() }
-println "qprd: ${tiles} tiles and ${own.size() - tiles} contours out of ${name}"
+println "qprd: ${tiles} tiles and ${own.size() - tiles} annotations out of ${name}"

@@ -1,11 +1,12 @@
 /*
  * qprd: review, the next one first
  *
- * Steps through what qprd asks you to look at: regions of class "Review: qprd" in their order, then its
- * contours, the most uncertain (of the lowest mean probability) first. A small window accepts (class Tumor),
- * rejects (class Normal) or passes over the one that is selected and centered. To edit one, change its outline
- * with QuPath's tools before you accept it. What you accept or reject is yours from then on, and
- * the next "qprd train" learns from it. Nothing else is touched. Save when you are done: File > Save.
+ * Steps through what qprd asks you to look at: regions of class "Review: qprd" in their order ("qprd predict
+ * --uncertain N" marks them), then its contours, the most uncertain (of the lowest mean probability) first.
+ * A small window accepts (class Tumor), rejects (class Normal) or passes over the one that is selected and
+ * centered. To edit one, change its outline with QuPath's tools before you accept it. What you accept or
+ * reject is yours from then on, and the next "qprd train" learns from it. Nothing else is touched. Save when
+ * you are done: File > Save.
  *
  * To run it: Automate > Script editor, open this file, then
  *   Run > Run                                for the image that is open, or
@@ -37,6 +38,7 @@ final REJECTED = 'Normal'
 final OWN = 'qprd'
 final OWN_MEAN_SCORE = 'qprd: mean score'
 final OWN_MEAN_PROBABILITY = 'qprd: mean probability'
+final OWN_RANK = 'qprd: review rank'
 final REVIEW = 'Review'
 final TITLE = 'qprd: review'
 
@@ -66,11 +68,9 @@ if (!inView && summaryFile != null && getCurrentHierarchy().isEmpty() && Files.i
 }
 
 def annotations = getAnnotationObjects()
-def numberIn = { object ->
-    def digits = ((object.getName() ?: '') =~ /\d+/).findAll()
-    digits ? digits.last() as BigInteger : BigInteger.ZERO
-}
-def regions = annotations.findAll(isReview).sort(false) { a, b -> numberIn(a) <=> numberIn(b) ?: a.getID() <=> b.getID() }
+// NaN, of a region whose outline was changed, comes last.
+def rankOf = { object -> object.getMeasurementList().get(OWN_RANK) }
+def regions = annotations.findAll(isReview).sort(false) { a, b -> rankOf(a) <=> rankOf(b) ?: a.getID() <=> b.getID() }
 def contours = annotations.findAll(isContour)
 def calibrated = contours.every { it.getMeasurements().containsKey(OWN_MEAN_PROBABILITY) }
 def measurement = calibrated ? OWN_MEAN_PROBABILITY : OWN_MEAN_SCORE

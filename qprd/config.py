@@ -35,6 +35,9 @@ else:
 #: The bottleneck's stride: the edges of a patch are multiples of it.
 STRIDE_PX = 32
 
+#: Regions to review: each is an annotation that a person is to look at.
+MAX_UNCERTAIN = 10_000
+
 Recipe = Literal["paper", "best"]
 Similarity = Literal["image", "location"]
 Labels = Literal["patch", "mask"]
@@ -183,6 +186,7 @@ class PredictConfig(BaseModel):
             validation data.
         operating_point: What ``auto`` is chosen for; None is what the training chose it for.
         slide_score: How the slide score summarizes the score map.
+        uncertain: Number of regions to mark for review, over all slides.
         min_tissue: Least share of tissue in a tile and in the patch around it, 0..1; None is the
             bundle's own, below which it has not learned to judge.
         min_area_um2: Contours (and holes) below this area are dropped.
@@ -201,6 +205,7 @@ class PredictConfig(BaseModel):
     threshold: RawScore | Literal["auto"] = "auto"
     operating_point: OperatingPoint | None = None
     slide_score: SlideScore = "max"
+    uncertain: Annotated[int, Field(ge=0, le=MAX_UNCERTAIN)] = 0
     min_tissue: Share | None = None
     min_area_um2: NotNegative = 5000.0
     tolerance_um: NotNegative = 4.0

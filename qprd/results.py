@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,9 +18,15 @@ MEAN_SCORE = "qprd: mean score"
 MAX_SCORE = "qprd: max score"
 MEAN_PROBABILITY = "qprd: mean probability"
 AREA_UM2 = "qprd: area um^2"
+#: Place of a region in the order of review, from 1; what tells it from a contour.
+REVIEW_RANK = "qprd: review rank"
 
 #: The derived part of the class of a predicted contour: ``Tumor`` becomes ``Tumor: qprd``.
 OWN_CLASS_SUFFIX = "qprd"
+
+#: Class of a region that somebody should look at next: neither tumor nor normal.
+REVIEW_CLASS = f"Review: {OWN_CLASS_SUFFIX}"
+REVIEW_COLOR = (0, 170, 220)
 
 #: Name of every tile detection we write; with `SCORE` among its measurements it is ours.
 TILE_NAME = "qprd tile"
@@ -79,13 +86,23 @@ class PredictedTile:
 
 
 @dataclass(frozen=True)
-class PredictedContour:
-    """A predicted tumor region: a valid polygon, holes allowed, level-0 QuPath frame."""
+class PredictedRegion:
+    """An annotation of ours: a valid polygon, holes allowed, level-0 QuPath frame."""
 
     id: str
     polygon: Polygon
     name: str
     measurements: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class PredictedContour(PredictedRegion):
+    """A predicted tumor region."""
+
+
+@dataclass(frozen=True)
+class ReviewRegion(PredictedRegion):
+    """Tissue whose review would help most; `REVIEW_RANK` is among its measurements."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +115,7 @@ class Predictions:
         contour_class: e.g. ``Tumor: qprd``.
         contour_color: RGB, 0..255.
         metadata: Entry metadata to set; every key starts with ``qprd: ``.
+        review: Annotations of class `REVIEW_CLASS`, in any order.
     """
 
     tiles: tuple[PredictedTile, ...]
@@ -105,6 +123,27 @@ class Predictions:
     contour_class: str = f"Tumor: {OWN_CLASS_SUFFIX}"
     contour_color: tuple[int, int, int] = (255, 140, 0)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    review: tuple[ReviewRegion, ...] = ()
+
+    @property
+    def regions(self) -> tuple[PredictedRegion, ...]:
+        """All annotations: contours, then regions to review."""
+        return (*self.contours, *self.review)
+
+
+def contour_name(number: int) -> str:
+    """Name of the contour with this number on its slide, from 1."""
+    return f"qprd {number}"
+
+
+def review_name(rank: int) -> str:
+    """Name of the region with this place in the order of review, from 1."""
+    return f"qprd review {rank}"
+
+
+def is_own_name(name: str | None) -> bool:
+    """True for a name that `contour_name` or `review_name` gives."""
+    return name is not None and re.fullmatch(r"qprd (review )?[0-9]+", name) is not None
 
 
 def object_id(bundle: str, entry_id: str, kind: str, index: int) -> str:

@@ -2,8 +2,8 @@
 
 ``score_map.npz`` (raw scores and grid), ``score_map.ome.tif`` (the same as an image, of
 probabilities where there are any), ``predictions.geojson`` (tiles and contours; QuPath takes it by
-drag and drop), ``detections.csv`` (score, x, y of suspected lesions), ``slide.json``
-(`SlideResult`), ``overview.png`` (the picture).
+drag and drop), ``review.geojson`` (regions to review, if asked for), ``detections.csv`` (score, x,
+y of suspected lesions), ``slide.json`` (`SlideResult`), ``overview.png`` (the picture).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import shutil
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +26,13 @@ from pydantic import TypeAdapter, ValidationError
 from qprd.errors import QprdError
 from qprd.qupath.jsonfile import read_text
 from qprd.qupath.predictions_geojson import predictions_from_geojson, predictions_to_text
-from qprd.results import Detections, Predictions, ScoreMap
+from qprd.results import Detections, Predictions, ReviewRegion, ScoreMap
 from qprd.results_tiff import write_score_tiff
 
 SCORE_MAP = "score_map.npz"
 SCORE_TIFF = "score_map.ome.tif"
 PREDICTIONS = "predictions.geojson"
+REVIEW = "review.geojson"
 DETECTIONS = "detections.csv"
 SLIDE = "slide.json"
 OVERVIEW = "overview.png"
@@ -127,7 +128,7 @@ def load_slide_result(folder: Path) -> SlideResult:
 
 
 def load_predictions(folder: Path) -> Predictions:
-    """Read the tiles and contours of one entry.
+    """Read the tiles, contours and regions to review of one entry.
 
     Raises:
         QprdError: there is no result, or it is damaged.
@@ -135,7 +136,26 @@ def load_predictions(folder: Path) -> Predictions:
     path = folder / PREDICTIONS
     if not path.is_file():
         raise _missing(folder)
-    return predictions_from_geojson(path)
+    predictions = predictions_from_geojson(path)
+    if not (folder / REVIEW).is_file():
+        return predictions
+    return replace(predictions, review=predictions_from_geojson(folder / REVIEW).review)
+
+
+def save_review(folder: Path, regions: Sequence[ReviewRegion]) -> None:
+    """Put regions to review into the results of one entry, which have none yet.
+
+    Raises:
+        QprdError: the disk is full or the folder cannot be written; the other results are intact.
+    """
+    text = predictions_to_text(Predictions((), (), review=tuple(regions)))
+    partial = folder / f".{REVIEW}.{uuid.uuid4().hex[:8]}.partial"
+    with _explained(folder):
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(folder / REVIEW)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def load_detections(folder: Path) -> Detections:
@@ -189,17 +209,28 @@ def _replacing(folder: Path) -> Iterator[Path]:
     """A new folder beside ``folder`` that takes its place when the block ends well."""
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
     outdated = partial.with_suffix(".outdated")
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        if folder.exists():
-            folder.rename(outdated)
+    with _explained(folder):
         try:
-            partial.rename(folder)
-        except BaseException:  # Ctrl-C too must leave the earlier result in its place
-            if outdated.exists():
-                outdated.rename(folder)
-            raise
+            partial.mkdir(parents=True)
+            yield partial
+            if folder.exists():
+                folder.rename(outdated)
+            try:
+                partial.rename(folder)
+            except BaseException:  # Ctrl-C too must leave the earlier result in its place
+                if outdated.exists():
+                    outdated.rename(folder)
+                raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(outdated, ignore_errors=True)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Turn a full disk and the like into an error that says so."""
+    try:
+        yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise QprdError(
@@ -209,9 +240,6 @@ def _replacing(folder: Path) -> Iterator[Path]:
             if full
             else "Make the folder writable, or copy the project to a place that is.",
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(outdated, ignore_errors=True)
 
 
 def _missing(folder: Path, error: OSError | None = None) -> QprdError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from shapely.geometry import Polygon
+from shapely.geometry import Polygon, box
 
 from qprd.qupath.exchange import ExchangeProject
 from qprd.results import (
@@ -13,10 +13,12 @@ from qprd.results import (
     MAX_SCORE,
     MEAN_SCORE,
     PROBABILITY,
+    REVIEW_RANK,
     SCORE,
     PredictedContour,
     PredictedTile,
     Predictions,
+    ReviewRegion,
     object_id,
 )
 
@@ -31,7 +33,7 @@ def named_project(folder: Path, *names: str) -> ExchangeProject:
 
 
 def predictions(tiles: int = 3, bundle: str = "b") -> Predictions:
-    """Tiles in a row, and a contour with a hole."""
+    """Tiles in a row, a contour with a hole, and a region to review."""
     ring = [(0.004, 0), (1000, 0), (1000, 1000.255), (0, 1000)]
     hole = [(100, 100), (200, 100), (200, 200)]
     return Predictions(
@@ -54,6 +56,14 @@ def predictions(tiles: int = 3, bundle: str = "b") -> Predictions:
             ),
         ),
         metadata={"qprd: score": "0.93", "qprd: bundle": bundle},
+        review=(
+            ReviewRegion(
+                object_id(bundle, "1", "review", 0),
+                box(10, 10, 202, 202),
+                "qprd review 3",
+                {MEAN_SCORE: 0.5, REVIEW_RANK: 3.0},
+            ),
+        ),
     )
 
 

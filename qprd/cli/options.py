@@ -301,6 +301,15 @@ WriteBackOption = Annotated[
     bool,
     typer.Option("--write-back", help="Put tiles, contours and slide scores into the project."),
 ]
+UncertainOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Mark the N regions whose review would help most, as annotations of class "
+        "Review: qprd in this order: close to the threshold, spread over slides, not labeled yet. "
+        "Default: 0.",
+    ),
+]
 DryRunOption = Annotated[
     bool,
     typer.Option("--dry-run", help="Say what would change, in which files, and touch nothing."),

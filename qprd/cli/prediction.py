@@ -24,6 +24,7 @@ from qprd.cli.options import (
     ThresholdOption,
     ToleranceUmOption,
     UnannotatedNormalOption,
+    UncertainOption,
     WeightsOption,
     WriteBackOption,
 )
@@ -35,6 +36,7 @@ def predict(
     project: ProjectArgument = None,
     bundle: BundleOption = None,
     write_back: WriteBackOption = False,
+    uncertain: UncertainOption = None,
     backend: BackendOption = "auto",
     threshold: ThresholdOption = None,
     operating_point: OperatingPointOption = None,
@@ -66,6 +68,7 @@ def predict(
             "threshold": threshold,
             "operating_point": operating_point,
             "slide_score": slide_score,
+            "uncertain": uncertain,
             "min_area_um2": min_area_um2,
             "tolerance_um": tolerance_um,
             "batch_size": batch_size,

@@ -17,6 +17,12 @@ from qprd.errors import QprdError
 from qprd.evaluation.detections import detections
 from qprd.evaluation.operating_point import NoThreshold, Rule, achieved_at, choose_threshold
 from qprd.jobs.index import write_results_index
+from qprd.jobs.review_regions import (
+    MarkedRegion,
+    mark_uncertain,
+    require_threshold,
+    told_regions,
+)
 from qprd.jobs.scoring import SlideScorer
 from qprd.jobs.slides import open_slide, select_entries, slide_mpp
 from qprd.jobs.write_back import WriteBackSummary, write_back_entries
@@ -33,6 +39,7 @@ from qprd.results import (
     Predictions,
     ScoreMap,
     class_parts,
+    contour_name,
     object_id,
 )
 from qprd.results_folder import SlideResult, save_result
@@ -66,6 +73,7 @@ class PredictSummary:
         index: The page with all pictures.
         write_back: What was written into the project, None if that was not asked for.
         seconds: Time spent.
+        review: Regions marked for review, in their order.
     """
 
     project: Path
@@ -78,6 +86,7 @@ class PredictSummary:
     index: Path
     write_back: WriteBackSummary | None
     seconds: float
+    review: tuple[MarkedRegion, ...] = ()
 
     @property
     def failed(self) -> int:
@@ -101,6 +110,8 @@ class PredictSummary:
                 "--operating-point."
             )
         lines.append(f"Predicted {len(self.slides)} slides in {self.seconds:.0f} s.")
+        if self.review:
+            lines.append(told_regions(self.review))
         if self.write_back is not None:
             lines += self.write_back.lines()
         lines.append(f"Pictures: {self.index}")
@@ -141,6 +152,7 @@ def predict_project(
     weights = None if config.weights is None else Path(config.weights)
     model, info = load_bundle(folder, weights=weights, device=fabric.device)
     predictor = _Predictor(model, info, config, fabric, progress)
+    require_threshold(config.uncertain, predictor.threshold)
 
     problems: list[str] = []
     scored: list[Entry] = []
@@ -156,6 +168,22 @@ def predict_project(
             "None of the slides could be predicted.\n  " + "\n  ".join(problems[:10]),
             where=str(project.path),
         )
+    marked: tuple[MarkedRegion, ...] = ()
+    if config.uncertain and predictor.threshold is not None:
+        marked = mark_uncertain(
+            project,
+            scored,
+            info,
+            predictor.threshold,
+            config.uncertain,
+            assume_mpp=config.assume_mpp,
+            progress=progress,
+        )
+        if len(marked) < config.uncertain:
+            predictor.notes.append(
+                f"only {len(marked)} of {config.uncertain} regions to review can be had: the rest "
+                "of the tissue is labeled, or too close to them"
+            )
     index = write_results_index(layout, info, threshold=predictor.threshold, date=predictor.date)
     written = None
     if write_back:
@@ -171,6 +199,7 @@ def predict_project(
         index=index,
         write_back=written,
         seconds=time.perf_counter() - started,
+        review=marked,
     )
 
 
@@ -277,7 +306,7 @@ class _Predictor:
             PredictedContour(
                 object_id(self._info.name, entry.id, "contour", index),
                 polygon,
-                f"qprd {index + 1}",
+                contour_name(index + 1),
                 contour_measurements(score_map, polygon, self._probability_of),
             )
             for index, polygon in enumerate(polygons)

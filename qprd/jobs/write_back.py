@@ -46,20 +46,17 @@ class WriteBackSummary:
 
     def lines(self) -> list[str]:
         """The summary for people."""
-        tiles = sum(report.tiles for report in self.written)
-        contours = sum(report.contours for report in self.written)
         replaced = sum(report.replaced for report in self.written)
         lines = [
-            f"{'Would write' if self.dry_run else 'Wrote'} {tiles} tiles and {contours} contours "
+            f"{'Would write' if self.dry_run else 'Wrote'} {told_objects(*self.written)} "
             f"to {len(self.written)} images"
             + (f", replacing {replaced} objects of an earlier run" if replaced else "")
             + f" ({self.backend})."
         ]
         if self.dry_run:
             lines += [
-                f"{self.images[report.entry_id]}: {report.tiles} tiles and {report.contours} "
-                f"contours for {report.replaced} objects; "
-                + changed_files(report.files, self.project)
+                f"{self.images[report.entry_id]}: {told_objects(report)} for {report.replaced} "
+                "objects; " + changed_files(report.files, self.project)
                 for report in self.written
             ]
         lines += [f"note: {note}" for note in self.notes]
@@ -83,6 +80,16 @@ class WriteBackSummary:
 
 #: The last line of a dry run.
 NOTHING_TOUCHED = "This was a dry run: nothing was touched."
+
+
+def told_objects(*reports: WriteReport) -> str:
+    """How many objects of each kind are new, in words."""
+    tiles = sum(report.tiles for report in reports)
+    contours = sum(report.contours for report in reports)
+    review = sum(report.review for report in reports)
+    if review:
+        return f"{tiles} tiles, {contours} contours and {review} regions to review"
+    return f"{tiles} tiles and {contours} contours"
 
 
 def changed_files(files: Sequence[Path], project: Path, verb: str = "changes") -> str:
@@ -254,7 +261,7 @@ def remove_from_project(
         for entry in entries:
             try:
                 own = project.read_predictions(entry)
-                if own.tiles or own.contours or own.metadata:
+                if own.tiles or own.regions or own.metadata:
                     report = project.write_predictions(entry, Predictions(tiles=(), contours=()))
                     removed[entry.name] = report.replaced
                     files[entry.name] = report.files

@@ -13,32 +13,35 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
-from qprd.errors import ExitCode, QprdError
+from qprd.errors import QprdError
 from qprd.qupath.java import QuPath, qupath_call
 from qprd.qupath.jsonfile import read_json
 from qprd.qupath.pathclasses import DEFAULT_COLOR, argb_from_color
-from qprd.qupath.precision import on_grid, same_outline, storing_tolerance
+from qprd.qupath.precision import on_grid
 from qprd.qupath.project import Annotation, PathClass
 from qprd.results import (
     MEAN_SCORE,
+    REVIEW_CLASS,
+    REVIEW_COLOR,
+    REVIEW_RANK,
     SCORE,
     TILE_NAME,
     PredictedContour,
+    PredictedRegion,
     PredictedTile,
     Predictions,
+    ReviewRegion,
     is_own_class,
 )
 
 _MAX_SUMMARY_BYTES = 16 * 2**20
-
-_Item = TypeVar("_Item", PredictedTile, PredictedContour)
 
 
 @dataclass(frozen=True)
@@ -174,18 +177,31 @@ class EntryData:
         bulk = self._qupath.bulk
         with qupath_call("QuPath cannot list its objects", self._path):
             tiles = _Columns(bulk.columns(self._own_tiles()))
-            own_contours = self._own_contours()
-            contours = _Columns(bulk.columns(own_contours))
-            stored = shapely.from_wkb([str(wkb) for wkb in bulk.outlines(own_contours)])
-        outlines = shapely.transform(stored, on_grid)
-        for outline, contour_id in zip(outlines, contours.ids, strict=True):
+            own_regions = self._own_regions()
+            regions = _Columns(bulk.columns(own_regions))
+            stored = shapely.from_wkb([str(wkb) for wkb in bulk.outlines(own_regions)])
+        contours: list[PredictedContour] = []
+        review: list[ReviewRegion] = []
+        own_class: PathClass | None = None
+        for region_id, outline, name, measurements, path_class in zip(
+            regions.ids,
+            shapely.transform(stored, on_grid),
+            regions.names,
+            regions.measurements(),
+            regions.classes,
+            strict=True,
+        ):
             if not isinstance(outline, Polygon):
                 raise QprdError(
-                    f"The predicted contour {contour_id} is a {outline.geom_type}, not a polygon.",
+                    f"The predicted contour {region_id} is a {outline.geom_type}, not a polygon.",
                     where=str(self._path),
                 )
+            if REVIEW_RANK in measurements:
+                review.append(ReviewRegion(region_id, outline, name, measurements))
+            else:
+                own_class = own_class or path_class
+                contours.append(PredictedContour(region_id, outline, name, measurements))
         plain = Predictions(tiles=(), contours=(), metadata=dict(metadata))
-        own_class = contours.classes[0] if contours.classes else None
         return Predictions(
             tiles=tuple(
                 PredictedTile(tile_id, x, y, width, measurements)
@@ -196,15 +212,11 @@ class EntryData:
                     strict=True,
                 )
             ),
-            contours=tuple(
-                PredictedContour(contour_id, outline, name, measurements)
-                for contour_id, outline, name, measurements in zip(
-                    contours.ids, outlines, contours.names, contours.measurements(), strict=True
-                )
-            ),
+            contours=tuple(contours),
             contour_class=own_class.name if own_class else plain.contour_class,
             contour_color=(own_class.color if own_class else None) or plain.contour_color,
             metadata=plain.metadata,
+            review=tuple(review),
         )
 
     def digests(self) -> Any:
@@ -264,7 +276,7 @@ class EntryData:
         with qupath_call("QuPath cannot add the predictions", self._path):
             own = self._own()
             ids = [tile.id for tile in predictions.tiles]
-            ids += [contour.id for contour in predictions.contours]
+            ids += [region.id for region in predictions.regions]
             taken = {ids[index] for index in bulk.taken(others, ids)}
             predictions = _with_free_ids(predictions, taken, others)
             names, values = _measurement_table([tile.measurements for tile in predictions.tiles])
@@ -275,21 +287,26 @@ class EntryData:
                 names,
                 values,
             )
-            names, values = _measurement_table([c.measurements for c in predictions.contours])
-            added.addAll(
-                bulk.createAnnotations(
-                    [contour.id for contour in predictions.contours],
-                    [shapely.to_wkb(c.polygon, hex=True) for c in predictions.contours],
-                    [contour.name for contour in predictions.contours],
-                    predictions.contour_class,
-                    argb_from_color(predictions.contour_color),
-                    names,
-                    values,
-                )
-            )
+            contour_class = PathClass(predictions.contour_class, predictions.contour_color)
+            added.addAll(self._created(predictions.contours, contour_class))
+            review_class = PathClass(REVIEW_CLASS, REVIEW_COLOR)
+            added.addAll(self._created(predictions.review, review_class))
             replaced = int(own.size())
             bulk.replace(self._file.hierarchy, own, added)
         return predictions, replaced
+
+    def _created(self, regions: Sequence[PredictedRegion], path_class: PathClass) -> Any:
+        """Java annotations of these regions."""
+        names, values = _measurement_table([region.measurements for region in regions])
+        return self._qupath.bulk.createAnnotations(
+            [region.id for region in regions],
+            [shapely.to_wkb(region.polygon, hex=True) for region in regions],
+            [region.name for region in regions],
+            path_class.name,
+            argb_from_color(path_class.color or DEFAULT_COLOR),
+            names,
+            values,
+        )
 
     def write(self, path: Path) -> None:
         """Write the data to a new file, forced to the disk.
@@ -327,7 +344,7 @@ class EntryData:
     def _own_tiles(self) -> Any:
         return self._qupath.bulk.tilesNamed(self._file.hierarchy, TILE_NAME, SCORE)
 
-    def _own_contours(self) -> Any:
+    def _own_regions(self) -> Any:
         bulk, hierarchy = self._qupath.bulk, self._file.hierarchy
         names = [str(name) for name in bulk.annotationClasses(hierarchy)]
         own_names = [name for name in names if is_own_class(name)]
@@ -335,7 +352,7 @@ class EntryData:
 
     def _own(self) -> Any:
         own = self._own_tiles()
-        own.addAll(self._own_contours())
+        own.addAll(self._own_regions())
         return own
 
 
@@ -365,69 +382,6 @@ class _Columns:
             }
             for row in self._values.tolist()
         ]
-
-
-def compare(
-    meant: Predictions, stored: Predictions, changed_others: Sequence[str], where: Path
-) -> None:
-    """Raise unless QuPath stored what was meant and left all other objects as they were.
-
-    Coordinates may differ by 0.01 px, or by what QuPath's single precision costs; measurements are
-    compared in single precision.
-
-    Raises:
-        QprdError: there is a difference; it says which.
-    """
-
-    def differ(what: str) -> QprdError:
-        return stored_otherwise(what, where)
-
-    refuse_changes(changed_others, where)
-    for kind, wanted, found in (
-        ("tiles", meant.tiles, stored.tiles),
-        ("contours", meant.contours, stored.contours),
-    ):
-        if {item.id for item in wanted} != {item.id for item in found} or len(wanted) != len(found):
-            raise differ(f"{len(wanted)} {kind} were meant, {len(found)} are stored, or other ids")
-        stored_measurements = {item.id: item.measurements for item in found}
-        for item in wanted:
-            if _single(item.measurements) != _single(stored_measurements[item.id]):
-                raise differ(f"the measurements of {item.id}")
-    places = {tile.id: (tile.x, tile.y, tile.size_px) for tile in stored.tiles}
-    wanted_places = np.array([(t.x, t.y, t.size_px) for t in meant.tiles], float).reshape(-1, 3)
-    stored_places = np.array([places[t.id] for t in meant.tiles], float).reshape(-1, 3)
-    if np.any(np.abs(wanted_places - stored_places) > storing_tolerance(wanted_places)):
-        raise differ("the places of the tiles")
-    outlines = {contour.id: contour for contour in stored.contours}
-    for contour in meant.contours:
-        found_contour = outlines[contour.id]
-        if contour.name != found_contour.name:
-            raise differ(f"the name of contour {contour.id}")
-        if not same_outline(contour.polygon, found_contour.polygon):
-            raise differ(f"the outline of contour {contour.id}")
-    if meant.contours and meant.contour_class != stored.contour_class:
-        raise differ("the class of the contours")
-
-
-def refuse_changes(changed: Sequence[str], where: Path) -> None:
-    """Raise if objects that are not to change did, by their ids."""
-    if changed:
-        raise stored_otherwise(
-            f"{len(changed)} objects of others changed, {changed[0]} first", where
-        )
-
-
-def stored_otherwise(what: str, where: Path) -> QprdError:
-    """What QuPath stored is not what was meant, and so was not taken."""
-    return QprdError(
-        f"What QuPath stored differs from what was meant: {what}. The project is as it was.",
-        where=str(where),
-        exit_code=ExitCode.FAILED,
-    )
-
-
-def _single(measurements: Mapping[str, float]) -> dict[str, float]:
-    return {name: float(np.float32(value)) for name, value in measurements.items()}
 
 
 def _measurement_table(
@@ -460,6 +414,7 @@ def _with_free_ids(predictions: Predictions, taken: set[str], others: Any) -> Pr
         predictions,
         tiles=tuple(replace(tile, id=free(tile.id)) for tile in predictions.tiles),
         contours=tuple(replace(contour, id=free(contour.id)) for contour in predictions.contours),
+        review=tuple(replace(region, id=free(region.id)) for region in predictions.review),
     )
 
 

@@ -329,6 +329,7 @@ class ExchangeProject:
             entry_id=entry.id,
             tiles=len(meant.tiles),
             contours=len(meant.contours),
+            review=len(meant.review),
             replaced=replaced,
             where=path,
             files=files,
@@ -458,8 +459,8 @@ def _compare(meant: Predictions, stored: Predictions, path: Path) -> None:
 
     if [tile.id for tile in stored.tiles] != [tile.id for tile in meant.tiles]:
         raise differ("the tiles")
-    if [contour.id for contour in stored.contours] != [contour.id for contour in meant.contours]:
-        raise differ("the contours")
+    if [region.id for region in stored.regions] != [region.id for region in meant.regions]:
+        raise differ("the contours, or the regions to review")
     if (stored.contour_class, stored.contour_color) != (meant.contour_class, meant.contour_color):
         raise differ("the class of the contours")
     if dict(stored.metadata) != dict(meant.metadata):
@@ -472,7 +473,7 @@ def _compare(meant: Predictions, stored: Predictions, path: Path) -> None:
             raise differ(f"the place of tile {tile.id}")
         if dict(tile.measurements) != dict(expected.measurements):
             raise differ(f"the measurements of tile {tile.id}")
-    for contour, wanted in zip(stored.contours, meant.contours, strict=True):
+    for contour, wanted in zip(stored.regions, meant.regions, strict=True):
         if not contour.polygon.normalize().equals_exact(
             wanted.polygon.normalize(), _MAX_DIFFERENCE_PX
         ):

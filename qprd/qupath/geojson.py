@@ -24,7 +24,7 @@ from qprd.errors import QprdError
 from qprd.qupath.jsonfile import parse_json, read_text, well_formed
 from qprd.qupath.precision import DECIMALS
 from qprd.qupath.project import Annotation, PathClass
-from qprd.results import MEAN_SCORE, SCORE, TILE_NAME, class_parts, is_own_class
+from qprd.results import MEAN_SCORE, SCORE, TILE_NAME, class_parts, is_own_class, is_own_name
 
 MAX_BYTES = 1024 * 2**20
 #: The member of our feature collections that QuPath ignores and our Groovy script reads.
@@ -98,7 +98,7 @@ def annotations_of(objects: Iterable[QuPathObject]) -> list[Annotation]:
             class_name=found.path_class.name if found.path_class else None,
             name=found.name,
             locked=found.locked,
-            predicted=MEAN_SCORE in found.measurements,
+            predicted=MEAN_SCORE in found.measurements or is_own_name(found.name),
         )
         for found in objects
         if found.object_type == "annotation"
@@ -122,7 +122,7 @@ def is_own_tile(found: QuPathObject) -> bool:
     return found.object_type == "tile" and found.name == TILE_NAME and SCORE in found.measurements
 
 
-def is_own_contour(found: QuPathObject) -> bool:
+def is_own_region(found: QuPathObject) -> bool:
     """True for an annotation that qprd put there and nobody accepted or rejected since."""
     return (
         found.object_type == "annotation"

@@ -18,20 +18,15 @@ from typing import Literal
 
 from qprd.errors import QprdError
 from qprd.qupath.backups import ImportedFrom, Subject
+from qprd.qupath.comparison import compare, refuse_changes, stored_otherwise
 from qprd.qupath.entries import find_entries
-from qprd.qupath.entrydata import (
-    EntryData,
-    EntryFolder,
-    compare,
-    refuse_changes,
-    stored_otherwise,
-)
+from qprd.qupath.entrydata import EntryData, EntryFolder
 from qprd.qupath.geojson import read_annotations
 from qprd.qupath.imports import ImportPlan, difference, earlier_import, plan_import
 from qprd.qupath.java import find_qupath, qupath_call, start_qupath
 from qprd.qupath.locate import SlideLocator
-from qprd.qupath.pathclasses import argb_from_color, classes_path, read_classes, with_class
-from qprd.qupath.predictions_geojson import at_qupath_precision
+from qprd.qupath.pathclasses import argb_from_color, classes_path, read_classes, with_classes
+from qprd.qupath.predictions_geojson import at_qupath_precision, require_region_measurements
 from qprd.qupath.project import (
     Annotation,
     AnnotationImport,
@@ -50,9 +45,10 @@ from qprd.qupath.projectedit import (
 from qprd.qupath.qpproj import RecordedEntry, read_project_file
 from qprd.qupath.writing import WriteAccess, WriteSession
 from qprd.results import (
-    MEAN_SCORE,
+    REVIEW_CLASS,
+    REVIEW_COLOR,
     SCORE,
-    PredictedContour,
+    PredictedRegion,
     PredictedTile,
     Predictions,
     is_own_class,
@@ -68,12 +64,12 @@ class _Change:
     Attributes:
         verify: Raises unless the data that QuPath read back, of the file named, are as meant.
         metadata: The entry metadata of ours that it shall have; None leaves those that it has.
-        path_class: A class that the project shall list.
+        path_classes: Classes that the project shall list.
     """
 
     verify: Callable[[EntryData, Path], None]
     metadata: Mapping[str, str] | None = None
-    path_class: PathClass | None = None
+    path_classes: tuple[PathClass, ...] = ()
 
 
 class PaquoProject:
@@ -185,11 +181,15 @@ class PaquoProject:
             nonlocal meant, replaced
             others = data.digests()
             meant, replaced = data.replace_own(meant, others)
-            own_class = PathClass(meant.contour_class, meant.contour_color)
+            own_classes = []
+            if meant.contours:
+                own_classes.append(PathClass(meant.contour_class, meant.contour_color))
+            if meant.review:
+                own_classes.append(PathClass(REVIEW_CLASS, REVIEW_COLOR))
             return _Change(
                 verify=lambda stored, where: self._compare(meant, stored, others, where),
                 metadata=meant.metadata,
-                path_class=own_class if meant.contours else None,
+                path_classes=tuple(own_classes),
             )
 
         where, files = self._rewrite(Subject(entry.id, entry.name), edit, entry, "write-back")
@@ -197,6 +197,7 @@ class PaquoProject:
             entry_id=entry.id,
             tiles=len(meant.tiles),
             contours=len(meant.contours),
+            review=len(meant.review),
             replaced=replaced,
             where=where,
             files=files,
@@ -222,7 +223,7 @@ class PaquoProject:
             data.replace_annotations(plan.outdated, plan.added, plan.path_class)
             return _Change(
                 verify=lambda stored, where: self._compare_import(plan, stored, others, where),
-                path_class=plan.path_class if plan.added else None,
+                path_classes=(plan.path_class,) if plan.added else (),
             )
 
         origin = ImportedFrom(imported.source, plan.path_class.name)
@@ -339,11 +340,10 @@ class PaquoProject:
                 text = with_own_metadata(self.path, {recorded.id: metadata})
                 written = transaction.stage_text(self.path, text)
                 self._compare_metadata(recorded, metadata, written)
-            if change.path_class is not None:
-                classes = with_class(self.path, change.path_class)
-                if classes is not None:
-                    transaction.expect(classes_path(self.path))
-                    transaction.stage_text(classes_path(self.path), classes)
+            classes = with_classes(self.path, change.path_classes)
+            if classes is not None:
+                transaction.expect(classes_path(self.path))
+                transaction.stage_text(classes_path(self.path), classes)
             # Whatever happens in between, the summary must not claim more objects than there are:
             # that would look like loss.
             first = folder.summary if objects < objects_before else folder.data
@@ -440,7 +440,7 @@ def _check(predictions: Predictions) -> None:
     for key in predictions.metadata:
         if not key.startswith(OWN_PREFIX):
             raise QprdError(f"Entry metadata of qprd must start with {OWN_PREFIX!r}: {key!r}.")
-    objects: list[PredictedTile | PredictedContour] = [*predictions.tiles, *predictions.contours]
+    objects: list[PredictedTile | PredictedRegion] = [*predictions.tiles, *predictions.regions]
     for item in objects:
         try:
             uuid.UUID(item.id)
@@ -454,6 +454,5 @@ def _check(predictions: Predictions) -> None:
             raise QprdError(f"Tile {tile.id} has no size or no place.")
         if SCORE not in tile.measurements:
             raise QprdError(f"Tile {tile.id} has no score.")
-    for contour in predictions.contours:
-        if MEAN_SCORE not in contour.measurements:
-            raise QprdError(f"Contour {contour.id} has no mean score.")
+    for region in predictions.regions:
+        require_region_measurements(region)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from qprd.errors import QprdError
@@ -40,8 +41,8 @@ def read_classes(project: Path) -> list[PathClass]:
     return found
 
 
-def with_class(project: Path, added: PathClass) -> str | None:
-    """The text of the project's classes with one more at the end, None if it is there already.
+def with_classes(project: Path, added: Sequence[PathClass]) -> str | None:
+    """The text of the project's classes with more at the end, None if all are there already.
 
     None as well for a project that lists no classes: QuPath then shows its default ones, which a
     list of ours alone would replace.
@@ -50,12 +51,17 @@ def with_class(project: Path, added: PathClass) -> str | None:
         QprdError: the file is malformed.
     """
     listed = _read_list(classes_path(project))
-    if not listed or any(known.name == added.name for known in read_classes(project)):
+    known = {path_class.name for path_class in read_classes(project)}
+    missing = [path_class for path_class in added if path_class.name not in known]
+    if not listed or not missing:
         return None
-    item: dict[str, object] = {"name": added.name}
-    if added.color is not None:
-        item["color"] = argb_from_color(added.color)
-    return classes_text([*listed, item])
+    items: list[object] = []
+    for path_class in missing:
+        item: dict[str, object] = {"name": path_class.name}
+        if path_class.color is not None:
+            item["color"] = argb_from_color(path_class.color)
+        items.append(item)
+    return classes_text([*listed, *items])
 
 
 def classes_text(items: list[object]) -> str:

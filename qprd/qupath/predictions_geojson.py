@@ -1,7 +1,7 @@
 """Predictions to and from the GeoJSON that QuPath reads.
 
-Tiles are features of ``objectType`` tile, contours annotations; entry metadata and the contours'
-class travel in a member of the collection that QuPath passes over.
+Tiles are features of ``objectType`` tile, contours and regions to review annotations; entry
+metadata and the contours' class travel in a member of the collection that QuPath passes over.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shapely.geometry import Polygon
 from qprd.errors import QprdError
 from qprd.qupath.geojson import (
     OWN_MEMBER,
-    is_own_contour,
+    is_own_region,
     is_own_tile,
     objects_of,
     own_member_of,
@@ -33,11 +33,16 @@ from qprd.qupath.project import PathClass
 from qprd.qupath.projectedit import OWN_PREFIX
 from qprd.results import (
     MEAN_SCORE,
+    REVIEW_CLASS,
+    REVIEW_COLOR,
+    REVIEW_RANK,
     SCORE,
     TILE_NAME,
     PredictedContour,
+    PredictedRegion,
     PredictedTile,
     Predictions,
+    ReviewRegion,
     is_own_class,
 )
 
@@ -45,8 +50,8 @@ from qprd.results import (
 def predictions_to_geojson(predictions: Predictions) -> dict[str, object]:
     """A feature collection that QuPath accepts, by script, import or drag and drop.
 
-    Tiles are features of ``objectType`` tile, contours annotations. Entry metadata and the
-    contours' class travel in the collection's ``qprd`` member.
+    Tiles are features of ``objectType`` tile, contours and regions to review annotations. Entry
+    metadata and the contours' class travel in the collection's ``qprd`` member.
 
     Raises:
         QprdError: a prediction cannot be stored: an id that is no UUID, a number that is not
@@ -58,7 +63,10 @@ def predictions_to_geojson(predictions: Predictions) -> dict[str, object]:
         if not key.startswith(OWN_PREFIX):
             raise QprdError(f"Entry metadata of qprd must start with {OWN_PREFIX!r}: {key!r}.")
     features = [_tile_feature(tile) for tile in snapped.tiles]
-    features += [_contour_feature(contour, snapped) for contour in snapped.contours]
+    contour_class = PathClass(snapped.contour_class, snapped.contour_color)
+    features += [_region_feature(contour, contour_class) for contour in snapped.contours]
+    review_class = PathClass(REVIEW_CLASS, REVIEW_COLOR)
+    features += [_region_feature(region, review_class) for region in snapped.review]
     member = {
         "metadata": dict(snapped.metadata),
         "contourClass": snapped.contour_class,
@@ -101,20 +109,23 @@ def predictions_from_geojson(source: Path | str | Mapping[str, object]) -> Predi
     member = own_member_of(root)
     tiles: list[PredictedTile] = []
     contours: list[PredictedContour] = []
+    review: list[ReviewRegion] = []
     own_class: PathClass | None = None
     for found in objects_of(root, where):
         if is_own_tile(found):
             left, top, right, _ = found.geometry.bounds
             size_px = round(right - left, DECIMALS)
             tiles.append(PredictedTile(found.id, left, top, size_px, found.measurements))
-        elif found.path_class is not None and is_own_contour(found):
+        elif found.path_class is not None and is_own_region(found):
             if not isinstance(found.geometry, Polygon):
                 kind = found.geometry.geom_type
                 raise QprdError(f"A predicted contour is a {kind}, not a polygon.", where=where)
-            own_class = own_class or found.path_class
-            contours.append(
-                PredictedContour(found.id, found.geometry, found.name or "", found.measurements)
-            )
+            told = found.id, found.geometry, found.name or "", found.measurements
+            if REVIEW_RANK in found.measurements:
+                review.append(ReviewRegion(*told))
+            else:
+                own_class = own_class or found.path_class
+                contours.append(PredictedContour(*told))
     empty = Predictions(tiles=(), contours=())
     metadata = member.get("metadata")
     name, color = member.get("contourClass"), parse_color(member.get("contourColor"))
@@ -130,6 +141,7 @@ def predictions_from_geojson(source: Path | str | Mapping[str, object]) -> Predi
         metadata={k: v for k, v in metadata.items() if isinstance(v, str)}
         if isinstance(metadata, dict)
         else {},
+        review=tuple(review),
     )
 
 
@@ -153,16 +165,19 @@ def at_qupath_precision(predictions: Predictions) -> Predictions:
         contours=tuple(
             replace(contour, polygon=_polygon_on_grid(contour)) for contour in predictions.contours
         ),
+        review=tuple(
+            replace(region, polygon=_polygon_on_grid(region)) for region in predictions.review
+        ),
     )
 
 
-def _polygon_on_grid(contour: PredictedContour) -> Polygon:
-    if not np.isfinite(shapely.get_coordinates(contour.polygon)).all():
-        raise QprdError(f"Contour {contour.id} has a coordinate that is not a finite number.")
-    drawn = shapely.force_2d(contour.polygon)
+def _polygon_on_grid(region: PredictedRegion) -> Polygon:
+    if not np.isfinite(shapely.get_coordinates(region.polygon)).all():
+        raise QprdError(f"Contour {region.id} has a coordinate that is not a finite number.")
+    drawn = shapely.force_2d(region.polygon)
     polygon = area_on_grid(drawn) if drawn.is_valid else None
     if not isinstance(polygon, Polygon):
-        raise QprdError(f"Contour {contour.id} is not one valid polygon at a precision of 0.01 px.")
+        raise QprdError(f"Contour {region.id} is not one valid polygon at a precision of 0.01 px.")
     return polygon
 
 
@@ -180,22 +195,31 @@ def _tile_feature(tile: PredictedTile) -> geojson.Feature:
     )
 
 
-def _contour_feature(contour: PredictedContour, predictions: Predictions) -> geojson.Feature:
-    if not is_own_class(predictions.contour_class):
-        raise QprdError(f"{predictions.contour_class!r} is not a class of qprd's own.")
-    if MEAN_SCORE not in contour.measurements:
-        raise QprdError(f"Contour {contour.id} has no mean score.")
+def _region_feature(region: PredictedRegion, path_class: PathClass) -> geojson.Feature:
+    if not is_own_class(path_class.name):
+        raise QprdError(f"{path_class.name!r} is not a class of qprd's own.")
+    require_region_measurements(region)
     properties: dict[str, object] = {
         "objectType": "annotation",
-        "classification": class_to_geojson(
-            PathClass(predictions.contour_class, predictions.contour_color)
-        ),
-        "measurements": _finite(contour.measurements),
+        "classification": class_to_geojson(path_class),
+        "measurements": _finite(region.measurements),
     }
-    if contour.name:
-        properties["name"] = contour.name
-    rings = [contour.polygon.exterior, *contour.polygon.interiors]
-    return _feature(contour.id, [list(ring.coords) for ring in rings], properties)
+    if region.name:
+        properties["name"] = region.name
+    rings = [region.polygon.exterior, *region.polygon.interiors]
+    return _feature(region.id, [list(ring.coords) for ring in rings], properties)
+
+
+def require_region_measurements(region: PredictedRegion) -> None:
+    """Refuse what could not be told from a person's annotation, or a contour from the rest.
+
+    Raises:
+        QprdError: it has no mean score, or a rank without being a region to review, or the reverse.
+    """
+    if MEAN_SCORE not in region.measurements:
+        raise QprdError(f"Contour {region.id} has no mean score.")
+    if (REVIEW_RANK in region.measurements) != isinstance(region, ReviewRegion):
+        raise QprdError(f"Only regions to review have a rank, and each of them: {region.id}.")
 
 
 def _feature(

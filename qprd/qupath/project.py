@@ -35,7 +35,8 @@ class Annotation:
         class_name: Full class name, or None if unclassified.
         name: What the user called it.
         locked: QuPath's lock.
-        predicted: Made by qprd, whatever its class is now.
+        predicted: Made by qprd, whatever its class is now: it has our measurement, or, as QuPath
+            drops these when an outline is changed, a name that we give.
     """
 
     id: str
@@ -95,6 +96,7 @@ class WriteReport:
         replaced: Objects of ours that are gone for them.
         where: The file that holds them.
         files: All files that changed, or would change in a dry run.
+        review: Regions to review that are new.
     """
 
     entry_id: str
@@ -103,6 +105,7 @@ class WriteReport:
     replaced: int
     where: Path
     files: tuple[Path, ...] = ()
+    review: int = 0
 
 
 @dataclass(frozen=True)

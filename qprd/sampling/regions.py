@@ -59,6 +59,8 @@ class LabelRegions:
         dropped: What was left out or changed, and why.
         normal_source: Where ``normal`` comes from.
         ignored: What ignored classes cut out of both.
+        accepted: The part of ``tumor`` that a person accepted when reviewing predictions.
+        rejected: What a person rejected; part of ``normal`` wherever that has a source.
     """
 
     tumor: MultiPolygon
@@ -66,6 +68,8 @@ class LabelRegions:
     dropped: tuple[Dropped, ...]
     normal_source: NormalSource
     ignored: MultiPolygon = field(default_factory=MultiPolygon)
+    accepted: MultiPolygon = field(default_factory=MultiPolygon)
+    rejected: MultiPolygon = field(default_factory=MultiPolygon)
 
     def summary(self) -> list[str]:
         """One line per class and reason, most frequent first."""
@@ -217,8 +221,7 @@ def label_regions(
         inside = shapely.intersection(tissue.to_polygons(), box(0, 0, width, height))
         undrawn = shapely.difference(inside, _surroundings(marked, margin_um / mpp))
         undrawn = shapely.difference(undrawn, drawn.union("pending"))
-        rejected = shapely.difference(drawn.union("rejected"), tumor)
-        normal = shapely.union(undrawn, rejected)
+        normal = shapely.union(undrawn, shapely.difference(drawn.union("rejected"), tumor))
 
     ignored = drawn.union("ignored")
     for name, region in ((tumor_name, tumor), (normal_name, normal)):
@@ -226,12 +229,15 @@ def label_regions(
         if lost >= _NEGLIGIBLE_PX2:
             reason = f"cut out by an ignored class ({lost / region.area:.0%} of it)"
             dropped.append(Dropped(None, name, reason, lost))
+    rejected = shapely.difference(drawn.union("rejected"), tumor)
     return LabelRegions(
         _multipolygon(shapely.difference(tumor, ignored)),
         _multipolygon(shapely.difference(normal, ignored)),
         tuple(dropped),
         source,
         _multipolygon(ignored),
+        accepted=_multipolygon(shapely.difference(shapely.union_all(drawn.accepted), ignored)),
+        rejected=_multipolygon(shapely.difference(rejected, ignored)),
     )
 
 
@@ -242,6 +248,7 @@ class _Drawn:
     parts: dict[Role, list[BaseGeometry]] = field(
         default_factory=lambda: {role: [] for role in get_args(Role)}
     )
+    accepted: list[BaseGeometry] = field(default_factory=list)
     unusable_tumor: list[BaseGeometry] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
 
@@ -263,6 +270,8 @@ def _collect(
             continue
         polygons = _clean(annotation, image, drawn.dropped)
         drawn.parts[role].extend(polygons)
+        if role == "tumor" and annotation.predicted:
+            drawn.accepted.extend(polygons)
         if role == "tumor" and not polygons and _is_finite(annotation.geometry):
             drawn.unusable_tumor.append(shapely.force_2d(annotation.geometry))
     return drawn

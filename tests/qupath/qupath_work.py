@@ -17,11 +17,13 @@ from qprd.results import (
     MAX_SCORE,
     MEAN_SCORE,
     PROBABILITY,
+    REVIEW_RANK,
     SCORE,
     TILE_NAME,
     PredictedContour,
     PredictedTile,
     Predictions,
+    ReviewRegion,
     is_own_class,
     object_id,
 )
@@ -162,7 +164,7 @@ def file_bytes(project: Path) -> Mapping[str, bytes]:
 def make_predictions(
     entry_id: str, tiles: int = 50, *, bundle: str = "bundle-1", seed: int = 0
 ) -> Predictions:
-    """Random tiles, a contour with a hole, and one that is not on QuPath's grid."""
+    """Random tiles, a contour with a hole, one not on QuPath's grid, two regions to review."""
     rng = np.random.default_rng(seed)
     donut = Polygon(
         [(100, 100), (900, 100), (900, 900), (100, 900)],
@@ -190,6 +192,15 @@ def make_predictions(
             for number, outline in enumerate(outlines)
         ),
         metadata={"qprd: bundle": bundle, "qprd: slide score": "3.25"},
+        review=tuple(
+            ReviewRegion(
+                object_id(bundle, entry_id, "review", number),
+                box(1300, 200 * number, 1400.5, 200 * number + 100),
+                f"qprd review {number + 1}",
+                {MEAN_SCORE: 2.5, REVIEW_RANK: number + 1.0},
+            )
+            for number in range(2)
+        ),
     )
 
 

@@ -249,12 +249,13 @@ def test_projects_of_strangers_open_and_say_what_is_missing(
 def test_written_predictions_are_read_back(project: ExchangeProject) -> None:
     first, second = project.entries()
     report = project.write_predictions(first, predictions())
-    assert (report.tiles, report.contours, report.replaced) == (3, 1, 0)
+    assert (report.tiles, report.contours, report.review, report.replaced) == (3, 1, 1, 0)
     assert report.where == project.path.parent / "qprd" / "predictions" / "1.geojson"
     found = project.read_predictions(first)
     assert found.tiles == predictions().tiles
     assert found.metadata == predictions().metadata
     assert found.contours[0].measurements == predictions().contours[0].measurements
+    assert found.review[0].measurements == predictions().review[0].measurements
     assert project.read_predictions(second) == Predictions((), ())
 
 
@@ -263,7 +264,7 @@ def test_writing_again_replaces_and_changes_no_other_file(project: ExchangeProje
     before = files(project.path.parents[1])
     project.write_predictions(entry, predictions(tiles=5, bundle="old"))
     report = project.write_predictions(entry, predictions(tiles=2))
-    assert report.replaced == 6
+    assert report.replaced == 7
     assert [tile.id for tile in project.read_predictions(entry).tiles] == [
         tile.id for tile in predictions(tiles=2).tiles
     ]
@@ -314,6 +315,7 @@ def test_a_difference_found_on_reading_back_keeps_the_earlier_file(
             found, tiles=(replace(found.tiles[0], measurements={SCORE: 1.25}), *found.tiles[1:])
         ),
         lambda found: replace(found, contours=()),
+        lambda found: replace(found, review=()),
         lambda found: replace(
             found, contours=(replace(found.contours[0], polygon=box(0, 0, 1000, 1000)),)
         ),

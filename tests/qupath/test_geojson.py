@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qprd.errors import QprdError
-from qprd.qupath.geojson import color_from_argb, is_own_contour, read_annotations, read_objects
+from qprd.qupath.geojson import color_from_argb, is_own_region, read_annotations, read_objects
 from qprd.qupath.project import PathClass
 from qprd.results import MEAN_SCORE
 
@@ -49,9 +49,11 @@ def test_reads_qupaths_own_export(shared_data: Path) -> None:
 def test_what_qprd_made_is_known_whatever_its_class_is_now() -> None:
     made = feature(classification={"name": "Tumor"}, measurements={MEAN_SCORE: 1.0})
     drawn = feature(classification={"names": ["Tumor", "qprd"]}, measurements={"x": 1.0})
-    found = read_annotations(json.dumps([made, drawn]))
-    assert [annotation.predicted for annotation in found] == [True, False]
-    assert not any(is_own_contour(item) for item in read_objects(json.dumps([made, drawn])))
+    # Changing its outline costs a contour its measurements in QuPath, and not its name.
+    edited = feature(classification={"name": "Normal"}, name="qprd review 7")
+    found = read_annotations(json.dumps([made, drawn, edited]))
+    assert [annotation.predicted for annotation in found] == [True, False, True]
+    assert not any(is_own_region(item) for item in read_objects(json.dumps([made, drawn])))
 
 
 @pytest.mark.parametrize("kind", ["MultiPolygon", "MultiLineString", "MultiPoint"])

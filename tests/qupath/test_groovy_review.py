@@ -59,6 +59,12 @@ def asked = PathClass.fromString('Review: qprd')
 def region = PathObjects.createAnnotationObject(square(50, 60, 100), asked)
 region.setName('qprd review 1')
 region.measurements.put('qprd: mean score', 0d)
+region.measurements.put('qprd: review rank', 1d)
+def later = PathObjects.createAnnotationObject(square(500, 60, 100), asked)
+later.setName('an earlier name, a later rank')
+later.measurements.put('qprd: mean score', 0d)
+later.measurements.put('qprd: review rank', 12d)
+if (getProjectEntry().getID() == '2') addObject(later)
 addObject(region)
 """
 
@@ -392,11 +398,12 @@ def test_removing_leaves_what_was_there_before(session: Session) -> None:
 def test_review_regions_come_first_and_then_the_least_certain_contours(session: Session) -> None:
     head, *lines = session.printed("order", "2").strip().splitlines()
     contours = session.contours("person", "2")
-    assert head == f"qprd: colon_2.tif has 1 regions and {len(contours)} contours to review"
+    assert head == f"qprd: colon_2.tif has 2 regions and {len(contours)} contours to review"
     assert lines[0].startswith("1. qprd review 1")
     assert lines[0].endswith("at (100, 110)")
+    assert lines[1].startswith("2. an earlier name")
     order = sorted(contours, key=lambda item: item["measurements"][MEAN_PROBABILITY])
-    assert len(lines) == 1 + len(contours)
-    for number, (line, item) in enumerate(zip(lines[1:], order, strict=True), start=2):
+    assert len(lines) == 2 + len(contours)
+    for number, (line, item) in enumerate(zip(lines[2:], order, strict=True), start=3):
         mean = item["measurements"][MEAN_PROBABILITY]
         assert line.startswith(f"{number}. {item['name']}, mean probability {mean:.3f} at (")

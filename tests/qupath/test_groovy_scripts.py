@@ -20,10 +20,12 @@ from qprd.results import (
     MAX_SCORE,
     MEAN_SCORE,
     PROBABILITY,
+    REVIEW_RANK,
     SCORE,
     PredictedContour,
     PredictedTile,
     Predictions,
+    ReviewRegion,
     object_id,
 )
 
@@ -99,6 +101,14 @@ def predictions(entry_id: str) -> Predictions:
             ),
         ),
         metadata={"qprd: score": "0.93", "qprd: bundle": "new"},
+        review=(
+            ReviewRegion(
+                object_id("new", entry_id, "review", 0),
+                box(500, 4000, 692, 4192),
+                "qprd review 2",
+                {MEAN_SCORE: 2.0, REVIEW_RANK: 2.0},
+            ),
+        ),
     )
 
 
@@ -169,7 +179,10 @@ def test_import_replaces_ours_and_touches_nothing_else(project: Path, tmp_path: 
     classes = (project.parent / "classifiers" / "classes.json").read_text()
 
     log = run(script_folder() / "import_predictions.groovy", project, "--save")
-    assert "200 tiles and 1 contours into colon_1.tif, 3 earlier ones replaced" in log
+    assert (
+        "200 tiles, 1 regions to review and 1 contours into colon_1.tif, 3 earlier ones replaced"
+        in log
+    )
     assert "no predictions for colon_2.tif" in log
     after = dump(project, tmp_path / "after")
 
@@ -184,7 +197,9 @@ def test_import_replaces_ours_and_touches_nothing_else(project: Path, tmp_path: 
 
     # Ours: those of the file, at the root, with their measurements as QuPath keeps them.
     ours = {key: item for key, item in after["1"].items() if is_own(item)}
-    assert len(ours) == 201
+    assert len(ours) == 202
+    (region,) = (item for item in ours.values() if item["class"] == "Review: qprd")
+    assert region["measurements"] == {MEAN_SCORE: 2.0, REVIEW_RANK: 2.0}
     assert {item["parent"] for item in ours.values()} == {"root"}
     for tile in meant.tiles:
         assert ours[tile.id]["measurements"] == pytest.approx(dict(tile.measurements), rel=1e-6)
@@ -211,7 +226,7 @@ def test_import_replaces_ours_and_touches_nothing_else(project: Path, tmp_path: 
             "qprd: old": "x",
         }
         names = [found["name"] for found in json.loads(classes)["pathClasses"]]
-        assert [found.name for found in opened.classes()] == [*names, "Tumor: qprd"]
+        assert [found.name for found in opened.classes()] == [*names, "Tumor: qprd", "Review: qprd"]
 
 
 @pytest.mark.qupath
@@ -268,7 +283,7 @@ def test_import_leaves_a_project_without_classes_qupaths_default_ones(project: P
     with ExchangeProject(project) as opened:
         opened.write_predictions(opened.entries()[0], predictions("1"))
     log = run(script_folder() / "import_predictions.groovy", project, "--save")
-    assert "200 tiles and 1 contours into colon_1.tif" in log
+    assert "200 tiles, 1 regions to review and 1 contours into colon_1.tif" in log
     assert not classes.exists() or json.loads(classes.read_text())["pathClasses"] == []
 
 

@@ -48,7 +48,7 @@ def test_writing_leaves_everything_of_the_user_as_it_was(worked_project: Path) -
     write(worked_project, 1, predictions)
     after = snapshot(worked_project, "2")
     assert of_others(after) == before
-    assert set(of_ours(after)) == {item.id for item in (*predictions.tiles, *predictions.contours)}
+    assert set(of_ours(after)) == {item.id for item in (*predictions.tiles, *predictions.regions)}
 
 
 def test_what_is_stored_is_what_was_meant(worked_project: Path) -> None:
@@ -66,7 +66,9 @@ def test_what_is_stored_is_what_was_meant(worked_project: Path) -> None:
         assert tile.measurements == pytest.approx(expected.measurements, rel=1e-6)
         assert stored[tile.id]["parent"] is None
         assert stored[tile.id]["class"] is None
-    for contour, meant in zip(read.contours, predictions.contours, strict=True):
+    assert {stored[region.id]["class"] for region in read.review} == {"Review: qprd"}
+    for contour, meant in zip(read.regions, predictions.regions, strict=True):
+        assert type(contour) is type(meant)
         assert (contour.id, contour.name) == (meant.id, meant.name)
         assert contour.polygon.symmetric_difference(meant.polygon).area < 0.01 * 1000
         assert len(contour.polygon.interiors) == len(meant.polygon.interiors)
@@ -298,7 +300,7 @@ def test_a_hundred_thousand_tiles(worked_project: Path) -> None:
         report = project.write_predictions(project.entries()[1], predictions)
         assert report.tiles == 100_000
         again = project.write_predictions(project.entries()[1], make_predictions("2", 10))
-    assert again.replaced == 100_002
+    assert again.replaced == 100_004
     assert of_others(snapshot(worked_project, "2")) == before
 
 

@@ -15,7 +15,7 @@ from qupath_work import (
 )
 
 from qprd.errors import QprdError
-from qprd.qupath import entrydata, paquo_backend
+from qprd.qupath import comparison, paquo_backend
 from qprd.qupath.entrydata import EntryData
 from qprd.qupath.java import QuPath
 from qprd.qupath.paquo_backend import PaquoProject
@@ -40,8 +40,8 @@ def _fail(*_args: object, **_kwargs: object) -> None:
         (EntryData, "summary"),
         (paquo_backend, "compare"),
         (paquo_backend, "with_own_metadata"),
-        (paquo_backend, "with_class"),
-        (entrydata, "same_outline"),
+        (paquo_backend, "with_classes"),
+        (comparison, "same_outline"),
     ],
 )
 def test_an_interruption_anywhere_leaves_every_byte(
@@ -100,7 +100,7 @@ def _lose_a_tile(data: EntryData) -> None:
 
 
 def _move_a_contour(data: EntryData) -> None:
-    for item in data._own_contours():
+    for item in data._own_regions():
         item.setROI(item.getROI().translate(0.5, 0.0))
 
 

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from qprd.errors import QprdError
 from qprd.qupath.geojson import color_from_argb
-from qprd.qupath.pathclasses import argb_from_color, classes_path, read_classes, with_class
+from qprd.qupath.pathclasses import argb_from_color, classes_path, read_classes, with_classes
 from qprd.qupath.project import PathClass
 
 _BYTE = st.integers(0, 255)
+OURS = [PathClass("Tumor: qprd", (255, 140, 0)), PathClass("Review: qprd", (0, 170, 220))]
 
 
 @given(st.tuples(_BYTE, _BYTE, _BYTE))
@@ -32,18 +33,26 @@ def test_the_colors_are_qupaths(colon_project: Path) -> None:
     assert argb_from_color((200, 0, 0)) == -3670016
 
 
-def test_a_class_is_added_once_and_nothing_else_changes(colon_project: Path) -> None:
+def test_classes_are_added_once_and_nothing_else_changes(colon_project: Path) -> None:
     path = classes_path(colon_project)
     before = json.loads(path.read_text(encoding="utf-8"))
     before["pathClasses"][0]["of a later version"] = [1]
     path.write_text(json.dumps(before), encoding="utf-8")
-    text = with_class(colon_project, PathClass("Tumor: qprd", (255, 140, 0)))
+    text = with_classes(colon_project, OURS[:1])
     assert text is not None
     after = json.loads(text)
     assert after["pathClasses"][:-1] == before["pathClasses"]
     assert after["pathClasses"][-1] == {"name": "Tumor: qprd", "color": -29696}
     path.write_text(text, encoding="utf-8")
-    assert with_class(colon_project, PathClass("Tumor: qprd", (1, 2, 3))) is None
+    both = with_classes(colon_project, OURS)
+    assert both is not None
+    assert json.loads(both)["pathClasses"] == [
+        *after["pathClasses"],
+        {"name": "Review: qprd", "color": -16733476},
+    ]
+    path.write_text(both, encoding="utf-8")
+    assert with_classes(colon_project, [PathClass("Tumor: qprd", (1, 2, 3))]) is None
+    assert with_classes(colon_project, []) is None
 
 
 @pytest.mark.parametrize("text", [None, '{"pathClasses": []}'])
@@ -55,7 +64,7 @@ def test_a_project_without_classes_keeps_qupaths_default_ones(
         classes_path(project).parent.mkdir()
         classes_path(project).write_text(text)
     assert read_classes(project) == []
-    assert with_class(project, PathClass("Tumor: qprd")) is None
+    assert with_classes(project, OURS) is None
 
 
 def test_half_a_surrogate_pair_in_a_name_is_replaced(tmp_path: Path) -> None:

@@ -22,11 +22,14 @@ from qprd.results import (
     MAX_SCORE,
     MEAN_SCORE,
     PROBABILITY,
+    REVIEW_CLASS,
+    REVIEW_RANK,
     SCORE,
     TILE_NAME,
     PredictedContour,
     PredictedTile,
     Predictions,
+    ReviewRegion,
 )
 
 ID = str(uuid.UUID(int=7))
@@ -69,6 +72,11 @@ contours = st.builds(
         lambda others: {**others, MEAN_SCORE: 1.5}
     ),
 )
+regions = contours.map(
+    lambda contour: ReviewRegion(
+        contour.id, contour.polygon, contour.name, {**contour.measurements, REVIEW_RANK: 2.0}
+    )
+)
 predictions = st.builds(
     Predictions,
     tiles=st.lists(tiles, max_size=3).map(tuple),
@@ -76,6 +84,7 @@ predictions = st.builds(
     contour_class=st.sampled_from(["Tumor: qprd", "Tumor: sub: qprd", "qprd"]),
     contour_color=st.tuples(*[st.integers(0, 255)] * 3),
     metadata=st.dictionaries(st.text(max_size=5).map("qprd: {}".format), st.text(max_size=8)),
+    review=st.lists(regions, max_size=2).map(tuple),
 )
 
 
@@ -91,7 +100,8 @@ def test_what_is_written_is_what_is_read(meant: Predictions) -> None:
         assert tile.x == pytest.approx(expected.x, abs=0.01)
         assert tile.y == pytest.approx(expected.y, abs=0.01)
         assert tile.size_px == pytest.approx(expected.size_px, abs=0.01)
-    for contour, wanted in zip(found.contours, meant.contours, strict=True):
+    for contour, wanted in zip(found.regions, meant.regions, strict=True):
+        assert type(contour) is type(wanted)
         assert (contour.id, contour.name) == (wanted.id, wanted.name)
         assert contour.measurements == wanted.measurements
         assert contour.polygon.is_valid
@@ -114,7 +124,8 @@ def test_what_is_written_is_what_qupath_accepts(meant: Predictions) -> None:
             classification = properties["classification"]
             assert len(classification["color"]) == 3
             names = classification.get("names", [classification.get("name")])
-            assert ": ".join(names) == meant.contour_class
+            is_review = REVIEW_RANK in properties["measurements"]
+            assert ": ".join(names) == (REVIEW_CLASS if is_review else meant.contour_class)
         for ring in feature["geometry"]["coordinates"]:
             assert ring[0] == ring[-1]
             assert len(ring) >= 4
@@ -154,6 +165,8 @@ def contour(polygon: Any = box(0, 0, 10, 10), **changes: Any) -> Predictions:  #
         Predictions((), (), metadata={"split": "train"}),
         Predictions((), (), metadata={"qprd-review by Anna": "done"}),
         replace(contour(), contour_class="Tumor"),
+        contour(measurements={MEAN_SCORE: 1.0, REVIEW_RANK: 1.0}),
+        Predictions((), (), review=(ReviewRegion(ID, box(0, 0, 9, 9), "", {MEAN_SCORE: 1.0}),)),
     ],
 )
 def test_what_qupath_cannot_store_is_refused(bad: Predictions) -> None:

@@ -1,0 +1,146 @@
+"""Which regions of slides a person should look at next: those that the model is least sure of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from scipy import ndimage
+from shapely.geometry import MultiPolygon, Polygon, box
+from shapely.geometry.base import BaseGeometry
+
+from qprd.evaluation.detections import detections
+from qprd.results import ScoreMap
+from qprd.review.contours import ProbabilityOf
+
+#: Edge of a region in patches: large enough for several training patches, small enough to be mostly
+#: one kind of tissue.
+REGION_PATCHES = 1.5
+#: Regions of a slide are at least so many edges apart, from center to center: neighbors would ask
+#: the same question twice.
+_SPACING = 2.0
+#: Least share of a region that is scored tissue.
+_MIN_TISSUE = 0.75
+
+
+@dataclass(frozen=True)
+class UncertainRegion:
+    """A square of a slide.
+
+    Attributes:
+        polygon: Level-0 pixels, inside the image.
+        distance: Mean distance of its cells from the threshold, >= 0, of probabilities or, without
+            a calibration, of raw scores.
+    """
+
+    polygon: Polygon
+    distance: float
+
+
+def uncertain_regions(
+    score_map: ScoreMap,
+    threshold: float,
+    *,
+    patch_px: float,
+    width: int,
+    height: int,
+    most: int,
+    probability_of: ProbabilityOf | None = None,
+    known: BaseGeometry | None = None,
+) -> list[UncertainRegion]:
+    """Squares of tissue whose cells are all close to the threshold, the closest first.
+
+    The mean distance of a square's cells decides, not the distance of their mean: where tumor
+    borders on normal tissue, some cells are above and some below, and none is in doubt.
+
+    Args:
+        score_map: The raw scores.
+        threshold: Raw score from which tissue counts as tumor.
+        patch_px: Edge of a patch in level-0 pixels.
+        width: Of the image in level-0 pixels.
+        height: Likewise.
+        most: Return at most so many.
+        probability_of: Measures distances in probability, which slides have in common.
+        known: What is labeled already, level-0 pixels; no region touches a cell centered in it.
+
+    Returns:
+        Disjoint squares of an odd number of cells, `REGION_PATCHES` patches wide or a little more.
+    """
+    values = score_map.scores.astype(np.float64)
+    level = threshold
+    if probability_of is not None:
+        values = probability_of(values)
+        level = float(probability_of(np.array([threshold]))[0])
+    half = _half_width(REGION_PATCHES * patch_px / score_map.cell_px)
+    cells = 2 * half + 1
+    distance = _mean_distance(np.abs(values - level), cells)
+    if known is not None and not known.is_empty:
+        drawn = _centers_inside(score_map, known)
+        distance[ndimage.maximum_filter(drawn, size=cells, mode="constant")] = np.nan
+    edge_px = cells * score_map.cell_px
+    found = detections(score_map, -distance, radius_um=_SPACING * edge_px * score_map.mpp)
+    image = box(0, 0, width, height)
+    regions = []
+    for negative, x, y in zip(found.scores[:most], found.x, found.y, strict=False):
+        square = box(x - edge_px / 2, y - edge_px / 2, x + edge_px / 2, y + edge_px / 2)
+        regions.append(UncertainRegion(shapely.intersection(square, image), float(-negative)))
+    return regions
+
+
+def in_order_of_review(
+    of_slides: Mapping[str, Sequence[UncertainRegion]], most: int
+) -> list[tuple[str, UncertainRegion]]:
+    """Spread the regions to review over slides: the first of each, then the second of each, ...
+
+    Within a round, the closest to the threshold comes first.
+
+    Args:
+        of_slides: The regions of each slide, closest first.
+        most: Number of regions in all.
+
+    Returns:
+        Slide and region, in the order of review.
+    """
+    rounds = zip_longest(*([(slide, r) for r in found] for slide, found in of_slides.items()))
+    ordered = [
+        item
+        for one_of_each in rounds
+        for item in sorted(filter(None, one_of_each), key=lambda item: item[1].distance)
+    ]
+    return ordered[:most]
+
+
+def _half_width(cells: float) -> int:
+    """Cells on either side of the middle one, such that all together are at least so many."""
+    return max(0, int(np.ceil((cells - 1 - 1e-9) / 2)))
+
+
+def _mean_distance(distance: NDArray[np.float64], cells: int) -> NDArray[np.float64]:
+    """Mean over the scored cells of each square; NaN where too little of it, or its center, is."""
+    scored = ~np.isnan(distance)
+    share = ndimage.uniform_filter(scored.astype(np.float64), cells, mode="constant")
+    total = ndimage.uniform_filter(np.where(scored, distance, 0.0), cells, mode="constant")
+    enough = scored & (share >= _MIN_TISSUE)
+    mean = np.full(distance.shape, np.nan)
+    # The running sums of the filter may end a hair below 0.
+    mean[enough] = np.maximum(total[enough], 0) / share[enough]
+    return mean
+
+
+def _centers_inside(score_map: ScoreMap, region: BaseGeometry) -> NDArray[np.bool_]:
+    rows, columns = np.nonzero(~np.isnan(score_map.scores))
+    inside = np.zeros(score_map.scores.shape, bool)
+    polygons = MultiPolygon(
+        [part for part in shapely.get_parts(region) if isinstance(part, Polygon)]
+    )
+    shapely.prepare(polygons)
+    inside[rows, columns] = shapely.contains_xy(
+        polygons,
+        score_map.x + (columns + 0.5) * score_map.cell_px,
+        score_map.y + (rows + 0.5) * score_map.cell_px,
+    )
+    return inside
