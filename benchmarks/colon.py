@@ -35,8 +35,9 @@ from qprd.evaluation.overlap import polygon_overlap
 from qprd.jobs.predict import predict_project
 from qprd.jobs.reporting import write_json_object
 from qprd.jobs.slides import open_slide, slide_mpp
-from qprd.jobs.train import TrainSummary, train_project
+from qprd.jobs.train import train_project
 from qprd.jobs.training_files import HISTORY, PATCHES
+from qprd.jobs.training_summary import TrainSummary
 from qprd.layout import ProjectLayout
 from qprd.model.teacher import build_teacher
 from qprd.progress import TerminalProgress

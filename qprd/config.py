@@ -1,7 +1,8 @@
 """Settings of training and prediction: defaults, TOML files, and how the two and the flags combine.
 
-A value is taken from the command line, else from the ``--config`` file, else from the recipe's and
-the teacher's defaults (`RECIPE_DEFAULTS`, `TEACHER_DEFAULTS`), else from the field's default below.
+A value is taken from the command line, else from the ``--config`` file, else from the bundle that a
+training goes on from, else from the recipe's and the teacher's defaults (`RECIPE_DEFAULTS`,
+`TEACHER_DEFAULTS`), else from the field's default below.
 """
 
 from __future__ import annotations
@@ -105,6 +106,8 @@ class TrainConfig(BaseModel):
         patch_px: Edge of a patch in pixels at ``mpp``.
         normal: Number of normal training patches.
         tumor: Number of tumor training patches; 0 is plain reverse distillation.
+        hard_fraction: Largest share of the normal training patches that are drawn from regions
+            rejected in a review, before other tissue, 0..1.
         val_patches: Validation patches of each class (1:1); None takes what there is, up to 300.
         operating_point: What the threshold is chosen for on validation data, see
             `qprd.evaluation.operating_point.Rule`.
@@ -143,6 +146,7 @@ class TrainConfig(BaseModel):
     patch_px: Annotated[int, Field(ge=STRIDE_PX, le=4096), AfterValidator(_whole_strides)] = 256
     normal: Annotated[int, Field(ge=1)] = 5000
     tumor: Count = 500
+    hard_fraction: Share = 0.5
     val_patches: Annotated[int, Field(ge=1, le=MAX_PATCHES)] | None = None
     operating_point: OperatingPoint = "accuracy"
     epochs: Annotated[int, Field(ge=1)] = 50
@@ -226,13 +230,26 @@ class PredictConfig(BaseModel):
 Config = TypeVar("Config", TrainConfig, PredictConfig)
 
 
-def train_config(flags: Mapping[str, Any], file: Path | None = None) -> TrainConfig:
+#: Settings that a bundle does not hand on: they are of a machine, or of one run.
+_NOT_HANDED_ON = {"weights", "device", "precision", "images"}
+
+
+def train_config(
+    flags: Mapping[str, Any], file: Path | None = None, parent: TrainConfig | None = None
+) -> TrainConfig:
     """Combine flags (None or empty = not given), the ``[train]`` table of a file and defaults.
+
+    Args:
+        flags: By field name.
+        file: A TOML file.
+        parent: Settings of the bundle that the training goes on from: they are the defaults, but
+            for teacher weights, device, precision and choice of images.
 
     Raises:
         QprdError: a value is out of range or a setting unknown, by name.
     """
-    values = {**_table(file, "train", TrainConfig), **_given(flags)}
+    handed_on = {} if parent is None else parent.model_dump(exclude=_NOT_HANDED_ON)
+    values = {**handed_on, **_table(file, "train", TrainConfig), **_given(flags)}
     teacher, recipe = (
         str(values.get(name, TrainConfig.model_fields[name].default))
         for name in ("teacher", "recipe")

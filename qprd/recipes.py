@@ -6,7 +6,15 @@
 them with a hinge loss, flips and quarter turns and an annealed rate, to the last epoch; a logistic
 regression on the pooled maps is fused with it, in the proportion that suits the validation patches
 best (half and half without any). Without tumor patches it is plain reverse distillation on
-standardized maps. ``benchmarks/`` holds what this was chosen on, and against what.
+standardized maps.
+
+Going on from an earlier bundle, bottleneck and student start from its weights, under either recipe;
+the optimizer starts afresh. ``best`` keeps the earlier standardization: in its unit the student has
+learned the maps, and new statistics would make it start over. The classifier and the fusion are
+fitted anew, on all patches of the new training: a logistic regression ends at the same place
+wherever it starts. Without tumor patches there is nothing to fit them on, and they stay.
+
+``benchmarks/`` holds what this was chosen on, and against what.
 """
 
 from __future__ import annotations
@@ -56,11 +64,12 @@ def train_model(
     fabric: Fabric,
     progress: Progress,
     folder: Path | None = None,
+    goes_on: bool = False,
 ) -> TrainingOutcome:
     """Train a model by the recipe of its configuration.
 
     Args:
-        model: From `qprd.model.frd.build_frd` for the same recipe; trained in place.
+        model: Of the same recipe, new or of an earlier bundle; trained in place.
         dataset: The training patches, augmented as the configuration says.
         images: The same patches as they are, (N, 3, P, P) uint8.
         tumor: (N,), their labels.
@@ -69,6 +78,7 @@ def train_model(
         fabric: Device and precision.
         progress: Shows bars.
         folder: Where a large `TeacherCache` may put its files; None for in memory only.
+        goes_on: The model is that of an earlier bundle of the same recipe.
 
     Returns:
         The outcome. Under ``best`` the rows of its history are those of the student alone.
@@ -93,7 +103,10 @@ def train_model(
         return fitted(cache=cache)
     model.to(memory_format=torch.channels_last)
     patches = _Patches(model, images, config.batch_size, fabric, cache)
-    model.head.fit_standardization(patches.teacher_maps(np.flatnonzero(~tumor)))
+    if not goes_on:
+        model.head.fit_standardization(patches.teacher_maps(np.flatnonzero(~tumor)))
+    elif tumor.any():
+        model.head.unfuse()
     outcome = fitted(cache=cache, annealed=True)
     if not tumor.any():
         return outcome

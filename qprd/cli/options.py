@@ -91,6 +91,15 @@ BundleOption = Annotated[
     Path | None,
     typer.Option("--bundle", metavar="DIR", help="A trained model. Default: the newest."),
 ]
+FromOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        metavar="DIR",
+        help="Go on from this bundle: start from its weights, and take its settings where no "
+        "option says otherwise.",
+    ),
+]
 RecipeOption = Annotated[
     str | None,
     typer.Option(
@@ -137,6 +146,15 @@ TumorOption = Annotated[
     typer.Option(
         metavar="N",
         help="Tumor training patches; 0 trains on normal alone. Default: 500.",
+        rich_help_panel=PATCHES,
+    ),
+]
+HardFractionOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Largest share of the normal training patches that regions rejected in a review give "
+        "before other tissue does. Default: 0.5.",
         rich_help_panel=PATCHES,
     ),
 ]

@@ -16,7 +16,9 @@ from qprd.cli.options import (
     ConfigOption,
     DeviceOption,
     EpochsOption,
+    FromOption,
     GammaOption,
+    HardFractionOption,
     ImageOption,
     JsonOption,
     LabelsOption,
@@ -54,6 +56,7 @@ from qprd.errors import ExitCode
 def train(
     project: ProjectArgument = None,
     backend: BackendOption = "auto",
+    from_bundle: FromOption = None,
     recipe: RecipeOption = None,
     teacher: TeacherOption = None,
     weights: WeightsOption = None,
@@ -61,6 +64,7 @@ def train(
     patch_px: PatchPxOption = None,
     normal: NormalOption = None,
     tumor: TumorOption = None,
+    hard_fraction: HardFractionOption = None,
     val_patches: ValPatchesOption = None,
     operating_point: OperatingPointOption = None,
     epochs: EpochsOption = None,
@@ -97,6 +101,7 @@ def train(
     Example: qprd train project.qpproj --teacher efficientnet_lite0 --normal 300 --tumor 30
     """
     from qprd.config import train_config
+    from qprd.jobs.parent import parent_settings
     from qprd.jobs.train import train_project
     from qprd.progress import TerminalProgress
 
@@ -109,6 +114,7 @@ def train(
             "patch_px": patch_px,
             "normal": normal,
             "tumor": tumor,
+            "hard_fraction": hard_fraction,
             "val_patches": val_patches,
             "operating_point": operating_point,
             "epochs": epochs,
@@ -136,9 +142,12 @@ def train(
             "assume_mpp": assume_mpp,
         },
         config,
+        None if from_bundle is None else parent_settings(from_bundle),
     )
     with opened_project(project, backend, slides, annotations) as opened:
-        summary = train_project(opened, settings, patches=patches, progress=TerminalProgress())
+        summary = train_project(
+            opened, settings, patches=patches, parent=from_bundle, progress=TerminalProgress()
+        )
     report(summary, json)
     if summary.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)

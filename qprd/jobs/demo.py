@@ -14,7 +14,8 @@ from qprd.config import predict_config, train_config
 from qprd.errors import QprdError
 from qprd.evaluation.metrics import tile_auroc
 from qprd.jobs.predict import PredictSummary, predict_project
-from qprd.jobs.train import TrainSummary, train_project
+from qprd.jobs.train import train_project
+from qprd.jobs.training_summary import TrainSummary
 from qprd.layout import ProjectLayout
 from qprd.progress import Progress
 from qprd.qupath.creation import DEFAULT_CLASSES, NewSlide, create_project, import_annotations

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qprd.config import TrainConfig
@@ -12,16 +12,18 @@ from qprd.errors import QprdError
 from qprd.jobs.slides import (
     annotation_notes,
     open_slide,
+    recorded_name,
     select_entries,
     slide_mpp,
     some_names,
 )
+from qprd.model.ancestry import ReviewCounts, SeenSlide, annotation_sha256, seen_slide
 from qprd.progress import Progress
 from qprd.qupath.project import Annotation, Entry, Project
 from qprd.results import is_own_class
 from qprd.sampling.build import SamplingRules, SlideRegions, build_patch_table
-from qprd.sampling.regions import check_classes, is_derived, label_regions
-from qprd.sampling.splits import parse_split
+from qprd.sampling.regions import Role, check_classes, is_derived, label_regions, role_of
+from qprd.sampling.splits import Split, parse_split
 from qprd.sampling.table import PatchTable
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import tissue_mask
@@ -40,6 +42,7 @@ class PreparedPatches:
         table: The patches.
         notes: What the user should know of slides and annotations.
         assume_mpp: Resolution of slides that do not state theirs.
+        annotations: Of each chosen entry, by its id.
     """
 
     slides: tuple[SlideRegions, ...]
@@ -47,14 +50,63 @@ class PreparedPatches:
     table: PatchTable
     notes: tuple[str, ...]
     assume_mpp: float | None
+    annotations: Mapping[str, Sequence[Annotation]]
 
     def open(self, entry_id: str) -> Slide:
         """Open the slide of an entry."""
         return open_slide(self.entries[entry_id], assume_mpp=self.assume_mpp)
 
+    def seen(self, config: TrainConfig) -> tuple[SeenSlide, ...]:
+        """The annotations with a say in the training; those of test slides have none."""
+        return tuple(
+            seen_slide(
+                slide,
+                recorded_name(self.entries[slide].name),
+                (
+                    (annotation.id, annotation_sha256(annotation.class_name, annotation.geometry))
+                    for annotation, role in self._with_roles(slide, config)
+                    if role not in (None, "pending")
+                ),
+            )
+            for slide in self._used_slides()
+        )
+
+    def review_counts(self, config: TrainConfig) -> ReviewCounts:
+        """How much of the training comes from reviewed predictions."""
+        judged = Counter(
+            role
+            for slide in self._used_slides()
+            for annotation, role in self._with_roles(slide, config)
+            if annotation.predicted
+        )
+        reviewed = Counter(
+            patch.label for patch in self.table.subset("train").patches if patch.reviewed
+        )
+        return ReviewCounts(
+            accepted=judged["tumor"],
+            rejected=judged["rejected"],
+            tumor_patches=reviewed["tumor"],
+            normal_patches=reviewed["normal"],
+        )
+
+    def _used_slides(self) -> list[str]:
+        used = (patch.slide for patch in self.table.patches if patch.split != "test")
+        return list(dict.fromkeys(used))
+
+    def _with_roles(
+        self, slide: str, config: TrainConfig
+    ) -> Iterator[tuple[Annotation, Role | None]]:
+        for annotation in self.annotations[slide]:
+            yield annotation, role_of(annotation, config.tumor_class, config.normal_class)
+
 
 def prepare_patches(
-    project: Project, config: TrainConfig, patches: Path | None, progress: Progress
+    project: Project,
+    config: TrainConfig,
+    patches: Path | None,
+    progress: Progress,
+    *,
+    earlier: Mapping[str, Split] | None = None,
 ) -> PreparedPatches:
     """Find the label regions of a project's slides and choose patches from them.
 
@@ -63,6 +115,7 @@ def prepare_patches(
         config: Classes, counts, rules.
         patches: A patch table to use instead of sampling.
         progress: Shows one bar.
+        earlier: Splits of slides, by image name, that count where their metadata name none.
 
     Raises:
         QprdError: there is nothing to learn from, or too little; it says what there is.
@@ -98,6 +151,7 @@ def prepare_patches(
             where=str(project.path),
             fix="Name the folder of the slides with --slides DIR; `qprd doctor` tells more.",
         )
+    slides = [_with_split(slide, earlier or {}) for slide in slides]
     if patches is not None:
         table = _given_table(patches, slides, config)
     else:
@@ -109,6 +163,7 @@ def prepare_patches(
             patch_px=config.patch_px,
             mpp=config.mpp,
             seed=config.seed,
+            hard_fraction=config.hard_fraction,
             rules=SamplingRules(
                 min_coverage=config.min_coverage,
                 max_overlap=config.max_overlap,
@@ -116,7 +171,15 @@ def prepare_patches(
             ),
         )
     by_id = {entry.id: entry for entry in entries}
-    return PreparedPatches(tuple(slides), by_id, table, tuple(notes), config.assume_mpp)
+    return PreparedPatches(
+        tuple(slides), by_id, table, tuple(notes), config.assume_mpp, annotations
+    )
+
+
+def _with_split(slide: SlideRegions, earlier: Mapping[str, Split]) -> SlideRegions:
+    if parse_split(slide.metadata_split, slide.name) is not None:
+        return slide
+    return replace(slide, metadata_split=earlier.get(recorded_name(slide.name)))
 
 
 def slide_regions(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from qprd.config import Recipe, TrainConfig
+from qprd.config import TrainConfig
 from qprd.errors import QprdError
-from qprd.evaluation.calibration import Reliability
-from qprd.evaluation.operating_point import Achieved, Rule
+from qprd.evaluation.operating_point import Rule
+from qprd.jobs.parent import start_training
 from qprd.jobs.patches import prepare_patches
 from qprd.jobs.scoring import SlideScorer
 from qprd.jobs.slides import recorded_name
 from qprd.jobs.training_files import patch_cache, require_space, save_records, writing_cache
+from qprd.jobs.training_summary import TrainSummary
 from qprd.jobs.validation import Counted, count_false_positives, require_possible, validate
 from qprd.layout import ProjectLayout
+from qprd.model.ancestry import limited
 from qprd.progress import Progress
 from qprd.qupath.project import Project
 from qprd.sampling.splits import SPLITS
@@ -34,95 +36,12 @@ if TYPE_CHECKING:
 _WORTHLESS_AUROC = 0.6
 
 
-@dataclass(frozen=True)
-class TrainSummary:
-    """What a training run did.
-
-    Attributes:
-        project: The project file.
-        backend: How it was read.
-        bundle: The bundle's folder.
-        recipe: How it was trained.
-        teacher: Name of the teacher.
-        patches: Number of patches by split and label, e.g. ``{"train": {"normal": 300, ...}}``.
-        slides: Image names by split.
-        best_epoch: Whose weights were kept.
-        epochs: Finished epochs.
-        val_accuracy: Of the most accurate threshold, on validation patches; None if undefined.
-        val_auroc: Likewise.
-        threshold: Raw score from which tissue counts as tumor; None without validation.
-        operating_point: The rule that chose it.
-        achieved: What it achieves on the validation data that chose it; None without threshold.
-        calibration: Which curve gives the probabilities, and how far they can be trusted; None
-            without probability.
-        notes: What the user should know.
-        interrupted: Ctrl-C ended it early.
-        seconds: Time spent.
-    """
-
-    project: Path
-    backend: str
-    bundle: Path
-    recipe: Recipe
-    teacher: str
-    patches: dict[str, dict[str, int]]
-    slides: dict[str, list[str]]
-    best_epoch: int
-    epochs: int
-    val_accuracy: float | None
-    val_auroc: float | None
-    threshold: float | None
-    operating_point: str
-    achieved: Achieved | None
-    calibration: Reliability | None
-    notes: tuple[str, ...]
-    interrupted: bool
-    seconds: float
-
-    def lines(self) -> list[str]:
-        """The summary for people."""
-        lines = [f"note: {note}" for note in self.notes]
-        for split, counts in self.patches.items():
-            slides = self.slides.get(split, [])
-            lines.append(
-                f"{split:>8}: {counts.get('normal', 0)} normal + {counts.get('tumor', 0)} tumor "
-                f"patches from {', '.join(slides[:5])}{', ...' if len(slides) > 5 else ''}"
-            )
-        if self.interrupted:
-            kept = "best" if self.recipe == "paper" else "last"
-            lines.append(f"Interrupted after {self.epochs} epochs; the {kept} one is kept.")
-        if self.val_accuracy is not None and self.val_auroc is not None:
-            epoch = f"Epoch {self.best_epoch} of {self.epochs}"
-            if self.recipe == "paper":
-                epoch += " is best"
-            lines.append(
-                f"{epoch}, on validation patches: "
-                f"accuracy {self.val_accuracy:.3f}, AUROC {self.val_auroc:.3f}."
-            )
-        else:
-            lines.append(
-                f"Epoch {self.best_epoch} of {self.epochs} is kept; without validation patches "
-                "of both classes none is best."
-            )
-        if self.threshold is None:
-            lines.append("There is no threshold.")
-        else:
-            lines.append(
-                f"Operating point {self.operating_point}: threshold {self.threshold:.3f}, on the "
-                f"validation data that chose it {self.achieved}."
-            )
-        if self.calibration is not None:
-            lines.append(_told(self.calibration))
-        lines.append(f"Trained in {self.seconds:.0f} s with {self.teacher}, recipe {self.recipe}.")
-        lines.append(f"Bundle: {self.bundle}")
-        return lines
-
-
 def train_project(
     project: Project,
     config: TrainConfig,
     *,
     patches: Path | None = None,
+    parent: Path | None = None,
     progress: Progress,
 ) -> TrainSummary:
     """Sample patches from a project's annotations, train on them, save a bundle.
@@ -131,6 +50,8 @@ def train_project(
         project: Read only.
         config: Settings.
         patches: A patch table to use instead of sampling.
+        parent: A bundle to go on from: its weights are where this training starts, and its slides
+            keep their splits. See `qprd.recipes` for what else is kept.
         progress: Shows what takes long.
 
     Raises:
@@ -139,8 +60,6 @@ def train_project(
     """
     from qprd.device import make_fabric
     from qprd.model.bundle import BundleInfo, TeacherInfo, save_bundle
-    from qprd.model.frd import build_frd
-    from qprd.model.teacher import build_teacher
     from qprd.recipes import train_model
     from qprd.sampling.dataset import PatchDataset, decode_all
     from qprd.training import ValidationPatches
@@ -150,10 +69,11 @@ def train_project(
     layout.require_writable()
     # What can fail at once comes before what takes long.
     fabric = make_fabric(config.device, config.precision)
-    weights = None if config.weights is None else Path(config.weights)
-    model = build_frd(build_teacher(config.teacher, weights=weights), config.seed, config.recipe)
+    start = start_training(config, parent)
+    model = start.model
     require_space(layout.root, model)
-    prepared = prepare_patches(project, config, patches, progress)
+    prepared = prepare_patches(project, config, patches, progress, earlier=start.splits())
+    start.refuse_leak(prepared.table)
     rule = Rule.parse(config.operating_point)
     require_possible(rule, prepared.table, prepared.slides)
 
@@ -199,6 +119,7 @@ def train_project(
             fabric=fabric,
             progress=progress,
             folder=cache,
+            goes_on=start.parent is not None,
         )
 
     counted = Counted(interrupted=outcome.interrupted)
@@ -231,6 +152,10 @@ def train_project(
         *validated.notes,
         *worth(outcome),
     )
+    training_slides, validation_slides = start.with_earlier(
+        _slide_names(train_table), _slide_names(val_table)
+    )
+    seen, review = prepared.seen(config), prepared.review_counts(config)
     now = datetime.now(timezone.utc)
     info = BundleInfo(
         name=_bundle_name(now, config, layout.bundles),
@@ -259,8 +184,11 @@ def train_project(
             for (_, label), count in table.counts().items()
             if count
         },
-        training_slides=_slide_names(train_table),
-        validation_slides=_slide_names(val_table),
+        training_slides=training_slides,
+        validation_slides=validation_slides,
+        ancestors=start.ancestors,
+        annotations=limited(seen),
+        review=review,
     )
     bundle = layout.bundles / info.name
     save_bundle(bundle, model, info)
@@ -284,20 +212,9 @@ def train_project(
         notes=tuple(dict.fromkeys(notes)),
         interrupted=counted.interrupted,
         seconds=time.perf_counter() - started,
-    )
-
-
-def _told(reliability: Reliability) -> str:
-    """The figures of the probabilities in a line."""
-    losses = {"Platt's curve": reliability.log_loss_platt}
-    if reliability.log_loss_isotonic is not None:
-        losses["isotonic"] = reliability.log_loss_isotonic
-    compared = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
-    return (
-        f"Probability: expected calibration error {reliability.expected_calibration_error:.3f}, "
-        f"Brier score {reliability.brier_score:.3f}, log loss: {compared} "
-        f"({reliability.folds}-fold cross-validation by "
-        f"{'slide' if reliability.by_slide else 'patch'}); {reliability.reason}."
+        review=review,
+        parent=None if start.parent is None else start.parent.name,
+        changes=start.changes(seen),
     )
 
 

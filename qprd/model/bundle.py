@@ -29,6 +29,7 @@ from qprd.config import STRIDE_PX, PatchScore, Recipe
 from qprd.errors import QprdError
 from qprd.evaluation.calibration import Calibration, RawScore
 from qprd.evaluation.operating_point import ValidationScores
+from qprd.model.ancestry import MAX_ANCESTORS, Ancestor, ReviewCounts, SeenSlide
 
 if TYPE_CHECKING:
     import torch
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
     from qprd.model.frd import FRD
     from qprd.model.teacher import Teacher
 
-#: 1 had one kind of calibration, which it did not name, and is still read.
-FORMAT: Final = 2
+#: 1 had one kind of calibration, which it did not name; 2 did not say where a bundle comes from.
+#: Both are still read.
+FORMAT: Final = 3
 MODEL_FILE = "model.safetensors"
 INFO_FILE = "bundle.json"
 
@@ -116,11 +118,15 @@ class BundleInfo:
         config: The resolved training configuration.
         metrics: What validation measured.
         patches: How many patches of which kind trained and validated.
-        training_slides: Names of the slides trained on.
-        validation_slides: Names of the slides that best epoch, threshold and calibration come from.
+        training_slides: Names of the slides trained on, by this bundle or its ancestors.
+        validation_slides: Names of the slides that best epoch, threshold and calibration come from,
+            and likewise those of its ancestors.
         versions: Software the bundle was made with.
         created: When, with time zone.
         format: Version of this layout.
+        ancestors: The bundles that it goes on from, the nearest first.
+        annotations: What it saw of training and validation slides.
+        review: How much of that came from reviewed predictions.
     """
 
     name: _Name
@@ -139,8 +145,11 @@ class BundleInfo:
     validation_slides: tuple[_Text, ...] = ()
     versions: Mapping[str, _Text] = Field(default_factory=installed_versions)
     created: AwareDatetime = Field(default_factory=lambda: datetime.now(timezone.utc))
-    format: Literal[1, 2] = FORMAT
+    format: Literal[1, 2, 3] = FORMAT
     validation: ValidationScores | None = None
+    ancestors: Annotated[tuple[Ancestor, ...], Field(max_length=MAX_ANCESTORS)] = ()
+    annotations: tuple[SeenSlide, ...] = ()
+    review: ReviewCounts = ReviewCounts()
 
     def to_json(self) -> str:
         """As ``bundle.json`` holds it.

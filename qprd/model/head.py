@@ -115,6 +115,14 @@ class FusionHead(nn.Module):
             self.get_buffer(f"std_{n}").copy_(variance.sqrt().clamp(min=_MIN_STD))
 
     @torch.no_grad()
+    def unfuse(self) -> None:
+        """Go back to the plain difference, as before `fuse`; the standardization stays."""
+        for n in _SCALES:
+            self.get_buffer(f"linear_{n}").zero_()
+        self.get_buffer("difference").fill_(1)
+        self.get_buffer("bias").zero_()
+
+    @torch.no_grad()
     def fuse(self, classifier: LinearClassifier, fusion: Fusion) -> None:
         """Take over a linear classifier and its weight against the student.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import shapely
 from shapely.geometry import MultiPolygon
 
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 
 #: Validation and test patches of each label where no number is asked for: at most so many.
 HELD_OUT_PER_LABEL = 300
+
+#: `SamplingRules.max_overlap` inside rejected regions, where it is larger: these are small, and a
+#: patch a little further on is still another view of what the model took for tumor.
+HARD_OVERLAP = 0.75
 
 #: Asking for pixels this much finer than the slide has is worth a remark.
 MAGNIFIED = 1.1
@@ -70,6 +75,10 @@ class SlideRegions:
         """The region of a label."""
         return self.regions.tumor if label == "tumor" else self.regions.normal
 
+    def reviewed(self, label: Label) -> MultiPolygon:
+        """The part of a label's region that a review made."""
+        return self.regions.accepted if label == "tumor" else self.regions.rejected
+
 
 @dataclass(frozen=True)
 class SamplingRules:
@@ -91,6 +100,7 @@ def build_patch_table(
     seed: int,
     val: int | None = None,
     test: int | None = None,
+    hard_fraction: float = 0.0,
     fractions: tuple[float, float, float] = FRACTIONS,
     rules: SamplingRules | None = None,
 ) -> PatchTable:
@@ -98,6 +108,10 @@ def build_patch_table(
 
     Validation and test patches are as many normal as tumor ones, where both can be had. The table
     is the same whatever the order of the slides.
+
+    What a person rejected in a review is normal tissue that a model took for tumor: the training
+    patches are drawn from it first, more densely than from the rest, until it is full or they
+    are the share asked for.
 
     Args:
         slides: All slides of the project that may be used.
@@ -109,6 +123,8 @@ def build_patch_table(
         val: Validation patches of each label; None takes what there is, up to
             `HELD_OUT_PER_LABEL`.
         test: Likewise for test slides, if there are any.
+        hard_fraction: Largest share of the normal training patches that rejected regions give
+            before other tissue does, 0..1.
         fractions: See `assign_splits`.
         rules: When a patch is acceptable.
 
@@ -176,7 +192,9 @@ def build_patch_table(
             areas.setdefault(splits[slide.entry_id], {})[slide.entry_id] = bounds
 
     draw = _Draw(used, patch_px=patch_px, mpp=mpp, seed=seed, rules=rules)
-    patches = draw.exactly("train", areas["train"], {"tumor": tumor, "normal": normal})
+    patches = draw.exactly(
+        "train", areas["train"], {"tumor": tumor, "normal": normal}, hard_fraction
+    )
     for split, wanted in (("val", val), ("test", test)):
         if split in areas:
             patches += draw.balanced(split, areas[split], wanted, notes)
@@ -202,13 +220,31 @@ class _Draw:
         self._rules = rules
 
     def exactly(
-        self, split: Split, areas: Mapping[str, Bounds], wanted: Mapping[Label, int]
+        self,
+        split: Split,
+        areas: Mapping[str, Bounds],
+        wanted: Mapping[Label, int],
+        hard_fraction: float,
     ) -> list[Patch]:
         """As many patches of each label as wanted, or an error."""
-        positions = {label: self._positions(split, label, areas, wanted[label]) for label in LABELS}
+        positions: dict[Label, dict[str, list[tuple[int, int]]]] = {
+            "tumor": self._positions(split, "tumor", areas, wanted["tumor"]),
+            "normal": self._with_hard(split, areas, wanted["normal"], hard_fraction),
+        }
         for label in LABELS:
             self._check_enough(split, label, areas, positions[label], wanted[label])
         return self._patches(split, positions)
+
+    def _with_hard(
+        self, split: Split, areas: Mapping[str, Bounds], wanted: int, hard_fraction: float
+    ) -> dict[str, list[tuple[int, int]]]:
+        """Positions of normal patches, those in rejected regions first."""
+        hard = self._positions(split, "hard", areas, round(hard_fraction * wanted))
+        taken = sum(map(len, hard.values()))
+        positions = self._positions(split, "normal", areas, wanted - taken)
+        return {
+            entry_id: hard.get(entry_id, []) + positions.get(entry_id, []) for entry_id in areas
+        }
 
     def balanced(
         self, split: Split, areas: Mapping[str, Bounds], wanted: int | None, notes: list[str]
@@ -244,18 +280,24 @@ class _Draw:
         return self._patch_px * self._mpp / self._slides[entry_id].mpp
 
     def _positions(
-        self, split: Split, label: Label, areas: Mapping[str, Bounds], wanted: int
+        self,
+        split: Split,
+        kind: Label | Literal["hard"],
+        areas: Mapping[str, Bounds],
+        wanted: int,
     ) -> dict[str, list[tuple[int, int]]]:
         def source(entry_id: str, bounds: Bounds) -> Iterator[tuple[int, int]]:
             slide, size_px = self._slides[entry_id], self._size_px(entry_id)
+            hard = kind == "hard"
+            region = slide.regions.rejected if kind == "hard" else slide.region(kind)
             return iter_patches(
-                RegionIndex(slide.region(label), size_px),
+                RegionIndex(region, size_px),
                 slide.tissue,
                 size_px=size_px,
                 bounds=bounds,
-                rng=patch_rng(self._seed, entry_id, split, label),
+                rng=patch_rng(self._seed, entry_id, split, kind),
                 min_coverage=self._rules.min_coverage,
-                max_overlap=self._rules.max_overlap,
+                max_overlap=max(self._rules.max_overlap, HARD_OVERLAP if hard else 0.0),
                 min_tissue=self._rules.min_tissue,
                 max_fruitless=self._rules.max_fruitless,
             )
@@ -277,11 +319,23 @@ class _Draw:
                 mpp=self._mpp,
                 label=label,
                 split=split,
+                reviewed=reviewed,
             )
             for label in LABELS
             for entry_id, own in positions[label].items()
-            for x, y in own
+            for (x, y), reviewed in zip(own, self._reviewed(entry_id, label, own), strict=True)
         ]
+
+    def _reviewed(
+        self, entry_id: str, label: Label, positions: Sequence[tuple[int, int]]
+    ) -> list[bool]:
+        """Which patches lie in what a review made, by as much as patches have to in a region."""
+        region, size_px = self._slides[entry_id].reviewed(label), self._size_px(entry_id)
+        if region.is_empty or not positions:
+            return [False] * len(positions)
+        x, y = np.array(positions, np.float64).T
+        covered = RegionIndex(region, size_px).coverage(x, y, size_px)
+        return [bool(share >= self._rules.min_coverage - 1e-9) for share in covered]
 
     def _check_enough(
         self,

@@ -145,6 +145,25 @@ def _close_matches(wanted: Sequence[str], existing: Mapping[str, int]) -> list[s
     return list(close)
 
 
+def role_of(
+    annotation: Annotation, tumor_classes: Sequence[str], normal_classes: Sequence[str]
+) -> Role | None:
+    """What an annotation says of its tissue: ``rejected`` is normal that qprd took for tumor.
+
+    None for classes that mean neither; ``pending`` is what qprd predicted and nobody judged.
+    """
+    class_name = annotation.class_name
+    if is_own_class(class_name):
+        return "pending"
+    if is_ignored_class(class_name):
+        return "ignored"
+    if is_derived(class_name, tumor_classes):
+        return "tumor"
+    if is_derived(class_name, normal_classes):
+        return "rejected" if annotation.predicted else "normal"
+    return None
+
+
 def label_regions(
     annotations: Sequence[Annotation],
     width: int,
@@ -265,7 +284,7 @@ def _collect(
 ) -> _Drawn:
     drawn = _Drawn()
     for annotation in annotations:
-        role = _role(annotation, tumor_classes, normal_classes)
+        role = role_of(annotation, tumor_classes, normal_classes)
         if role is None:
             continue
         polygons = _clean(annotation, image, drawn.dropped)
@@ -275,21 +294,6 @@ def _collect(
         if role == "tumor" and not polygons and _is_finite(annotation.geometry):
             drawn.unusable_tumor.append(shapely.force_2d(annotation.geometry))
     return drawn
-
-
-def _role(
-    annotation: Annotation, tumor_classes: Sequence[str], normal_classes: Sequence[str]
-) -> Role | None:
-    class_name = annotation.class_name
-    if is_own_class(class_name):
-        return "pending"
-    if is_ignored_class(class_name):
-        return "ignored"
-    if is_derived(class_name, tumor_classes):
-        return "tumor"
-    if is_derived(class_name, normal_classes):
-        return "rejected" if annotation.predicted else "normal"
-    return None
 
 
 def _clean(

@@ -40,6 +40,8 @@ class Patch:
         mpp: Micrometres per pixel at which it is read.
         label: What it is an example of.
         split: What it is used for.
+        reviewed: It lies in a region that a person accepted or rejected in a review, by as much
+            as patches have to lie in their label's region.
     """
 
     slide: str
@@ -50,10 +52,14 @@ class Patch:
     mpp: float
     label: Label
     split: Split
+    reviewed: bool = False
 
 
 _Choice = TypeVar("_Choice", bound=str)
 _COLUMNS = tuple(f.name for f in fields(Patch))
+#: Tables made elsewhere need not say what comes from a review.
+_LEAST_COLUMNS = _COLUMNS[: _COLUMNS.index("reviewed")]
+_YES_OR_NO = ("no", "yes")
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,10 @@ class PatchTable:
             with partial.open("w", encoding="utf-8", errors="replace", newline="") as file:
                 writer = csv.writer(file)
                 writer.writerow(_COLUMNS)
-                writer.writerows([getattr(p, column) for column in _COLUMNS] for p in self.patches)
+                writer.writerows(
+                    [getattr(p, column) for column in _LEAST_COLUMNS] + [_YES_OR_NO[p.reviewed]]
+                    for p in self.patches
+                )
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
@@ -144,7 +153,8 @@ def _read_rows(lines: Iterable[str], path: Path) -> Iterable[Patch]:
     reader = csv.reader(lines, strict=True)
     try:
         header = next(reader, None)
-        if header is None or tuple(header) != _COLUMNS:
+        columns = tuple(header or ())
+        if columns not in (_COLUMNS, _LEAST_COLUMNS):
             raise QprdError(
                 "this is not a patch table: its first line should be " + ",".join(_COLUMNS),
                 where=f"{path}, line 1",
@@ -153,7 +163,7 @@ def _read_rows(lines: Iterable[str], path: Path) -> Iterable[Patch]:
             if count >= MAX_ROWS:
                 raise QprdError(f"more than {MAX_ROWS:,} patches", where=str(path))
             try:
-                yield _parse_row(row)
+                yield _parse_row(row, columns)
             except ValueError as error:
                 raise QprdError(str(error), where=f"{path}, line {reader.line_num}") from error
     except csv.Error as error:
@@ -161,10 +171,10 @@ def _read_rows(lines: Iterable[str], path: Path) -> Iterable[Patch]:
         raise QprdError(f"not a CSV file: {error}", where=where) from error
 
 
-def _parse_row(row: Sequence[str]) -> Patch:
-    if len(row) != len(_COLUMNS):
-        raise ValueError(f"{len(row)} values instead of {len(_COLUMNS)}")
-    text: Mapping[str, str] = dict(zip(_COLUMNS, row, strict=True))
+def _parse_row(row: Sequence[str], columns: Sequence[str]) -> Patch:
+    if len(row) != len(columns):
+        raise ValueError(f"{len(row)} values instead of {len(columns)}")
+    text: Mapping[str, str] = dict(zip(columns, row, strict=True))
     if not text["slide"]:
         raise ValueError("the slide is empty")
     return Patch(
@@ -176,6 +186,7 @@ def _parse_row(row: Sequence[str]) -> Patch:
         mpp=_length("mpp", text["mpp"], low=0.0, high=_MAX_MPP),
         label=_one_of("label", text["label"], LABELS),
         split=_one_of("split", text["split"], SPLITS),
+        reviewed=_one_of("reviewed", text.get("reviewed", "no"), _YES_OR_NO) == "yes",
     )
 
 

@@ -20,7 +20,8 @@ from shapely.geometry import box, mapping
 import qprd
 from qprd.config import PredictConfig, TrainConfig, predict_config, train_config
 from qprd.jobs.predict import PredictSummary, predict_project
-from qprd.jobs.train import TrainSummary, train_project
+from qprd.jobs.train import train_project
+from qprd.jobs.training_summary import TrainSummary
 from qprd.progress import SilentProgress
 from qprd.qupath.creation import NewSlide, create_project
 from qprd.qupath.exchange import ExchangeProject
@@ -135,9 +136,13 @@ def prediction(**flags: object) -> PredictConfig:
     return predict_config({**PREDICTION, **flags})
 
 
-def train(project: Path, *, patches: Path | None = None, **flags: object) -> TrainSummary:
+def train(
+    project: Path, *, patches: Path | None = None, parent: Path | None = None, **flags: object
+) -> TrainSummary:
     with ExchangeProject(project) as opened:
-        return train_project(opened, training(**flags), patches=patches, progress=SilentProgress())
+        return train_project(
+            opened, training(**flags), patches=patches, parent=parent, progress=SilentProgress()
+        )
 
 
 def predict(project: Path, *, bundle: Path | None = None, **flags: object) -> PredictSummary:

@@ -95,7 +95,7 @@ def test_a_new_process_finds_what_was_written(worked_project: Path) -> None:
     )
     after = json.loads(done.stdout)
     assert of_others(after) == before
-    assert len(of_ours(after)) == 52
+    assert len(of_ours(after)) == 54
     assert "WARN" not in done.stderr
 
 
@@ -195,7 +195,7 @@ def test_an_accepted_contour_survives_with_its_id(worked_project: Path) -> None:
     after = snapshot(worked_project, "2")
     assert of_others(after) == of_others(before)
     assert after[accepted]["class"] == "Tumor"
-    assert len(of_ours(after)) == 52
+    assert len(of_ours(after)) == 54
     write(worked_project, 1, predictions)
     assert snapshot(worked_project, "2") == after
 
@@ -225,7 +225,7 @@ def test_what_a_person_put_inside_our_contour_moves_to_its_next_ancestor(
     after = snapshot(worked_project, "2")
     nested[inner]["parent"] = outer
     assert of_others(after) == of_others(nested)
-    assert len(of_ours(after)) == 52
+    assert len(of_ours(after)) == 54
 
 
 def test_a_slide_that_is_nowhere_does_not_stop_the_writing(worked_project: Path) -> None:
@@ -234,15 +234,15 @@ def test_a_slide_that_is_nowhere_does_not_stop_the_writing(worked_project: Path)
         entry = project.entries()[1]
         assert entry.source.path is None
         project.write_predictions(entry, make_predictions("2"))
-    assert len(of_ours(snapshot(worked_project, "2"))) == 52
+    assert len(of_ours(snapshot(worked_project, "2"))) == 54
 
 
 def test_an_image_that_was_never_saved_gets_predictions(colon_project: Path) -> None:
     shutil.rmtree(colon_project.parent / "data" / "2")
     write(colon_project, 1, make_predictions("2"))
-    assert len(of_ours(snapshot(colon_project, "2"))) == 52
+    assert len(of_ours(snapshot(colon_project, "2"))) == 54
     summary = json.loads((colon_project.parent / "data" / "2" / "summary.json").read_text())
-    assert summary["hierarchy"]["nObjects"] == 53
+    assert summary["hierarchy"]["nObjects"] == 55
     assert summary["server"]["width"] == 2048
 
 
@@ -374,6 +374,6 @@ def test_a_contour_made_into_two_parts_is_reported_when_read_and_replaced_when_w
         entry = project.entries()[1]
         with pytest.raises(QprdError, match="MultiPolygon, not a polygon"):
             project.read_predictions(entry)
-        assert project.write_predictions(entry, make_predictions("2")).replaced == 52
+        assert project.write_predictions(entry, make_predictions("2")).replaced == 54
         contours: tuple[PredictedContour, ...] = project.read_predictions(entry).contours
     assert len(contours) == 2

@@ -100,7 +100,7 @@ def test_what_qupath_saved_since_opening_is_kept(worked_project: Path) -> None:
         project.write_predictions(entry, make_predictions("2"))
     after = snapshot(worked_project, "2")
     assert of_others(after) == before
-    assert len(of_ours(after)) == 52
+    assert len(of_ours(after)) == 54
     changed["images"][1]["metadata"] |= make_predictions("2").metadata
     assert project_json(worked_project) == changed
 

@@ -72,6 +72,49 @@ def test_one_big_slide_does_not_drown_the_others():
     assert sum(own.values()) == 30
 
 
+def reviewed_slide(entry_id: str, *, rejected: float = 100, split=None) -> SlideRegions:
+    """`slide` with a part of its normal region rejected, and a part of its tumor accepted."""
+    plain = slide(entry_id, split=split)
+    own = dataclasses.replace(
+        plain.regions,
+        rejected=MultiPolygon([box(500, 500, 500 + rejected, 500 + rejected)]),
+        accepted=MultiPolygon([box(0, 0, 200, 400)]),
+    )
+    return dataclasses.replace(plain, regions=own)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 1.0])
+def test_rejected_regions_give_hard_normal_patches_up_to_their_share(fraction):
+    slides = [reviewed_slide("1", split="train"), slide("2", split="val")]
+    table = build(slides, normal=20, hard_fraction=fraction)
+    plain = build(slides, normal=20)
+    own = table.subset("train", "normal").patches
+    assert len(own) == 20
+    # A hundredth of the normal region is rejected: 1 patch in 16 may fall there by chance.
+    hard = [p for p in own[: round(20 * fraction)] if p.reviewed]
+    assert len(hard) >= min(round(20 * fraction), 4)
+    assert sum(p.reviewed for p in own) <= round(20 * fraction) + 3
+    for patch in own:
+        square = box(patch.x, patch.y, patch.x + patch.size_px, patch.y + patch.size_px)
+        covered = slides[0].regions.rejected.intersection(square).area / square.area
+        assert patch.reviewed == (covered >= 0.75)
+    for split, label in (("train", "tumor"), ("val", "tumor"), ("val", "normal")):
+        assert table.subset(split, label) == plain.subset(split, label)
+
+
+def test_without_rejected_regions_the_share_changes_nothing():
+    slides = [slide("1", split="train"), slide("2", split="val")]
+    assert build(slides, hard_fraction=1.0) == build(slides)
+
+
+def test_tumor_patches_in_accepted_regions_come_from_the_review():
+    table = build([reviewed_slide("1", split="train"), slide("2", split="val")], tumor=20)
+    tumor = table.subset("train", "tumor").patches
+    assert {patch.reviewed for patch in tumor} == {True, False}
+    assert all(patch.x < 200 for patch in tumor if patch.reviewed)
+    assert not any(patch.reviewed for patch in table.subset("val").patches)
+
+
 def test_plain_rd_still_validates_on_tumor():
     counts = build([slide("1"), slide("2")], tumor=0).counts()
     assert counts["train", "tumor"] == 0

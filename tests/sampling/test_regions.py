@@ -101,13 +101,21 @@ def test_a_rejected_contour_adds_to_the_normal_tissue_and_does_not_replace_it():
     result = label(tumor, rejected, tissue=ALL_TISSUE, margin_um=100)
     assert result.normal_source == "tissue"
     assert result.normal.equals(without.normal.union(rejected.geometry))
+    assert result.rejected.equals(rejected.geometry)
+    assert result.accepted.is_empty
     alone = label(rejected, tissue=ALL_TISSUE)
     assert alone.normal.equals(rejected.geometry)
+    over_tumor = Annotation("r", box(50, 0, 180, 100), "Normal", predicted=True)
+    assert label(tumor, over_tumor).rejected.equals(box(100, 0, 180, 100))
+    ignored = drawn(box(120, 120, 150, 180), "Ignore*")
+    assert label(rejected, ignored).rejected.equals(box(150, 120, 180, 180))
 
 
 def test_an_accepted_contour_is_tumor_as_drawn():
     accepted = Annotation("a", box(120, 120, 180, 180), "Tumor", predicted=True)
-    assert label(accepted, tissue=ALL_TISSUE).tumor.equals(accepted.geometry)
+    result = label(accepted, drawn(box(0, 0, 50, 50), "Tumor"), tissue=ALL_TISSUE)
+    assert result.tumor.equals(shapely.union(accepted.geometry, box(0, 0, 50, 50)))
+    assert result.accepted.equals(accepted.geometry)
 
 
 def test_ignored_regions_are_cut_out_of_both_and_said():

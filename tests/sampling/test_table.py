@@ -25,6 +25,7 @@ patches = st.builds(
     mpp=st.floats(1e-3, 1e3),
     label=st.sampled_from(["tumor", "normal"]),
     split=st.just("train"),
+    reviewed=st.booleans(),
 )
 
 
@@ -54,6 +55,7 @@ def test_a_saved_table_is_read_back_exactly(tmp_path_factory, rows):
         ("1,a,1,2,100,0,tumor,train", "mpp is '0'"),
         ("1,a,1,2,100,0.5,Tumour,train", "label is 'Tumour'"),
         ("1,a,1,2,100,0.5,tumor,training", "split is 'training'"),
+        ("1,a,1,2,100,0.5,tumor,train,yes", "9 values"),
         (",a,1,2,100,0.5,tumor,train", "slide is empty"),
         ('1,"a', "not a CSV file"),
         ("1," + "a" * 200_000 + ",1,2,100,0.5,tumor,train", "not a CSV file"),
@@ -67,6 +69,16 @@ def test_a_wrong_row_is_named_by_its_line(tmp_path: Path, row, says):
     assert says in caught.value.problem
     assert "line 3" in (caught.value.where or "")
     assert len(caught.value.problem) < 200
+
+
+def test_a_table_may_say_which_patches_come_from_a_review(tmp_path: Path):
+    path = tmp_path / "patches.csv"
+    header = HEADER.strip() + ",reviewed\n"
+    path.write_text(header + "1,a,1,2,100,0.5,tumor,train,yes\n1,a,9,2,100,0.5,tumor,train,no\n")
+    assert [p.reviewed for p in PatchTable.from_csv(path).patches] == [True, False]
+    path.write_text(header + "1,a,1,2,100,0.5,tumor,train,perhaps\n")
+    with pytest.raises(QprdError, match="reviewed is 'perhaps', not one of no, yes"):
+        PatchTable.from_csv(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"x,y\n1,2\n", b"\xff\xfe\x00\x01"])
