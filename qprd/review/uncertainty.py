@@ -68,7 +68,7 @@ def uncertain_regions(
         known: What is labeled already, level-0 pixels; no region touches a cell centered in it.
 
     Returns:
-        Disjoint squares of an odd number of cells, `REGION_PATCHES` patches wide or a little more.
+        Disjoint squares of an odd number of cells, about `REGION_PATCHES` patches wide.
     """
     values = score_map.scores.astype(np.float64)
     level = threshold
@@ -115,8 +115,8 @@ def in_order_of_review(
 
 
 def _half_width(cells: float) -> int:
-    """Cells on either side of the middle one, such that all together are at least so many."""
-    return max(0, int(np.ceil((cells - 1 - 1e-9) / 2)))
+    """Cells on either side of the middle one, such that all together are about so many."""
+    return max(0, round((cells - 1) / 2))
 
 
 def _mean_distance(distance: NDArray[np.float64], cells: int) -> NDArray[np.float64]:
