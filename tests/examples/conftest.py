@@ -5,5 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-CAMELYON16 = Path(__file__).resolve().parents[2] / "examples" / "camelyon16"
-sys.path.insert(0, str(CAMELYON16))
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+CAMELYON16 = EXAMPLES / "camelyon16"
+for folder in (CAMELYON16, EXAMPLES / "review_loop"):
+    sys.path.insert(0, str(folder))
