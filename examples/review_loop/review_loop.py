@@ -68,6 +68,7 @@ class Plan:
         hard_fraction: Of the normal training patches, see ``qprd train --help``.
         test: Test patches of each class.
         teacher: Of the model.
+        patch_px: Edge of its patches; None is what suits the teacher.
         val_patches: Validation patches of each class.
         epochs: Of each training; None is the recipe's.
     """
@@ -84,6 +85,7 @@ class Plan:
     hard_fraction: float = 0.5
     test: int = 200
     teacher: str = "efficientnet_lite0"
+    patch_px: int | None = None
     val_patches: int = 50
     epochs: int | None = None
 
@@ -92,6 +94,7 @@ class Plan:
         return train_config(
             {
                 "teacher": self.teacher,
+                "patch_px": self.patch_px,
                 "normal": self.normal + number * self.more_normal,
                 "tumor": self.tumor + number * self.more_tumor,
                 "val_patches": self.val_patches,

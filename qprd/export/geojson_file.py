@@ -9,7 +9,7 @@ from qprd.results import Predictions
 
 
 def geojson_text(predictions: Predictions, *, tiles: bool) -> str:
-    """Contours, annotations of a class such as ``Tumor: qprd``, as a GeoJSON feature collection.
+    """Contours and regions to review, annotations of qprd's classes, as GeoJSON features.
 
     Args:
         predictions: Of one slide.

@@ -145,7 +145,7 @@ def export_geojson(
     Args:
         project: Is only read.
         images: The slide's name; empty takes the only one with results.
-        tiles: With the scored tiles, not the contours alone.
+        tiles: With the scored tiles, not contours and regions to review alone.
         output: The file to write; None takes a place in ``PROJECT/qprd/exports``.
 
     Raises:
@@ -163,7 +163,7 @@ def export_geojson(
         entry.name,
         file,
         (file.name,),
-        objects=len(predictions.contours) + tiles * len(predictions.tiles),
+        objects=len(predictions.regions) + tiles * len(predictions.tiles),
     )
 
 

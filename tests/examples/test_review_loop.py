@@ -20,6 +20,7 @@ from qprd.results import (
     Predictions,
     ReviewRegion,
 )
+from qprd.review import heatmap, training_plot
 from qprd.sampling.regions import label_regions
 
 TRUTH = Truth(MultiPolygon([box(0, 0, 100, 100)]), MultiPolygon([box(100, 0, 200, 100)]))
@@ -75,8 +76,13 @@ def test_a_share_of_the_drawn_area_is_annotated_at_first(share: float) -> None:
         assert whole.covers(part)
 
 
-def test_a_small_loop_runs_from_annotations_to_figures(shared_data: Path, tmp_path: Path) -> None:
+def test_a_small_loop_runs_from_annotations_to_figures(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (training_plot, heatmap):
+        monkeypatch.setattr(module, "figure_png", lambda *_, **_options: b"")
     plan = Plan(
+        patch_px=32,
         normal=8,
         tumor=4,
         more_normal=4,

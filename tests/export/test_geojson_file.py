@@ -11,12 +11,15 @@ from qprd.qupath.predictions_geojson import at_qupath_precision, predictions_fro
 def test_contours_go_alone_or_with_the_tiles() -> None:
     ours = at_qupath_precision(predictions(tiles=3))
     alone = predictions_from_geojson(geojson_text(ours, tiles=False))
-    assert alone.contours == ours.contours
+    assert alone.regions == ours.regions
     assert alone.tiles == ()
     assert predictions_from_geojson(geojson_text(ours, tiles=True)).tiles == ours.tiles
 
 
 def test_contours_are_annotations_of_qprds_class() -> None:
     features = json.loads(geojson_text(predictions(), tiles=False))["features"]
-    assert [feature["properties"]["objectType"] for feature in features] == ["annotation"]
-    assert features[0]["properties"]["classification"]["names"] == ["Tumor", "qprd"]
+    assert {feature["properties"]["objectType"] for feature in features} == {"annotation"}
+    assert [feature["properties"]["classification"]["names"] for feature in features] == [
+        ["Tumor", "qprd"],
+        ["Review", "qprd"],
+    ]

@@ -153,10 +153,10 @@ def test_a_second_run_replaces_the_first(worked_project: Path) -> None:
         entry = project.entries()[1]
         first = project.write_predictions(entry, make_predictions("2", 80))
         second = project.write_predictions(entry, make_predictions("2", 30, bundle="b2", seed=5))
-    assert (first.replaced, second.replaced) == (0, 82)
+    assert (first.replaced, second.replaced) == (0, 84)
     after = snapshot(worked_project, "2")
     assert of_others(after) == before
-    assert len(of_ours(after)) == 32
+    assert len(of_ours(after)) == 34
     assert project_json(worked_project)["images"][1]["metadata"]["qprd: bundle"] == "b2"
 
 
@@ -265,8 +265,8 @@ def test_our_class_joins_the_projects_and_keeps_a_color_the_user_gave_it(
     path = worked_project.parent / "classifiers" / "classes.json"
     classes = json.loads(path.read_text(encoding="utf-8"))
     names = [item["name"] for item in classes["pathClasses"]]
-    assert names == ["Tumor", "Normal", "Ignore*", "Stroma", "Tumor: qprd"]
-    classes["pathClasses"][-1]["color"] = -16711936
+    assert names == ["Tumor", "Normal", "Ignore*", "Stroma", "Tumor: qprd", "Review: qprd"]
+    classes["pathClasses"][-2]["color"] = -16711936
     path.write_text(json.dumps(classes), encoding="utf-8")
     with PaquoProject(worked_project) as project:
         project.write_predictions(project.entries()[1], make_predictions("2", seed=2))
@@ -319,7 +319,7 @@ def test_what_a_person_drew_with_our_class_stays(worked_project: Path) -> None:
         for seed in (1, 2):
             project.write_predictions(entry, make_predictions("2", seed=seed))
         assert len(project.read_predictions(entry).contours) == 2
-        assert sum(item.predicted for item in project.annotations(entry)) == 2
+        assert sum(item.predicted for item in project.annotations(entry)) == 4
     assert of_others(snapshot(worked_project, "2")) == before
 
 
@@ -351,7 +351,7 @@ def test_a_contour_that_a_person_redrew_is_theirs(worked_project: Path) -> None:
     with PaquoProject(worked_project) as project:
         entry = project.entries()[1]
         assert len(project.read_predictions(entry).contours) == 1
-        assert project.write_predictions(entry, make_predictions("2")).replaced == 51
+        assert project.write_predictions(entry, make_predictions("2")).replaced == 53
         assert len(project.read_predictions(entry).contours) == 2
     assert of_others(snapshot(worked_project, "2")) == of_others(before)
 
