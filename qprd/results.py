@@ -31,6 +31,7 @@ REVIEW_COLOR = (0, 170, 220)
 #: Name of every tile detection we write; with `SCORE` among its measurements it is ours.
 TILE_NAME = "qprd tile"
 
+_OBJECT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 #: Namespace of the deterministic object ids.
 _NAMESPACE = uuid.UUID("6d2f2ad4-30b8-5b0c-9d0e-6f1b7d0c8a11")
 
@@ -144,6 +145,11 @@ def review_name(rank: int) -> str:
 def is_own_name(name: str | None) -> bool:
     """True for a name that `contour_name` or `review_name` gives."""
     return name is not None and re.fullmatch(r"qprd (review )?[0-9]+", name) is not None
+
+
+def is_object_id(text: str) -> bool:
+    """True for a UUID in the form that QuPath keeps."""
+    return _OBJECT_ID.fullmatch(text) is not None
 
 
 def object_id(bundle: str, entry_id: str, kind: str, index: int) -> str:

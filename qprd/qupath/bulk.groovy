@@ -250,6 +250,10 @@ class Bulk {
                 .toList()
     }
 
+    static List<PathObject> joined(List<PathObject> first, List<PathObject> second) {
+        return first + second
+    }
+
     /** A digest of all that each object is, by id, except for those in `own`. */
     static Map<String, Long> digests(PathObjectHierarchy hierarchy, List<PathObject> own) {
         Set<PathObject> ignored = Collections.newSetFromMap(new IdentityHashMap<PathObject, Boolean>())
@@ -285,8 +289,14 @@ class Bulk {
         return ids as String[]
     }
 
-    /** Indices of the ids that other objects have already. */
-    static int[] taken(Map<String, Long> digests, String[] ids) {
+    /** One text instead of many: strings cross from Python and back at a price each. */
+    private static String[] lines(String text) {
+        return text.isEmpty() ? new String[0] : text.split("\n")
+    }
+
+    /** Indices of the ids, one a line, that other objects have already. */
+    static int[] taken(Map<String, Long> digests, String idLines) {
+        def ids = lines(idLines)
         def indices = []
         for (int i = 0; i < ids.length; i++)
             if (digests.containsKey(ids[i]))
@@ -294,9 +304,10 @@ class Bulk {
         return indices as int[]
     }
 
-    /** Square tiles: x, y and edge of each in `places`; a measurement that is NaN is left out. */
-    static List<PathObject> createTiles(String[] ids, double[] places, String name,
+    /** Square tiles: an id a line; x, y and edge of each in `places`; a measurement that is NaN is left out. */
+    static List<PathObject> createTiles(String idLines, double[] places, String name,
                                         String[] measurements, double[] values) {
+        def ids = lines(idLines)
         def plane = ImagePlane.getDefaultPlane()
         def tiles = new ArrayList<PathObject>(ids.length)
         for (int i = 0; i < ids.length; i++) {
@@ -355,26 +366,22 @@ class Bulk {
         hierarchy.addObjects(added)
     }
 
-    /** Per object: id, name, class ("" if none) and its color, bounds (x, y, width, height), measurements (NaN if none). */
+    /** Per object: id (one a line), bounds (x, y, width, height), measurements (NaN if none). */
     static Map<String, Object> columns(List<PathObject> objects) {
         def measurements = new LinkedHashSet<String>()
         for (PathObject object : objects)
             measurements.addAll(object.getMeasurementList().getNames())
         def names = measurements as String[]
         int n = objects.size()
-        def ids = new String[n]
-        def labels = new String[n]
-        def classes = new String[n]
-        def colors = new int[n]
+        def ids = new StringBuilder(37 * n)
         def bounds = new double[4 * n]
         def values = new double[n * names.length]
         for (int i = 0; i < n; i++) {
             def object = objects[i]
             def roi = object.getROI()
-            ids[i] = object.getID().toString()
-            labels[i] = object.getName() ?: ""
-            classes[i] = object.getPathClass() == null ? "" : object.getPathClass().toString()
-            colors[i] = object.getPathClass()?.getColor() ?: 0
+            if (i > 0)
+                ids.append('\n')
+            ids.append(object.getID().toString())
             bounds[4 * i] = roi.getBoundsX()
             bounds[4 * i + 1] = roi.getBoundsY()
             bounds[4 * i + 2] = roi.getBoundsWidth()
@@ -383,8 +390,22 @@ class Bulk {
             for (int m = 0; m < names.length; m++)
                 values[i * names.length + m] = list.get(names[m])
         }
-        return [ids: ids, names: labels, classes: classes, colors: colors, bounds: bounds,
-                measurements: names, values: values] as Map<String, Object>
+        return [ids: ids.toString(), bounds: bounds, measurements: names, values: values] as Map<String, Object>
+    }
+
+    /** Names of objects, "" if none. */
+    static String[] names(List<PathObject> objects) {
+        return objects.collect { it.getName() ?: "" } as String[]
+    }
+
+    /** Classes of objects, "" if none. */
+    static String[] classes(List<PathObject> objects) {
+        return objects.collect { it.getPathClass() == null ? "" : it.getPathClass().toString() } as String[]
+    }
+
+    /** Colors of their classes, 0 if none. */
+    static int[] colors(List<PathObject> objects) {
+        return objects.collect { it.getPathClass()?.getColor() ?: 0 } as int[]
     }
 
     /** Outlines of objects as hexadecimal WKB. */

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qprd.errors import ExitCode, QprdError
 from qprd.qupath.precision import same_outline, storing_tolerance
@@ -35,10 +36,12 @@ def compare(
     ):
         if {item.id for item in wanted} != {item.id for item in found} or len(wanted) != len(found):
             raise differ(f"{len(wanted)} {kind} were meant, {len(found)} are stored, or other ids")
-        stored_measurements = {item.id: item.measurements for item in found}
-        for item in wanted:
-            if _single(item.measurements) != _single(stored_measurements[item.id]):
-                raise differ(f"the measurements of {item.id}")
+        by_id = {item.id: item.measurements for item in found}
+        different = _first_different(
+            [item.measurements for item in wanted], [by_id[item.id] for item in wanted]
+        )
+        if different is not None:
+            raise differ(f"the measurements of {wanted[different].id}")
     places = {tile.id: (tile.x, tile.y, tile.size_px) for tile in stored.tiles}
     wanted_places = np.array([(t.x, t.y, t.size_px) for t in meant.tiles], float).reshape(-1, 3)
     stored_places = np.array([places[t.id] for t in meant.tiles], float).reshape(-1, 3)
@@ -72,5 +75,34 @@ def stored_otherwise(what: str, where: Path) -> QprdError:
     )
 
 
-def _single(measurements: Mapping[str, float]) -> dict[str, float]:
-    return {name: float(np.float32(value)) for name, value in measurements.items()}
+def measurement_table(
+    measurements: Sequence[Mapping[str, float]], names: Sequence[str] | None = None
+) -> tuple[list[str], NDArray[np.float64]]:
+    """Measurements of many objects as a table.
+
+    Args:
+        measurements: Those of each object.
+        names: The columns; None for all names there are.
+
+    Returns:
+        The names, and the values (n, names), NaN where an object has none.
+    """
+    columns = list(names or dict.fromkeys(name for item in measurements for name in item))
+    values = [[float(item.get(name, np.nan)) for name in columns] for item in measurements]
+    return columns, np.array(values, float).reshape(len(measurements), len(columns))
+
+
+def _first_different(
+    wanted: Sequence[Mapping[str, float]], found: Sequence[Mapping[str, float]]
+) -> int | None:
+    """Index of the first object whose measurements differ in single precision, None if none."""
+    names, values = measurement_table(wanted)
+    same = np.array([a.keys() == b.keys() for a, b in zip(wanted, found, strict=True)], bool)
+    stored = measurement_table(found, names)[1]
+    same &= _equal(values, stored).all(axis=1)
+    return None if same.all() else int(np.argmin(same))
+
+
+def _equal(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.bool_]:
+    a, b = first.astype(np.float32), second.astype(np.float32)
+    return np.asarray((a == b) | (np.isnan(a) & np.isnan(b)))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
 from qprd.errors import QprdError
+from qprd.qupath.comparison import measurement_table
 from qprd.qupath.java import QuPath, qupath_call
 from qprd.qupath.jsonfile import read_json
 from qprd.qupath.pathclasses import DEFAULT_COLOR, argb_from_color
@@ -98,6 +99,7 @@ class EntryData:
         self._qupath = qupath
         self._file = file
         self._path = path
+        self._found_own: tuple[Any, Any] | None = None
 
     @classmethod
     def read(cls, qupath: QuPath, folder: EntryFolder) -> EntryData | None:
@@ -167,6 +169,7 @@ class EntryData:
         """Add the objects of a GeoJSON file below the root."""
         with qupath_call("QuPath cannot read this GeoJSON", self._path):
             self._qupath.bulk.addGeoJson(self._file.hierarchy, text)
+            self._found_own = None
 
     def predictions(self, metadata: Mapping[str, str]) -> Predictions:
         """Our objects, as they are stored, on QuPath's grid of 0.01 px, with the given metadata.
@@ -176,19 +179,28 @@ class EntryData:
         """
         bulk = self._qupath.bulk
         with qupath_call("QuPath cannot list its objects", self._path):
-            tiles = _Columns(bulk.columns(self._own_tiles()))
-            own_regions = self._own_regions()
+            own_tiles, own_regions = self._own()
+            tiles = _Columns(bulk.columns(own_tiles))
             regions = _Columns(bulk.columns(own_regions))
             stored = shapely.from_wkb([str(wkb) for wkb in bulk.outlines(own_regions)])
+            names = [str(name) for name in bulk.names(own_regions)]
+            classes = [
+                PathClass(str(name), (color >> 16 & 255, color >> 8 & 255, color & 255))
+                for name, color in zip(
+                    bulk.classes(own_regions),
+                    np.array(bulk.colors(own_regions)).tolist(),
+                    strict=True,
+                )
+            ]
         contours: list[PredictedContour] = []
         review: list[ReviewRegion] = []
         own_class: PathClass | None = None
         for region_id, outline, name, measurements, path_class in zip(
             regions.ids,
             shapely.transform(stored, on_grid),
-            regions.names,
+            names,
             regions.measurements(),
-            regions.classes,
+            classes,
             strict=True,
         ):
             if not isinstance(outline, Polygon):
@@ -225,7 +237,7 @@ class EntryData:
         Its parent is taken to be the nearest ancestor that is not ours.
         """
         with qupath_call("QuPath cannot list its objects", self._path):
-            return self._qupath.bulk.digests(self._file.hierarchy, self._own())
+            return self._qupath.bulk.digests(self._file.hierarchy, self._all_own())
 
     def digests_without(self, ids: Sequence[str]) -> Any:
         """Like `digests`, of each object but the annotations with these ids, ours included."""
@@ -258,6 +270,7 @@ class EntryData:
                 np.empty(0),
             )
             bulk.replace(self._file.hierarchy, self._annotations(removed), created)
+            self._found_own = None
 
     def replace_own(self, predictions: Predictions, others: Any) -> tuple[Predictions, int]:
         """Put predictions in the place of our objects, in memory.
@@ -274,18 +287,18 @@ class EntryData:
         """
         bulk = self._qupath.bulk
         with qupath_call("QuPath cannot add the predictions", self._path):
-            own = self._own()
+            own = self._all_own()
             ids = [tile.id for tile in predictions.tiles]
             ids += [region.id for region in predictions.regions]
-            taken = {ids[index] for index in bulk.taken(others, ids)}
+            taken = {ids[index] for index in bulk.taken(others, "\n".join(ids))}
             predictions = _with_free_ids(predictions, taken, others)
-            names, values = _measurement_table([tile.measurements for tile in predictions.tiles])
+            names, values = measurement_table([tile.measurements for tile in predictions.tiles])
             added = bulk.createTiles(
-                [tile.id for tile in predictions.tiles],
+                "\n".join(tile.id for tile in predictions.tiles),
                 np.array([(t.x, t.y, t.size_px) for t in predictions.tiles], float).ravel(),
                 TILE_NAME,
                 names,
-                values,
+                values.ravel(),
             )
             contour_class = PathClass(predictions.contour_class, predictions.contour_color)
             added.addAll(self._created(predictions.contours, contour_class))
@@ -293,11 +306,12 @@ class EntryData:
             added.addAll(self._created(predictions.review, review_class))
             replaced = int(own.size())
             bulk.replace(self._file.hierarchy, own, added)
+            self._found_own = None
         return predictions, replaced
 
     def _created(self, regions: Sequence[PredictedRegion], path_class: PathClass) -> Any:
         """Java annotations of these regions."""
-        names, values = _measurement_table([region.measurements for region in regions])
+        names, values = measurement_table([region.measurements for region in regions])
         return self._qupath.bulk.createAnnotations(
             [region.id for region in regions],
             [shapely.to_wkb(region.polygon, hex=True) for region in regions],
@@ -305,7 +319,7 @@ class EntryData:
             path_class.name,
             argb_from_color(path_class.color or DEFAULT_COLOR),
             names,
-            values,
+            values.ravel(),
         )
 
     def write(self, path: Path) -> None:
@@ -350,25 +364,23 @@ class EntryData:
         own_names = [name for name in names if is_own_class(name)]
         return bulk.annotationsOfClasses(hierarchy, own_names, MEAN_SCORE)
 
-    def _own(self) -> Any:
-        own = self._own_tiles()
-        own.addAll(self._own_regions())
-        return own
+    def _own(self) -> tuple[Any, Any]:
+        """Java lists of our tiles and our annotations, searched for once."""
+        if self._found_own is None:
+            self._found_own = self._own_tiles(), self._own_regions()
+        return self._found_own
+
+    def _all_own(self) -> Any:
+        tiles, regions = self._own()
+        return self._qupath.bulk.joined(tiles, regions)
 
 
 class _Columns:
     """What ``Bulk.columns`` returns, as Python objects."""
 
     def __init__(self, columns: Any) -> None:
-        self.ids = [str(item) for item in columns["ids"]]
-        self.names = [str(item) for item in columns["names"]]
+        self.ids = str(columns["ids"]).splitlines()
         self.bounds: NDArray[np.float64] = np.array(columns["bounds"], float).reshape(-1, 4)
-        self.classes = [
-            PathClass(str(name), (color >> 16 & 255, color >> 8 & 255, color & 255))
-            for name, color in zip(
-                columns["classes"], np.array(columns["colors"]).tolist(), strict=True
-            )
-        ]
         self._measured = [str(item) for item in columns["measurements"]]
         shape = len(self.ids), len(self._measured)
         self._values = np.array(columns["values"], float).reshape(shape)
@@ -384,20 +396,14 @@ class _Columns:
         ]
 
 
-def _measurement_table(
-    measurements: Sequence[Mapping[str, float]],
-) -> tuple[list[str], NDArray[np.float64]]:
-    """All names, and the values row by row, NaN where an object has none."""
-    names = list(dict.fromkeys(name for item in measurements for name in item))
-    values = [[float(item.get(name, np.nan)) for name in names] for item in measurements]
-    return names, np.array(values, float).ravel()
-
-
 def _with_free_ids(predictions: Predictions, taken: set[str], others: Any) -> Predictions:
     """Give objects whose ids are taken others, derived from them.
 
     A contour that a person accepted keeps its id, which the same prediction would use again.
     """
+    objects: list[PredictedTile | PredictedRegion] = [*predictions.tiles, *predictions.regions]
+    if not taken and len({item.id for item in objects}) == len(objects):
+        return predictions
     used: set[str] = set()
 
     def free(object_id: str) -> str:

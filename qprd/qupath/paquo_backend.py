@@ -9,7 +9,6 @@ must be reopened there (File > Reload data), or its next save undoes ours.
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -51,6 +50,7 @@ from qprd.results import (
     PredictedRegion,
     PredictedTile,
     Predictions,
+    is_object_id,
     is_own_class,
 )
 
@@ -442,10 +442,8 @@ def _check(predictions: Predictions) -> None:
             raise QprdError(f"Entry metadata of qprd must start with {OWN_PREFIX!r}: {key!r}.")
     objects: list[PredictedTile | PredictedRegion] = [*predictions.tiles, *predictions.regions]
     for item in objects:
-        try:
-            uuid.UUID(item.id)
-        except ValueError as error:
-            raise QprdError(f"{item.id!r} is not an id that QuPath keeps (a UUID).") from error
+        if not is_object_id(item.id):
+            raise QprdError(f"{item.id!r} is not an id that QuPath keeps (a UUID).")
         for name, value in item.measurements.items():
             if not math.isfinite(value):
                 raise QprdError(f"The measurement {name!r} of {item.id} is not a finite number.")

@@ -7,7 +7,6 @@ metadata and the contours' class travel in a member of the collection that QuPat
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from qprd.qupath.geojson import (
     read_root,
 )
 from qprd.qupath.pathclasses import class_to_geojson
-from qprd.qupath.precision import DECIMALS, area_on_grid
+from qprd.qupath.precision import DECIMALS, area_on_grid, on_grid
 from qprd.qupath.project import PathClass
 from qprd.qupath.projectedit import OWN_PREFIX
 from qprd.results import (
@@ -43,6 +42,7 @@ from qprd.results import (
     PredictedTile,
     Predictions,
     ReviewRegion,
+    is_object_id,
     is_own_class,
 )
 
@@ -151,16 +151,17 @@ def at_qupath_precision(predictions: Predictions) -> Predictions:
     Raises:
         QprdError: a contour does not stay one valid polygon.
     """
+    places = np.array([(t.x, t.y, t.size_px) for t in predictions.tiles], float).reshape(-1, 3)
+    rounded = on_grid(places)
+    # Bits and not values, for 0.0 equals -0.0.
+    unchanged = (places.view(np.int64) == rounded.view(np.int64)).all(axis=-1)
     return replace(
         predictions,
         tiles=tuple(
-            replace(
-                tile,
-                x=round(float(tile.x), DECIMALS) + 0.0,
-                y=round(float(tile.y), DECIMALS) + 0.0,
-                size_px=round(float(tile.size_px), DECIMALS) + 0.0,
+            tile if same else PredictedTile(tile.id, x, y, size_px, tile.measurements)
+            for tile, (x, y, size_px), same in zip(
+                predictions.tiles, rounded.tolist(), unchanged.tolist(), strict=True
             )
-            for tile in predictions.tiles
         ),
         contours=tuple(
             replace(contour, polygon=_polygon_on_grid(contour)) for contour in predictions.contours
@@ -225,10 +226,8 @@ def require_region_measurements(region: PredictedRegion) -> None:
 def _feature(
     object_id: str, rings: list[list[tuple[float, float]]], properties: dict[str, object]
 ) -> geojson.Feature:
-    try:
-        uuid.UUID(object_id)
-    except ValueError as error:
-        raise QprdError(f"{object_id!r} is not an id that QuPath keeps (a UUID).") from error
+    if not is_object_id(object_id):
+        raise QprdError(f"{object_id!r} is not an id that QuPath keeps (a UUID).")
     geometry = geojson.Polygon(rings, precision=DECIMALS)
     return geojson.Feature(id=object_id, geometry=geometry, properties=properties)
 
