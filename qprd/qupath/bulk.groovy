@@ -245,9 +245,11 @@ class Bulk {
     }
 
     static List<PathObject> tilesNamed(PathObjectHierarchy hierarchy, String name, String measurement) {
-        return hierarchy.getTileObjects()
-                .findAll { name == it.getName() && it.getMeasurementList().containsKey(measurement) }
-                .toList()
+        def found = new ArrayList<PathObject>()
+        for (PathObject tile : hierarchy.getTileObjects())
+            if (name.equals(tile.getName()) && tile.getMeasurementList().containsKey(measurement))
+                found.add(tile)
+        return found
     }
 
     static List<PathObject> joined(List<PathObject> first, List<PathObject> second) {
@@ -260,7 +262,7 @@ class Bulk {
         ignored.addAll(own)
         def digests = new HashMap<String, Long>()
         for (PathObject object : hierarchy.getObjects(null, null)) {
-            if (object.isRootObject() || ignored.contains(object))
+            if (ignored.contains(object) || object.isRootObject())
                 continue
             def id = object.getID().toString()
             long digest = new Digest().addObject(object, survivingAncestor(object, ignored)).value
@@ -316,7 +318,7 @@ class Bulk {
             def tile = PathObjects.createTileObject(roi)
             tile.setName(name)
             finish(tile, ids[i], measurements, values, i)
-            tiles << tile
+            tiles.add(tile)
         }
         return tiles
     }
@@ -337,7 +339,7 @@ class Bulk {
             if (!names[i].isEmpty())
                 annotation.setName(names[i])
             finish(annotation, ids[i], measurements, values, i)
-            annotations << annotation
+            annotations.add(annotation)
         }
         return annotations
     }

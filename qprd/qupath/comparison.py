@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +12,68 @@ from numpy.typing import NDArray
 
 from qprd.errors import ExitCode, QprdError
 from qprd.qupath.precision import same_outline, storing_tolerance
-from qprd.results import Predictions
+from qprd.results import PredictedTile, Predictions
+
+
+@dataclass(frozen=True)
+class TileTable:
+    """Many tiles in columns, for one object each would take longer than QuPath itself.
+
+    Attributes:
+        ids: Of each tile.
+        places: (n, 3): x, y and edge in level-0 pixels.
+        names: Of the measurements that any of them has.
+        values: (n, names), NaN where a tile has none.
+    """
+
+    ids: Sequence[str]
+    places: NDArray[np.float64]
+    names: Sequence[str]
+    values: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, tiles: Sequence[PredictedTile]) -> TileTable:
+        """The table of these tiles."""
+        places = np.empty((len(tiles), 3))
+        for column, key in enumerate(("x", "y", "size_px")):
+            places[:, column] = np.fromiter((getattr(t, key) for t in tiles), float, len(tiles))
+        names, values = measurement_table([tile.measurements for tile in tiles])
+        return cls([tile.id for tile in tiles], places, names, values)
+
+    def tiles(self) -> tuple[PredictedTile, ...]:
+        """The tiles of this table."""
+        return tuple(
+            PredictedTile(
+                tile_id,
+                x,
+                y,
+                size_px,
+                {n: v for n, v in zip(self.names, values, strict=True) if not math.isnan(v)},
+            )
+            for tile_id, (x, y, size_px), values in zip(
+                self.ids, self.places.tolist(), self.values.tolist(), strict=True
+            )
+        )
 
 
 def compare(
-    meant: Predictions, stored: Predictions, changed_others: Sequence[str], where: Path
+    meant: Predictions,
+    stored: Predictions,
+    stored_tiles: TileTable,
+    changed_others: Sequence[str],
+    where: Path,
 ) -> None:
     """Raise unless QuPath stored what was meant and left all other objects as they were.
 
     Coordinates may differ by 0.01 px, or by what QuPath's single precision costs; measurements are
     compared in single precision.
+
+    Args:
+        meant: What was to be stored.
+        stored: Annotations that are; its tiles do not count.
+        stored_tiles: Tiles that are.
+        changed_others: Ids of objects of others that are not as they were.
+        where: The file that holds them.
 
     Raises:
         QprdError: there is a difference; it says which.
@@ -29,33 +83,41 @@ def compare(
         return stored_otherwise(what, where)
 
     refuse_changes(changed_others, where)
+    _compare_tiles(TileTable.of(meant.tiles), stored_tiles, differ)
     for kind, wanted, found in (
-        ("tiles", meant.tiles, stored.tiles),
         ("contours", meant.contours, stored.contours),
         ("regions to review", meant.review, stored.review),
     ):
         if {item.id for item in wanted} != {item.id for item in found} or len(wanted) != len(found):
             raise differ(f"{len(wanted)} {kind} were meant, {len(found)} are stored, or other ids")
-        by_id = {item.id: item.measurements for item in found}
-        different = _first_different(
-            [item.measurements for item in wanted], [by_id[item.id] for item in wanted]
-        )
-        if different is not None:
-            raise differ(f"the measurements of {wanted[different].id}")
-    places = {tile.id: (tile.x, tile.y, tile.size_px) for tile in stored.tiles}
-    wanted_places = np.array([(t.x, t.y, t.size_px) for t in meant.tiles], float).reshape(-1, 3)
-    stored_places = np.array([places[t.id] for t in meant.tiles], float).reshape(-1, 3)
-    if np.any(np.abs(wanted_places - stored_places) > storing_tolerance(wanted_places)):
-        raise differ("the places of the tiles")
-    outlines = {region.id: region for region in stored.regions}
+    by_id = {region.id: region for region in stored.regions}
     for region in meant.regions:
-        found_region = outlines[region.id]
+        found_region = by_id[region.id]
+        if _single(region.measurements) != _single(found_region.measurements):
+            raise differ(f"the measurements of {region.id}")
         if region.name != found_region.name:
             raise differ(f"the name of contour {region.id}")
         if not same_outline(region.polygon, found_region.polygon):
             raise differ(f"the outline of contour {region.id}")
     if meant.contours and meant.contour_class != stored.contour_class:
         raise differ("the class of the contours")
+
+
+def _compare_tiles(meant: TileTable, stored: TileTable, differ: Callable[[str], QprdError]) -> None:
+    rows = {tile_id: row for row, tile_id in enumerate(stored.ids)}
+    count = len(meant.ids)
+    if len(stored.ids) != count or rows.keys() != set(meant.ids):
+        raise differ(f"{count} tiles were meant, {len(stored.ids)} are stored, or other ids")
+    order = np.fromiter((rows[tile_id] for tile_id in meant.ids), np.int64, count)
+    if set(meant.names) != set(stored.names):
+        raise differ("the names of the tiles' measurements")
+    columns = [list(stored.names).index(name) for name in meant.names]
+    same = _equal(meant.values, stored.values[order][:, columns]).all(axis=1)
+    if not same.all():
+        raise differ(f"the measurements of {meant.ids[int(np.argmin(same))]}")
+    distances = np.abs(meant.places - stored.places[order])
+    if np.any(distances > storing_tolerance(meant.places)):
+        raise differ("the places of the tiles")
 
 
 def refuse_changes(changed: Sequence[str], where: Path) -> None:
@@ -76,33 +138,25 @@ def stored_otherwise(what: str, where: Path) -> QprdError:
 
 
 def measurement_table(
-    measurements: Sequence[Mapping[str, float]], names: Sequence[str] | None = None
+    measurements: Sequence[Mapping[str, float]],
 ) -> tuple[list[str], NDArray[np.float64]]:
     """Measurements of many objects as a table.
 
-    Args:
-        measurements: Those of each object.
-        names: The columns; None for all names there are.
-
     Returns:
-        The names, and the values (n, names), NaN where an object has none.
+        All names there are, and the values (n, names), NaN where an object has none.
     """
-    columns = list(names or dict.fromkeys(name for item in measurements for name in item))
-    values = [[float(item.get(name, np.nan)) for name in columns] for item in measurements]
-    return columns, np.array(values, float).reshape(len(measurements), len(columns))
-
-
-def _first_different(
-    wanted: Sequence[Mapping[str, float]], found: Sequence[Mapping[str, float]]
-) -> int | None:
-    """Index of the first object whose measurements differ in single precision, None if none."""
-    names, values = measurement_table(wanted)
-    same = np.array([a.keys() == b.keys() for a, b in zip(wanted, found, strict=True)], bool)
-    stored = measurement_table(found, names)[1]
-    same &= _equal(values, stored).all(axis=1)
-    return None if same.all() else int(np.argmin(same))
+    names = list(dict.fromkeys(name for item in measurements for name in item))
+    values = np.empty((len(measurements), len(names)))
+    for column, name in enumerate(names):
+        found = (item.get(name, math.nan) for item in measurements)
+        values[:, column] = np.fromiter(found, float, len(measurements))
+    return names, values
 
 
 def _equal(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.bool_]:
     a, b = first.astype(np.float32), second.astype(np.float32)
     return np.asarray((a == b) | (np.isnan(a) & np.isnan(b)))
+
+
+def _single(measurements: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(np.float32(value)) for name, value in measurements.items()}

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
 from qprd.errors import QprdError
-from qprd.qupath.comparison import measurement_table
+from qprd.qupath.comparison import TileTable, measurement_table
 from qprd.qupath.java import QuPath, qupath_call
 from qprd.qupath.jsonfile import read_json
 from qprd.qupath.pathclasses import DEFAULT_COLOR, argb_from_color
@@ -177,10 +177,23 @@ class EntryData:
         Raises:
             QprdError: a contour is no polygon any more.
         """
+        return replace(self.regions(metadata), tiles=self.tiles().tiles())
+
+    def tiles(self) -> TileTable:
+        """Our tiles, as they are stored, on QuPath's grid of 0.01 px."""
+        with qupath_call("QuPath cannot list its objects", self._path):
+            tiles = _Columns(self._qupath.bulk.columns(self._own()[0]))
+        return TileTable(tiles.ids, on_grid(tiles.bounds[:, :3]), tiles.measured, tiles.values)
+
+    def regions(self, metadata: Mapping[str, str]) -> Predictions:
+        """`predictions` without the tiles.
+
+        Raises:
+            QprdError: a contour is no polygon any more.
+        """
         bulk = self._qupath.bulk
         with qupath_call("QuPath cannot list its objects", self._path):
-            own_tiles, own_regions = self._own()
-            tiles = _Columns(bulk.columns(own_tiles))
+            own_regions = self._own()[1]
             regions = _Columns(bulk.columns(own_regions))
             stored = shapely.from_wkb([str(wkb) for wkb in bulk.outlines(own_regions)])
             names = [str(name) for name in bulk.names(own_regions)]
@@ -215,15 +228,7 @@ class EntryData:
                 contours.append(PredictedContour(region_id, outline, name, measurements))
         plain = Predictions(tiles=(), contours=(), metadata=dict(metadata))
         return Predictions(
-            tiles=tuple(
-                PredictedTile(tile_id, x, y, width, measurements)
-                for tile_id, (x, y, width, _), measurements in zip(
-                    tiles.ids,
-                    on_grid(tiles.bounds).tolist(),
-                    tiles.measurements(),
-                    strict=True,
-                )
-            ),
+            tiles=(),
             contours=tuple(contours),
             contour_class=own_class.name if own_class else plain.contour_class,
             contour_color=(own_class.color if own_class else None) or plain.contour_color,
@@ -292,13 +297,13 @@ class EntryData:
             ids += [region.id for region in predictions.regions]
             taken = {ids[index] for index in bulk.taken(others, "\n".join(ids))}
             predictions = _with_free_ids(predictions, taken, others)
-            names, values = measurement_table([tile.measurements for tile in predictions.tiles])
+            tiles = TileTable.of(predictions.tiles)
             added = bulk.createTiles(
-                "\n".join(tile.id for tile in predictions.tiles),
-                np.array([(t.x, t.y, t.size_px) for t in predictions.tiles], float).ravel(),
+                "\n".join(tiles.ids),
+                tiles.places.ravel(),
                 TILE_NAME,
-                names,
-                values.ravel(),
+                list(tiles.names),
+                tiles.values.ravel(),
             )
             contour_class = PathClass(predictions.contour_class, predictions.contour_color)
             added.addAll(self._created(predictions.contours, contour_class))
@@ -381,18 +386,18 @@ class _Columns:
     def __init__(self, columns: Any) -> None:
         self.ids = str(columns["ids"]).splitlines()
         self.bounds: NDArray[np.float64] = np.array(columns["bounds"], float).reshape(-1, 4)
-        self._measured = [str(item) for item in columns["measurements"]]
-        shape = len(self.ids), len(self._measured)
-        self._values = np.array(columns["values"], float).reshape(shape)
+        self.measured = [str(item) for item in columns["measurements"]]
+        shape = len(self.ids), len(self.measured)
+        self.values = np.array(columns["values"], float).reshape(shape)
 
     def measurements(self) -> list[dict[str, float]]:
         return [
             {
                 name: value
-                for name, value in zip(self._measured, row, strict=True)
+                for name, value in zip(self.measured, row, strict=True)
                 if not math.isnan(value)
             }
-            for row in self._values.tolist()
+            for row in self.values.tolist()
         ]
 
 

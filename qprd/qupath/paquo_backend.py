@@ -384,7 +384,7 @@ class PaquoProject:
 
     def _compare(self, meant: Predictions, stored: EntryData, others: object, where: Path) -> None:
         changed = self._changed(others, stored.digests(), where)
-        compare(meant, stored.predictions(meant.metadata), changed, where)
+        compare(meant, stored.regions(meant.metadata), stored.tiles(), changed, where)
 
     def _compare_import(
         self, plan: ImportPlan, stored: EntryData, others: object, where: Path
