@@ -28,6 +28,7 @@ from qprd.qupath.jsonfile import read_text
 from qprd.qupath.predictions_geojson import predictions_from_geojson, predictions_to_text
 from qprd.results import Detections, Predictions, ReviewRegion, ScoreMap
 from qprd.results_tiff import write_score_tiff
+from qprd.slides.frame import Frame
 
 SCORE_MAP = "score_map.npz"
 SCORE_TIFF = "score_map.ome.tif"
@@ -59,6 +60,7 @@ class SlideResult:
         contours: Number of contours.
         mpp: Micrometres per level-0 pixel.
         seconds: Time spent on the slide.
+        frame: What of the file the image was, and how it was turned: results hold in it alone.
     """
 
     entry_id: str
@@ -73,6 +75,7 @@ class SlideResult:
     contours: int
     mpp: float
     seconds: float
+    frame: Frame
 
 
 def save_result(

@@ -34,10 +34,23 @@ from qprd.results_folder import (
     load_slide_result,
     save_result,
 )
+from qprd.slides.frame import Frame
 
 SCORES = np.array([[0.25, np.nan], [1.5, 2.0]], np.float32)
 SLIDE_RESULT = SlideResult(
-    "1", "a.tif", "b", "2026-01-01T00:00:00+00:00", 2.0, None, 3.0, 1.0, 3, 1, 0.5, 1.0
+    "1",
+    "a.tif",
+    "b",
+    "2026-01-01T00:00:00+00:00",
+    2.0,
+    None,
+    3.0,
+    1.0,
+    3,
+    1,
+    0.5,
+    1.0,
+    Frame(5, 6, 700, 800, 90),
 )
 
 FOUND = Detections(np.array([1 / 3, 1e-9]), np.array([32.0, 1e5 + 0.1]), np.array([40.0, 8.5]))

@@ -20,6 +20,7 @@ from qprd.evaluation.overlap import polygon_overlap
 from qprd.evaluation.summary import MeasuredSlide
 from qprd.evaluation.worst import Mistake, worst_mistakes
 from qprd.jobs.patches import slide_regions
+from qprd.jobs.slides import frame_of, require_same_frame
 from qprd.qupath.project import Annotation, Entry
 from qprd.results import Detections, is_own_class
 from qprd.results_folder import (
@@ -124,10 +125,11 @@ def evaluate_slide(
         rules: Those of all slides.
 
     Raises:
-        QprdError: the slide or its results cannot be read, or its resolution is not that of the
-            prediction.
+        QprdError: the slide or its results cannot be read, or its resolution or frame is not that
+            of the prediction.
     """
     result, score_map = load_slide_result(folder), load_score_map(folder)
+    require_same_frame(entry, result.frame, frame_of(entry))
     contours = [contour.polygon for contour in load_predictions(folder).contours]
     notes: list[str] = []
     # A resolution that had to be assumed is that of the prediction, unless told otherwise.

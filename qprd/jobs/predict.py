@@ -275,6 +275,7 @@ class _Predictor:
             contours=len(predictions.contours),
             mpp=score_map.mpp,
             seconds=time.perf_counter() - started,
+            frame=slide.frame,
         )
         save_result(
             folder,

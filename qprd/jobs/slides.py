@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from qprd.errors import QprdError
 from qprd.qupath.project import Entry, Project
+from qprd.slides.frame import Frame
 from qprd.slides.slide import Slide
 
 #: Frames whose sizes differ by this share at most are the same frame at another rounding.
@@ -72,15 +73,30 @@ def open_slide(entry: Entry, *, assume_mpp: float | None = None) -> Slide:
     return slide
 
 
-def require_slide(entry: Entry) -> None:
-    """Make sure that a slide is there, and as large as its entry.
+def frame_of(entry: Entry) -> Frame:
+    """The frame of an entry whose slide is there, and as large as the project says.
 
     Raises:
         QprdError: it is missing, unsupported, unreadable, or of another size than the project
             records.
     """
     # The resolution does not matter to who reads no pixels.
-    open_slide(entry, assume_mpp=1.0).close()
+    with open_slide(entry, assume_mpp=1.0) as slide:
+        return slide.frame
+
+
+def require_same_frame(entry: Entry, predicted: Frame, frame: Frame) -> None:
+    """Make sure that an image is shown as it was when it was predicted.
+
+    Raises:
+        QprdError: it was turned or cropped since; results would land in the wrong place.
+    """
+    if predicted != frame:
+        raise QprdError(
+            "The image was turned or cropped since it was predicted.",
+            where=entry.name,
+            fix="Run qprd predict again.",
+        )
 
 
 def _check(entry: Entry, slide: Slide, assume_mpp: float | None) -> None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qprd.errors import QprdError
-from qprd.jobs.slides import require_slide, select_entries
+from qprd.jobs.slides import frame_of, require_same_frame, select_entries
 from qprd.layout import ProjectLayout
 from qprd.progress import Progress
 from qprd.qupath.project import Entry, Project, WriteReport
 from qprd.results import Predictions
-from qprd.results_folder import load_predictions
+from qprd.results_folder import load_predictions, load_slide_result
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,10 @@ def write_back_entries(
         for entry in entries:
             try:
                 # Results of a slide that is gone, or another one by now, cannot be vouched for.
-                require_slide(entry)
-                predictions = load_predictions(layout.result(entry.id))
+                frame = frame_of(entry)
+                folder = layout.result(entry.id)
+                require_same_frame(entry, load_slide_result(folder).frame, frame)
+                predictions = load_predictions(folder)
                 written.append(project.write_predictions(entry, predictions))
             except QprdError as error:
                 problems.append(error.told_of(entry.name))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,6 +125,30 @@ def test_a_slide_that_cannot_be_read_gets_nothing_and_the_others_do(
     # Once it is back its results, which are still there, can be written.
     assert write_back(trained_project).failed == 0
     assert stored(trained_project, 1).tiles
+
+
+def test_an_image_that_was_turned_since_it_was_predicted_gets_nothing(
+    trained_project: Path,
+) -> None:
+    predict(trained_project, images=NAMES[:2])
+    root = json.loads(trained_project.read_text(encoding="utf-8"))
+    image = root["images"][0]
+    image["serverBuilder"] = {
+        "builderType": "rotated",
+        "builder": image["serverBuilder"],
+        "rotation": "ROTATE_180",  # the size stays
+    }
+    trained_project.write_text(json.dumps(root), encoding="utf-8")
+    summary = write_back(trained_project)
+    assert summary.failed == 1
+    assert "turned or cropped since it was predicted" in summary.problems[0]
+    assert [report.entry_id for report in summary.written] == ["2"]
+    assert stored(trained_project, 1).tiles == ()
+    evaluated = CliRunner().invoke(
+        app, ["evaluate", str(trained_project), "--backend", "exchange", "--split", "all"]
+    )
+    assert evaluated.exit_code == 1
+    assert "turned or cropped since it was predicted" in " ".join(evaluated.output.split())
 
 
 @pytest.mark.qupath

@@ -104,8 +104,8 @@ def score_project(project: Path, shared_data: Path) -> dict[str, tuple[ScoreMap,
             with Slide(shared_data / "slides" / entry.name) as slide:
                 annotations = shared_data / f"qupath/colon/annotations/{entry.name}.geojson"
                 score_map = made_up(slide, annotations)
-                size = (slide.width, slide.height)
-            own = predicted(score_map, entry.id, THRESHOLD, size)
+                frame = slide.frame
+            own = predicted(score_map, entry.id, THRESHOLD, (frame.width, frame.height))
             save_result(
                 ProjectLayout(project).result(entry.id),
                 SlideResult(
@@ -121,6 +121,7 @@ def score_project(project: Path, shared_data: Path) -> dict[str, tuple[ScoreMap,
                     contours=len(own.contours),
                     mpp=score_map.mpp,
                     seconds=1.0,
+                    frame=frame,
                 ),
                 score_map,
                 own,
