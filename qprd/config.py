@@ -106,8 +106,8 @@ class TrainConfig(BaseModel):
         patch_px: Edge of a patch in pixels at ``mpp``.
         normal: Number of normal training patches.
         tumor: Number of tumor training patches; 0 is plain reverse distillation.
-        hard_fraction: Largest share of the normal training patches that are drawn from regions
-            rejected in a review, before other tissue, 0..1.
+        hard_fraction: Largest share of the normal (tumor) training patches that regions rejected
+            (accepted) in a review give before other tissue does, 0..1.
         val_patches: Validation patches of each class (1:1); None takes what there is, up to 300.
         operating_point: What the threshold is chosen for on validation data, see
             `qprd.evaluation.operating_point.Rule`.

@@ -65,7 +65,7 @@ class Plan:
         answers: Answers that the reviewer gives in a round.
         uncertain: Regions marked for review in a round; what is not drawn has no answer.
         stride: Distance of the scores that are predicted in between, see ``qprd predict --help``.
-        hard_fraction: Of the normal training patches, see ``qprd train --help``.
+        hard_fraction: See ``qprd train --help``.
         test: Test patches of each class.
         teacher: Of the model.
         patch_px: Edge of its patches; None is what suits the teacher.
@@ -76,7 +76,7 @@ class Plan:
     share: float = 0.2
     normal: int = 60
     tumor: int = 6
-    more_normal: int = 20
+    more_normal: int = 10
     more_tumor: int = 6
     rounds: int = 3
     answers: int = 12

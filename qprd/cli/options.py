@@ -154,7 +154,8 @@ HardFractionOption = Annotated[
     typer.Option(
         metavar="SHARE",
         help="Largest share of the normal training patches that regions rejected in a review give "
-        "before other tissue does. Default: 0.5.",
+        "before other tissue does; likewise of the tumor patches, by accepted regions. "
+        "Default: 0.5.",
         rich_help_panel=PATCHES,
     ),
 ]

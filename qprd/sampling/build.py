@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import shapely
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 #: Validation and test patches of each label where no number is asked for: at most so many.
 HELD_OUT_PER_LABEL = 300
 
-#: `SamplingRules.max_overlap` inside rejected regions, where it is larger: these are small, and a
-#: patch a little further on is still another view of what the model took for tumor.
-HARD_OVERLAP = 0.75
+#: `SamplingRules.max_overlap` inside reviewed regions, where it is larger: these are small, and a
+#: patch a little further on is another view of what the model was not sure of, or wrong about.
+REVIEWED_OVERLAP = 0.75
 
 #: Asking for pixels this much finer than the slide has is worth a remark.
 MAGNIFIED = 1.1
@@ -109,9 +109,10 @@ def build_patch_table(
     Validation and test patches are as many normal as tumor ones, where both can be had. The table
     is the same whatever the order of the slides.
 
-    What a person rejected in a review is normal tissue that a model took for tumor: the training
-    patches are drawn from it first, more densely than from the rest, until it is full or they
-    are the share asked for.
+    What a person rejected in a review is normal tissue that a model took for tumor, or was not
+    sure of; what was accepted likewise tumor. By area, such regions would give hardly a patch
+    beside what was drawn. So training patches are drawn from them first, and more densely than
+    from the rest, until they are full or have given the share asked for.
 
     Args:
         slides: All slides of the project that may be used.
@@ -123,8 +124,8 @@ def build_patch_table(
         val: Validation patches of each label; None takes what there is, up to
             `HELD_OUT_PER_LABEL`.
         test: Likewise for test slides, if there are any.
-        hard_fraction: Largest share of the normal training patches that rejected regions give
-            before other tissue does, 0..1.
+        hard_fraction: Largest share of the training patches of either label that reviewed regions
+            give before other tissue does, 0..1.
         fractions: See `assign_splits`.
         rules: When a patch is acceptable.
 
@@ -227,24 +228,27 @@ class _Draw:
         hard_fraction: float,
     ) -> list[Patch]:
         """As many patches of each label as wanted, or an error."""
-        positions: dict[Label, dict[str, list[tuple[int, int]]]] = {
-            "tumor": self._positions(split, "tumor", areas, wanted["tumor"]),
-            "normal": self._with_hard(split, areas, wanted["normal"], hard_fraction),
+        positions = {
+            label: self._reviewed_first(split, label, areas, wanted[label], hard_fraction)
+            for label in LABELS
         }
         for label in LABELS:
             self._check_enough(split, label, areas, positions[label], wanted[label])
         return self._patches(split, positions)
 
-    def _with_hard(
-        self, split: Split, areas: Mapping[str, Bounds], wanted: int, hard_fraction: float
+    def _reviewed_first(
+        self,
+        split: Split,
+        label: Label,
+        areas: Mapping[str, Bounds],
+        wanted: int,
+        hard_fraction: float,
     ) -> dict[str, list[tuple[int, int]]]:
-        """Positions of normal patches, those in rejected regions first."""
-        hard = self._positions(split, "hard", areas, round(hard_fraction * wanted))
-        taken = sum(map(len, hard.values()))
-        positions = self._positions(split, "normal", areas, wanted - taken)
-        return {
-            entry_id: hard.get(entry_id, []) + positions.get(entry_id, []) for entry_id in areas
-        }
+        """Positions in what a review made, up to a share, and then in the whole region."""
+        most = round(hard_fraction * wanted)
+        hard = self._positions(split, label, areas, most, reviewed=True)
+        rest = self._positions(split, label, areas, wanted - sum(map(len, hard.values())))
+        return {entry_id: hard.get(entry_id, []) + rest.get(entry_id, []) for entry_id in areas}
 
     def balanced(
         self, split: Split, areas: Mapping[str, Bounds], wanted: int | None, notes: list[str]
@@ -282,22 +286,26 @@ class _Draw:
     def _positions(
         self,
         split: Split,
-        kind: Label | Literal["hard"],
+        label: Label,
         areas: Mapping[str, Bounds],
         wanted: int,
+        *,
+        reviewed: bool = False,
     ) -> dict[str, list[tuple[int, int]]]:
+        names = (split, label, "reviewed") if reviewed else (split, label)
+        most = self._rules.max_overlap
+
         def source(entry_id: str, bounds: Bounds) -> Iterator[tuple[int, int]]:
             slide, size_px = self._slides[entry_id], self._size_px(entry_id)
-            hard = kind == "hard"
-            region = slide.regions.rejected if kind == "hard" else slide.region(kind)
+            region = slide.reviewed(label) if reviewed else slide.region(label)
             return iter_patches(
                 RegionIndex(region, size_px),
                 slide.tissue,
                 size_px=size_px,
                 bounds=bounds,
-                rng=patch_rng(self._seed, entry_id, split, kind),
+                rng=patch_rng(self._seed, entry_id, *names),
                 min_coverage=self._rules.min_coverage,
-                max_overlap=max(self._rules.max_overlap, HARD_OVERLAP if hard else 0.0),
+                max_overlap=max(most, REVIEWED_OVERLAP) if reviewed else most,
                 min_tissue=self._rules.min_tissue,
                 max_fruitless=self._rules.max_fruitless,
             )
