@@ -1,12 +1,12 @@
-"""The prediction loop: patch scores, and the score map of a whole slide in bounded memory."""
+"""Scores patch by patch: of given patches, and of a whole slide in bounded memory.
+
+What `qprd.dense` does faster, with numbers of its own.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,7 @@ from qprd.model.anomaly import patch_score, smooth
 from qprd.model.frd import FRD
 from qprd.progress import Task
 from qprd.results import ScoreMap
+from qprd.slides.read_ahead import read_ahead
 from qprd.slides.slide import Slide
 from qprd.slides.tiles import cells_in_tissue, tile_grid
 from qprd.slides.tissue import TissueMask
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
 #: Edge, in pixels at the model's resolution, of what is read from a slide in one piece.
 _BLOCK_PX = 2048
-#: Blocks read ahead of the network; with the threads this bounds the memory of reading.
-_BLOCKS_AHEAD = 2
-_READERS = 2
 #: Cells of the largest score map: 256 MiB of scores.
 _MAX_CELLS = 2**26
 #: Tiles of one slide: each is an object in memory while the results are written.
@@ -70,13 +68,22 @@ def score_patches(
         if model.transposes:
             maps = (maps + _score_maps(model, batch.mT.contiguous(), fabric).mT) / 2
         scores[start : start + len(batch)] = patch_score(smooth(maps), reduction).cpu().numpy()
-    if not np.isfinite(scores).all():  # NaN would read as "no tissue"
+    require_finite(scores)
+    return scores
+
+
+def require_finite(scores: NDArray[np.float32]) -> None:
+    """Refuse scores that are not numbers: NaN would read as "no tissue".
+
+    Raises:
+        QprdError: one is not finite.
+    """
+    if not np.isfinite(scores).all():
         raise QprdError(
             "The network's scores are not finite.",
             fix="Use --precision 32; if that does not help, train again with a lower --lr.",
             exit_code=ExitCode.FAILED,
         )
-    return scores
 
 
 def _score_maps(model: FRD, batch: torch.Tensor, fabric: Fabric) -> torch.Tensor:
@@ -215,7 +222,7 @@ def score_slide(
     model.to(memory_format=torch.channels_last)
     score_map = grid.empty_map()
     size = grid.patch_px
-    for block, pixels in _read_ahead(read, _blocks(grid)):
+    for block, pixels in read_ahead(read, _blocks(grid)):
         x, y = grid.patch_x[block.columns], grid.patch_y[block.rows]
         x, y = x - x[0], y - y[0]
         scores = score_map.scores[block.rows, block.columns]
@@ -255,20 +262,3 @@ def _blocks(grid: ScoreGrid) -> Iterator[_Block]:
                     slice(row + int(top), row + int(bottom) + 1),
                     slice(column + int(left), column + int(right) + 1),
                 )
-
-
-def _read_ahead(
-    read: Callable[[_Block], NDArray[np.uint8]], blocks: Iterable[_Block]
-) -> Iterator[tuple[_Block, NDArray[np.uint8]]]:
-    """Read blocks in threads, in order, at most `_BLOCKS_AHEAD` before they are asked for."""
-    remaining = iter(blocks)
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="qprd-read") as readers:
-        pending: deque[tuple[_Block, Future[NDArray[np.uint8]]]] = deque(
-            (block, readers.submit(read, block)) for block in islice(remaining, _BLOCKS_AHEAD)
-        )
-        while pending:
-            block, future = pending.popleft()
-            pixels = future.result()
-            for following in islice(remaining, 1):
-                pending.append((following, readers.submit(read, following)))
-            yield block, pixels

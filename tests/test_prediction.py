@@ -252,7 +252,7 @@ def test_memory_is_that_of_a_few_blocks(
 
     from qprd import prediction
 
-    read_ahead = prediction._read_ahead
+    read_ahead = prediction.read_ahead
 
     def watched(read_block, blocks):  # type: ignore[no-untyped-def]
         nonlocal waiting
@@ -263,7 +263,7 @@ def test_memory_is_that_of_a_few_blocks(
 
     monkeypatch.setattr(Slide, "read_region", counted)
     monkeypatch.setattr(prediction, "score_patches", consumed)
-    monkeypatch.setattr(prediction, "_read_ahead", watched)
+    monkeypatch.setattr(prediction, "read_ahead", watched)
     with Slide(slide_file) as slide:
         score(model, slide, grid_of(slide))
     assert len(sizes) > 10

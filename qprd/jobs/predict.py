@@ -142,6 +142,7 @@ def predict_project(
     """
     from qprd.device import make_fabric
     from qprd.model.bundle import load_bundle, newest_bundle
+    from qprd.model.inference import for_inference
 
     started = time.perf_counter()
     layout = ProjectLayout(project.path)
@@ -151,7 +152,7 @@ def predict_project(
     fabric = make_fabric(config.device, config.precision)
     weights = None if config.weights is None else Path(config.weights)
     model, info = load_bundle(folder, weights=weights, device=fabric.device)
-    predictor = _Predictor(model, info, config, fabric, progress)
+    predictor = _Predictor(for_inference(model), info, config, fabric, progress)
     require_threshold(config.uncertain, predictor.threshold)
 
     problems: list[str] = []

@@ -19,7 +19,11 @@ MAX_ANOMALY = 6.0
 
 
 def anomaly_map(
-    teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor], size: tuple[int, int]
+    teacher_maps: Sequence[Tensor],
+    student_maps: Sequence[Tensor],
+    size: tuple[int, int],
+    *,
+    in_place: bool = False,
 ) -> Tensor:
     """``A = sum over scales of upsample(1 - cosine at each location)``.
 
@@ -27,16 +31,17 @@ def anomaly_map(
         teacher_maps: Three maps (N, C, H, W).
         student_maps: Three maps of the same shapes.
         size: Height and width of the result, normally the patch's.
+        in_place: Up-sample such that a location stays in the middle of the pixels it stands for,
+            whatever the size; else the corners are aligned, as published, which stretches a patch.
 
     Returns:
-        (N, *size), float32 or wider, 0..6; up-sampled bilinearly with aligned corners, not
-        smoothed.
+        (N, *size), float32 or wider, 0..6; up-sampled bilinearly, not smoothed.
     """
     total = None
     for teacher_map, student_map in zip(teacher_maps, student_maps, strict=True):
         distance = 1 - map_similarity(teacher_map, student_map, "location")
         scaled = functional.interpolate(
-            distance.unsqueeze(1), size=size, mode="bilinear", align_corners=True
+            distance.unsqueeze(1), size=size, mode="bilinear", align_corners=not in_place
         ).squeeze(1)
         total = scaled if total is None else total + scaled
     if total is None:

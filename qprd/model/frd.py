@@ -141,7 +141,12 @@ class FRD(nn.Module):
         return teacher_maps, self.student(self.bottleneck(teacher_maps))
 
     def score_maps(
-        self, teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor], size: tuple[int, int]
+        self,
+        teacher_maps: Sequence[Tensor],
+        student_maps: Sequence[Tensor],
+        size: tuple[int, int],
+        *,
+        in_place: bool = False,
     ) -> Tensor:
         """Raw scores of every pixel from what `forward` gave: here the anomaly map.
 
@@ -149,11 +154,12 @@ class FRD(nn.Module):
             teacher_maps: Three maps (N, C, H, W).
             student_maps: Three maps of the same shapes.
             size: Height and width of the patches.
+            in_place: See `qprd.model.anomaly.anomaly_map`.
 
         Returns:
             (N, *size), float32 or wider, not smoothed, higher for tumor. Here 0..6.
         """
-        return anomaly_map(teacher_maps, student_maps, size)
+        return anomaly_map(teacher_maps, student_maps, size, in_place=in_place)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The parameters of bottleneck and student: what an optimizer gets."""
@@ -208,9 +214,14 @@ class FusedFRD(FRD):
         return self.head.standardize(super().teacher_maps(images, known))
 
     def score_maps(
-        self, teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor], size: tuple[int, int]
+        self,
+        teacher_maps: Sequence[Tensor],
+        student_maps: Sequence[Tensor],
+        size: tuple[int, int],
+        *,
+        in_place: bool = False,  # noqa: ARG002
     ) -> Tensor:
-        """Raw scores of every pixel; see `qprd.model.head.FusionHead` for their unit."""
+        """Raw scores of every pixel; see `qprd.model.head.FusionHead`, always in place."""
         return self.head.score_maps(teacher_maps, student_maps, size)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from collections.abc import Mapping
@@ -33,6 +34,9 @@ _PLAUSIBLE_MPP = (0.01, 20.0)
 
 #: Pixels this much longer than wide, or wider than long, are not taken for square.
 MOST_ANISOTROPIC = 1.05
+
+#: Decoded pixels that OpenSlide keeps of a slide, for the next row of regions to use again.
+_CACHE_BYTES = 256 << 20
 
 _WHITE = (255, 255, 255)
 
@@ -316,7 +320,10 @@ def _open(path: Path) -> openslide.AbstractSlide:
             fix="say where the slides are with --slides DIR",
         )
     try:
-        return openslide.OpenSlide(path)
+        handle = openslide.OpenSlide(path)
+        with contextlib.suppress(openslide.OpenSlideVersionError):  # before OpenSlide 4
+            handle.set_cache(openslide.OpenSlideCache(_CACHE_BYTES))
+        return handle
     except openslide.OpenSlideUnsupportedFormatError:
         return _open_image(path)
     except (openslide.OpenSlideError, OSError) as error:

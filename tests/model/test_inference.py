@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from qprd.config import Recipe
+from qprd.model.frd import FRD, build_frd
+from qprd.model.inference import for_inference
+from qprd.model.teacher import build_teacher
+
+
+def with_lived_in_norms(teacher: str, recipe: Recipe) -> FRD:
+    """A model whose batch norms are not those of the initialization, where folding is nothing."""
+    if teacher not in ("resnet18", "resnet50"):
+        pytest.importorskip("timm", reason="the extra 'demo' is not installed")
+    model = build_frd(build_teacher(teacher, pretrained=False), 0, recipe)
+    generator = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            shape = module.running_mean.shape
+            module.running_mean.copy_(torch.randn(shape, generator=generator) / 10)
+            module.running_var.copy_(0.5 + torch.rand(shape, generator=generator))
+            module.weight.data.copy_(0.5 + torch.rand(shape, generator=generator))
+            module.bias.data.copy_(torch.randn(shape, generator=generator) / 10)
+    return model.eval()
+
+
+def norms(model: nn.Module) -> int:
+    return sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+def scores(model: FRD, images: Tensor) -> Tensor:
+    height, width = images.shape[-2:]
+    with torch.inference_mode():
+        return model.score_maps(*model(images), (height, width))
+
+
+@pytest.mark.parametrize(
+    ("teacher", "recipe"),
+    [
+        ("resnet18", "paper"),
+        ("resnet50", "best"),
+        ("efficientnet_lite0", "best"),
+        ("timm:mobilenetv3_small_050", "paper"),
+    ],
+)
+def test_it_gives_the_scores_of_the_plain_modules_without_any_batch_norm(
+    teacher: str, recipe: Recipe
+) -> None:
+    model = with_lived_in_norms(teacher, recipe)
+    images = torch.rand(2, 3, 96, 64, generator=torch.Generator().manual_seed(2))
+    expected = scores(model, images)
+    folded = for_inference(model)
+    assert norms(folded) == 0
+    assert float((scores(folded, images) - expected).abs().max()) < 1e-4
+    assert float(expected.std()) > 1e-3
+
+
+def test_the_model_itself_stays_as_it_is() -> None:
+    model = with_lived_in_norms("resnet18", "best")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for_inference(model)
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(parameter.requires_grad for parameter in model.trainable_parameters())
+
+
+class TwiceUsed(nn.Module):
+    """A teacher's trunk whose convolutions also feed something else than their batch norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(3, 8, 1, stride=s) for s in (4, 8, 16))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(8) for _ in range(3))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = [conv(x) for conv in self.convs]
+        return [norm(f) + f for norm, f in zip(self.norms, maps, strict=True)]
+
+
+def test_nothing_is_folded_where_folding_would_change_the_maps() -> None:
+    model = with_lived_in_norms("resnet18", "best")
+    model.teacher.trunk = TwiceUsed()
+    model.teacher.channels = (8, 8, 8)
+    model = build_frd(model.teacher, 0, "best").eval()
+    for norm in model.teacher.trunk.norms:  # type: ignore[union-attr]
+        norm.running_mean.fill_(3.0)  # type: ignore[union-attr]
+    images = torch.rand(1, 3, 64, 64)
+    folded = for_inference(model)
+    assert norms(folded) == norms(model)
+    torch.testing.assert_close(scores(folded, images), scores(model, images))
