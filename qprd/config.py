@@ -127,6 +127,7 @@ class TrainConfig(BaseModel):
         max_overlap: Largest share of a patch that another patch of its label may cover, 0..1.
         min_tissue: Least share of a patch that is tissue, 0..1.
         augment: Random flips and quarter turns of training patches.
+        exact: Fit threshold and calibration to scores patch by patch only.
         seed: Seed of splits, sampling, initialization and shuffling.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``auto`` is bf16 on CUDA devices that have it, else 32 bit.
@@ -165,6 +166,7 @@ class TrainConfig(BaseModel):
     max_overlap: Share = 0.5
     min_tissue: Share = 0.5
     augment: bool = False
+    exact: bool = False
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     device: Device = "auto"
     precision: Precision = "auto"
@@ -195,7 +197,8 @@ class PredictConfig(BaseModel):
             bundle's own, below which it has not learned to judge.
         min_area_um2: Contours (and holes) below this area are dropped.
         tolerance_um: Contours are simplified by at most this distance.
-        batch_size: Patches a forward pass.
+        exact: Score patch by patch instead of from large fields.
+        batch_size: Patches a forward pass where it is exact.
         weights: Teacher weights on disk; None loads those the bundle was trained with.
         device: As in `TrainConfig`.
         precision: As in `TrainConfig`.
@@ -213,6 +216,7 @@ class PredictConfig(BaseModel):
     min_tissue: Share | None = None
     min_area_um2: NotNegative = 5000.0
     tolerance_um: NotNegative = 4.0
+    exact: bool = False
     batch_size: Annotated[int, Field(ge=1)] = 32
     weights: str | None = None
     device: Device = "auto"

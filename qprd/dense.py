@@ -55,7 +55,7 @@ _MOST_FROM_AFAR = 0.15
 #: Share of the device's free memory that a field may take.
 _SHARE = 0.5
 #: Bytes of a machine's memory, which is others' too; larger fields are hardly faster there.
-_MOST_ON_CPU = 2 << 30
+_MOST_ON_CPU = 3 << 30
 
 
 def score_slide_densely(

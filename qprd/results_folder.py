@@ -61,6 +61,7 @@ class SlideResult:
         mpp: Micrometres per level-0 pixel.
         seconds: Time spent on the slide.
         frame: What of the file the image was, and how it was turned: results hold in it alone.
+        exact: Scored patch by patch, as all slides were before there was another way.
     """
 
     entry_id: str
@@ -76,6 +77,7 @@ class SlideResult:
     mpp: float
     seconds: float
     frame: Frame
+    exact: bool = True
 
 
 def save_result(

@@ -358,6 +358,14 @@ StrideOption = Annotated[
         "Default: half a patch.",
     ),
 ]
+ExactOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--exact",
+        help="Score each patch by itself, not from large fields of the slide: slower, and with "
+        "threshold and probability of its own. In train: have no other scores.",
+    ),
+]
 SlideScoreOption = Annotated[
     str | None,
     typer.Option(metavar="max|p99|mean", help="How a slide's score sums up its map."),

@@ -12,6 +12,7 @@ from qprd.cli.options import (
     ConfigOption,
     DeviceOption,
     EvaluatedSplitOption,
+    ExactOption,
     ImageOption,
     JsonOption,
     MinAreaUm2Option,
@@ -41,6 +42,7 @@ def predict(
     threshold: ThresholdOption = None,
     operating_point: OperatingPointOption = None,
     stride: StrideOption = None,
+    exact: ExactOption = None,
     slide_score: SlideScoreOption = None,
     min_area_um2: MinAreaUm2Option = None,
     tolerance_um: ToleranceUmOption = None,
@@ -65,6 +67,7 @@ def predict(
     settings = predict_config(
         {
             "stride": stride,
+            "exact": exact,
             "threshold": threshold,
             "operating_point": operating_point,
             "slide_score": slide_score,

@@ -82,7 +82,7 @@ def evaluate_project(
         f"{some_names(members, _NAMES_SHOWN)}: {note}"
         for note, members in annotation_notes(project, chosen.entries).items()
     ]
-    usable, problems, threshold = _usable(chosen, layout, info, notes)
+    usable, problems, info, threshold = _usable(chosen, layout, info, notes)
     rules = EvaluationRules(config, threshold, info.patch_px * info.mpp, _SHOWN)
     slides = _evaluate(usable, annotations, layout, rules, problems, progress=progress)
     if not slides:
@@ -145,8 +145,13 @@ def _of_detections(threshold: float | None, info: BundleInfo) -> float | None:
 
 def _usable(
     chosen: ChosenSlides, layout: ProjectLayout, info: BundleInfo, notes: list[str]
-) -> tuple[list[Entry], list[str], float | None]:
-    """Slides with results of this bundle, what is wrong with the others, and the threshold."""
+) -> tuple[list[Entry], list[str], BundleInfo, float | None]:
+    """Slides with results of this bundle, what is wrong with the others, and the threshold.
+
+    Also the bundle as it is for these results: scores patch by patch and those from large fields
+    are not the same numbers.
+    """
+    exact: bool | None = None
     usable: list[Entry] = []
     problems: list[str] = []
     drawn_at: dict[float | None, list[Entry]] = {}
@@ -158,11 +163,17 @@ def _usable(
                     f"Its results are of the bundle {result.bundle}, not of {info.name}.",
                     fix="Run qprd predict again, or name that bundle with --bundle DIR.",
                 )
+            if result.exact != (exact := result.exact if exact is None else exact):
+                raise QprdError(
+                    "Some slides were scored patch by patch and some from large fields.",
+                    fix="Run qprd predict on all of them, with --exact or without.",
+                )
         except QprdError as error:
             problems.append(error.told_of(entry.name))
             continue
         usable.append(entry)
         drawn_at.setdefault(result.threshold, []).append(entry)
+    info = info.scored(exact=bool(exact))
     threshold = info.threshold
     if threshold is None and len(drawn_at) == 1:
         (threshold,) = drawn_at
@@ -181,7 +192,7 @@ def _usable(
                 f"the contours were drawn at {value:.4g}, while the bundle's threshold {now}: "
                 f"pixel figures are of the former, patch figures of the latter ({names})"
             )
-    return usable, problems, threshold
+    return usable, problems, info, threshold
 
 
 def _evaluate(

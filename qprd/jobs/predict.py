@@ -174,7 +174,7 @@ def predict_project(
         marked = mark_uncertain(
             project,
             scored,
-            info,
+            predictor.info,
             predictor.threshold,
             config.uncertain,
             assume_mpp=config.assume_mpp,
@@ -185,7 +185,9 @@ def predict_project(
                 f"only {len(marked)} of {config.uncertain} regions to review can be had: the rest "
                 "of the tissue is labeled, or too close to them"
             )
-    index = write_results_index(layout, info, threshold=predictor.threshold, date=predictor.date)
+    index = write_results_index(
+        layout, predictor.info, threshold=predictor.threshold, date=predictor.date
+    )
     written = None
     if write_back:
         written = write_back_entries(project, scored, command="predict", progress=progress)
@@ -215,7 +217,10 @@ class _Predictor:
         fabric: Fabric,
         progress: Progress,
     ) -> None:
-        self._info = info
+        exact = config.exact or info.dense is None
+        info = info.scored(exact=exact)
+        self.info = info
+        self._exact = exact
         self._config = config
         self._probability_of = None if info.calibration is None else info.calibration.probability
         trained = stored_train_config(info.config, where=info.name)
@@ -230,9 +235,10 @@ class _Predictor:
             batch_size=config.batch_size,
             fabric=fabric,
             progress=progress,
+            exact=exact,
             stride=config.stride,
         )
-        self.notes = [*no_probability(info)]
+        self.notes = [*no_probability(info), *patch_by_patch(info, config)]
         self.date = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self.threshold = threshold_in_use(config, info)
         if config.operating_point is not None and info.validation is not None:
@@ -246,10 +252,10 @@ class _Predictor:
         """Score one slide and save its results."""
         started = time.perf_counter()
         with open_slide(entry, assume_mpp=self._config.assume_mpp) as slide:
-            if slide_mpp(slide) > self._info.mpp * MAGNIFIED:
+            if slide_mpp(slide) > self.info.mpp * MAGNIFIED:
                 self.notes.append(
                     f"{entry.name}: {slide_mpp(slide):.3g} um/px is coarser than the model's "
-                    f"{self._info.mpp:.3g} um/px; its scores are less to be trusted"
+                    f"{self.info.mpp:.3g} um/px; its scores are less to be trusted"
                 )
             score_map = self._scorer.score(entry.name, slide, tissue_mask(slide))
             slide_score = summarize(score_map, self._config.slide_score)
@@ -266,7 +272,7 @@ class _Predictor:
         result = SlideResult(
             entry_id=entry.id,
             image=entry.name,
-            bundle=self._info.name,
+            bundle=self.info.name,
             created=self.date,
             slide_score=slide_score,
             threshold=self.threshold,
@@ -277,6 +283,7 @@ class _Predictor:
             mpp=score_map.mpp,
             seconds=time.perf_counter() - started,
             frame=slide.frame,
+            exact=self._exact,
         )
         save_result(
             folder,
@@ -306,7 +313,7 @@ class _Predictor:
         polygons = inside_image(polygons, slide.width, slide.height, least_px2=least_px2)
         own = [
             PredictedContour(
-                object_id(self._info.name, entry.id, "contour", index),
+                object_id(self.info.name, entry.id, "contour", index),
                 polygon,
                 contour_name(index + 1),
                 contour_measurements(score_map, polygon, self._probability_of),
@@ -314,7 +321,7 @@ class _Predictor:
             for index, polygon in enumerate(polygons)
         ]
         metadata = {
-            "qprd: bundle": self._info.name,
+            "qprd: bundle": self.info.name,
             "qprd: date": self.date,
         }
         if slide_score is not None:
@@ -336,7 +343,7 @@ class _Predictor:
             measured[PROBABILITY] = self._probability_of(scores)
         return tuple(
             PredictedTile(
-                object_id(self._info.name, entry.id, "tile", index),
+                object_id(self.info.name, entry.id, "tile", index),
                 score_map.x + column * score_map.cell_px,
                 score_map.y + row * score_map.cell_px,
                 score_map.cell_px,
@@ -365,7 +372,7 @@ class _Predictor:
             title=entry.name,
             slide_score=slide_score,
             probability_of=self._probability_of,
-            raw_range=None if self._info.validation is None else self._info.validation.range,
+            raw_range=None if self.info.validation is None else self.info.validation.range,
         )
 
 
@@ -400,6 +407,17 @@ def no_probability(info: BundleInfo) -> list[str]:
     reason = info.metrics.get("no_probability")
     why = f": {reason}" if isinstance(reason, str) else ""
     return [f"the bundle gives raw scores and no probabilities{why}"]
+
+
+def patch_by_patch(info: BundleInfo, config: PredictConfig) -> list[str]:
+    """Why slides are scored the slow way without having been asked to, for the user."""
+    if config.exact or info.dense is not None:
+        return []
+    return [
+        "slides are scored patch by patch, which is slower: the bundle has no threshold and "
+        "probability for scores from large fields. It was trained with --exact, by an earlier "
+        "qprd, or with a teacher that needs it"
+    ]
 
 
 def summarize(score_map: ScoreMap, how: SlideScore) -> float | None:

@@ -1,13 +1,19 @@
-"""The score map of a whole slide, as prediction and validation make it."""
+"""Scores of slides and of patches on them, as prediction and validation make them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from qprd.config import PatchScore
 from qprd.progress import Progress
 from qprd.results import ScoreMap
+from qprd.sampling.table import PatchTable
+from qprd.slides.fields import Windows
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import TissueMask
 
@@ -22,7 +28,7 @@ class SlideScorer:
     """A model and how slides are scored with it.
 
     Attributes:
-        model: A trained model.
+        model: From `qprd.model.inference.for_inference`.
         mpp: Its resolution, micrometres per pixel.
         patch_px: Edge of its patches in pixels at ``mpp``.
         patch_score: How an anomaly map becomes a score.
@@ -30,6 +36,7 @@ class SlideScorer:
         batch_size: Patches a forward pass.
         fabric: Where to compute.
         progress: Shows one bar a slide.
+        exact: Patch by patch (`qprd.prediction`), else from large fields (`qprd.dense`).
         stride: Edge of a cell in pixels at ``mpp``; None is half a patch.
     """
 
@@ -41,6 +48,7 @@ class SlideScorer:
     batch_size: int
     fabric: Fabric
     progress: Progress
+    exact: bool = False
     stride: int | None = None
 
     def score(self, name: str, slide: Slide, tissue: TissueMask) -> ScoreMap:
@@ -54,6 +62,7 @@ class SlideScorer:
         Raises:
             QprdError: the map would be too large, or the slide cannot be read.
         """
+        from qprd.dense import score_slide_densely
         from qprd.prediction import score_grid, score_slide
 
         grid = score_grid(
@@ -65,6 +74,15 @@ class SlideScorer:
             min_tissue=self.min_tissue,
         )
         with self.progress.task(name, int(grid.wanted.sum())) as task:
+            if not self.exact:
+                return score_slide_densely(
+                    self.model,
+                    slide,
+                    grid,
+                    fabric=self.fabric,
+                    reduction=self.patch_score,
+                    task=task,
+                )
             return score_slide(
                 self.model,
                 slide,
@@ -74,3 +92,39 @@ class SlideScorer:
                 reduction=self.patch_score,
                 task=task,
             )
+
+    def patch_scores(
+        self, table: PatchTable, open_slide: Callable[[str], Slide]
+    ) -> NDArray[np.float32]:
+        """Scores of patches from large fields of their slides, (n,), whatever ``exact`` says.
+
+        Args:
+            table: The patches; they are moved to whole pixels at their resolution.
+            open_slide: Opens the slide of an entry.
+
+        Raises:
+            QprdError: a slide cannot be read.
+        """
+        from qprd.dense import score_windows
+
+        scores = np.empty(len(table), np.float32)
+        together: dict[tuple[str, float], list[int]] = {}
+        for index, patch in enumerate(table.patches):
+            together.setdefault((patch.slide, patch.mpp), []).append(index)
+        with self.progress.task("validating on fields", len(table)) as task:
+            for (entry_id, mpp), members in together.items():
+                with open_slide(entry_id) as slide:
+                    corners = np.array([(table.patches[i].x, table.patches[i].y) for i in members])
+                    to_level0 = slide.downsample_of(mpp)
+                    ends = np.array([slide.width, slide.height]) / to_level0 - self.patch_px
+                    x, y = np.clip(np.rint(corners / to_level0), 0, np.maximum(ends, 0)).T
+                    scores[members] = score_windows(
+                        self.model,
+                        slide,
+                        Windows(x.astype(np.int64), y.astype(np.int64), self.patch_px),
+                        mpp=mpp,
+                        fabric=self.fabric,
+                        reduction=self.patch_score,
+                        task=task,
+                    )
+        return scores

@@ -21,7 +21,7 @@ from qprd.jobs.scoring import SlideScorer
 from qprd.jobs.slides import recorded_name
 from qprd.jobs.training_files import patch_cache, require_space, save_records, writing_cache
 from qprd.jobs.training_summary import TrainSummary
-from qprd.jobs.validation import Counted, count_false_positives, require_possible, validate
+from qprd.jobs.validation import require_possible, validate_both_ways
 from qprd.layout import ProjectLayout
 from qprd.model.ancestry import limited
 from qprd.progress import Progress
@@ -58,8 +58,10 @@ def train_project(
         QprdError: something of the user's is missing or wrong; no bundle was written.
         KeyboardInterrupt: Ctrl-C before there was anything to keep.
     """
+    from qprd.dense import sees_far
     from qprd.device import make_fabric
-    from qprd.model.bundle import BundleInfo, TeacherInfo, save_bundle
+    from qprd.model.bundle import BundleInfo, Fitted, TeacherInfo, save_bundle
+    from qprd.model.inference import for_inference
     from qprd.recipes import train_model
     from qprd.sampling.dataset import PatchDataset, decode_all
     from qprd.training import ValidationPatches
@@ -122,35 +124,38 @@ def train_project(
             goes_on=start.parent is not None,
         )
 
-    counted = Counted(interrupted=outcome.interrupted)
-    if rule.name == "fp-per-slide" and not outcome.interrupted:
-        scorer = SlideScorer(
-            model,
-            mpp=config.mpp,
-            patch_px=config.patch_px,
-            patch_score=config.patch_score,
-            min_tissue=config.min_tissue,
-            batch_size=config.batch_size,
-            fabric=fabric,
-            progress=progress,
-        )
-        counted = count_false_positives(prepared.table, prepared.slides, prepared.open, scorer)
-    validated = validate(
+    network = for_inference(model)
+    far = sees_far(network, fabric)
+    scorer = SlideScorer(
+        network,
+        mpp=config.mpp,
+        patch_px=config.patch_px,
+        patch_score=config.patch_score,
+        min_tissue=config.min_tissue,
+        batch_size=config.batch_size,
+        fabric=fabric,
+        progress=progress,
+        exact=config.exact or far,
+    )
+    validation = validate_both_ways(
         outcome.val_scores,
-        val_tumor,
-        [patch.slide for patch in val_table.patches],
-        rule,
-        false_positives=counted.found,
+        prepared.table,
+        prepared.slides,
+        prepared.open,
+        scorer,
+        rule=rule,
+        count=not outcome.interrupted,
         seed=config.seed,
     )
-    reliability = None if validated.calibration is None else validated.calibration.reliability
+    used, dense = validation.used, validation.dense
+    reliability = None if used.calibration is None else used.calibration.reliability
     best = outcome.best
     notes = (
         *prepared.notes,
         *prepared.table.notes,
-        *counted.notes,
-        *validated.notes,
+        *validation.notes,
         *worth(outcome),
+        *([_seeing_far(config.teacher)] if far else []),
     )
     training_slides, validation_slides = start.with_earlier(
         _slide_names(train_table), _slide_names(val_table)
@@ -165,9 +170,10 @@ def train_project(
         mpp=config.mpp,
         patch_px=config.patch_px,
         patch_score=config.patch_score,
-        threshold=validated.threshold,
-        calibration=validated.calibration,
-        validation=validated.scores,
+        threshold=validation.exact.threshold,
+        calibration=validation.exact.calibration,
+        validation=validation.exact.scores,
+        dense=None if dense is None else Fitted(dense.threshold, dense.calibration, dense.scores),
         classes={"tumor": config.tumor_class, "normal": config.normal_class},
         config=config.model_dump(mode="json"),
         metrics={
@@ -175,8 +181,9 @@ def train_project(
             "epochs": len(outcome.history),
             "val_accuracy": best.val_accuracy,
             "val_auroc": best.val_auroc,
-            "no_probability": validated.uncalibrated,
-            "operating_point": None if validated.achieved is None else asdict(validated.achieved),
+            "dense_val_auroc": validation.dense_auroc,
+            "no_probability": used.uncalibrated,
+            "operating_point": None if used.achieved is None else asdict(used.achieved),
         },
         patches={
             f"{split}_{label}": count
@@ -205,12 +212,13 @@ def train_project(
         epochs=len(outcome.history),
         val_accuracy=best.val_accuracy,
         val_auroc=best.val_auroc,
-        threshold=validated.threshold,
+        dense_auroc=validation.dense_auroc,
+        threshold=used.threshold,
         operating_point=str(rule),
-        achieved=validated.achieved,
+        achieved=used.achieved,
         calibration=reliability,
         notes=tuple(dict.fromkeys(notes)),
-        interrupted=counted.interrupted,
+        interrupted=outcome.interrupted or validation.interrupted,
         seconds=time.perf_counter() - started,
         review=review,
         parent=None if start.parent is None else start.parent.name,
@@ -233,6 +241,13 @@ def worth(outcome: TrainingOutcome) -> list[str]:
             "--epochs or another --lr may help"
         )
     return notes
+
+
+def _seeing_far(teacher: str) -> str:
+    return (
+        f"the teacher {teacher} judges a patch by averages over all that it is shown: slides are "
+        "scored patch by patch, which is slower"
+    )
 
 
 def _slide_names(table: PatchTable) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from qprd.errors import QprdError
 from qprd.evaluation.calibration import Isotonic, Platt, Uncalibrated, fit_calibration
 from qprd.evaluation.detections import detections
+from qprd.evaluation.metrics import auroc
 from qprd.evaluation.operating_point import (
     MAX_FALSE_POSITIVES,
     MAX_PATCHES,
@@ -52,6 +53,35 @@ class Validated:
     calibration: Platt | Isotonic | None
     uncalibrated: str | None
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BothWays:
+    """What was decided for scores patch by patch, and for scores from large fields.
+
+    Attributes:
+        exact: For the former.
+        dense: For the latter; None if they shall not or cannot be used.
+        notes: What the user should know, also of the way that predicts.
+        interrupted: Ctrl-C ended it.
+    """
+
+    exact: Validated
+    dense: Validated | None
+    notes: tuple[str, ...]
+    interrupted: bool
+
+    @property
+    def used(self) -> Validated:
+        """That of the way which predicts unless something else is asked for."""
+        return self.exact if self.dense is None else self.dense
+
+    @property
+    def dense_auroc(self) -> float | None:
+        """AUROC of the validation patches from large fields; None if it is not defined."""
+        if self.dense is None or self.dense.scores is None:
+            return None
+        return auroc(*self.dense.scores.labeled())
 
 
 @dataclass(frozen=True)
@@ -134,6 +164,68 @@ def count_false_positives(
         return Counted(None, tuple(notes))
     highest = np.sort(np.concatenate(scores))[::-1][:MAX_FALSE_POSITIVES]
     return Counted(FalsePositives(tuple(highest.tolist()), len(scores)), tuple(notes))
+
+
+def validate_both_ways(
+    scores: NDArray[np.float32] | None,
+    table: PatchTable,
+    slides: Sequence[SlideRegions],
+    open_slide: Callable[[str], Slide],
+    scorer: SlideScorer,
+    *,
+    rule: Rule,
+    count: bool,
+    seed: int,
+) -> BothWays:
+    """Choose threshold and probability for either way of scoring.
+
+    False positives are counted in the way that predicts alone: patch by patch it takes long.
+
+    Args:
+        scores: Of the validation patches, patch by patch; None without any.
+        table: The patches.
+        slides: Label regions of all slides.
+        open_slide: Opens the slide of an entry.
+        scorer: The trained model; if it is exact, there is no other way.
+        rule: Chooses the threshold.
+        count: Count false positives, if the rule needs them.
+        seed: Of the folds of the cross-validation.
+    """
+    val = table.subset("val")
+    tumor = np.array([patch.label == "tumor" for patch in val.patches], np.bool_)
+    names = [patch.slide for patch in val.patches]
+    notes: list[str] = []
+    from_fields, interrupted = None, False
+    if not scorer.exact:
+        try:
+            from_fields = scorer.patch_scores(val, open_slide)
+        except QprdError as error:
+            notes.append(f"no threshold for scores from large fields: {error}")
+        except KeyboardInterrupt:
+            interrupted = True
+        if from_fields is None:
+            scorer = replace(scorer, exact=True)
+    counted = Counted()
+    if count and rule.name == "fp-per-slide" and not interrupted:
+        counted = count_false_positives(table, slides, open_slide, scorer)
+    patch_by_patch = validate(
+        scores,
+        tumor,
+        names,
+        rule,
+        false_positives=counted.found if scorer.exact else None,
+        seed=seed,
+    )
+    dense = None
+    if from_fields is not None:
+        dense = validate(from_fields, tumor, names, rule, false_positives=counted.found, seed=seed)
+    used = patch_by_patch if dense is None else dense
+    return BothWays(
+        exact=patch_by_patch,
+        dense=dense,
+        notes=(*notes, *counted.notes, *used.notes),
+        interrupted=interrupted or counted.interrupted,
+    )
 
 
 def validate(

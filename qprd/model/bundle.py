@@ -17,6 +17,7 @@ import shutil
 import uuid
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from qprd.model.frd import FRD
     from qprd.model.teacher import Teacher
 
-#: 1 had one kind of calibration, which it did not name; 2 did not say where a bundle comes from.
+#: 1 had one kind of calibration, which it did not name; 2 did not say where a bundle comes from, and
+#: had nothing for scores from fields.
 #: Both are still read.
 FORMAT: Final = 3
 MODEL_FILE = "model.safetensors"
@@ -100,8 +102,26 @@ def installed_versions() -> dict[str, str]:
 
 
 @dataclass(frozen=True, config=_CONFIG)
+class Fitted:
+    """What was fitted to one kind of scores; see the attributes of the same name of `BundleInfo`.
+
+    Attributes:
+        threshold: None without validation.
+        calibration: Likewise.
+        validation: Likewise.
+    """
+
+    threshold: RawScore | None
+    calibration: Calibration | None
+    validation: ValidationScores | None
+
+
+@dataclass(frozen=True, config=_CONFIG)
 class BundleInfo:
     """Everything in a bundle but the weights; checked when made and when read.
+
+    Threshold, calibration and validation scores are for scores patch by patch, unless `scored`
+    says otherwise.
 
     Attributes:
         name: Bundle name, usable as a file name.
@@ -127,6 +147,7 @@ class BundleInfo:
         ancestors: The bundles that it goes on from, the nearest first.
         annotations: What it saw of training and validation slides.
         review: How much of that came from reviewed predictions.
+        dense: What was fitted to scores from large fields; None if slides are not to be scored so.
     """
 
     name: _Name
@@ -150,6 +171,22 @@ class BundleInfo:
     ancestors: Annotated[tuple[Ancestor, ...], Field(max_length=MAX_ANCESTORS)] = ()
     annotations: tuple[SeenSlide, ...] = ()
     review: ReviewCounts = ReviewCounts()
+    dense: Fitted | None = None
+
+    def scored(self, *, exact: bool) -> BundleInfo:
+        """The same with threshold, calibration and validation scores for one kind of scores.
+
+        Args:
+            exact: Patch by patch. From fields otherwise, where that has been fitted.
+        """
+        if exact or self.dense is None:
+            return self
+        return replace(
+            self,
+            threshold=self.dense.threshold,
+            calibration=self.dense.calibration,
+            validation=self.dense.validation,
+        )
 
     def to_json(self) -> str:
         """As ``bundle.json`` holds it.

@@ -22,6 +22,7 @@ from qprd.config import PredictConfig, TrainConfig, predict_config, train_config
 from qprd.jobs.predict import PredictSummary, predict_project
 from qprd.jobs.train import train_project
 from qprd.jobs.training_summary import TrainSummary
+from qprd.model.bundle import BundleInfo, read_bundle_info
 from qprd.progress import SilentProgress
 from qprd.qupath.creation import NewSlide, create_project
 from qprd.qupath.exchange import ExchangeProject
@@ -155,6 +156,13 @@ def predict(project: Path, *, bundle: Path | None = None, **flags: object) -> Pr
             write_back=write_back,
             progress=SilentProgress(),
         )
+
+
+def fitted(bundle: Path) -> BundleInfo:
+    """A bundle with the threshold and the calibration that predict without ``--exact``."""
+    info = read_bundle_info(bundle)
+    assert info.dense is not None
+    return info.scored(exact=False)
 
 
 def flags_of(settings: Mapping[str, object]) -> list[str]:

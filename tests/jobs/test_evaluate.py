@@ -22,6 +22,7 @@ from drawn_project import (
     copied,
     draw_no_tumor_on,
     environment,
+    fitted,
     outlines,
     painted,
     predict,
@@ -39,7 +40,6 @@ from qprd.jobs import evaluation_page
 from qprd.jobs.evaluate import evaluate_project
 from qprd.jobs.evaluation_summary import EvaluateSummary
 from qprd.jobs.reporting import plain
-from qprd.model.bundle import read_bundle_info
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.results_folder import load_detections, load_score_map
@@ -308,7 +308,7 @@ def test_detections_are_judged_at_the_threshold_on_their_own_scale(predicted_pro
     """They are probabilities, while the threshold is a raw score."""
     annotate(predicted_project, 2, drawn(("Normal", box(0, 0, WIDTH, HEIGHT))))
     (bundle,) = (predicted_project.parent / "qprd" / "bundles").iterdir()
-    info = read_bundle_info(bundle)
+    info = fitted(bundle)
     assert info.calibration is not None
     (slide,) = plain(evaluate(predicted_project, split="val").report())["slides"]  # type: ignore[index]
     scores = load_detections(result(predicted_project, 2)).scores

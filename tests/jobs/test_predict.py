@@ -16,6 +16,7 @@ from drawn_project import (
     WIDTH,
     draw_no_tumor_on,
     edit,
+    fitted,
     painted,
     predict,
     snapshot,
@@ -29,7 +30,6 @@ from shapely.geometry import Polygon, box
 
 from qprd.errors import QprdError
 from qprd.jobs.predict import inside_image, summarize
-from qprd.model.bundle import read_bundle_info
 from qprd.qupath.exchange import ExchangeProject
 from qprd.results import PROBABILITY, SCORE, Predictions, ScoreMap, is_own_class
 from qprd.results_folder import (
@@ -206,7 +206,7 @@ def test_without_a_threshold_there_are_tiles_and_no_contours_until_one_is_given(
 
 def test_another_rule_chooses_the_threshold_without_a_training(trained_project: Path) -> None:
     (bundle,) = (trained_project.parent / "qprd" / "bundles").iterdir()
-    validation = read_bundle_info(bundle).validation
+    validation = fitted(bundle).validation
     assert validation is not None
     summary = predict(trained_project, operating_point="sensitivity=1", images=(NAMES[2],))
     assert summary.threshold == min(validation.tumor)
@@ -221,12 +221,15 @@ def test_another_rule_chooses_the_threshold_without_a_training(trained_project: 
 def test_an_earlier_bundle_has_only_its_own_threshold(trained_project: Path) -> None:
     (bundle,) = (trained_project.parent / "qprd" / "bundles").iterdir()
     info = json.loads((bundle / "bundle.json").read_text())
-    del info["validation"], info["config"]["operating_point"]
+    del info["validation"], info["dense"], info["config"]["operating_point"]
     info["format"] = 1
     (bundle / "bundle.json").write_text(json.dumps(info))
     with pytest.raises(QprdError, match="earlier qprd"):
         predict(trained_project, operating_point="youden", images=(NAMES[2],))
-    assert predict(trained_project, images=(NAMES[2],)).threshold == info["threshold"]
+    summary = predict(trained_project, images=(NAMES[2],))
+    assert summary.threshold == info["threshold"]
+    assert load_slide_result(result(trained_project, 3)).exact
+    assert any("patch by patch" in note for note in summary.notes)
 
 
 def test_the_newest_bundle_is_taken_unless_one_is_named(trained_project: Path) -> None:

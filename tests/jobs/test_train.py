@@ -12,6 +12,7 @@ from drawn_project import (
     copied,
     draw_no_tumor_on,
     edit,
+    fitted,
     outlines,
     snapshot,
     train,
@@ -189,7 +190,7 @@ def test_few_validation_patches_give_a_probability_with_its_figures_and_a_warnin
     project: Path,
 ) -> None:
     summary = train(project, val_patches=3)
-    info = read_bundle_info(summary.bundle)
+    info = fitted(summary.bundle)
     assert isinstance(info.calibration, Platt)
     assert info.calibration.reliability == summary.calibration
     assert summary.calibration is not None

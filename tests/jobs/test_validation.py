@@ -15,6 +15,7 @@ from drawn_project import (
     NORMAL,
     copied,
     edit,
+    fitted,
     outlines,
     predict,
     snapshot,
@@ -27,7 +28,7 @@ from qprd.evaluation.detections import detections
 from qprd.evaluation.operating_point import achieved_at
 from qprd.jobs.train import train_project
 from qprd.jobs.training_files import PATCHES
-from qprd.model.bundle import INFO_FILE, MODEL_FILE, read_bundle_info
+from qprd.model.bundle import INFO_FILE, MODEL_FILE
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.results_folder import load_score_map
@@ -86,7 +87,7 @@ def bundle_of(project: Path, rule: str) -> Path:
 
 
 def assert_same_bundle(first: Path, second: Path) -> None:
-    info = read_bundle_info(first)
+    info = fitted(first)
     assert info.threshold is not None
     assert info.calibration is not None
     for file in (INFO_FILE, MODEL_FILE):
@@ -109,7 +110,7 @@ def test_scrambled_test_labels_give_the_same_bundle_byte_for_byte(
     assert_same_bundle(bundle, same)
     # The same cannot be said of labels that count.
     assert (bundle / INFO_FILE).read_bytes() != (other / INFO_FILE).read_bytes()
-    assert read_bundle_info(bundle).threshold != read_bundle_info(other).threshold
+    assert fitted(bundle).threshold != fitted(other).threshold
 
 
 def test_scrambled_test_labels_do_not_change_the_count_of_false_positives(
@@ -123,7 +124,7 @@ def test_scrambled_test_labels_do_not_change_the_count_of_false_positives(
 
 def test_false_positives_are_the_detections_in_what_is_labeled_normal(project: Path) -> None:
     summary = train(project, operating_point="fp-per-slide=1", patch_px=64)
-    info = read_bundle_info(summary.bundle)
+    info = fitted(summary.bundle)
     assert info.config["operating_point"] == summary.operating_point == "fp-per-slide=1"
     assert info.validation is not None
     counted = info.validation.false_positives
@@ -154,7 +155,7 @@ def test_a_slide_without_drawn_normal_counts_in_the_tissue_away_from_tumor(proje
     drawn_on(project, 2).write_text(json.dumps(only_tumor()))
     # More than there are: the lowest score of all, and a word of warning.
     summary = train(project, operating_point="fp-per-slide=100", margin_um=20, patch_px=64)
-    validation = read_bundle_info(summary.bundle).validation
+    validation = fitted(summary.bundle).validation
     assert validation is not None
     assert validation.false_positives is not None
     assert validation.false_positives.scores[-1] == summary.threshold
