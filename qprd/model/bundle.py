@@ -47,7 +47,7 @@ MODEL_FILE = "model.safetensors"
 INFO_FILE = "bundle.json"
 
 #: Largest ``bundle.json`` that is read.
-MAX_INFO_BYTES = 4 * 2**20
+MAX_INFO_BYTES = 8 * 2**20
 #: Room for the safetensors header beside the tensors.
 _MAX_HEADER_BYTES = 2**20
 

@@ -241,7 +241,7 @@ def test_contours_of_another_threshold_are_said(predicted_project: Path) -> None
 def test_without_a_threshold_there_are_areas_but_no_accuracy(predicted_project: Path) -> None:
     (bundle,) = (predicted_project.parent / "qprd" / "bundles").iterdir()
     info = json.loads((bundle / "bundle.json").read_text())
-    info["threshold"] = info["calibration"] = None
+    info["dense"] |= {"threshold": None, "calibration": None}
     (bundle / "bundle.json").write_text(json.dumps(info))
     predict(predicted_project, stride=32)
     summary = evaluate(predicted_project, split="val")

@@ -149,7 +149,7 @@ def test_a_calibrated_bundle_gives_probabilities_that_rise_with_the_score(
 ) -> None:
     (bundle,) = (trained_project.parent / "qprd" / "bundles").iterdir()
     info = json.loads((bundle / "bundle.json").read_text())
-    info["calibration"] = {"method": "platt", "slope": 2.0, "intercept": -1.0}
+    info["dense"]["calibration"] = {"method": "platt", "slope": 2.0, "intercept": -1.0}
     (bundle / "bundle.json").write_text(json.dumps(info))
     summary = predict(trained_project, images=(NAMES[2],))
     assert summary.notes == ()

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from qprd.evaluation.calibration import Isotonic, Reliability, ReliabilityBin
+from qprd.evaluation.calibration import Isotonic, Platt, Reliability, ReliabilityBin
+from qprd.evaluation.operating_point import ValidationScores
 from qprd.model.bundle import (
     INFO_FILE,
     MODEL_FILE,
     BundleInfo,
+    Fitted,
     TeacherInfo,
     save_bundle,
 )
@@ -51,6 +53,7 @@ def info(model: FRD) -> BundleInfo:
         threshold=1.25,
         classes={"tumor": ("Tumor",), "normal": ("Normal", "Stroma: Ünder")},
         calibration=ISOTONIC,
+        dense=Fitted(1.5, Platt(2.0, -1.0), ValidationScores((1.0, 2.0), (0.5,))),
         config={"teacher": "resnet18", "alpha": "auto", "images": [], "weights": None},
         metrics={"auroc": 0.9, "history": [1, 2.5, None]},
         patches={"normal": 300, "tumor": 30},

@@ -241,3 +241,13 @@ def test_what_a_bundle_says_of_itself_is_read_without_torch() -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_each_way_of_scoring_has_a_threshold_and_calibration_of_its_own(info: BundleInfo) -> None:
+    assert info.dense is not None
+    assert info.scored(exact=True) == info
+    dense = info.scored(exact=False)
+    assert (dense.threshold, dense.calibration) == (1.5, info.dense.calibration)
+    assert dense.validation == info.dense.validation != info.validation
+    alone = replace(info, dense=None)
+    assert alone.scored(exact=False) == alone
