@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from qprd.model.frd import FRD
     from qprd.model.teacher import Teacher
 
-#: 1 had one kind of calibration, which it did not name; 2 did not say where a bundle comes from, nor
-#: had it anything for scores from fields. Both are still read.
+#: 1 had one kind of calibration, which it did not name; 2 did not say where a bundle comes from,
+#: nor had it anything for scores from fields. Both are still read.
 FORMAT: Final = 3
 MODEL_FILE = "model.safetensors"
 INFO_FILE = "bundle.json"

@@ -112,7 +112,7 @@ def test_a_prediction_keeps_earlier_results_whole(
     before = snapshot(trained_project.parent)
     words = ("predict", trained_project, "--write-back", "--backend", "exchange")
     settings = ("--stride", 128, "--device", "cpu", "--batch-size", 4, "--threshold", 0.01)
-    code, printed = interrupted(monkeypatch, NAMES[1], 2, *words, *settings)
+    code, printed = interrupted(monkeypatch, NAMES[1], 1, *words, *settings)
     assert code == ExitCode.INTERRUPTED
     assert "Traceback" not in printed
     assert unfinished(trained_project.parent) == []
