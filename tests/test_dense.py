@@ -107,7 +107,10 @@ def test_the_borders_of_fields_do_not_show(
     assert np.abs(scores(model, slide, every(60)) - in_one).max() > SEAM
 
 
-def test_a_score_is_the_mean_of_the_map_over_its_window(model: FRD, slide: Slide) -> None:
+def test_a_score_is_the_mean_of_the_map_over_its_window(
+    model: FRD, slide: Slide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_cores(monkeypatch, 1024)  # all of the slide
     pixels = slide.read_region(0, 0, WIDTH, HEIGHT, MPP)
     padded = np.pad(pixels, [(0, -HEIGHT % 32), (0, -WIDTH % 32), (0, 0)], mode="symmetric")
     batch = torch.from_numpy(padded).permute(2, 0, 1).unsqueeze(0)

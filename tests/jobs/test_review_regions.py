@@ -6,13 +6,24 @@ import json
 from pathlib import Path
 
 import pytest
-from drawn_project import HEIGHT, MPP, NAMES, NORMAL, TUMOR, WIDTH, copied, predict, snapshot
+from drawn_project import (
+    HEIGHT,
+    MPP,
+    NAMES,
+    NORMAL,
+    TUMOR,
+    WIDTH,
+    copied,
+    fitted,
+    predict,
+    snapshot,
+)
 from shapely.geometry import box
 
 from qprd.errors import QprdError
 from qprd.jobs.predict import PredictSummary
 from qprd.jobs.review_regions import MarkedRegion, mark_uncertain, require_threshold
-from qprd.model.bundle import newest_bundle, read_bundle_info
+from qprd.model.bundle import newest_bundle
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.results import REVIEW_CLASS, REVIEW_RANK
@@ -49,7 +60,7 @@ def results(project: Path) -> Path:
 
 def mark(project: Path, most: int) -> tuple[MarkedRegion, ...]:
     """As after a prediction, from the score maps that there are."""
-    info = read_bundle_info(newest_bundle(project.parent / "qprd" / "bundles"))
+    info = fitted(newest_bundle(project.parent / "qprd" / "bundles"))
     with ExchangeProject(project) as opened:
         return mark_uncertain(
             opened, opened.entries(), info, info.threshold or 0.0, most, progress=SilentProgress()
