@@ -185,7 +185,8 @@ def _interrupted_process(project: Path, flags: list[str]) -> int:
         try:
             for line in process.stderr:
                 lines.append(line)
-                if line.startswith("training:"):
+                # The first line only says what the training keeps in memory.
+                if line.startswith("training:") and "loss" in line:
                     process.send_signal(signal.SIGINT)
                     break
             lines += process.stderr.readlines()
