@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from qprd.config import PatchScore
 from qprd.evaluation.calibration import Isotonic, Platt
-from qprd.export.curves import curve_of
+from qprd.export.calibration_curves import curve_of
 from qprd.model.anomaly import Smoothing, patch_score
 from qprd.model.frd import FRD
 

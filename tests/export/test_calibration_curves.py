@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from qprd.errors import QprdError
 from qprd.evaluation.calibration import Isotonic, Platt
-from qprd.export.curves import curve_of
+from qprd.export.calibration_curves import curve_of
 
 slopes = st.floats(0, 50)
 intercepts = st.floats(-50, 50)
