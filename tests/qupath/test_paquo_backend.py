@@ -27,6 +27,7 @@ from qupath_work import (
 from qprd.errors import QprdError
 from qprd.qupath.java import QuPath
 from qprd.qupath.paquo_backend import PaquoProject
+from qprd.qupath.pathclasses import argb_from_color
 from qprd.results import (
     MEAN_SCORE,
     PredictedContour,
@@ -305,12 +306,16 @@ def test_a_hundred_thousand_tiles(worked_project: Path) -> None:
 
 
 def test_what_a_person_drew_with_our_class_stays(worked_project: Path) -> None:
-    def draw(hierarchy: Any) -> None:
-        from paquo.java import PathClass
+    # A class has one color in a whole process; whoever names it first chooses.
+    ours = argb_from_color(make_predictions("2").contour_color)
 
+    def draw(hierarchy: Any) -> None:
+        from paquo.java import JClass, PathClass
+
+        own_class = PathClass.fromString("Tumor: qprd", JClass("java.lang.Integer")(ours))
         for item in hierarchy.getAnnotationObjects():
             if str(item.getName()) == "outer":
-                item.setPathClass(PathClass.fromString("Tumor: qprd"))
+                item.setPathClass(own_class)
 
     edit_in_qupath(worked_project, "2", draw)
     before = snapshot(worked_project, "2")
