@@ -24,7 +24,16 @@ from qprd.jobs.reporting import write_json_object
 from speed_rows.row import Row, Setup
 
 #: Modules of `speed_rows`, in the order of the table.
-ROWS = ("training_step", "write_back", "waits")
+ROWS = (
+    "prediction",
+    "network",
+    "reading",
+    "training_step",
+    "write_back",
+    "scaling",
+    "memory",
+    "waits",
+)
 _HEAD = ("what", "against", "ratio", "target", "kept", "detail")
 
 

@@ -1,0 +1,37 @@
+"""The largest slide in little memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from speed_rows.row import Row, Setup
+from speed_rows.slides import write_slide
+from speed_rows.whole_prediction import prepare, spent
+
+_SIZE = (100_000, 80_000)
+_ISLANDS = [
+    (4_000, 3_000, 1_000),
+    (96_000, 2_000, 1_000),
+    (50_000, 40_000, 1_500),
+    (3_000, 76_000, 1_000),
+]
+_MPP = 0.25
+_LIMIT_GB = 3.0
+
+
+def measure(setup: Setup) -> Iterator[Row]:
+    """Of the whole process, libraries included."""
+    slide = setup.folder / "sparse.tif"
+    write_slide(slide, _SIZE, _ISLANDS, _MPP)
+    prepare(setup.folder / "project", slide, _MPP)
+    found = spent(setup.folder / "project", setup.device)
+    width, height = _SIZE
+    yield Row(
+        f"memory for {width:,} x {height:,} px",
+        f"{_LIMIT_GB:g} GB",
+        "<=",
+        1.0,
+        found.peak_bytes / 1e9 / _LIMIT_GB,
+        f"peak of {found.peak_bytes / 1e9:.2f} GB, the libraries' own included; "
+        f"{found.cells:,} cells, {found.tiles:,} of them tissue; {found.seconds:.0f} s",
+    )

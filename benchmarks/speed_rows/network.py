@@ -1,0 +1,52 @@
+"""The network as predictions run it, against its plain modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+
+from qprd.config import Recipe
+from qprd.device import make_fabric
+from qprd.model.frd import FRD, build_frd
+from qprd.model.inference import for_inference
+from qprd.model.teacher import build_teacher
+from speed_rows.row import Row, Setup, seconds
+
+_BATCH, _PATCH_PX = 4, 256
+_NETWORKS: tuple[tuple[str, Recipe], ...] = (
+    ("wide_resnet50_2", "paper"),
+    ("efficientnet_lite0", "best"),
+)
+
+
+def measure(setup: Setup) -> Iterator[Row]:
+    """Teacher and student maps of a batch of patches, in 32 bits either way."""
+    fabric = make_fabric(setup.device, "32")
+    patches = torch.rand(
+        _BATCH, 3, _PATCH_PX, _PATCH_PX, generator=torch.Generator().manual_seed(0)
+    ).to(fabric.device)
+    for teacher, recipe in _NETWORKS:
+        plain = make_model(teacher, recipe, fabric.device)
+        folded = for_inference(plain)
+        slow, fast = seconds(*(partial(_scores, model, patches) for model in (plain, folded)))
+        yield Row(
+            f"network in eval, {teacher}",
+            "the plain modules",
+            ">=",
+            1.2,
+            slow / fast,
+            f"{_BATCH / fast:.2f} and {_BATCH / slow:.2f} patches of {_PATCH_PX} px/s, 32 bit",
+        )
+
+
+def make_model(teacher: str, recipe: Recipe, device: torch.device) -> FRD:
+    """A network with random weights: how long it takes does not depend on them."""
+    return build_frd(build_teacher(teacher, pretrained=False), 0, recipe).eval().to(device)
+
+
+@torch.inference_mode()
+def _scores(model: FRD, patches: torch.Tensor) -> torch.Tensor:
+    maps = model.score_maps(*model(patches), (_PATCH_PX, _PATCH_PX))
+    return maps.mean((1, 2)).cpu()
