@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -28,9 +29,10 @@ from torch import Tensor
 
 from qprd.config import STRIDE_PX, PatchScore
 from qprd.errors import ExitCode, QprdError
-from qprd.model.anomaly import smooth
+from qprd.model.anomaly import upsampled
 from qprd.model.frd import FRD
 from qprd.model.inference import bytes_per_px
+from qprd.pooling import window_maxima, window_means
 from qprd.prediction import ScoreGrid, require_finite
 from qprd.progress import Task
 from qprd.results import ScoreMap
@@ -43,8 +45,7 @@ if TYPE_CHECKING:
 
 #: What is shown to the network around the core of a field, in pixels at the model's resolution.
 HALO_PX: Final = 128
-#: Edges of the smallest and the largest core. The largest that fits is a multiple of the smallest;
-#: it may be halved three times, and is then still one of the network's stride.
+#: Edges that the largest core which fits may have; it may be halved three times.
 _CORE_PX: Final = (256, 2048)
 _HALVINGS: Final = 3
 
@@ -55,7 +56,7 @@ _MOST_FROM_AFAR = 0.15
 #: Share of the device's free memory that a field may take.
 _SHARE = 0.5
 #: Bytes of a machine's memory, which is others' too; larger fields are hardly faster there.
-_MOST_ON_CPU = 3 << 30
+_MOST_ON_CPU = 7 << 29
 
 
 def score_slide_densely(
@@ -190,7 +191,7 @@ class _Network:
         self._extent = extent
         self._fabric = fabric
         self._reduction = reduction
-        #: Edges that cores may have, ascending; each divides the next.
+        #: Edges that cores may have, ascending.
         self.cores_px = cores_px(free_bytes(fabric.device), bytes_per_px(model))
 
     def parts(self, field: Field, pixels: NDArray[np.uint8]) -> list[_Part]:
@@ -218,7 +219,7 @@ class _Network:
             torch.cuda.empty_cache()
         seen = field.grown(HALO_PX, *self._extent)
         found = []
-        for smaller in split(field, self._windows, self.cores_px[-1], STRIDE_PX):
+        for smaller in split(field, self._windows, self.cores_px[-1], STRIDE_PX, HALO_PX):
             own = smaller.grown(HALO_PX, seen.left + pixels.shape[1], seen.top + pixels.shape[0])
             cut = pixels[own.top - seen.top : own.bottom - seen.top]
             found += self.parts(smaller, cut[:, own.left - seen.left : own.right - seen.left])
@@ -229,58 +230,31 @@ class _Network:
         if self._fabric.device.type == "cuda":
             batch = batch.pin_memory()
         batch = batch.to(self._fabric.device, non_blocking=True).permute(2, 0, 1).unsqueeze(0)
-        maps = smooth(dense_map(self._model, batch, self._fabric))
+        locations = location_scores(self._model, batch, self._fabric)
         seen = field.grown(HALO_PX, *self._extent)
-        core = maps[0, field.top - seen.top : field.bottom - seen.top, field.left - seen.left :][
-            :, : field.right - field.left
-        ]
+        seen = replace(seen, right=seen.left + pixels.shape[1], bottom=seen.top + pixels.shape[0])
+        pooled = window_means if self._reduction == "mean" else window_maxima
         own = self._windows.subset(field.windows)
-        placed = Windows(own.x - field.left, own.y - field.top, own.size)
-        return (_means if self._reduction == "mean" else _maxima)(core, placed)
+        return pooled([scores[0] for scores in locations], seen, field, own)
 
 
-def dense_map(model: FRD, batch: Tensor, fabric: Fabric) -> Tensor:
-    """Raw scores of every pixel, not smoothed: (N, H, W) of (N, 3, H, W) uint8."""
-    maps = _one_way(model, batch, fabric)
+def location_scores(model: FRD, batch: Tensor, fabric: Fabric) -> list[Tensor]:
+    """What the raw scores of images (N, 3, H, W) are made of, of each scale (N, h, w).
+
+    For models that score transposed images too it is the mean of both.
+    """
+    scores = _one_way(model, batch, fabric)
     if model.transposes:
-        maps = (maps + _one_way(model, batch.mT, fabric).mT) / 2
-    return maps
+        transposed = _one_way(model, batch.mT, fabric)
+        scores = [(a + b.mT) / 2 for a, b in zip(scores, transposed, strict=True)]
+    return scores
 
 
-def _one_way(model: FRD, batch: Tensor, fabric: Fabric) -> Tensor:
+def _one_way(model: FRD, batch: Tensor, fabric: Fabric) -> list[Tensor]:
     batch = batch.contiguous(memory_format=torch.channels_last)
     with fabric.autocast():
         teacher_maps, student_maps = model(batch)
-    size = (batch.shape[-2], batch.shape[-1])
-    return model.score_maps(teacher_maps, student_maps, size, in_place=True)
-
-
-def _means(core: Tensor, windows: Windows) -> Tensor:
-    """Share of the core in the means over the windows, (k,): sums over both, by area of one."""
-    rows, row = np.unique(windows.y, return_inverse=True)
-    columns, column = np.unique(windows.x, return_inverse=True)
-    down = _inside(rows, windows.size, core.shape[0], core) / windows.size
-    across = _inside(columns, windows.size, core.shape[1], core) / windows.size
-    sums = down @ core @ across.mT
-    return sums[torch.from_numpy(row).to(core.device), torch.from_numpy(column).to(core.device)]
-
-
-def _inside(starts: NDArray[np.int64], size: int, length: int, like: Tensor) -> Tensor:
-    """1 where a position, 0 to ``length``, is in an interval, else 0: (starts, length)."""
-    first = torch.from_numpy(starts).to(like.device).unsqueeze(1)
-    position = torch.arange(length, device=like.device)
-    return ((position >= first) & (position < first + size)).to(like.dtype)
-
-
-def _maxima(core: Tensor, windows: Windows) -> Tensor:
-    """Largest value of the core in each window, (k,)."""
-    size = windows.size
-    return torch.stack(
-        [
-            core[max(y, 0) : y + size, max(x, 0) : x + size].amax()
-            for x, y in zip(windows.x.tolist(), windows.y.tolist(), strict=True)
-        ]
-    )
+    return model.location_scores(teacher_maps, student_maps)
 
 
 def _one_later(items: Iterator[list[_Part]]) -> Iterator[list[_Part]]:
@@ -295,7 +269,7 @@ def _one_later(items: Iterator[list[_Part]]) -> Iterator[list[_Part]]:
 
 
 def cores_px(free: int, per_px: float) -> list[int]:
-    """Edges that cores may have, ascending: the largest whose field fits, and its halves.
+    """Edges that cores may have, ascending: the largest whose field fits, and about its halves.
 
     Args:
         free: Memory at hand, bytes.
@@ -303,8 +277,8 @@ def cores_px(free: int, per_px: float) -> list[int]:
     """
     least, most = _CORE_PX
     edge = math.sqrt(free * _SHARE / per_px) - 2 * HALO_PX
-    largest = int(min(max(edge, least), most)) // least * least
-    return [largest >> halvings for halvings in range(_HALVINGS, -1, -1)]
+    largest = int(min(max(edge, least), most))
+    return [(largest >> halvings) // STRIDE_PX * STRIDE_PX for halvings in range(_HALVINGS, -1, -1)]
 
 
 def free_bytes(device: torch.device) -> int:
@@ -347,7 +321,8 @@ def sees_far(model: FRD, fabric: Fabric) -> bool:
     beside_white = noise.copy()
     beside_white[:, edge:] = 255
     batch = torch.from_numpy(np.stack([noise, beside_white]).transpose(0, 3, 1, 2))
-    first, second = dense_map(model, batch.to(fabric.device), fabric)
+    scores = location_scores(model, batch.to(fabric.device), fabric)
+    first, second = upsampled(scores, (edge, 2 * edge))
     change = (first - second).abs().mean(dim=0)
     far, near = change[: edge - HALO_PX].mean(), change[edge - HALO_PX : edge].mean()
     return bool(far > _MOST_FROM_AFAR * near)

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from qprd.config import PatchScore
-from qprd.model.loss import map_similarity
 
 #: Standard deviation of the smoothing, in pixels of the patch.
 SIGMA_PX = 4.0
@@ -17,36 +16,76 @@ SIGMA_PX = 4.0
 #: The largest value of an anomaly map: 1 - cosine is at most 2 at each of three scales.
 MAX_ANOMALY = 6.0
 
+#: Rows of a map that are compared at a time.
+_ROWS = 16
+#: As in PyTorch's cosine: a zero vector is like nothing.
+_LEAST_NORM = 1e-8
+
 
 def anomaly_map(
-    teacher_maps: Sequence[Tensor],
-    student_maps: Sequence[Tensor],
-    size: tuple[int, int],
-    *,
-    in_place: bool = False,
+    teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor], size: tuple[int, int]
 ) -> Tensor:
     """``A = sum over scales of upsample(1 - cosine at each location)``.
+
+    The corners are aligned, as published, which stretches a patch.
 
     Args:
         teacher_maps: Three maps (N, C, H, W).
         student_maps: Three maps of the same shapes.
         size: Height and width of the result, normally the patch's.
-        in_place: Up-sample such that a location stays in the middle of the pixels it stands for,
-            whatever the size; else the corners are aligned, as published, which stretches a patch.
 
     Returns:
         (N, *size), float32 or wider, 0..6; up-sampled bilinearly, not smoothed.
     """
+    found = differences(teacher_maps, student_maps)
+    return _added_up(found, size, align_corners=True).clamp(0.0, MAX_ANOMALY)
+
+
+def differences(teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor]) -> list[Tensor]:
+    """``1 - cosine`` at each location: three maps (N, H, W), float32 or wider, 0..2.
+
+    As `qprd.model.loss.map_similarity` of locations, without products as large as the maps.
+    """
+    return [
+        1 - _cosine(teacher_map, student_map)
+        for teacher_map, student_map in zip(teacher_maps, student_maps, strict=True)
+    ]
+
+
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine of (N, C, H, W) along C, some rows at a time: what fits a cache is read once."""
+    dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
+    found = []
+    for rows_a, rows_b in zip(torch.split(a, _ROWS, 2), torch.split(b, _ROWS, 2), strict=True):
+        x, y = rows_a.to(dtype), rows_b.to(dtype)
+        length_x, length_y = (v.square().sum(1).sqrt().clamp_min(_LEAST_NORM) for v in (x, y))
+        found.append((x * y).sum(1) / (length_x * length_y))
+    return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+
+
+def upsampled(locations: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """The sum of maps, up-sampled such that a location is amid the pixels it stands for.
+
+    Args:
+        locations: (N, H, W) of each scale.
+        size: Height and width of the result.
+
+    Returns:
+        (N, *size); the mean over it is the sum of the maps' means.
+    """
+    return _added_up(locations, size, align_corners=False)
+
+
+def _added_up(maps: Sequence[Tensor], size: tuple[int, int], *, align_corners: bool) -> Tensor:
     total = None
-    for teacher_map, student_map in zip(teacher_maps, student_maps, strict=True):
-        distance = 1 - map_similarity(teacher_map, student_map, "location")
+    for scores in maps:
         scaled = functional.interpolate(
-            distance.unsqueeze(1), size=size, mode="bilinear", align_corners=not in_place
+            scores.unsqueeze(1), size=size, mode="bilinear", align_corners=align_corners
         ).squeeze(1)
         total = scaled if total is None else total + scaled
     if total is None:
         raise ValueError("no maps")
-    return total.clamp(0.0, MAX_ANOMALY)
+    return total
 
 
 def smooth(maps: Tensor, sigma: float = SIGMA_PX) -> Tensor:
@@ -66,6 +105,14 @@ def smooth(maps: Tensor, sigma: float = SIGMA_PX) -> Tensor:
     radius = len(kernel) // 2
     rows, columns = (_reflected(edge, radius, maps.device) for edge in (height, width))
     return _filtered(maps, kernel, rows, columns)
+
+
+def smooth_last(signals: Tensor, sigma: float = SIGMA_PX) -> Tensor:
+    """`smooth` along the last dimension only, of (k, length)."""
+    kernel = _gaussian(sigma, signals.device, signals.dtype)
+    mirrored = _reflected(signals.shape[-1], len(kernel) // 2, signals.device)
+    flat = signals.unsqueeze(1).index_select(2, mirrored)
+    return functional.conv1d(flat, kernel.view(1, 1, -1)).squeeze(1)
 
 
 class Smoothing(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from qprd.config import STRIDE_PX, Recipe
 from qprd.errors import QprdError
-from qprd.model.anomaly import anomaly_map
+from qprd.model.anomaly import anomaly_map, differences
 from qprd.model.bottleneck import OneClassBottleneck
 from qprd.model.head import FusionHead
 from qprd.model.residual import BasicBlock, Block, WideBlock
@@ -141,12 +141,7 @@ class FRD(nn.Module):
         return teacher_maps, self.student(self.bottleneck(teacher_maps))
 
     def score_maps(
-        self,
-        teacher_maps: Sequence[Tensor],
-        student_maps: Sequence[Tensor],
-        size: tuple[int, int],
-        *,
-        in_place: bool = False,
+        self, teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor], size: tuple[int, int]
     ) -> Tensor:
         """Raw scores of every pixel from what `forward` gave: here the anomaly map.
 
@@ -154,12 +149,25 @@ class FRD(nn.Module):
             teacher_maps: Three maps (N, C, H, W).
             student_maps: Three maps of the same shapes.
             size: Height and width of the patches.
-            in_place: See `qprd.model.anomaly.anomaly_map`.
 
         Returns:
             (N, *size), float32 or wider, not smoothed, higher for tumor. Here 0..6.
         """
-        return anomaly_map(teacher_maps, student_maps, size, in_place=in_place)
+        return anomaly_map(teacher_maps, student_maps, size)
+
+    def location_scores(
+        self, teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """What raw scores are made of: see `qprd.model.anomaly.upsampled`.
+
+        Args:
+            teacher_maps: Three maps (N, C, H, W).
+            student_maps: Three maps of the same shapes.
+
+        Returns:
+            (N, H, W) of each scale, float32 or wider.
+        """
+        return differences(teacher_maps, student_maps)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The parameters of bottleneck and student: what an optimizer gets."""
@@ -214,15 +222,16 @@ class FusedFRD(FRD):
         return self.head.standardize(super().teacher_maps(images, known))
 
     def score_maps(
-        self,
-        teacher_maps: Sequence[Tensor],
-        student_maps: Sequence[Tensor],
-        size: tuple[int, int],
-        *,
-        in_place: bool = False,  # noqa: ARG002
+        self, teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor], size: tuple[int, int]
     ) -> Tensor:
-        """Raw scores of every pixel; see `qprd.model.head.FusionHead`, always in place."""
+        """Raw scores of every pixel; see `qprd.model.head.FusionHead`."""
         return self.head.score_maps(teacher_maps, student_maps, size)
+
+    def location_scores(
+        self, teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """What they are made of; see `qprd.model.head.FusionHead`."""
+        return self.head.location_scores(teacher_maps, student_maps)
 
 
 def assemble_frd(teacher: Teacher, recipe: Recipe) -> FRD:

@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
-from qprd.model.loss import map_similarity
+from qprd.model.anomaly import differences, upsampled
 
 #: Inverse strength of the classifier's L2 penalty, for features of unit variance; one patch in its
 #: eight symmetries counts once. Chosen on validation patches: ``benchmarks/ablation.py``.
@@ -74,16 +73,26 @@ class FusionHead(nn.Module):
         Returns:
             (N, *size), float32 or wider, any sign.
         """
+        return upsampled(self.location_scores(teacher_maps, student_maps), size)
+
+    def location_scores(
+        self, teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """What the equation adds up: (N, H, W) of each scale, the bias with the first.
+
+        Args:
+            teacher_maps: See `score_maps`.
+            student_maps: Likewise.
+        """
         difference = self.get_buffer("difference")
-        total: Tensor = self.get_buffer("bias")
-        for n, f, imitated in zip(_SCALES, teacher_maps, student_maps, strict=True):
-            distance = 1 - map_similarity(f, imitated, "location")
+        found = []
+        for n, f, distance in zip(
+            _SCALES, teacher_maps, differences(teacher_maps, student_maps), strict=True
+        ):
             linear = (f.to(distance.dtype) * self._channels("linear", n)).sum(1)
-            score = linear + difference[n - 1] * distance
-            total = total + functional.interpolate(
-                score.unsqueeze(1), size=size, mode="bilinear", align_corners=False
-            ).squeeze(1)
-        return total
+            found.append(linear + difference[n - 1] * distance)
+        found[0] = found[0] + self.get_buffer("bias")
+        return found
 
     @torch.no_grad()
     def fit_standardization(self, batches: Iterable[Sequence[Tensor]]) -> None:

@@ -43,8 +43,10 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, width * expansion, H', W'), values >= 0."""
-        out: Tensor = self.relu(self.branch(x) + self.shortcut(x))
-        return out
+        out: Tensor = self.branch(x)
+        out += self.shortcut(x)  # in place: these are the largest maps of the network
+        activated: Tensor = self.relu(out)
+        return activated
 
 
 class BasicBlock(ResidualBlock):

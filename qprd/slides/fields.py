@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -68,57 +69,46 @@ class Field:
         )
 
 
-def fields_of(windows: Windows, edge: int, unit: int) -> list[Field]:
+def fields_of(windows: Windows, edge: int, unit: int, halo: int) -> list[Field]:
     """Fields that cover all windows, row by row, none larger than need be.
 
-    They are the squares of a grid, shrunk to what the windows take of each.
+    Bands of rows, equally high and not higher than ``edge``, and in each band columns likewise.
+    Rows and columns without windows are left out where they outweigh two halos.
 
     Args:
         windows: At least one.
-        edge: Of a square of the grid, a multiple of ``unit``.
+        edge: The longest that a field may be, a multiple of ``unit``.
         unit: The edges of a field are multiples of this.
+        halo: Pixels read on each side of a field.
     """
-    rows, columns, index = _touched(windows, edge)
-    first = np.flatnonzero(np.diff(rows, prepend=-1) | np.diff(columns, prepend=-1))
-    x, y = windows.x[index], windows.y[index]
-    left = np.minimum.reduceat(np.maximum(x, columns * edge), first) // unit * unit
-    top = np.minimum.reduceat(np.maximum(y, rows * edge), first) // unit * unit
-    right = np.maximum.reduceat(np.minimum(x + windows.size, (columns + 1) * edge), first)
-    bottom = np.maximum.reduceat(np.minimum(y + windows.size, (rows + 1) * edge), first)
-    boxes = np.stack([left, top, -(-right // unit) * unit, -(-bottom // unit) * unit], axis=1)
-    return [
-        Field(left=box[0], top=box[1], right=box[2], bottom=box[3], windows=own)
-        for box, own in zip(boxes.tolist(), np.split(index, first[1:]), strict=True)
-    ]
+    everything = np.arange(len(windows))
+    right, bottom = (int(v.max()) + windows.size for v in (windows.x, windows.y))
+    return _divided(Field(0, 0, right, bottom, everything), windows, edge, unit, halo)
 
 
-def split(field: Field, windows: Windows, edge: int, unit: int) -> list[Field]:
-    """The parts of a field in the squares of a finer grid.
+def split(field: Field, windows: Windows, edge: int, unit: int, halo: int) -> list[Field]:
+    """A field as several smaller ones, that hold what it held.
 
     Args:
-        field: From `fields_of` with a multiple of ``edge``.
+        field: From `fields_of`.
         windows: All that its indices refer to.
-        edge: Of the finer grid.
+        edge: See `fields_of`.
         unit: As before.
+        halo: See `fields_of`.
     """
-    parts = fields_of(windows.subset(field.windows), edge, unit)
-    return [
-        replace(part, windows=field.windows[part.windows])
-        for part in parts
-        if field.left <= part.left < field.right and field.top <= part.top < field.bottom
-    ]
+    return _divided(field, windows, edge, unit, halo)
 
 
 def cheapest_fields(windows: Windows, edges: Sequence[int], unit: int, halo: int) -> list[Field]:
-    """Of several grids, the fields with the fewest pixels, halos included.
+    """Of fields of several sizes, those with the fewest pixels, halos included.
 
     Large fields repeat few halos, small ones follow the outline of the tissue.
 
     Args:
         windows: At least one.
-        edges: Of the grids to choose from.
+        edges: Of the sizes to choose from, see `fields_of`.
         unit: See `fields_of`.
-        halo: Pixels read on each side of a field.
+        halo: Likewise.
     """
 
     def cost(fields: Sequence[Field]) -> int:
@@ -127,21 +117,53 @@ def cheapest_fields(windows: Windows, edges: Sequence[int], unit: int, halo: int
             for f in fields
         )
 
-    return min((fields_of(windows, edge, unit) for edge in edges), key=cost)
+    return min((fields_of(windows, edge, unit, halo) for edge in edges), key=cost)
 
 
-def _touched(
-    windows: Windows, edge: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Row, column and window of each square of a grid that a window touches; row by row."""
-    first_row, last_row = windows.y // edge, (windows.y + windows.size - 1) // edge
-    first_column, last_column = windows.x // edge, (windows.x + windows.size - 1) // edge
+def _divided(field: Field, windows: Windows, edge: int, unit: int, halo: int) -> list[Field]:
+    x, y = windows.x[field.windows], windows.y[field.windows]
+    left, top = np.maximum(x, field.left), np.maximum(y, field.top)
+    right = np.minimum(x + windows.size, field.right)
+    bottom = np.minimum(y + windows.size, field.bottom)
     found = []
-    for down in range(int((last_row - first_row).max()) + 1):
-        for right in range(int((last_column - first_column).max()) + 1):
-            row, column = first_row + down, first_column + right
-            index = np.flatnonzero((row <= last_row) & (column <= last_column))
-            found.append(np.stack([row[index], column[index], index]))
-    rows, columns, index = np.concatenate(found, axis=1)
-    order = np.lexsort((index, columns, rows))
-    return rows[order], columns[order], index[order]
+    for first_row, last_row in _pieces(top, bottom, edge, unit, halo):
+        band = np.flatnonzero((top < last_row) & (bottom > first_row))
+        for first, last in _pieces(left[band], right[band], edge, unit, halo):
+            own = band[(left[band] < last) & (right[band] > first)]
+            if not len(own):  # all of it is a gap
+                continue
+            found.append(
+                Field(
+                    left=max(first, int(left[own].min()) // unit * unit),
+                    top=max(first_row, int(top[own].min()) // unit * unit),
+                    right=min(last, -(-int(right[own].max()) // unit) * unit),
+                    bottom=min(last_row, -(-int(bottom[own].max()) // unit) * unit),
+                    windows=field.windows[own],
+                )
+            )
+    return found
+
+
+def _pieces(
+    starts: NDArray[np.int64], ends: NDArray[np.int64], edge: int, unit: int, halo: int
+) -> list[tuple[int, int]]:
+    """What intervals cover, in pieces of at most ``edge``; gaps of less than two halos filled."""
+    if not len(starts):
+        return []
+    offset = int(starts.min()) // unit
+    first, after = starts // unit - offset, -(-ends // unit) - offset
+    length = int(after.max())
+    # How many intervals begin at each unit, less how many have ended.
+    change = np.bincount(first, minlength=length + 1) - np.bincount(after, minlength=length + 1)
+    steps = np.diff(np.cumsum(change) > 0, prepend=False)
+    borders = np.flatnonzero(steps)
+    gaps = borders[2::2] - borders[1:-1:2]
+    wide = gaps * unit >= 2 * halo
+    pieces = []
+    for begin, end in zip(
+        [borders[0], *borders[2::2][wide]], [*borders[1:-1:2][wide], borders[-1]], strict=True
+    ):
+        count = -(-(end - begin) * unit // edge)
+        cuts = ((begin + (end - begin) * np.arange(count + 1) // count) + offset) * unit
+        pieces += list(itertools.pairwise(cuts.tolist()))
+    return pieces

@@ -36,7 +36,7 @@ _PLAUSIBLE_MPP = (0.01, 20.0)
 MOST_ANISOTROPIC = 1.05
 
 #: Decoded pixels that OpenSlide keeps of a slide, for the next row of regions to use again.
-_CACHE_BYTES = 256 << 20
+_CACHE_BYTES = 128 << 20
 
 _WHITE = (255, 255, 255)
 

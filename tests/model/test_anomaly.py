@@ -11,7 +11,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from qprd.model.anomaly import anomaly_map, patch_score, smooth
+from qprd.model.anomaly import anomaly_map, differences, patch_score, smooth
+from qprd.model.loss import map_similarity
 
 
 def constant_maps(cosines: tuple[float, float, float]) -> tuple[list[torch.Tensor], ...]:
@@ -35,6 +36,17 @@ def test_identical_maps_score_zero_and_opposite_ones_six() -> None:
     torch.testing.assert_close(anomaly_map(maps, maps, (16, 16)), torch.zeros(2, 16, 16), atol=1e-5, rtol=0)  # noqa: E501  # fmt: skip
     opposite = anomaly_map(maps, [-m for m in maps], (16, 16))
     torch.testing.assert_close(opposite, torch.full((2, 16, 16), 6.0))
+
+
+@pytest.mark.parametrize("rows", [1, 16, 33])
+def test_differences_are_those_of_the_loss(rows: int) -> None:
+    random = torch.Generator().manual_seed(rows)
+    a, b = (torch.randn(2, 5, rows, 7, generator=random) for _ in range(2))
+    a[0, :, 0, 0] = 0
+    (found,) = differences([a], [b.bfloat16()])
+    expected = 1 - map_similarity(a, b.bfloat16(), "location")
+    torch.testing.assert_close(found, expected)
+    assert found[0, 0, 0] == 1
 
 
 def test_corners_of_a_scale_stay_at_the_corners_of_the_map() -> None:

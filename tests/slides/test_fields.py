@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from qprd.slides.fields import Field, Windows, cheapest_fields, fields_of, split
 
-UNIT = 32
+UNIT, HALO = 32, 64
 
 
 @st.composite
@@ -35,22 +35,23 @@ def painted(fields: list[Field], windows: Windows) -> tuple[np.ndarray, np.ndarr
 
 @given(some_windows(), st.sampled_from([64, 128, 256]))
 def test_fields_hold_each_pixel_of_each_window_once(windows: Windows, edge: int) -> None:
-    fields = fields_of(windows, edge, UNIT)
+    fields = fields_of(windows, edge, UNIT, HALO)
     cores, covered = painted(fields, windows)
     assert cores.max() == 1
     assert (covered == windows.size**2).all()
     for field in fields:
         assert field.edge <= edge
         assert not any(v % UNIT for v in (field.left, field.top, field.right, field.bottom))
-    assert [(f.top // edge, f.left // edge) for f in fields] == sorted(
-        {(f.top // edge, f.left // edge) for f in fields}
+    below_or_right = [(f.bottom, f.right) for f in fields]
+    assert all(
+        f.top >= b or f.left >= r for f, (b, r) in zip(fields[1:], below_or_right, strict=False)
     )
 
 
 @given(some_windows(), st.sampled_from([64, 128]))
 def test_the_parts_of_a_field_hold_what_it_held(windows: Windows, edge: int) -> None:
-    fields = fields_of(windows, 2 * edge, UNIT)
-    parts = [part for field in fields for part in split(field, windows, edge, UNIT)]
+    fields = fields_of(windows, 2 * edge, UNIT, HALO)
+    parts = [part for field in fields for part in split(field, windows, edge, UNIT, HALO)]
     cores, covered = painted(parts, windows)
     assert cores.max() == 1
     assert (covered == windows.size**2).all()
@@ -63,6 +64,20 @@ def test_close_windows_share_a_large_field_and_distant_ones_have_small_ones() ->
     assert len(cheapest_fields(close, [128, 1024], UNIT, 128)) == 1
     apart = Windows(np.array([0, 1100, 3100]), np.array([0, 2100, 600]), 64)
     assert len(cheapest_fields(apart, [256, 4096], UNIT, 128)) == 3
+
+
+def test_a_square_is_cut_into_equal_parts_wherever_it_lies() -> None:
+    grid = np.arange(352, 352 + 2112, 64)
+    windows = Windows(np.tile(grid, len(grid)), np.repeat(grid, len(grid)), 128)
+    fields = fields_of(windows, 1280, UNIT, HALO)
+    assert len(fields) == 4
+    assert {(f.right - f.left, f.bottom - f.top) for f in fields} == {(1088, 1088)}
+
+
+def test_a_narrow_gap_is_bridged_and_a_wide_one_left_out() -> None:
+    for gap, count in ((2 * HALO - UNIT, 1), (2 * HALO, 2)):
+        apart = Windows(np.array([0, 64 + gap]), np.array([0, 0]), 64)
+        assert len(fields_of(apart, 1024, UNIT, HALO)) == count
 
 
 def test_a_halo_ends_where_the_slide_ends() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import openslide
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from PIL import Image
 from scipy import ndimage
 
 from qprd.slides.slide import Slide
+from qprd.slides.synthetic import write_pyramidal_tiff
 from qprd.slides.tissue import TissueMask, drop_small, find_tissue, tissue_mask
 
 MASKS = arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 11)))
@@ -186,3 +188,26 @@ def test_small_slide_gets_a_mask_of_its_own_size(tmp_path: Path) -> None:
     assert tissue.mask.shape == (300, 400)
     assert tissue.downsample == 1.0
     assert overlap(tissue.mask, section()[1]) > 0.97
+
+
+def test_the_mask_of_a_pyramid_is_made_of_an_overview_level(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("imagecodecs", reason="the extra 'demo' is not installed")
+    pixels, inside = section()
+    large = np.kron(pixels, np.ones((8, 8, 1), np.uint8))
+    write_pyramidal_tiff(large, tmp_path / "slide.tif", 1.0)
+    read = []
+    original = openslide.OpenSlide.read_region
+
+    def watched(
+        self: openslide.OpenSlide, location: tuple[int, int], level: int, size: tuple[int, int]
+    ) -> Image.Image:
+        read.append(round(self.level_downsamples[level]))
+        return original(self, location, level, size)
+
+    monkeypatch.setattr(openslide.OpenSlide, "read_region", watched)
+    with Slide(tmp_path / "slide.tif") as slide:
+        found = tissue_mask(slide, mpp=8.0)
+    assert overlap(found.mask, inside) > 0.97
+    assert set(read) == {8}
