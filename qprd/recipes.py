@@ -34,6 +34,7 @@ from qprd.config import TrainConfig
 from qprd.evaluation.metrics import accuracy_threshold, auroc
 from qprd.model.frd import FRD, FusedFRD
 from qprd.model.head import LinearClassifier, fit_fusion, fit_linear
+from qprd.model.inference import faster_teacher
 from qprd.model.loss import build_loss, map_similarity
 from qprd.model.teacher import STRIDES
 from qprd.prediction import score_patches
@@ -69,7 +70,8 @@ def train_model(
     """Train a model by the recipe of its configuration.
 
     Args:
-        model: Of the same recipe, new or of an earlier bundle; trained in place.
+        model: Of the same recipe, new or of an earlier bundle; trained in place. Its teacher
+            becomes that of `qprd.model.inference.faster_teacher`.
         dataset: The training patches, augmented as the configuration says.
         images: The same patches as they are, (N, 3, P, P) uint8.
         tumor: (N,), their labels.
@@ -97,6 +99,7 @@ def train_model(
         recipe=config.recipe,
     )
     model.to(fabric.device)
+    model.teacher = faster_teacher(model.teacher)
     cache = teacher_cache_for(model, dataset, config, fabric, folder)
     fitted = partial(fit, model, dataset, loss, val, config, fabric=fabric, progress=progress)
     if not isinstance(model, FusedFRD):
@@ -167,20 +170,25 @@ def teacher_cache_for(
     """What keeps the teacher's maps of a dataset; None where running it again is faster.
 
     Args:
-        model: On the CPU its teacher's memory becomes channels_last.
+        model: With the teacher that it is trained with.
         dataset: Its patches come in eight symmetries if it is augmented.
-        config: Room, precision, size of the patches.
-        fabric: The device.
+        config: Room, size of the patches.
+        fabric: Device and precision.
         folder: Where files may go, or None.
     """
-    if fabric.device.type != "cpu" or config.precision not in ("auto", "32"):
+    if fabric.device.type != "cpu":
         return None
-    teacher = model.teacher.to(memory_format=torch.channels_last)
+
+    def teacher(images: Tensor) -> list[Tensor]:
+        with fabric.autocast():
+            maps: list[Tensor] = model.teacher(images)
+        return [f.float() for f in maps]
+
     return TeacherCache(
         teacher,
         [
             (channels, config.patch_px // stride, config.patch_px // stride)
-            for channels, stride in zip(teacher.channels, STRIDES, strict=True)
+            for channels, stride in zip(model.teacher.channels, STRIDES, strict=True)
         ],
         patches=len(dataset),
         symmetries=SYMMETRIES if dataset.augment else 1,

@@ -97,8 +97,8 @@ def test_kept_maps_of_the_teacher_change_nothing_but_how_often_it_is_run(
     anew = state_of(trained(recipe, epochs=3, teacher_cache=0)[0])
     for name, tensor in kept.items():
         torch.testing.assert_close(tensor, anew[name], rtol=1e-3, atol=1e-4)
-    # 24 patches, in eight symmetries if there is augmentation.
-    assert with_cache <= (24 * 8 if recipe == "best" else 24)
+    # 24 patches, in eight symmetries if there is augmentation; two probes to fold batch norms.
+    assert with_cache - 2 <= (24 * 8 if recipe == "best" else 24)
     assert sum(views) >= 3 * 24
 
 

@@ -1,4 +1,4 @@
-"""The network as predictions use it: batch norms folded into the convolutions before them.
+"""Networks that are done learning: batch norms folded into the convolutions before them.
 
 In evaluation mode ``BN(W x) = (s W) x + (b - s mean)`` with ``s = weight / sqrt(var + eps)``: a
 convolution with other weights. Half the passes over memory go away, which is most of what a
@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from qprd.model.frd import FRD
+from qprd.model.matrix_convolution import MatrixConvolution, pays
+from qprd.model.teacher import Teacher
+
+_Network = TypeVar("_Network", FRD, Teacher)
 
 #: Edge of the noise that a network is shown to see which convolution feeds which batch norm.
 _PROBE_PX = 64
@@ -22,13 +27,13 @@ _PROBE_PX = 64
 _TOLERANCE = 1e-4
 
 
-@torch.inference_mode()
 def for_inference(model: FRD) -> FRD:
     """A copy of a trained model that gives the same maps faster.
 
-    Batch norms are folded wherever the output of a convolution goes into one, and the memory
-    layout is channels_last. Which these are is seen by running the network once, so any backbone
-    will do; if the maps are then not those of the model, nothing is folded.
+    Batch norms are folded wherever the output of a convolution goes into one, the memory layout is
+    channels_last, and on a CPU very large kernels are applied as matrix products. Which norms can
+    be folded is seen by running the network once, so any backbone will do; if the maps are then
+    not those of the model, it stays as it is.
 
     Args:
         model: Stays as it is but for its mode, evaluation.
@@ -36,22 +41,42 @@ def for_inference(model: FRD) -> FRD:
     Returns:
         A model on the same device, in evaluation mode, not to be trained.
     """
-    model.eval()
-    device = next(model.parameters()).device
+    return _folded(model.eval())
+
+
+def faster_teacher(teacher: Teacher) -> Teacher:
+    """A copy of a teacher that gives the same maps faster; it learns nothing in a training either.
+
+    See `for_inference`. The hash is still that of the weights it was built with.
+    """
+    return _folded(teacher)
+
+
+# Not in inference mode: its tensors could take no part in a training or a compiled network.
+@torch.no_grad()
+def _folded(network: _Network) -> _Network:
+    device = next(network.parameters()).device
     noise = torch.rand(1, 3, _PROBE_PX, _PROBE_PX, generator=torch.Generator().manual_seed(0)).to(
         device
     )
-    folded = copy.deepcopy(model)
+    folded = copy.deepcopy(network)
     pairs, expected = _conv_then_norm(folded, noise)
     for conv, norm in pairs:
         _fold(folded, conv, norm)
+    for name, module in list(folded.named_modules()):
+        if pays(module):
+            assert isinstance(module, nn.Conv2d)
+            _replace(folded, name, MatrixConvolution.of(module))
     if not _alike(_maps(folded, noise), expected):
-        folded = copy.deepcopy(model)
+        folded = copy.deepcopy(network)
     return folded.requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def _maps(model: FRD, images: Tensor) -> list[Tensor]:
-    teacher_maps, student_maps = model(images)
+def _maps(network: FRD | Teacher, images: Tensor) -> list[Tensor]:
+    if isinstance(network, Teacher):
+        maps: list[Tensor] = network(images)
+        return maps
+    teacher_maps, student_maps = network(images)
     return [*teacher_maps, *student_maps]
 
 
@@ -62,8 +87,10 @@ def _alike(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
     )
 
 
-def _conv_then_norm(model: FRD, images: Tensor) -> tuple[list[tuple[str, str]], list[Tensor]]:
-    """Names of (convolution, batch norm) pairs, and the maps of the model.
+def _conv_then_norm(
+    network: FRD | Teacher, images: Tensor
+) -> tuple[list[tuple[str, str]], list[Tensor]]:
+    """Names of (convolution, batch norm) pairs, and the maps of the network.
 
     A pair is a convolution that is run once and whose output is the input of the batch norm.
     """
@@ -77,8 +104,8 @@ def _conv_then_norm(model: FRD, images: Tensor) -> tuple[list[tuple[str, str]], 
             return module.register_forward_pre_hook(lambda _m, args: inputs.append((name, args[0])))
         return None
 
-    handles = [remember(name, module) for name, module in model.named_modules()]
-    maps = [m.clone() for m in _maps(model, images)]
+    handles = [remember(name, module) for name, module in network.named_modules()]
+    maps = [m.clone() for m in _maps(network, images)]
     for handle in handles:
         if handle is not None:
             handle.remove()
@@ -119,16 +146,20 @@ def _fold(model: nn.Module, conv_name: str, norm_name: str) -> None:
     )
     remainder = _remainder(norm)
     assert remainder is not None
-    parent, _, attribute = norm_name.rpartition(".")
-    setattr(model.get_submodule(parent), attribute, remainder.eval())
+    _replace(model, norm_name, remainder.eval())
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, module)
 
 
 @torch.inference_mode()
 def bytes_per_px(model: FRD) -> float:
     """Most memory that a forward pass takes at a time, in bytes for each pixel of the image.
 
-    An estimate: input and output of the largest layer, twice for what a block keeps for its
-    shortcut, and the maps of teacher and student.
+    An estimate, some quarter too high for the networks here: input and output of the largest
+    layer, twice for what a block keeps for its shortcut, and the maps of teacher and student.
     """
     device = next(model.parameters()).device
     largest = 0
@@ -142,4 +173,4 @@ def bytes_per_px(model: FRD) -> float:
     maps = _maps(model.eval(), torch.zeros(1, 3, _PROBE_PX, _PROBE_PX, device=device))
     for handle in handles:
         handle.remove()
-    return (2 * largest + 2 * sum(m.nbytes for m in maps)) / _PROBE_PX**2
+    return (2 * largest + sum(m.nbytes for m in maps)) / _PROBE_PX**2

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from qprd.config import Recipe
 from qprd.model.frd import FRD, build_frd
-from qprd.model.inference import for_inference
+from qprd.model.inference import faster_teacher, for_inference
 from qprd.model.teacher import build_teacher
 
 
@@ -67,6 +67,21 @@ def test_the_model_itself_stays_as_it_is() -> None:
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert all(parameter.requires_grad for parameter in model.trainable_parameters())
+
+
+def test_a_faster_teacher_can_take_part_in_a_training() -> None:
+    model = with_lived_in_norms("resnet18", "paper")
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    expected, sha256 = model.teacher(images), model.teacher.weights_sha256
+    model.teacher = faster_teacher(model.teacher)
+    assert norms(model.teacher) == 0
+    assert model.teacher.weights_sha256 == sha256
+    for found, wanted in zip(model.teacher(images), expected, strict=True):
+        assert float((found - wanted).abs().max() / wanted.abs().max()) < 1e-5
+    teacher_maps, student_maps = model.train()(images)
+    sum(m.mean() for m in student_maps).backward()  # type: ignore[union-attr]
+    assert not any(m.requires_grad for m in teacher_maps)
+    assert all(parameter.grad is not None for parameter in model.trainable_parameters())
 
 
 class TwiceUsed(nn.Module):
