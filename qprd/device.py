@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def make_fabric(device: str, precision: Precision) -> Fabric:
     """A Fabric on one device, not yet launched.
 
-    ``auto`` takes CUDA, then MPS, then the CPU. ``precision="auto"`` is bf16 on CUDA devices with
-    bf16 units and 32 bit elsewhere: CPUs without such units are several times slower in bf16.
+    ``auto`` takes CUDA, then MPS, then the CPU. ``precision="auto"`` is bf16 where
+    `has_bf16_units` and 32 bit elsewhere.
 
     Raises:
         QprdError: the device is not there.
@@ -58,13 +58,25 @@ def make_fabric(device: str, precision: Precision) -> Fabric:
 FabricPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
-def _fabric_precision(precision: Precision, kind: str) -> FabricPrecision:
+def has_bf16_units(kind: str) -> bool:
+    """Whether a device computes in bf16 by itself; emulated, bf16 is slower than 32 bit.
+
+    GPUs have them from Ampere on, Intel's server CPUs from Sapphire Rapids on (AMX).
+
+    Args:
+        kind: ``cpu``, ``cuda`` or ``mps``.
+    """
     import torch
 
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = getattr(torch.cpu, "get_capabilities", None)  # not in older releases
+    return kind == "cpu" and capabilities is not None and bool(capabilities().get("amx_bf16"))
+
+
+def _fabric_precision(precision: Precision, kind: str) -> FabricPrecision:
     if precision == "auto":
-        # emulated bf16 (GPUs before Ampere) costs more than it saves
-        has_units = kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return "bf16-mixed" if has_units else "32-true"
+        return "bf16-mixed" if has_bf16_units(kind) else "32-true"
     if precision == "16" and kind == "cpu":
         raise QprdError(
             "Half precision needs a GPU.", where="--precision", fix="Use 32, bf16 or auto."

@@ -3,15 +3,32 @@ from __future__ import annotations
 import pytest
 import torch
 
-from qprd.device import make_fabric
+from qprd.config import Precision
+from qprd.device import has_bf16_units, make_fabric
 from qprd.errors import QprdError
 
 
-@pytest.mark.parametrize(("precision", "expected"), [("auto", "32-true"), ("32", "32-true")])
-def test_the_cpu_computes_in_32_bits_unless_told_otherwise(precision, expected: str) -> None:
+@pytest.mark.parametrize(
+    ("units", "precision", "expected"),
+    [
+        (True, "auto", "bf16-mixed"),
+        (False, "auto", "32-true"),
+        (True, "32", "32-true"),
+        (False, "bf16", "bf16-mixed"),
+    ],
+)
+def test_the_cpu_computes_in_bf16_where_it_has_units_unless_told_otherwise(
+    units: bool, precision: Precision, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": units}, raising=False)
     fabric = make_fabric("cpu", precision)
     assert fabric.device == torch.device("cpu")
     assert fabric._precision.precision == expected
+
+
+def test_a_pytorch_that_does_not_say_has_no_bf16_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not has_bf16_units("cpu")
 
 
 def test_bf16_on_the_cpu_is_mixed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ DeviceOption = Annotated[
 ]
 PrecisionOption = Annotated[
     str | None,
-    typer.Option(metavar="auto|32|bf16|16", help="auto: bf16 on GPUs that have it, else 32."),
+    typer.Option(metavar="auto|32|bf16|16", help="auto: bf16 on devices that have it, else 32."),
 ]
 BatchSizeOption = Annotated[
     int | None, typer.Option(metavar="N", help="Patches a step. Default: 32.")
