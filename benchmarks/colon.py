@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
@@ -86,6 +87,7 @@ def main() -> None:
     parser.add_argument("--backend", choices=("auto", "paquo", "exchange"), default="exchange")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--precision", choices=("auto", "32", "bf16"), default="32")
     parser.add_argument("--keep", type=Path, help="keep the project in this new folder")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -93,18 +95,19 @@ def main() -> None:
         folder = arguments.keep or Path(temporary) / "colon"
         project_file = _copy(arguments.data, folder)
         annotations = arguments.data / "qupath" / "colon" / "annotations"
-        project, how = open_project(
+        project, opened_how = open_project(
             project_file,
             backend=arguments.backend,
             annotations=annotations if arguments.backend == "exchange" else None,
         )
-        print(how, file=sys.stderr)
+        print(opened_how, file=sys.stderr)
         with project:
             rows: list[PatchRow] = []
+            how = {"precision": arguments.precision}
             for seed in range(arguments.seeds):
-                rows += _patch_rows(project, seed, arguments.epochs)
+                rows += _patch_rows(project, {**how, "seed": seed, "epochs": arguments.epochs})
             # The default comes last: its results are those that stay.
-            figures = [_slide_figures(project, exact=exact) for exact in (True, False)]
+            figures = [_slide_figures(project, {**how, "exact": exact}) for exact in (True, False)]
     write_json_object(arguments.json, {"patches": rows, "colon_2": figures})
     _print(rows, figures)
 
@@ -118,9 +121,9 @@ def _copy(data: Path, folder: Path) -> Path:
     return folder / "project" / "project.qpproj"
 
 
-def _patch_rows(project: Project, seed: int, epochs: int | None) -> list[PatchRow]:
+def _patch_rows(project: Project, given: dict[str, Any]) -> list[PatchRow]:
     """Plain RD, FRD, the linear probe and FRD ``best``, which comes last: the newest bundle."""
-    settings = {**_SETTINGS, "seed": seed, "epochs": epochs}
+    settings, seed = {**_SETTINGS, **given}, given["seed"]
     plain = train_config({**settings, "recipe": "paper", "tumor": 0})
     paper = train_config({**settings, "recipe": "paper", "tumor": 30})
     best = train_config({**settings, "recipe": "best", "tumor": 30})
@@ -195,12 +198,13 @@ def _linear_row(project: Project, table: PatchTable, config: TrainConfig, seed: 
     )
 
 
-def _slide_figures(project: Project, *, exact: bool) -> SlideFigures:
+def _slide_figures(project: Project, given: dict[str, Any]) -> SlideFigures:
     """Predict colon_2 with the newest bundle and compare with the drawn regions."""
+    config = predict_config({"images": ["colon_2.tif"], **given})
     summary = predict_project(
         project,
-        predict_config({"images": ["colon_2.tif"], "exact": exact}),
-        write_back=not exact,
+        config,
+        write_back=not config.exact,
         progress=TerminalProgress(),
     )
     entry = next(entry for entry in project.entries() if entry.name == "colon_2.tif")
@@ -218,7 +222,7 @@ def _slide_figures(project: Project, *, exact: bool) -> SlideFigures:
     assert in_drawn is not None
     assert in_tissue is not None
     return SlideFigures(
-        "patch by patch" if exact else "from fields",
+        "patch by patch" if config.exact else "from fields",
         area,
         iou,
         in_drawn,

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from qprd.config import Recipe
-from qprd.device import make_fabric
+from qprd.device import has_bf16_units, make_fabric
 from qprd.model.frd import FRD, build_frd
 from qprd.model.inference import for_inference
 from qprd.model.teacher import build_teacher
@@ -22,7 +22,8 @@ _NETWORKS: tuple[tuple[str, Recipe], ...] = (
 
 
 def measure(setup: Setup) -> Iterator[Row]:
-    """Teacher and student maps of a batch of patches, in 32 bits either way."""
+    """Teacher and student maps of a batch of patches; in 32 bits, and in bf16 against that."""
+    half = make_fabric(setup.device, "bf16")
     fabric = make_fabric(setup.device, "32")
     patches = torch.rand(
         _BATCH, 3, _PATCH_PX, _PATCH_PX, generator=torch.Generator().manual_seed(0)
@@ -30,7 +31,8 @@ def measure(setup: Setup) -> Iterator[Row]:
     for teacher, recipe in _NETWORKS:
         plain = make_model(teacher, recipe, fabric.device)
         folded = for_inference(plain)
-        slow, fast = seconds(*(partial(_scores, model, patches) for model in (plain, folded)))
+        ways = [partial(_scores, model, patches) for model in (plain, folded)]
+        slow, fast = seconds(*ways)
         yield Row(
             f"network in eval, {teacher}",
             "the plain modules",
@@ -39,6 +41,13 @@ def measure(setup: Setup) -> Iterator[Row]:
             slow / fast,
             f"{_BATCH / fast:.2f} and {_BATCH / slow:.2f} patches of {_PATCH_PX} px/s, 32 bit",
         )
+        row = (f"network in bf16, {teacher}", "the same in 32 bits", ">=", 1.0)
+        if not has_bf16_units(half.device.type):
+            yield Row(*row, None, "no bf16 units here, so it is not used")
+            continue
+        with half.autocast():
+            (halved,) = seconds(ways[1])
+        yield Row(*row, fast / halved, f"{_BATCH / halved:.2f} patches of {_PATCH_PX} px/s")
 
 
 def make_model(teacher: str, recipe: Recipe, device: torch.device) -> FRD:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -19,11 +19,13 @@ class Setup:
         device: As ``qprd predict --device`` takes it.
         data: The folder with ``slides/`` and ``qupath/``; it may be missing.
         folder: An empty folder of its own.
+        rivals: Pythons in which other programs are installed, by the program's name.
     """
 
     device: str
     data: Path
     folder: Path
+    rivals: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """``qprd predict`` in a process of its own: how long it takes, and its peak memory.
 
-python benchmarks/speed_rows/whole_prediction.py FOLDER DEVICE
+python benchmarks/speed_rows/whole_prediction.py FOLDER DEVICE PRECISION
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from qprd.config import predict_config, train_config
+from qprd.config import Precision, predict_config, train_config
 from qprd.jobs.predict import predict_project
 from qprd.layout import ProjectLayout
 from qprd.model.bundle import BundleInfo, Fitted, TeacherInfo, save_bundle
@@ -24,7 +24,8 @@ from qprd.qupath.creation import NewSlide, create_project
 from qprd.qupath.opening import open_project
 from qprd.results_folder import load_score_map
 
-_STRIDE = 64
+#: Half a patch, the default of a prediction.
+STRIDE = 64
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,14 @@ class Spent:
     tiles: int
 
 
-def prepare(folder: Path, slide: Path, mpp: float) -> None:
+def prepare(folder: Path, slide: Path, slide_mpp: float, model_mpp: float) -> None:
     """A project with one slide and an untrained model of ``efficientnet_lite0`` for it."""
-    project = create_project(folder, [NewSlide(slide, mpp)])
+    project = create_project(folder, [NewSlide(slide, slide_mpp)])
     model = build_frd(build_teacher("efficientnet_lite0", pretrained=False), 0, "best")
     info = BundleInfo(
         name="untrained",
         teacher=TeacherInfo.of(model.teacher),
-        mpp=mpp,
+        mpp=model_mpp,
         patch_px=128,
         recipe="best",
         threshold=None,
@@ -61,12 +62,27 @@ def prepare(folder: Path, slide: Path, mpp: float) -> None:
     save_bundle(ProjectLayout(project).bundles / info.name, model, info)
 
 
-def spent(folder: Path, device: str) -> Spent:
-    """Predict what `prepare` made, in another process."""
+#: glibc then gives every block of a megabyte back at once: what is resident is what is in use.
+_TIDY = {"MALLOC_MMAP_THRESHOLD_": "1000000", "MALLOC_TRIM_THRESHOLD_": "1000000"}
+
+
+def spent(folder: Path, device: str, *, precision: Precision = "32", tidy: bool = False) -> Spent:
+    """Predict what `prepare` made, in another process.
+
+    Args:
+        folder: Of the project.
+        device: As ``qprd predict --device`` takes it.
+        precision: Likewise.
+        tidy: Without what the allocator keeps for later, which makes it slower.
+    """
     here = Path(__file__).resolve()
     done = subprocess.run(  # noqa: S603
-        [sys.executable, here, folder, device],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, here.parents[1:3]))},
+        [sys.executable, here, folder, device, precision],
+        env={
+            **os.environ,
+            **(_TIDY if tidy else {}),
+            "PYTHONPATH": os.pathsep.join(map(str, here.parents[1:3])),
+        },
         capture_output=True,
         text=True,
         check=True,
@@ -75,17 +91,25 @@ def spent(folder: Path, device: str) -> Spent:
 
 
 def _main() -> None:
-
     file = Path(sys.argv[1]) / "project.qpproj"
     opened, _ = open_project(file, backend="exchange")
     with opened:
-        config = predict_config({"stride": _STRIDE, "device": sys.argv[2]})
+        config = predict_config({"stride": STRIDE, "device": sys.argv[2], "precision": sys.argv[3]})
         summary = predict_project(opened, config, progress=SilentProgress())
     (slide,) = summary.slides
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     cells = load_score_map(ProjectLayout(file).result(slide.entry_id)).scores.size
-    scale = 1 if sys.platform == "darwin" else 1024
-    print(json.dumps(vars(Spent(slide.seconds, peak * scale, cells, slide.tiles))))
+    print(json.dumps(vars(Spent(slide.seconds, _peak_bytes(), cells, slide.tiles))))
+
+
+def _peak_bytes() -> int:
+    """Largest resident memory; Linux's ``ru_maxrss`` starts at that of the parent process."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 if __name__ == "__main__":
