@@ -39,8 +39,8 @@ ROWS = (
     "memory",
     "waits",
 )
-#: Only if asked for: it takes minutes.
-_MORE = ("compilation",)
+#: Only if asked for.
+_MORE = ("compilation", "readers")
 _HEAD = ("what", "against", "ratio", "target", "kept", "detail")
 
 

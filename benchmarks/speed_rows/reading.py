@@ -15,14 +15,14 @@ from qprd.slides.slide import Slide
 from speed_rows.row import Row, Setup, seconds
 
 _PATCH_PX, _STRIDE, _FIELD_PX, _MOST_PX = 256, 128, 1_024, 4_096
-_SLIDES = {"SVS": "cmu-1-small-region.svs", "TIFF": "colon_2.tif"}
+SLIDES = {"SVS": "cmu-1-small-region.svs", "TIFF": "colon_2.tif"}
 
 Corner = tuple[int, int]
 
 
 def measure(setup: Setup) -> Iterator[Row]:
     """Patches at half a patch's distance, the default of a prediction, in two threads."""
-    for kind, name in _SLIDES.items():
+    for kind, name in SLIDES.items():
         file = setup.data / "slides" / name
         row = (f"reading patches, {kind}", "a `read_region` loop, two threads", ">=", 1.5)
         if not file.is_file():

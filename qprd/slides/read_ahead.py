@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Final, TypeVar
 
-#: Pieces read before they are asked for; with the threads this bounds the memory of reading.
-_AHEAD: Final = 2
-_THREADS: Final = 2
+#: A GPU wants more than two; a handful decodes faster than any network computes.
+_MOST_THREADS: Final = 8
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
@@ -19,7 +19,10 @@ Result = TypeVar("Result")
 def read_ahead(
     read: Callable[[Piece], Result], pieces: Iterable[Piece]
 ) -> Iterator[tuple[Piece, Result]]:
-    """Each piece with what was read of it, in order; at most two are read ahead of the one in use.
+    """Each piece with what was read of it, in order.
+
+    As many are read ahead of the one in use as there are threads, one a core and at most eight:
+    this bounds the memory of reading.
 
     Args:
         read: Reads a piece; called from several threads at once.
@@ -28,10 +31,10 @@ def read_ahead(
     Raises:
         QprdError: whatever ``read`` raised, when that piece is asked for.
     """
-    remaining = iter(pieces)
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="qprd-read") as readers:
+    remaining, threads = iter(pieces), min(cores(), _MOST_THREADS)
+    with ThreadPoolExecutor(threads, thread_name_prefix="qprd-read") as readers:
         pending: deque[tuple[Piece, Future[Result]]] = deque(
-            (piece, readers.submit(read, piece)) for piece in islice(remaining, _AHEAD)
+            (piece, readers.submit(read, piece)) for piece in islice(remaining, threads)
         )
         while pending:
             piece, future = pending.popleft()
@@ -39,3 +42,10 @@ def read_ahead(
             for following in islice(remaining, 1):
                 pending.append((following, readers.submit(read, following)))
             yield piece, result
+
+
+def cores() -> int:
+    """Cores that this process may use: on a cluster often a few of many."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

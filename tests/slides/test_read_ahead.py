@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from qprd.errors import QprdError
+from qprd.slides import read_ahead as slides_read_ahead
 from qprd.slides.read_ahead import read_ahead
 
 
@@ -21,9 +22,13 @@ def test_pieces_come_in_order_with_their_pixels() -> None:
     assert list(read_ahead(pixels_of, [])) == []
 
 
-def test_reading_goes_on_while_a_piece_is_in_use_but_not_far() -> None:
+@pytest.mark.parametrize(("cores", "ahead"), [(1, 1), (2, 2), (64, 8)])
+def test_reading_goes_on_while_a_piece_is_in_use_but_not_far(
+    cores: int, ahead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slides_read_ahead, "cores", lambda: cores)
     taken: list[int] = []
-    third = threading.Event()
+    furthest = threading.Event()
 
     def pieces() -> Iterator[int]:
         for piece in range(10):
@@ -31,14 +36,14 @@ def test_reading_goes_on_while_a_piece_is_in_use_but_not_far() -> None:
             yield piece
 
     def read(piece: int) -> NDArray[np.uint8]:
-        if piece == 2:
-            third.set()
+        if piece == ahead:
+            furthest.set()
         return pixels_of(piece)
 
     reading = read_ahead(read, pieces())
     next(reading)
-    assert third.wait(10)
-    assert taken == [0, 1, 2]
+    assert furthest.wait(10)
+    assert taken == list(range(ahead + 1))
     reading.close()
 
 
