@@ -38,7 +38,10 @@ class ReverseDistillation:
         self._options = options
         self._recipe = recipe
         self._focal = focal
-        self._fabric = make_fabric(options.device, "auto")
+        fabric = make_fabric(options.device, "32")
+        # On any CPU the same figures, whether it has bf16 units or not.
+        is_cpu = fabric.device.type == "cpu"
+        self._fabric = fabric if is_cpu else make_fabric(options.device, "auto")
         self._model: FRD | None = None
 
     def fit(

@@ -100,6 +100,7 @@ class Plan:
                 "val_patches": self.val_patches,
                 "hard_fraction": self.hard_fraction,
                 "epochs": self.epochs,
+                "precision": "32",
                 "seed": seed,
             }
         )
@@ -195,7 +196,12 @@ class Loop:
         """What the reviewer says of the predictions of a bundle."""
         plan = self._plan
         config = predict_config(
-            {"images": [TRAINED], "uncertain": plan.uncertain, "stride": plan.stride}
+            {
+                "images": [TRAINED],
+                "uncertain": plan.uncertain,
+                "stride": plan.stride,
+                "precision": "32",
+            }
         )
         with self._opened() as project:
             predict_project(
