@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import importlib.util
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,6 +25,7 @@ from qprd.qupath.project import Annotation, Entry, Project
 from qprd.qupath.writing import is_locked
 from qprd.results import is_own_class
 from qprd.sampling.regions import is_derived
+from qprd.slides.read_ahead import cores
 
 #: Names shown where a finding concerns many images.
 _NAMES_SHOWN = 3
@@ -128,22 +131,54 @@ def _installation() -> Iterator[Check]:
 
 
 def _torch() -> Check:
-    import torch
-
-    version = f"{torch.__version__}, torchvision {_version('torchvision')}"
-    if torch.cuda.is_available():
-        names = ", ".join(
-            torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
+    """PyTorch and the devices it sees; imported, which takes seconds, only if there may be any."""
+    version, vision = _version("torch"), _version("torchvision")
+    found = f"{version}, torchvision {vision}"
+    wanted = _torch_of_torchvision()
+    if wanted is not None and wanted != version.partition("+")[0]:
+        return Check(
+            Status.FAIL,
+            "PyTorch",
+            f"{found}: this torchvision was made for torch {wanted} and will not work",
+            f"pip install torch=={wanted} torchvision=={vision.partition('+')[0]}",
         )
-        return Check(Status.PASS, "PyTorch", f"{version}, CUDA: {names}")
-    if torch.backends.mps.is_available():
-        return Check(Status.PASS, "PyTorch", f"{version}, MPS")
+    if _may_have_gpu(version):
+        import torch
+
+        if torch.cuda.is_available():
+            names = ", ".join(
+                torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
+            )
+            return Check(Status.PASS, "PyTorch", f"{found}, CUDA: {names}")
+        if torch.backends.mps.is_available():
+            return Check(Status.PASS, "PyTorch", f"{found}, MPS")
     return Check(
         Status.PASS,
         "PyTorch",
-        f"{version}, CPU with {torch.get_num_threads()} threads (no GPU seen: training with the "
-        "paper's teacher takes hours; efficientnet_lite0 takes minutes)",
+        f"{found}, CPU with {cores()} cores (no GPU seen: training with the paper's teacher takes "
+        "hours; efficientnet_lite0 takes minutes)",
     )
+
+
+def _torch_of_torchvision() -> str | None:
+    """The version of torch that torchvision was made for, None if it does not say."""
+    try:
+        requirements = importlib.metadata.requires("torchvision") or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    pinned = (re.match(r"torch\s*\(?==\s*([0-9.]+)", line) for line in requirements)
+    return next((match[1] for match in pinned if match), None)
+
+
+def _may_have_gpu(torch_version: str) -> bool:
+    """Whether PyTorch could see one: on a Mac, with AMD's PyTorch, or with NVIDIA's driver."""
+    if sys.platform == "darwin" or "+rocm" in torch_version:
+        return True
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _openslide_library() -> str:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +48,30 @@ def test_without_a_project_the_installation_is_checked(
         "teachers",
     }
     assert examination.failed == 0
+
+
+def test_torch_is_not_imported_where_no_gpu_can_be(tmp_path: Path) -> None:
+    program = """
+import ctypes, sys
+def no_driver(name):
+    raise OSError(name)
+ctypes.CDLL, sys.platform = no_driver, "linux"
+from qprd.jobs.doctor import _torch
+check = _torch()
+print(check.status.value, "torch" in sys.modules, "no GPU seen" in check.finding)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["PASS", "False", "True"]
+
+
+def test_a_torchvision_made_for_another_torch_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    requires = ["numpy", "torch ==2.9.1", 'gdown>=4.7.3; extra == "gdown"']
+    monkeypatch.setattr(importlib.metadata, "requires", lambda _: requires)
+    ((status, finding),) = found(look_at(None), "PyTorch")
+    assert status is Status.FAIL
+    assert "made for torch 2.9.1" in finding
 
 
 def test_a_good_project_passes(project: Path) -> None:
