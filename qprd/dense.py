@@ -232,6 +232,7 @@ class _Network:
         batch = batch.to(self._fabric.device, non_blocking=True).permute(2, 0, 1).unsqueeze(0)
         locations = location_scores(self._model, batch, self._fabric)
         seen = field.grown(HALO_PX, *self._extent)
+        # With what was mirrored beyond the slide.
         seen = replace(seen, right=seen.left + pixels.shape[1], bottom=seen.top + pixels.shape[0])
         pooled = window_means if self._reduction == "mean" else window_maxima
         own = self._windows.subset(field.windows)

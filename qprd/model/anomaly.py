@@ -16,8 +16,9 @@ SIGMA_PX = 4.0
 #: The largest value of an anomaly map: 1 - cosine is at most 2 at each of three scales.
 MAX_ANOMALY = 6.0
 
-#: Rows of a map that are compared at a time.
-_ROWS = 16
+#: Rows of a map that are compared at a time: on a CPU what fits its cache, elsewhere few kernels.
+_ROWS = {"cpu": 16}
+_ROWS_ELSEWHERE = 256
 #: As in PyTorch's cosine: a zero vector is like nothing.
 _LEAST_NORM = 1e-8
 
@@ -53,10 +54,11 @@ def differences(teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor]) 
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine of (N, C, H, W) along C, some rows at a time: what fits a cache is read once."""
+    """Cosine of (N, C, H, W) along C, some rows at a time."""
+    rows = _ROWS.get(a.device.type, _ROWS_ELSEWHERE)
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
     found = []
-    for rows_a, rows_b in zip(torch.split(a, _ROWS, 2), torch.split(b, _ROWS, 2), strict=True):
+    for rows_a, rows_b in zip(torch.split(a, rows, 2), torch.split(b, rows, 2), strict=True):
         x, y = rows_a.to(dtype), rows_b.to(dtype)
         length_x, length_y = (v.square().sum(1).sqrt().clamp_min(_LEAST_NORM) for v in (x, y))
         found.append((x * y).sum(1) / (length_x * length_y))

@@ -83,44 +83,19 @@ def fields_of(windows: Windows, edge: int, unit: int, halo: int) -> list[Field]:
     """
     everything = np.arange(len(windows))
     right, bottom = (int(v.max()) + windows.size for v in (windows.x, windows.y))
-    return _divided(Field(0, 0, right, bottom, everything), windows, edge, unit, halo)
+    return split(Field(0, 0, right, bottom, everything), windows, edge, unit, halo)
 
 
 def split(field: Field, windows: Windows, edge: int, unit: int, halo: int) -> list[Field]:
     """A field as several smaller ones, that hold what it held.
 
     Args:
-        field: From `fields_of`.
+        field: Holds at least one window.
         windows: All that its indices refer to.
         edge: See `fields_of`.
         unit: As before.
         halo: See `fields_of`.
     """
-    return _divided(field, windows, edge, unit, halo)
-
-
-def cheapest_fields(windows: Windows, edges: Sequence[int], unit: int, halo: int) -> list[Field]:
-    """Of fields of several sizes, those with the fewest pixels, halos included.
-
-    Large fields repeat few halos, small ones follow the outline of the tissue.
-
-    Args:
-        windows: At least one.
-        edges: Of the sizes to choose from, see `fields_of`.
-        unit: See `fields_of`.
-        halo: Likewise.
-    """
-
-    def cost(fields: Sequence[Field]) -> int:
-        return sum(
-            (f.right - f.left + 2 * halo) * (f.bottom - f.top + 2 * halo) + _OVERHEAD_PX
-            for f in fields
-        )
-
-    return min((fields_of(windows, edge, unit, halo) for edge in edges), key=cost)
-
-
-def _divided(field: Field, windows: Windows, edge: int, unit: int, halo: int) -> list[Field]:
     x, y = windows.x[field.windows], windows.y[field.windows]
     left, top = np.maximum(x, field.left), np.maximum(y, field.top)
     right = np.minimum(x + windows.size, field.right)
@@ -142,6 +117,27 @@ def _divided(field: Field, windows: Windows, edge: int, unit: int, halo: int) ->
                 )
             )
     return found
+
+
+def cheapest_fields(windows: Windows, edges: Sequence[int], unit: int, halo: int) -> list[Field]:
+    """Of fields of several sizes, those with the fewest pixels, halos included.
+
+    Large fields repeat few halos, small ones follow the outline of the tissue.
+
+    Args:
+        windows: At least one.
+        edges: Of the sizes to choose from, see `fields_of`.
+        unit: See `fields_of`.
+        halo: Likewise.
+    """
+
+    def cost(fields: Sequence[Field]) -> int:
+        return sum(
+            (f.right - f.left + 2 * halo) * (f.bottom - f.top + 2 * halo) + _OVERHEAD_PX
+            for f in fields
+        )
+
+    return min((fields_of(windows, edge, unit, halo) for edge in edges), key=cost)
 
 
 def _pieces(
