@@ -152,7 +152,8 @@ def predict_project(
     fabric = make_fabric(config.device, config.precision)
     weights = None if config.weights is None else Path(config.weights)
     model, info = load_bundle(folder, weights=weights, device=fabric.device)
-    predictor = _Predictor(for_inference(model), info, config, fabric, progress)
+    model = for_inference(model)  # and let go of the plain one: weights may be most of the memory
+    predictor = _Predictor(model, info, config, fabric, progress)
     require_threshold(config.uncertain, predictor.threshold)
 
     problems: list[str] = []
