@@ -55,7 +55,7 @@ _MOST_FROM_AFAR = 0.15
 
 #: Share of the device's free memory that a field may take.
 _SHARE = 0.5
-#: Bytes of a machine's memory, which is others' too; larger fields are hardly faster there.
+#: Bytes of a machine's memory for weights and fields; larger fields are hardly faster there.
 _MOST_ON_CPU = 7 << 29
 
 
@@ -192,7 +192,8 @@ class _Network:
         self._fabric = fabric
         self._reduction = reduction
         #: Edges that cores may have, ascending.
-        self.cores_px = cores_px(free_bytes(fabric.device), bytes_per_px(model))
+        weights = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
+        self.cores_px = cores_px(free_bytes(fabric.device, weights), bytes_per_px(model))
 
     def parts(self, field: Field, pixels: NDArray[np.uint8]) -> list[_Part]:
         """What a field adds to the scores of its windows.
@@ -282,16 +283,22 @@ def cores_px(free: int, per_px: float) -> list[int]:
     return [(largest >> halvings) // STRIDE_PX * STRIDE_PX for halvings in range(_HALVINGS, -1, -1)]
 
 
-def free_bytes(device: torch.device) -> int:
-    """Memory at hand: what nobody uses of a device; of a machine's at most `_MOST_ON_CPU`."""
+def free_bytes(device: torch.device, weights: int) -> int:
+    """Memory at hand: what nobody uses of a device; of a machine's at most `_MOST_ON_CPU`.
+
+    Args:
+        device: Where the network is.
+        weights: Bytes of the network, which a machine's share holds too.
+    """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     try:
-        return min(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), _MOST_ON_CPU)
+        unused = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Windows and macOS do not say
-        return _MOST_ON_CPU
+        unused = _MOST_ON_CPU
+    return max(min(unused, _MOST_ON_CPU - weights), 0)
 
 
 def _too_small(device: torch.device) -> QprdError:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import tissue_mask
+from speed_rows.network import NETWORKS
 from speed_rows.row import Row, Setup, seconds
 from speed_rows.slides import write_slide
 from speed_rows.whole_prediction import prepare, spent
@@ -27,18 +28,19 @@ def measure(setup: Setup) -> Iterator[Row]:
     """Memory is that of the whole process, libraries included."""
     slide = setup.folder / "sparse.tif"
     write_slide(slide, _SIZE, _ISLANDS, _MPP)
-    prepare(setup.folder / "project", slide, _MPP, _MPP)
-    found = spent(setup.folder / "project", setup.device)
     width, height = _SIZE
-    yield Row(
-        f"memory for {width:,} x {height:,} px",
-        f"{_LIMIT_GB:g} GB",
-        "<=",
-        1.0,
-        found.peak_bytes / 1e9 / _LIMIT_GB,
-        f"peak of {found.peak_bytes / 1e9:.2f} GB, the libraries' own included; "
-        f"{found.cells:,} cells, {found.tiles:,} of them tissue; {found.seconds:.0f} s",
-    )
+    for teacher, recipe in NETWORKS:
+        prepare(setup.folder / teacher, slide, _MPP, _MPP, teacher=teacher, recipe=recipe)
+        found = spent(setup.folder / teacher, setup.device)
+        yield Row(
+            f"memory for {width:,} x {height:,} px, {teacher}",
+            f"{_LIMIT_GB:g} GB",
+            "<=",
+            1.0,
+            found.peak_bytes / 1e9 / _LIMIT_GB,
+            f"peak of {found.peak_bytes / 1e9:.2f} GB, the libraries' own included; "
+            f"{found.cells:,} cells, {found.tiles:,} of them tissue; {found.seconds:.0f} s",
+        )
     yield _tissue_mask(slide)
 
 

@@ -15,7 +15,7 @@ from qprd.model.teacher import build_teacher
 from speed_rows.row import Row, Setup, seconds
 
 _BATCH, _PATCH_PX = 4, 256
-_NETWORKS: tuple[tuple[str, Recipe], ...] = (
+NETWORKS: tuple[tuple[str, Recipe], ...] = (
     ("wide_resnet50_2", "paper"),
     ("efficientnet_lite0", "best"),
 )
@@ -28,7 +28,7 @@ def measure(setup: Setup) -> Iterator[Row]:
     patches = torch.rand(
         _BATCH, 3, _PATCH_PX, _PATCH_PX, generator=torch.Generator().manual_seed(0)
     ).to(fabric.device)
-    for teacher, recipe in _NETWORKS:
+    for teacher, recipe in NETWORKS:
         plain = make_model(teacher, recipe, fabric.device)
         folded = for_inference(plain)
         ways = [partial(_scores, model, patches) for model in (plain, folded)]

@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from qprd.config import Precision, predict_config, train_config
+from qprd.config import Precision, Recipe, predict_config, train_config
 from qprd.jobs.predict import predict_project
 from qprd.layout import ProjectLayout
 from qprd.model.bundle import BundleInfo, Fitted, TeacherInfo, save_bundle
@@ -45,19 +45,28 @@ class Spent:
     tiles: int
 
 
-def prepare(folder: Path, slide: Path, slide_mpp: float, model_mpp: float) -> None:
-    """A project with one slide and an untrained model of ``efficientnet_lite0`` for it."""
+def prepare(
+    folder: Path,
+    slide: Path,
+    slide_mpp: float,
+    model_mpp: float,
+    *,
+    teacher: str = "efficientnet_lite0",
+    recipe: Recipe = "best",
+) -> None:
+    """A project with one slide and an untrained model for it."""
     project = create_project(folder, [NewSlide(slide, slide_mpp)])
-    model = build_frd(build_teacher("efficientnet_lite0", pretrained=False), 0, "best")
+    model = build_frd(build_teacher(teacher, pretrained=False), 0, recipe)
+    config = train_config({"teacher": teacher, "recipe": recipe})
     info = BundleInfo(
         name="untrained",
         teacher=TeacherInfo.of(model.teacher),
         mpp=model_mpp,
-        patch_px=128,
-        recipe="best",
+        patch_px=config.patch_px,
+        recipe=recipe,
         threshold=None,
         dense=Fitted(None, None, None),
-        config=train_config({"teacher": "efficientnet_lite0"}).model_dump(mode="json"),
+        config=config.model_dump(mode="json"),
     )
     save_bundle(ProjectLayout(project).bundles / info.name, model, info)
 
