@@ -95,19 +95,21 @@ def main() -> None:
         folder = arguments.keep or Path(temporary) / "colon"
         project_file = _copy(arguments.data, folder)
         annotations = arguments.data / "qupath" / "colon" / "annotations"
-        project, opened_how = open_project(
+        project, how = open_project(
             project_file,
             backend=arguments.backend,
             annotations=annotations if arguments.backend == "exchange" else None,
         )
-        print(opened_how, file=sys.stderr)
+        print(how, file=sys.stderr)
         with project:
             rows: list[PatchRow] = []
-            how = {"precision": arguments.precision}
+            given = {"precision": arguments.precision}
             for seed in range(arguments.seeds):
-                rows += _patch_rows(project, {**how, "seed": seed, "epochs": arguments.epochs})
+                rows += _patch_rows(project, {**given, "seed": seed, "epochs": arguments.epochs})
             # The default comes last: its results are those that stay.
-            figures = [_slide_figures(project, {**how, "exact": exact}) for exact in (True, False)]
+            figures = [
+                _slide_figures(project, {**given, "exact": exact}) for exact in (True, False)
+            ]
     write_json_object(arguments.json, {"patches": rows, "colon_2": figures})
     _print(rows, figures)
 

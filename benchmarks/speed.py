@@ -57,10 +57,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     arguments = parser.parse_args()
+    rivals = {name: python for name in RIVALS if (python := vars(arguments)[name])}
     rows: list[Row] = []
     for name in arguments.only or ROWS:
         with tempfile.TemporaryDirectory(prefix="qprd-speed-") as folder:
-            rivals = {name: python for name in RIVALS if (python := vars(arguments)[name])}
             setup = Setup(arguments.device, arguments.data.resolve(), Path(folder), rivals)
             started = time.perf_counter()
             for row in importlib.import_module(f"speed_rows.{name}").measure(setup):

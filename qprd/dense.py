@@ -191,8 +191,8 @@ class _Network:
         self._extent = extent
         self._fabric = fabric
         self._reduction = reduction
-        #: Edges that cores may have, ascending.
         weights = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
+        #: Edges that cores may have, ascending.
         self.cores_px = cores_px(free_bytes(fabric.device, weights), bytes_per_px(model))
 
     def parts(self, field: Field, pixels: NDArray[np.uint8]) -> list[_Part]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from qprd import dense
 from qprd.config import Recipe
-from qprd.dense import HALO_PX, cores_px, score_slide_densely, score_windows, sees_far
+from qprd.dense import HALO_PX, cores_px, free_bytes, score_slide_densely, score_windows, sees_far
 from qprd.device import make_fabric
 from qprd.errors import QprdError
 from qprd.model.anomaly import smooth, upsampled
@@ -220,6 +220,16 @@ def test_cores_grow_with_the_memory_and_can_be_halved() -> None:
         assert edges[0] > 0
     edge = cores_px(1 << 32, 400.0)[-1] + 2 * HALO_PX
     assert edge**2 * 400 < 1 << 32
+
+
+def test_weights_take_their_part_of_a_machines_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"SC_PAGE_SIZE": 1, "SC_AVPHYS_PAGES": 1 << 40}
+    monkeypatch.setattr(dense.os, "sysconf", sizes.__getitem__)
+    cpu = torch.device("cpu")
+    assert free_bytes(cpu, 0) - free_bytes(cpu, 1 << 29) == 1 << 29
+    assert free_bytes(cpu, 1 << 40) == 0
+    sizes["SC_AVPHYS_PAGES"] = 1 << 20
+    assert free_bytes(cpu, 1 << 29) == 1 << 20
 
 
 def test_squeeze_and_excitation_is_found_out_and_nothing_else() -> None:

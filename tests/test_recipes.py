@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from qprd.config import Recipe, TrainConfig, train_config
 from qprd.device import make_fabric
@@ -77,6 +78,13 @@ def test_the_same_seed_gives_the_same_fused_model() -> None:
     first, second = (state_of(trained("best")[0]) for _ in range(2))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("recipe", ["best", "paper"])
+def test_the_teacher_of_a_training_is_the_faster_one(recipe: Recipe) -> None:
+    model = trained(recipe, epochs=1)[0]
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in model.teacher.modules())
+    assert any(isinstance(module, nn.BatchNorm2d) for module in model.student.modules())
 
 
 @pytest.mark.parametrize("recipe", ["best", "paper"])

@@ -17,7 +17,7 @@ from qprd.layout import ProjectLayout
 from qprd.model.bundle import load_bundle, newest_bundle
 from speed_rows.row import Row, Setup
 from speed_rows.slides import write_slide
-from speed_rows.whole_prediction import STRIDE, Spent, prepare, spent
+from speed_rows.whole_prediction import STRIDE, prepare, spent
 
 RIVALS = ("wsinfer", "tiatoolbox")
 
@@ -50,11 +50,15 @@ def measure(setup: Setup) -> Iterator[Row]:
             yield Row(*row, None, "compared on a CPU")
             continue
         if ours is None:
-            ours = _rate(spent(setup.folder / "project", "cpu"))
+            found = spent(setup.folder / "project", "cpu")
+            ours = found.tiles / found.seconds
         try:
             theirs, version = _run(python, name, slide, model)
         except subprocess.CalledProcessError as error:
             yield Row(*row, None, f"{name} failed: {error.stderr.strip().splitlines()[-1]}")
+            continue
+        except subprocess.TimeoutExpired:
+            yield Row(*row, None, f"{name} took more than {_LONGEST_S} s")
             continue
         yield Row(
             row[0],
@@ -65,11 +69,6 @@ def measure(setup: Setup) -> Iterator[Row]:
             f"{ours:.1f} and {theirs:.1f} patches/s, same network, 32 bit; contours and pictures "
             "included in ours",
         )
-
-
-def _rate(found: Spent) -> float:
-    """Patches a second."""
-    return found.tiles / found.seconds
 
 
 def _exported(folder: Path) -> Path:

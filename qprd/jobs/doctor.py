@@ -14,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 
 from qprd import __version__
+from qprd.device import cores
 from qprd.errors import QprdError
 from qprd.jobs.slides import annotation_notes, open_slide, some_names
 from qprd.layout import ProjectLayout, find_project
@@ -25,7 +26,6 @@ from qprd.qupath.project import Annotation, Entry, Project
 from qprd.qupath.writing import is_locked
 from qprd.results import is_own_class
 from qprd.sampling.regions import is_derived
-from qprd.slides.read_ahead import cores
 
 #: Names shown where a finding concerns many images.
 _NAMES_SHOWN = 3

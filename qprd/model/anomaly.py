@@ -17,8 +17,7 @@ SIGMA_PX = 4.0
 MAX_ANOMALY = 6.0
 
 #: Rows of a map that are compared at a time: on a CPU what fits its cache, elsewhere few kernels.
-_ROWS = {"cpu": 16}
-_ROWS_ELSEWHERE = 256
+_ROWS_ON_CPU, _ROWS_ELSEWHERE = 16, 256
 #: As in PyTorch's cosine: a zero vector is like nothing.
 _LEAST_NORM = 1e-8
 
@@ -55,7 +54,7 @@ def differences(teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor]) 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
     """Cosine of (N, C, H, W) along C, some rows at a time."""
-    rows = _ROWS.get(a.device.type, _ROWS_ELSEWHERE)
+    rows = _ROWS_ON_CPU if a.device.type == "cpu" else _ROWS_ELSEWHERE
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
     found = []
     for rows_a, rows_b in zip(torch.split(a, rows, 2), torch.split(b, rows, 2), strict=True):

@@ -158,8 +158,8 @@ def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
 def bytes_per_px(model: FRD) -> float:
     """Most memory that a forward pass takes at a time, in bytes for each pixel of the image.
 
-    An estimate, some quarter too high for the networks here: input and output of the largest
-    layer, twice for what a block keeps for its shortcut, and the maps of teacher and student.
+    An estimate on the high side: input and output of the largest layer, twice for what a block
+    keeps for its shortcut, and the maps of teacher and student.
     """
     device = next(model.parameters()).device
     largest = 0

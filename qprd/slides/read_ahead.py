@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Final, TypeVar
 
-#: A GPU wants more than two; a handful decodes faster than any network computes.
+from qprd.device import cores
+
+#: Bounds the memory of reading where there are many cores.
 _MOST_THREADS: Final = 8
 
 Piece = TypeVar("Piece")
@@ -42,10 +43,3 @@ def read_ahead(
             for following in islice(remaining, 1):
                 pending.append((following, readers.submit(read, following)))
             yield piece, result
-
-
-def cores() -> int:
-    """Cores that this process may use: on a cluster often a few of many."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
