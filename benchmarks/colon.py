@@ -32,25 +32,25 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from qprd import __version__
-from qprd.config import TrainConfig, predict_config, train_config
 from qprd.evaluation.metrics import accuracy_threshold, auroc, tile_auroc
 from qprd.evaluation.overlap import polygon_overlap
-from qprd.jobs.predict import predict_project
+from qprd.files.layout import ProjectLayout
+from qprd.jobs.predict.job import predict_project
 from qprd.jobs.reporting import write_json_object
-from qprd.jobs.slides import open_slide, slide_mpp
-from qprd.jobs.train import train_project
-from qprd.jobs.training_files import HISTORY, PATCHES
-from qprd.jobs.training_summary import TrainSummary
-from qprd.layout import ProjectLayout
+from qprd.jobs.train.job import train_project
+from qprd.jobs.train.records import HISTORY, PATCHES
+from qprd.jobs.train.summary import TrainSummary
 from qprd.model.teacher import build_teacher
 from qprd.progress import TerminalProgress
+from qprd.qupath.entry_slides import open_slide, slide_mpp
 from qprd.qupath.opening import open_project
 from qprd.qupath.project import Entry, Project
-from qprd.results_folder import load_predictions, load_score_map
+from qprd.results.folder import load_predictions, load_score_map
 from qprd.sampling.dataset import decode_all
 from qprd.sampling.regions import LabelRegions, label_regions
 from qprd.sampling.splits import Split
 from qprd.sampling.table import PatchTable
+from qprd.settings import TrainConfig, predict_config, train_config
 from qprd.slides.tissue import tissue_mask
 
 _SETTINGS = {"teacher": "efficientnet_lite0", "normal": 300, "val_patches": 300}

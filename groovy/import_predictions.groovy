@@ -30,7 +30,7 @@ final OWN_MEAN_SCORE = 'qprd: mean score'
 final OWN_RANK = 'qprd: review rank'
 final OWN_PREFIX = 'qprd: '
 
-// The rule of qprd's Python code (qprd/results.py, qprd/qupath/geojson.py): annotations of a class
+// The rule of qprd's Python code (qprd/predictions.py, qprd/qupath/geojson.py): annotations of a class
 // such as "Tumor: qprd" that have our mean score, and tiles of our name that have our score.
 def isOwnClass = { pathClass ->
     pathClass != null && pathClass.toString().split(':').any { it.strip() == OWN }

@@ -54,7 +54,7 @@ final OWN_MEAN_PROBABILITY = 'qprd: mean probability'
 final OWN_AREA = 'qprd: area um^2'
 final REVIEW = 'Review'
 
-// The rule of qprd's Python code (qprd/results.py, qprd/qupath/geojson.py): annotations of a class
+// The rule of qprd's Python code (qprd/predictions.py, qprd/qupath/geojson.py): annotations of a class
 // such as "Tumor: qprd" that have our mean score, and tiles of our name that have our score.
 def partsOf = { pathClass -> pathClass == null ? [] : pathClass.toString().split(':').collect { it.strip() } }
 def isOwnClass = { pathClass -> partsOf(pathClass).contains(OWN) && !partsOf(pathClass).contains(REVIEW) }
@@ -238,7 +238,7 @@ class Grid {
     }
 
     /**
-     * The iso-line of the surface through the centers of the tiles, as qprd/review/contours.py draws it:
+     * The iso-line of the surface through the centers of the tiles, as qprd/results/contours.py draws it:
      * marching squares with linear interpolation, along the edge of a tile where tissue ends.
      * Largest first.
      */
@@ -293,7 +293,7 @@ class Grid {
         return inside.isEmpty() ? touched : inside
     }
 
-    /** A UUID of version 5, as qprd/results.py makes it. */
+    /** A UUID of version 5, as qprd/predictions.py makes it. */
     static UUID uuid(CharSequence text) {
         def space = UUID.fromString('6d2f2ad4-30b8-5b0c-9d0e-6f1b7d0c8a11')
         def digest = MessageDigest.getInstance('SHA-1')

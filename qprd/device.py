@@ -1,13 +1,12 @@
-"""From ``--device`` and ``--precision`` to a Lightning Fabric, and the cores there are."""
+"""From ``--device`` and ``--precision`` to a Lightning Fabric."""
 
 from __future__ import annotations
 
 import logging
-import os
 from typing import TYPE_CHECKING, Literal
 
-from qprd.config import Precision
 from qprd.errors import QprdError
+from qprd.settings import Precision
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -84,10 +83,3 @@ def _fabric_precision(precision: Precision, kind: str) -> FabricPrecision:
         )
     names: dict[str, FabricPrecision] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
     return names[precision]
-
-
-def cores() -> int:
-    """Cores that this process may use: on a cluster often a few of many."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -115,7 +115,7 @@ def test_a_backend_that_does_not_exist_is_answered_with_those_that_do(command: s
 
 
 def test_no_setting_of_the_configuration_lacks_its_option() -> None:
-    from qprd.config import PredictConfig, TrainConfig
+    from qprd.settings import PredictConfig, TrainConfig
 
     for command, config in (("train", TrainConfig), ("predict", PredictConfig)):
         names = {
@@ -240,7 +240,7 @@ def test_control_characters_of_strangers_do_not_reach_the_terminal(
     def fail(_: object) -> None:
         raise QprdError("slide \x1b]0;owned\x07\x1b[2J\ud800 is bad", where="a\rb", fix="x")
 
-    monkeypatch.setattr("qprd.layout.find_project", fail)
+    monkeypatch.setattr("qprd.files.layout.find_project", fail)
     code, printed = run("train")
     assert code == ExitCode.INPUT
     assert not set(printed) & {"\x1b", "\x07", "\r", "\ud800"}
@@ -251,7 +251,7 @@ def test_ctrl_c_before_any_work_is_a_word_and_130(monkeypatch: pytest.MonkeyPatc
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("qprd.layout.find_project", interrupted)
+    monkeypatch.setattr("qprd.files.layout.find_project", interrupted)
     assert run("train") == (ExitCode.INTERRUPTED, "Interrupted.\n")
 
 

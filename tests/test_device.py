@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from qprd.config import Precision
 from qprd.device import has_bf16_units, make_fabric
 from qprd.errors import QprdError
+from qprd.settings import Precision
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from qprd.config import TrainConfig
 from qprd.errors import QprdError
-from qprd.jobs.patches import PreparedPatches, prepare_patches
 from qprd.jobs.reporting import write_json_object
+from qprd.jobs.train.patches import PreparedPatches, prepare_patches
 from qprd.progress import Progress, SilentProgress, TerminalProgress
 from qprd.qupath.project import Project
 from qprd.sampling.build import SlideRegions
@@ -29,6 +28,7 @@ from qprd.sampling.region_index import RegionIndex
 from qprd.sampling.sampler import Bounds, iter_patches, patch_rng, sample_stratified
 from qprd.sampling.splits import SPLITS, Split, SplitCandidate, assign_splits, cut_slide
 from qprd.sampling.table import LABELS, Label, Patch, PatchTable
+from qprd.settings import TrainConfig
 
 #: Files of an exported folder beside ``images/``; the harness reads the first.
 LABELS_CSV = "labels.csv"

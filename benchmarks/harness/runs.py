@@ -19,8 +19,8 @@ from harness.splits import SplitSizes, draw_split
 from methods.interface import MethodOptions
 from methods.registry import ONE_CLASS, RELEVANT_OPTIONS, build_method, undefined_reason
 from qprd import __version__
-from qprd.config import Recipe
 from qprd.errors import QprdError
+from qprd.settings import Recipe
 
 _VERSIONS_OF = (
     "torch",

@@ -2,7 +2,7 @@
 
 ``paper`` is the published method: focal similarity loss, the teacher's default epochs and rate,
 the epoch of the best validation accuracy. Beyond the paper, flips and quarter turns are on unless
-``--no-augment`` is given. ``best`` is what `qprd.recipes` says.
+``--no-augment`` is given. ``best`` is what `qprd.training.recipes` says.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import numpy as np
 
 from methods.interface import Images, Labels, MethodOptions, Scores
 from methods.teachers import teacher_of
-from qprd.config import Recipe, TrainConfig, train_config
 from qprd.device import make_fabric
 from qprd.errors import QprdError
 from qprd.model.frd import FRD, build_frd
-from qprd.prediction import score_patches
 from qprd.progress import Progress, SilentProgress, TerminalProgress
-from qprd.recipes import train_model
 from qprd.sampling.dataset import PatchDataset
 from qprd.sampling.table import Patch, PatchTable
-from qprd.training import ValidationPatches
+from qprd.scoring.by_patch import score_patches
+from qprd.settings import Recipe, TrainConfig, train_config
+from qprd.training.loop import ValidationPatches
+from qprd.training.recipes import train_model
 
 
 class ReverseDistillation:

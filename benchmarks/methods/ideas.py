@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from methods.interface import Images, Labels, MethodOptions, Scores
 from methods.teachers import teacher_maps, teacher_of
-from qprd.config import RECIPE_DEFAULTS, Recipe
 from qprd.model.frd import build_trained_parts
 from qprd.model.head import PENALTY_C, FusionHead, LinearClassifier, fit_fusion, fit_linear
 from qprd.model.loss import build_loss, map_similarity
-from qprd.recipes import choose_share
+from qprd.settings import RECIPE_DEFAULTS, Recipe
+from qprd.training.recipes import choose_share
 
 #: Flips and quarter turns of a square; the last one swaps x and y.
 _SYMMETRIES = 8

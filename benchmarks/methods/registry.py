@@ -10,8 +10,8 @@ from methods.frd import ReverseDistillation
 from methods.interface import Method, MethodOptions
 from methods.linear import LinearProbe
 from methods.memory import NormalMemory
-from qprd.config import Recipe
 from qprd.errors import ExitCode, QprdError
+from qprd.settings import Recipe
 
 #: Methods that learn from normal patches alone.
 ONE_CLASS = ("rd", "memory")

@@ -7,11 +7,11 @@ from functools import partial
 
 import torch
 
-from qprd.config import Recipe
 from qprd.device import has_bf16_units, make_fabric
 from qprd.model.frd import FRD, build_frd
 from qprd.model.inference import for_inference
 from qprd.model.teacher import build_teacher
+from qprd.settings import Recipe
 from speed_rows.row import Row, Setup, seconds
 
 _BATCH, _PATCH_PX = 4, 256

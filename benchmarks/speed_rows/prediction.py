@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from qprd.dense import score_slide_densely
 from qprd.device import make_fabric
 from qprd.model.frd import FRD
 from qprd.model.inference import for_inference
-from qprd.prediction import score_grid
 from qprd.progress import SilentProgress
+from qprd.scoring.by_field import score_slide_densely
+from qprd.scoring.by_patch import score_grid
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import tissue_mask
 from speed_rows.network import make_model

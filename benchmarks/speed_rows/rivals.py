@@ -10,11 +10,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from qprd.bundle.bundle import load_bundle, newest_bundle
 from qprd.evaluation.calibration import Platt
 from qprd.export.scorer import Score, TwoLogits
 from qprd.export.wsinfer import CONFIG_FILE, MODEL_FILE, wsinfer_files
-from qprd.layout import ProjectLayout
-from qprd.model.bundle import load_bundle, newest_bundle
+from qprd.files.layout import ProjectLayout
 from speed_rows.row import Row, Setup
 from speed_rows.slides import write_slide
 from speed_rows.whole_prediction import STRIDE, prepare, spent

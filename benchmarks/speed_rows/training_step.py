@@ -11,17 +11,17 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, TensorDataset
 
-from qprd.config import TrainConfig, train_config
 from qprd.device import make_fabric
 from qprd.model.frd import FRD, build_frd
 from qprd.model.inference import faster_teacher
 from qprd.model.loss import SimilarityLoss, build_loss
 from qprd.model.teacher import EFFICIENTNET_LITE0, build_teacher
 from qprd.progress import SilentProgress
-from qprd.recipes import teacher_cache_for
 from qprd.sampling.dataset import PatchDataset
 from qprd.sampling.table import Patch, PatchTable
-from qprd.training import fit
+from qprd.settings import TrainConfig, train_config
+from qprd.training.loop import fit
+from qprd.training.recipes import teacher_cache_for
 from speed_rows.row import Row, Setup
 
 _NORMAL, _TUMOR = 87, 9

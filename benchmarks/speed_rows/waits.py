@@ -12,9 +12,9 @@ import numpy as np
 import shapely
 from scipy import ndimage
 
+from qprd.predictions import ScoreMap
 from qprd.qupath.project import Annotation
-from qprd.results import ScoreMap
-from qprd.review.contours import contours
+from qprd.results.contours import contours
 from qprd.sampling.region_index import RegionIndex
 from qprd.sampling.regions import label_regions
 from speed_rows.row import Row, Setup, seconds

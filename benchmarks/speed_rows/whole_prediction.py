@@ -13,16 +13,16 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from qprd.config import Precision, Recipe, predict_config, train_config
-from qprd.jobs.predict import predict_project
-from qprd.layout import ProjectLayout
-from qprd.model.bundle import BundleInfo, Fitted, TeacherInfo, save_bundle
+from qprd.bundle.bundle import BundleInfo, Fitted, TeacherInfo, save_bundle
+from qprd.demo.creation import NewSlide, create_project
+from qprd.files.layout import ProjectLayout
+from qprd.jobs.predict.job import predict_project
 from qprd.model.frd import build_frd
 from qprd.model.teacher import build_teacher
 from qprd.progress import SilentProgress
-from qprd.qupath.creation import NewSlide, create_project
 from qprd.qupath.opening import open_project
-from qprd.results_folder import load_score_map
+from qprd.results.folder import load_score_map
+from qprd.settings import Precision, Recipe, predict_config, train_config
 
 #: Half a patch, the default of a prediction.
 STRIDE = 64

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from qprd.qupath.creation import NewSlide, create_project
+from qprd.demo.creation import NewSlide, create_project
+from qprd.predictions import SCORE, PredictedTile, Predictions, object_id
 from qprd.qupath.java import find_qupath, start_qupath
 from qprd.qupath.opening import open_project
-from qprd.results import SCORE, PredictedTile, Predictions, object_id
 from speed_rows.row import Row, Setup, seconds
 
 _TILES = 100_000

@@ -24,11 +24,11 @@ from challenge import (
     find_challenge,
     listed,
 )
+from qprd.demo.creation import NewSlide, create_project, import_annotations
 from qprd.errors import QprdError
 from qprd.jobs.import_asap import import_asap
 from qprd.progress import Progress, TerminalProgress, printable
 from qprd.qupath.asap import read_asap
-from qprd.qupath.creation import NewSlide, create_project, import_annotations
 from qprd.qupath.opening import Backend, open_project
 from qprd.slides.slide import Slide
 

@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from challenge import listed
-from qprd.config import TrainConfig, train_config
 from qprd.errors import QprdError
-from qprd.jobs.patches import prepare_patches
-from qprd.layout import find_project
+from qprd.files.layout import find_project
+from qprd.jobs.train.patches import prepare_patches
 from qprd.progress import Progress, TerminalProgress, printable
 from qprd.qupath.opening import open_project
 from qprd.qupath.project import Entry, Project
 from qprd.sampling.sampler import patch_rng, stratify
 from qprd.sampling.splits import SPLITS, Split, parse_split
 from qprd.sampling.table import LABELS, MAX_ROWS, Label, Patch, PatchTable, check_splits_apart
+from qprd.settings import TrainConfig, train_config
 
 _CONFIG = Path(__file__).with_name("paper.toml")
 _MAX_LINE = 1000

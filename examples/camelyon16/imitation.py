@@ -25,10 +25,10 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from challenge import TRAIN, VAL
+from qprd.demo.slides import draw_slide, write_pyramidal_tiff
 from qprd.errors import QprdError
 from qprd.progress import printable
 from qprd.qupath.asap import read_asap
-from qprd.slides.synthetic import draw_slide, write_pyramidal_tiff
 from qprd.slides.tissue import find_tissue
 
 #: So coarse that a slide of few pixels has room for lesions that count (275 um and longer).

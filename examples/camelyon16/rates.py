@@ -20,20 +20,20 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from challenge import TEST_SLIDES, TRAIN, VAL
-from qprd.config import TrainConfig, train_config
 from qprd.device import make_fabric
 from qprd.errors import QprdError
 from qprd.jobs.reporting import write_json_object
 from qprd.model.frd import build_frd
 from qprd.model.loss import build_loss
 from qprd.model.teacher import build_teacher
-from qprd.prediction import score_patches
 from qprd.progress import SilentProgress, printable
 from qprd.sampling.dataset import PatchDataset, decode_all
 from qprd.sampling.table import Patch, PatchTable
+from qprd.scoring.by_patch import score_patches
+from qprd.settings import TrainConfig, train_config
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import tissue_mask
-from qprd.training import fit
+from qprd.training.loop import fit
 
 _CONFIG = Path(__file__).with_name("paper.toml")
 _STRIDES = (64, 128)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qprd.config import stored_train_config
+from qprd.bundle.bundle import BundleInfo, load_bundle, newest_bundle
 from qprd.device import make_fabric
 from qprd.errors import QprdError
 from qprd.evaluation.bootstrap import Interval, patch_intervals
@@ -29,16 +29,16 @@ from qprd.evaluation.metrics import (
     sensitivity,
     specificity,
 )
+from qprd.files.layout import ProjectLayout, find_project
 from qprd.jobs.reporting import write_json_object
-from qprd.jobs.slides import open_slide
-from qprd.layout import ProjectLayout, find_project
-from qprd.model.bundle import BundleInfo, load_bundle, newest_bundle
-from qprd.prediction import score_patches
 from qprd.progress import Progress, TerminalProgress, printable
+from qprd.qupath.entry_slides import open_slide
 from qprd.qupath.opening import open_project
 from qprd.qupath.project import Project
 from qprd.sampling.dataset import decode_all
 from qprd.sampling.table import PatchTable
+from qprd.scoring.by_patch import score_patches
+from qprd.settings import stored_train_config
 
 #: What the paper states, where its code takes the threshold that suits the test patches best.
 _PAPER_THRESHOLD = 2.0

@@ -10,7 +10,7 @@ import shapely
 from shapely.geometry import MultiPolygon, mapping
 from shapely.geometry.base import BaseGeometry
 
-from qprd.results import MEAN_PROBABILITY, REVIEW_RANK, PredictedRegion, Predictions
+from qprd.predictions import MEAN_PROBABILITY, REVIEW_RANK, PredictedRegion, Predictions
 
 #: Share of a predicted region that must be of one kind; mixed ones are passed over.
 LEAST_SHARE = 0.9

@@ -24,17 +24,15 @@ import numpy as np
 import shapely
 from oracle import Answer, Truth, answered_features, answers, drawn_features
 
-from qprd.config import TrainConfig, predict_config, train_config
+from qprd.bundle.bundle import load_bundle
 from qprd.device import make_fabric
 from qprd.evaluation.metrics import auroc
-from qprd.jobs.predict import predict_project
+from qprd.files.layout import ProjectLayout
+from qprd.jobs.predict.job import predict_project
 from qprd.jobs.reporting import write_json_object
-from qprd.jobs.train import train_project
-from qprd.jobs.training_files import PATCHES
-from qprd.jobs.training_summary import TrainSummary
-from qprd.layout import ProjectLayout
-from qprd.model.bundle import load_bundle
-from qprd.prediction import score_patches
+from qprd.jobs.train.job import train_project
+from qprd.jobs.train.records import PATCHES
+from qprd.jobs.train.summary import TrainSummary
 from qprd.progress import Progress, TerminalProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.geojson import read_annotations
@@ -44,6 +42,8 @@ from qprd.sampling.regions import label_regions
 from qprd.sampling.sampler import iter_patches, patch_rng
 from qprd.sampling.splits import Split
 from qprd.sampling.table import LABELS, Label, Patch, PatchTable
+from qprd.scoring.by_patch import score_patches
+from qprd.settings import TrainConfig, predict_config, train_config
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import tissue_mask
 

@@ -53,8 +53,8 @@ def export_command(
 
     Example: qprd export project.qpproj --format wsinfer
     """
+    from qprd.files.layout import find_project
     from qprd.jobs.export import export_bundle, export_geojson, export_newest, is_bundle
-    from qprd.layout import find_project
 
     if as_what == "geojson":
         if place is not None and is_bundle(place):

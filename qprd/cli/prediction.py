@@ -60,9 +60,9 @@ def predict(
 
     Example: qprd predict --write-back --image colon_2.tif
     """
-    from qprd.config import predict_config
-    from qprd.jobs.predict import predict_project
+    from qprd.jobs.predict.job import predict_project
     from qprd.progress import TerminalProgress
+    from qprd.settings import predict_config
 
     settings = predict_config(
         {
@@ -108,7 +108,7 @@ def evaluate(
 
     Example: qprd evaluate --split test --json figures.json
     """
-    from qprd.jobs.evaluate import evaluate_project
+    from qprd.jobs.evaluate.job import evaluate_project
     from qprd.jobs.reporting import print_summary, write_json_object
     from qprd.progress import TerminalProgress
 

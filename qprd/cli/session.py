@@ -27,7 +27,7 @@ def opened_project(
     annotations: Path | None = None,
 ) -> Project:
     """Open the project and say which backend was taken."""
-    from qprd.layout import find_project
+    from qprd.files.layout import find_project
     from qprd.qupath.opening import open_project
 
     opened, how = open_project(

@@ -74,8 +74,8 @@ def groovy(
 
     Example: qprd groovy ~/QuPath/scripts
     """
-    from qprd.groovy_scripts import copy_scripts
     from qprd.jobs.reporting import write_json_object
+    from qprd.qupath.scripts import copy_scripts
 
     written = copy_scripts(folder)
     write_json_object(json, {"scripts": [str(path) for path in written]})

@@ -102,10 +102,10 @@ def train(
 
     Example: qprd train project.qpproj --teacher efficientnet_lite0 --normal 300 --tumor 30
     """
-    from qprd.config import train_config
-    from qprd.jobs.parent import parent_settings
-    from qprd.jobs.train import train_project
+    from qprd.jobs.train.job import train_project
+    from qprd.jobs.train.parent import parent_settings
     from qprd.progress import TerminalProgress
+    from qprd.settings import train_config
 
     settings = train_config(
         {

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprd.evaluation.lesions import LesionMap
-from qprd.results import Detections
+from qprd.predictions import Detections
 
 #: False positives per slide at which the FROC score averages the sensitivity.
 FROC_RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)

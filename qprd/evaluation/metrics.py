@@ -12,7 +12,7 @@ import shapely
 from numpy.typing import ArrayLike, NDArray
 from shapely.geometry.base import BaseGeometry
 
-from qprd.results import ScoreMap
+from qprd.predictions import ScoreMap
 
 
 @dataclass(frozen=True)

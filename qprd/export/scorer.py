@@ -9,11 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from qprd.config import PatchScore
 from qprd.evaluation.calibration import Isotonic, Platt
 from qprd.export.calibration_curves import curve_of
 from qprd.model.anomaly import Smoothing, patch_score
 from qprd.model.frd import FRD
+from qprd.settings import PatchScore
 
 #: Names of outputs.
 PROBABILITY = "probability"
@@ -21,7 +21,7 @@ SCORE = "score"
 
 
 class Score(nn.Module):
-    """The raw score of each patch, as `qprd.prediction.score_patches` computes it.
+    """The raw score of each patch, as `qprd.scoring.by_patch.score_patches` computes it.
 
     Args:
         model: A trained model, put into evaluation mode.

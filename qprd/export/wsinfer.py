@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
+from qprd.bundle.bundle import BundleInfo
 from qprd.errors import ExitCode, QprdError
 from qprd.export.scorer import TwoLogits, random_patches
-from qprd.model.bundle import BundleInfo
 
 #: As in the model zoo. The extension takes the only ``.pt`` of a folder, whatever its name.
 MODEL_FILE = "torchscript_model.pt"

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import shapely
 
-from qprd.config import predict_config, train_config
+from qprd.demo.creation import DEFAULT_CLASSES, NewSlide, create_project, import_annotations
+from qprd.demo.slides import SyntheticSlide, draw_slide, write_pyramidal_tiff
 from qprd.errors import QprdError
 from qprd.evaluation.metrics import tile_auroc
-from qprd.jobs.predict import PredictSummary, predict_project
-from qprd.jobs.train import train_project
-from qprd.jobs.training_summary import TrainSummary
-from qprd.layout import ProjectLayout
+from qprd.files.layout import ProjectLayout
+from qprd.jobs.predict.job import PredictSummary, predict_project
+from qprd.jobs.train.job import train_project
+from qprd.jobs.train.summary import TrainSummary
 from qprd.progress import Progress
-from qprd.qupath.creation import DEFAULT_CLASSES, NewSlide, create_project, import_annotations
 from qprd.qupath.opening import Backend, open_project
-from qprd.results_folder import load_score_map
-from qprd.slides.synthetic import SyntheticSlide, draw_slide, write_pyramidal_tiff
+from qprd.results.folder import load_score_map
+from qprd.settings import predict_config, train_config
 
 
 @dataclass(frozen=True)

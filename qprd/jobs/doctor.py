@@ -14,17 +14,17 @@ from enum import Enum
 from pathlib import Path
 
 from qprd import __version__
-from qprd.device import cores
+from qprd.cores import cores
 from qprd.errors import QprdError
-from qprd.jobs.slides import annotation_notes, open_slide, some_names
-from qprd.layout import ProjectLayout, find_project
-from qprd.qupath.backups import size_of, undoable
+from qprd.files.backups import size_of, undoable
+from qprd.files.journal import is_unfinished
+from qprd.files.layout import ProjectLayout, find_project
+from qprd.files.writing import is_locked
+from qprd.predictions import is_own_class
+from qprd.qupath.entry_slides import annotation_notes, open_slide, some_names
 from qprd.qupath.java import find_qupath
-from qprd.qupath.journal import is_unfinished
 from qprd.qupath.opening import Backend, open_project
 from qprd.qupath.project import Annotation, Entry, Project
-from qprd.qupath.writing import is_locked
-from qprd.results import is_own_class
 from qprd.sampling.regions import is_derived
 
 #: Names shown where a finding concerns many images.

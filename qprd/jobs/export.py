@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from qprd.errors import ExitCode, QprdError
-from qprd.export.geojson_file import geojson_text
-from qprd.jobs.predict import no_probability
-from qprd.jobs.slides import select_entries, some_names
-from qprd.layout import ProjectLayout, resolve_inside
+from qprd.export.geojson import geojson_text
+from qprd.files.layout import ProjectLayout, resolve_inside
+from qprd.jobs.predict.job import no_probability
+from qprd.qupath.entry_slides import select_entries, some_names
 from qprd.qupath.project import Entry, Project
-from qprd.results_folder import PREDICTIONS, load_predictions
+from qprd.results.folder import PREDICTIONS, load_predictions
 
 if TYPE_CHECKING:
-    from qprd.model.bundle import BundleInfo
+    from qprd.bundle.bundle import BundleInfo
 
 Format = Literal["wsinfer", "onnx", "geojson"]
 ModelFormat = Literal["wsinfer", "onnx"]
@@ -64,7 +64,7 @@ class ExportSummary:
 
 def is_bundle(place: Path | None) -> bool:
     """Whether this is the folder of a bundle, and not a project."""
-    from qprd.model.bundle import INFO_FILE
+    from qprd.bundle.bundle import INFO_FILE
 
     return place is not None and (place / INFO_FILE).is_file()
 
@@ -80,7 +80,7 @@ def export_newest(
         output: None takes a place in ``PROJECT/qprd/exports``.
         weights: See `export_bundle`.
     """
-    from qprd.model.bundle import newest_bundle
+    from qprd.bundle.bundle import newest_bundle
 
     layout = ProjectLayout(project)
     bundle = newest_bundle(layout.bundles)
@@ -110,10 +110,10 @@ def export_bundle(
         QprdError: the bundle cannot be used, has no probabilities though WSInfer needs them, or
             the files cannot be written. Older files are then as they were.
     """
-    from qprd.export.onnx_file import onnx_model, require_onnx
+    from qprd.bundle.bundle import load_bundle, read_bundle_info
+    from qprd.export.onnx import onnx_model, require_onnx
     from qprd.export.scorer import ProbabilityAndScore, Score, TwoLogits
     from qprd.export.wsinfer import wsinfer_files
-    from qprd.model.bundle import load_bundle, read_bundle_info
 
     info = read_bundle_info(bundle)
     if as_what == "onnx":

@@ -10,13 +10,13 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
-from qprd.jobs.slides import open_slide, select_entries
 from qprd.jobs.write_back import NOTHING_TOUCHED, changed_files, kept_in
+from qprd.predictions import class_parts
 from qprd.qupath.asap import AsapRegion, read_asap
+from qprd.qupath.entry_slides import open_slide, select_entries
 from qprd.qupath.pathclasses import DEFAULT_COLOR
 from qprd.qupath.precision import area_on_grid
 from qprd.qupath.project import AnnotationImport, Entry, PathClass, Project
-from qprd.results import class_parts
 from qprd.slides.frame import Frame
 
 #: `open_slide` wants a resolution, and here none counts.

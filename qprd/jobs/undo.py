@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qprd.errors import QprdError
+from qprd.files.backups import UNDO, Run, Subject, remove_run, undoable
+from qprd.files.filestate import sha256_of
+from qprd.files.layout import ProjectLayout
+from qprd.files.writing import WriteSession
 from qprd.jobs.write_back import NOTHING_TOUCHED, changed_files
-from qprd.layout import ProjectLayout
 from qprd.progress import Progress
-from qprd.qupath.backups import UNDO, Run, Subject, remove_run, undoable
-from qprd.qupath.filestate import sha256_of
 from qprd.qupath.project import Entry, Project
 from qprd.qupath.undo import ChangedImage, ChangedProject, changes_of, stage_earlier
-from qprd.qupath.writing import WriteSession
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qprd.errors import QprdError
-from qprd.jobs.slides import frame_of, require_same_frame, select_entries
-from qprd.layout import ProjectLayout
+from qprd.files.layout import ProjectLayout
+from qprd.predictions import Predictions
 from qprd.progress import Progress
+from qprd.qupath.entry_slides import frame_of, require_same_frame, select_entries
 from qprd.qupath.project import Entry, Project, WriteReport
-from qprd.results import Predictions
-from qprd.results_folder import load_predictions, load_slide_result
+from qprd.results.folder import load_predictions, load_slide_result
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qprd.config import PatchScore
+from qprd.settings import PatchScore
 
 #: Standard deviation of the smoothing, in pixels of the patch.
 SIGMA_PX = 4.0

@@ -42,8 +42,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qprd.config import Labels, Recipe, Similarity
 from qprd.errors import ExitCode, QprdError
+from qprd.settings import Labels, Recipe, Similarity
 
 #: S_t below which the logarithm goes on as a straight line.
 EPS = 0.01

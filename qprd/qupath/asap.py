@@ -17,7 +17,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
-from qprd.qupath.jsonfile import read_json, well_formed
+from qprd.files.jsonfile import read_json, well_formed
 from qprd.qupath.outlines import MAX_CROSSINGS, repaired
 
 #: Group names, case-folded. ``_0``, ``_1``, ``_2`` and Tumor, Exclusion are Camelyon16's,

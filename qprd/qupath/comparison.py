@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprd.errors import ExitCode, QprdError
+from qprd.predictions import PredictedTile, Predictions
 from qprd.qupath.precision import same_outline, storing_tolerance
-from qprd.results import PredictedTile, Predictions
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,8 @@ from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
 from qprd.errors import QprdError
-from qprd.qupath.comparison import TileTable, measurement_table
-from qprd.qupath.java import QuPath, qupath_call
-from qprd.qupath.jsonfile import read_json
-from qprd.qupath.pathclasses import DEFAULT_COLOR, argb_from_color
-from qprd.qupath.precision import on_grid
-from qprd.qupath.project import Annotation, PathClass
-from qprd.results import (
+from qprd.files.jsonfile import read_json
+from qprd.predictions import (
     MEAN_SCORE,
     REVIEW_CLASS,
     REVIEW_COLOR,
@@ -41,6 +36,11 @@ from qprd.results import (
     ReviewRegion,
     is_own_class,
 )
+from qprd.qupath.comparison import TileTable, measurement_table
+from qprd.qupath.java import QuPath, qupath_call
+from qprd.qupath.pathclasses import DEFAULT_COLOR, argb_from_color
+from qprd.qupath.precision import on_grid
+from qprd.qupath.project import Annotation, PathClass
 
 _MAX_SUMMARY_BYTES = 16 * 2**20
 

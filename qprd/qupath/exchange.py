@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Literal
 
 from qprd.errors import QprdError
-from qprd.layout import ProjectLayout
-from qprd.qupath.backups import ImportedFrom, Subject
+from qprd.files.backups import ImportedFrom, Subject
+from qprd.files.jsonfile import read_json
+from qprd.files.layout import ProjectLayout
+from qprd.files.writing import WriteAccess, WriteSession
+from qprd.predictions import Predictions
 from qprd.qupath.entries import find_entries
 from qprd.qupath.geojson import (
     annotations_of,
@@ -35,7 +38,6 @@ from qprd.qupath.imports import (
     same_annotations,
     with_imported,
 )
-from qprd.qupath.jsonfile import read_json
 from qprd.qupath.locate import SlideLocator
 from qprd.qupath.pathclasses import read_classes
 from qprd.qupath.predictions_geojson import (
@@ -53,8 +55,6 @@ from qprd.qupath.project import (
     WriteReport,
 )
 from qprd.qupath.qpproj import ProjectFile, RecordedEntry, read_project_file
-from qprd.qupath.writing import WriteAccess, WriteSession
-from qprd.results import Predictions
 
 _MAX_SMALL_JSON_BYTES = 16 * 2**20
 _MAX_DIFFERENCE_PX = 0.01

@@ -21,10 +21,10 @@ from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
-from qprd.qupath.jsonfile import parse_json, read_text, well_formed
+from qprd.files.jsonfile import parse_json, read_text, well_formed
+from qprd.predictions import MEAN_SCORE, SCORE, TILE_NAME, class_parts, is_own_class, is_own_name
 from qprd.qupath.precision import DECIMALS
 from qprd.qupath.project import Annotation, PathClass
-from qprd.results import MEAN_SCORE, SCORE, TILE_NAME, class_parts, is_own_class, is_own_name
 
 MAX_BYTES = 1024 * 2**20
 #: The member of our feature collections that QuPath ignores and our Groovy script reads.

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
-from qprd.qupath.backups import ImportedFrom
+from qprd.files.backups import ImportedFrom
+from qprd.predictions import class_parts, is_own_class
 from qprd.qupath.geojson import OWN_MEMBER, own_member_of
 from qprd.qupath.pathclasses import class_to_geojson
 from qprd.qupath.precision import area_on_grid, same_outline
 from qprd.qupath.project import Annotation, AnnotationImport, PathClass
-from qprd.results import class_parts, is_own_class
 
 _NAMESPACE = uuid.UUID("c1b1a5b0-5d86-5c1c-8f0f-8c7b0b6c2f3e")
 

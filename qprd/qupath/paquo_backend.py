@@ -16,7 +16,18 @@ from pathlib import Path
 from typing import Literal
 
 from qprd.errors import QprdError
-from qprd.qupath.backups import ImportedFrom, Subject
+from qprd.files.backups import ImportedFrom, Subject
+from qprd.files.writing import WriteAccess, WriteSession
+from qprd.predictions import (
+    REVIEW_CLASS,
+    REVIEW_COLOR,
+    SCORE,
+    PredictedRegion,
+    PredictedTile,
+    Predictions,
+    is_object_id,
+    is_own_class,
+)
 from qprd.qupath.comparison import compare, refuse_changes, stored_otherwise
 from qprd.qupath.entries import find_entries
 from qprd.qupath.entrydata import EntryData, EntryFolder
@@ -42,17 +53,6 @@ from qprd.qupath.projectedit import (
     with_own_metadata,
 )
 from qprd.qupath.qpproj import RecordedEntry, read_project_file
-from qprd.qupath.writing import WriteAccess, WriteSession
-from qprd.results import (
-    REVIEW_CLASS,
-    REVIEW_COLOR,
-    SCORE,
-    PredictedRegion,
-    PredictedTile,
-    Predictions,
-    is_object_id,
-    is_own_class,
-)
 
 __all__ = ["PaquoProject", "find_qupath"]
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qprd.errors import QprdError
+from qprd.files.jsonfile import read_json, well_formed
+from qprd.predictions import class_parts
 from qprd.qupath.geojson import color_from_argb
-from qprd.qupath.jsonfile import read_json, well_formed
 from qprd.qupath.project import PathClass
-from qprd.results import class_parts
 
 #: Of classes without one, such as QuPath's own Tumor.
 DEFAULT_COLOR = (200, 0, 0)

@@ -17,20 +17,7 @@ import shapely
 from shapely.geometry import Polygon
 
 from qprd.errors import QprdError
-from qprd.qupath.geojson import (
-    OWN_MEMBER,
-    is_own_region,
-    is_own_tile,
-    objects_of,
-    own_member_of,
-    parse_color,
-    read_root,
-)
-from qprd.qupath.pathclasses import class_to_geojson
-from qprd.qupath.precision import DECIMALS, area_on_grid, on_grid
-from qprd.qupath.project import PathClass
-from qprd.qupath.projectedit import OWN_PREFIX
-from qprd.results import (
+from qprd.predictions import (
     MEAN_SCORE,
     REVIEW_CLASS,
     REVIEW_COLOR,
@@ -45,6 +32,19 @@ from qprd.results import (
     is_object_id,
     is_own_class,
 )
+from qprd.qupath.geojson import (
+    OWN_MEMBER,
+    is_own_region,
+    is_own_tile,
+    objects_of,
+    own_member_of,
+    parse_color,
+    read_root,
+)
+from qprd.qupath.pathclasses import class_to_geojson
+from qprd.qupath.precision import DECIMALS, area_on_grid, on_grid
+from qprd.qupath.project import PathClass
+from qprd.qupath.projectedit import OWN_PREFIX
 
 
 def predictions_to_geojson(predictions: Predictions) -> dict[str, object]:

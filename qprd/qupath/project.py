@@ -10,9 +10,9 @@ from typing import Protocol
 
 from shapely.geometry.base import BaseGeometry
 
-from qprd.qupath.backups import ImportedFrom
-from qprd.qupath.writing import WriteSession
-from qprd.results import Predictions
+from qprd.files.backups import ImportedFrom
+from qprd.files.writing import WriteSession
+from qprd.predictions import Predictions
 from qprd.slides.frame import Rotation
 
 
@@ -178,7 +178,7 @@ class Project(Protocol):
         ...
 
     def annotations(self, entry: Entry) -> Sequence[Annotation]:
-        """All annotations of an entry, ours included (see `qprd.results.is_own_class`)."""
+        """All annotations of an entry, ours included (see `qprd.predictions.is_own_class`)."""
         ...
 
     def annotation_note(self, entry: Entry) -> str | None:

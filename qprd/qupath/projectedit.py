@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from qprd.errors import QprdError
-from qprd.qupath.jsonfile import read_json
+from qprd.files.jsonfile import read_json
 from qprd.qupath.qpproj import MAX_PROJECT_BYTES, read_project_file
 
 #: Entry metadata with keys that start with this are ours.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from qprd.errors import QprdError
-from qprd.qupath.jsonfile import read_json, well_formed
+from qprd.files.jsonfile import read_json, well_formed
 from qprd.slides.frame import Rotation
 from qprd.slides.slide import MOST_ANISOTROPIC
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from qprd.errors import QprdError
-from qprd.qupath.backups import ImportedFrom, Run
+from qprd.files.backups import ImportedFrom, Run
+from qprd.files.filestate import sha256_of
+from qprd.files.transaction import FileTransaction
 from qprd.qupath.entrydata import EntryFolder
-from qprd.qupath.filestate import sha256_of
 from qprd.qupath.pathclasses import classes_path
 from qprd.qupath.projectedit import own_metadata, recorded_metadata, with_own_metadata
 from qprd.qupath.qpproj import read_project_file
-from qprd.qupath.transaction import FileTransaction
 
 #: The digest of a file of the project, by its path inside it; None if there is no such file.
 Digest = Callable[[str], str | None]

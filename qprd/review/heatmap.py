@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
-from qprd.results import ScoreMap
-from qprd.review.contours import ProbabilityOf
+from qprd.predictions import ScoreMap
+from qprd.results.contours import ProbabilityOf
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

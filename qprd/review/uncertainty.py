@@ -13,9 +13,9 @@ from scipy import ndimage
 from shapely.geometry import MultiPolygon, Polygon, box
 from shapely.geometry.base import BaseGeometry
 
-from qprd.evaluation.detections import detections
-from qprd.results import ScoreMap
-from qprd.review.contours import ProbabilityOf
+from qprd.predictions import ScoreMap
+from qprd.results.contours import ProbabilityOf
+from qprd.results.detections import detections
 
 #: Edge of a region in patches: large enough for several training patches, small enough to be mostly
 #: one kind of tissue.

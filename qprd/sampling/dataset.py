@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qprd.config import Labels
 from qprd.errors import QprdError
 from qprd.sampling.region_index import RegionIndex
 from qprd.sampling.regions import LabelRegions
 from qprd.sampling.table import Patch, PatchTable
+from qprd.settings import Labels
 from qprd.slides.slide import Slide
 
 Pixels = NDArray[np.uint8]

@@ -14,9 +14,9 @@ from shapely.geometry import MultiPolygon, box
 from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
+from qprd.predictions import class_parts, is_own_class
 from qprd.qupath.outlines import MAX_CROSSINGS, repaired
 from qprd.qupath.project import Annotation
-from qprd.results import class_parts, is_own_class
 
 if TYPE_CHECKING:
     from qprd.slides.tissue import TissueMask

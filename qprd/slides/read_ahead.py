@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Final, TypeVar
 
-from qprd.device import cores
+from qprd.cores import cores
 
 #: Bounds the memory of reading where there are many cores.
 _MOST_THREADS: Final = 8

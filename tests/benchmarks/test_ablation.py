@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from patch_folders import draw_patch, write_folder
 
 import ablation
 from harness.command import run_command
@@ -18,6 +17,7 @@ from methods.ideas import PENALTIES, STUDENT_IDEAS, IdeaScores, KeptMaps, Studen
 from methods.interface import MethodOptions
 from qprd.errors import ExitCode
 from qprd.evaluation.metrics import auroc
+from tests.helpers.patch_folders import draw_patch, write_folder
 
 OPTIONS = MethodOptions(batch_size=8, device="cpu")
 CHANGE = {"maps not standardized": StudentIdea(standardized=False, epochs=3)}

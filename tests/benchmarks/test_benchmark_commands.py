@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from patch_folders import write_folder
 
 import comparison
 import fewshot
@@ -21,6 +20,7 @@ from harness.folder import read_folder
 from harness.splits import draw_split
 from methods.interface import MethodOptions
 from qprd.errors import QprdError
+from tests.helpers.patch_folders import write_folder
 
 SPLITS = (
     *["train"] * 14,

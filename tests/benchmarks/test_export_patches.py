@@ -12,9 +12,9 @@ import shapely
 from PIL import Image
 
 from harness.project_patches import ExportCounts, Exported, export_project
-from qprd.config import TrainConfig, train_config
 from qprd.errors import QprdError
 from qprd.qupath.opening import open_project
+from qprd.settings import TrainConfig, train_config
 
 COUNTS = ExportCounts(train_normal=12, train_tumor=5, val=6, test=9)
 

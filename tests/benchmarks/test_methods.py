@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from patch_folders import draw_patch
 
 from methods.classifier import augmented
 from methods.interface import Images, Labels, MethodOptions
@@ -18,6 +17,7 @@ from methods.per_image import PerImageFeatures
 from methods.registry import METHODS, RELEVANT_OPTIONS, build_method
 from qprd.errors import QprdError
 from qprd.evaluation.metrics import auroc
+from tests.helpers.patch_folders import draw_patch
 
 OPTIONS = MethodOptions(epochs=3, batch_size=8, lr=3e-3, memory_vectors=2000, augment=False)
 #: Batch statistics take longer to follow than reverse distillation needs.

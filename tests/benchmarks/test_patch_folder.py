@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from patch_folders import write_folder
 from PIL import Image
 
 from harness.folder import PatchImages, read_folder, read_image
 from qprd.errors import QprdError
+from tests.helpers.patch_folders import write_folder
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from qprd.evaluation.froc import (
     match_detections,
 )
 from qprd.evaluation.lesions import LesionMap, lesion_map
+from qprd.predictions import Detections
 from qprd.qupath.asap import read_asap
-from qprd.results import Detections
 
 MPP = 0.5
 NO_TUMOR = lesion_map(shapely.MultiPolygon(), MPP)

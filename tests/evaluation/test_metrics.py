@@ -25,7 +25,7 @@ from qprd.evaluation.metrics import (
     specificity,
     tile_auroc,
 )
-from qprd.results import ScoreMap
+from qprd.predictions import ScoreMap
 
 #: Few distinct values, so that ties within and between the classes are common.
 samples = st.lists(

@@ -12,7 +12,7 @@ from qprd.evaluation.lesions import lesion_map
 from qprd.evaluation.metrics import LabeledCells
 from qprd.evaluation.overlap import Overlap
 from qprd.evaluation.summary import NO_CALIBRATION, NO_THRESHOLD, Measured, MeasuredSlide, measure
-from qprd.results import Detections
+from qprd.predictions import Detections
 
 TUMOR = box(1000, 1000, 2000, 2000)  # 500 x 500 um
 

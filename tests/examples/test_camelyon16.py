@@ -21,15 +21,15 @@ import rates as rates_module
 from build_project import build_project
 from centers_to_patches import Center, read_centers, table_of_centers
 from imitation import MPP, imitate
-from qprd.config import TrainConfig, predict_config, train_config
 from qprd.errors import QprdError
-from qprd.jobs.train import train_project
+from qprd.jobs.train.job import train_project
 from qprd.progress import SilentProgress
 from qprd.qupath.asap import read_asap
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.project import Entry
 from qprd.review import training_plot
 from qprd.sampling.table import Patch, PatchTable
+from qprd.settings import TrainConfig, predict_config, train_config
 from rates import Rates, measure, protocol_steps
 from score_patches import PatchFigures, score_test_patches
 

@@ -10,9 +10,7 @@ from oracle import Truth, answered_features, answers, drawn_features
 from review_loop import Loop, Plan, Row, table
 from shapely.geometry import MultiPolygon, Polygon, box
 
-from qprd.progress import SilentProgress
-from qprd.qupath.geojson import read_annotations
-from qprd.results import (
+from qprd.predictions import (
     MEAN_PROBABILITY,
     MEAN_SCORE,
     REVIEW_RANK,
@@ -20,6 +18,8 @@ from qprd.results import (
     Predictions,
     ReviewRegion,
 )
+from qprd.progress import SilentProgress
+from qprd.qupath.geojson import read_annotations
 from qprd.review import heatmap, training_plot
 from qprd.sampling.regions import label_regions
 

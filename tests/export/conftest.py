@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from small_models import PATCH_PX, random_model
 
 from qprd.model.frd import FRD
+from tests.helpers.small_models import PATCH_PX, random_model
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from small_models import PATCH_PX, scores_of
 
-from qprd.config import PatchScore
 from qprd.evaluation.calibration import Platt
 from qprd.export.scorer import ProbabilityAndScore, Score, TwoLogits
 from qprd.model.frd import FRD
+from qprd.settings import PatchScore
+from tests.helpers.small_models import PATCH_PX, scores_of
 
 
 @pytest.mark.parametrize("recipe", ["fused", "plain"])

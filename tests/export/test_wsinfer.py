@@ -10,7 +10,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from small_models import PATCH_PX, bundle_info, curve_through, scores_of
 from torch import Tensor
 from torchvision import transforms
 
@@ -27,6 +26,7 @@ from qprd.export.wsinfer import (
     wsinfer_files,
 )
 from qprd.model.frd import FRD
+from tests.helpers.small_models import PATCH_PX, bundle_info, curve_through, scores_of
 
 KINDS = (Platt, Isotonic)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from drawn_project import copied, make_project, train
 
 from qprd.review import heatmap, training_plot
+from tests.helpers.drawn_project import copied, make_project, train
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qprd.config import predict_config
+from qprd.demo.slides import SyntheticSlide
 from qprd.errors import QprdError
 from qprd.jobs import demo
 from qprd.jobs.demo import run_demo
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
-from qprd.slides.synthetic import SyntheticSlide
+from qprd.settings import predict_config
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:

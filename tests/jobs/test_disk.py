@@ -8,7 +8,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from drawn_project import (
+from typer.testing import CliRunner
+
+from qprd.bundle.bundle import load_bundle
+from qprd.cli import app
+from qprd.errors import QprdError
+from qprd.jobs.predict.job import predict_project
+from qprd.jobs.train.job import train_project
+from qprd.jobs.train.records import HISTORY, PATCHES, PLOT
+from qprd.jobs.write_back import write_back_project
+from qprd.progress import SilentProgress
+from qprd.qupath.exchange import ExchangeProject
+from tests.helpers.drawn_project import (
     NAMES,
     copied,
     prediction,
@@ -16,17 +27,6 @@ from drawn_project import (
     training,
     unfinished,
 )
-from typer.testing import CliRunner
-
-from qprd.cli import app
-from qprd.errors import QprdError
-from qprd.jobs.predict import predict_project
-from qprd.jobs.train import train_project
-from qprd.jobs.training_files import HISTORY, PATCHES, PLOT
-from qprd.jobs.write_back import write_back_project
-from qprd.model.bundle import load_bundle
-from qprd.progress import SilentProgress
-from qprd.qupath.exchange import ExchangeProject
 
 Mount = Callable[[str], Path]
 FILLER = "filler"
@@ -97,9 +97,9 @@ def test_a_disk_that_fills_up_while_training_leaves_no_half_bundle(
 def test_a_disk_that_fills_up_after_the_bundle_leaves_it_usable(
     project: Path, mounted: Mount, monkeypatch: pytest.MonkeyPatch, full_at: str
 ) -> None:
-    from qprd import training as loop
-    from qprd.model import bundle
+    from qprd.bundle import bundle
     from qprd.review import training_plot
+    from qprd.training import loop
 
     disk = mounted("size=100m")
     small = copied(project, disk / "project")

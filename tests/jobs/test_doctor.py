@@ -8,15 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from drawn_project import NAMES, draw_no_tumor_on, edit, training
 from typer.testing import CliRunner
 
 from qprd.cli import app
 from qprd.errors import QprdError
 from qprd.jobs.doctor import Examination, Status, examine
-from qprd.jobs.train import train_project
+from qprd.jobs.train.job import train_project
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
+from tests.helpers.drawn_project import NAMES, draw_no_tumor_on, edit, training
 
 FOREIGN = ("v0.3.0_104-images", "v0.4.0_foci", "v0.5.1_4-images", "v0.5.1_no-data", "v0.6.0_cells")
 

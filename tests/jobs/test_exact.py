@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_project import NAMES, fitted, predict, train
 
+from qprd.bundle.bundle import read_bundle_info
 from qprd.errors import QprdError
-from qprd.jobs.evaluate import evaluate_project
-from qprd.layout import ProjectLayout
-from qprd.model.bundle import read_bundle_info
+from qprd.files.layout import ProjectLayout
+from qprd.jobs.evaluate.job import evaluate_project
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
-from qprd.results_folder import load_score_map, load_slide_result
+from qprd.results.folder import load_score_map, load_slide_result
+from tests.helpers.drawn_project import NAMES, fitted, predict, train
 
 
 def bundle_of(project: Path) -> Path:
@@ -49,7 +49,7 @@ def test_a_training_with_exact_has_no_other_scores(project: Path) -> None:
 def test_a_teacher_that_sees_far_is_scored_patch_by_patch_and_this_is_told(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qprd.dense.sees_far", lambda *_: True)
+    monkeypatch.setattr("qprd.scoring.by_field.sees_far", lambda *_: True)
     summary = train(project)
     assert read_bundle_info(summary.bundle).dense is None
     assert any("patch by patch" in note for note in summary.notes)
@@ -73,7 +73,7 @@ def test_a_slide_that_cannot_be_scored_from_fields_leaves_the_other_way(
     def gone(*_: object) -> None:
         raise QprdError("The slide is gone.")
 
-    monkeypatch.setattr("qprd.jobs.scoring.SlideScorer.patch_scores", gone)
+    monkeypatch.setattr("qprd.scoring.scorer.SlideScorer.patch_scores", gone)
     summary = train(project)
     info = read_bundle_info(summary.bundle)
     assert info.dense is None

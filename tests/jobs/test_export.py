@@ -6,17 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
-from drawn_project import NAMES, predict, snapshot, unfinished
 from typer.testing import CliRunner
 
+from qprd.bundle.bundle import INFO_FILE, read_bundle_info
 from qprd.cli import app
 from qprd.errors import ExitCode, QprdError
 from qprd.export.wsinfer import CONFIG_FILE, MODEL_FILE, README_FILE
 from qprd.jobs.export import ExportSummary, export_bundle, export_geojson, export_newest, is_bundle
-from qprd.model.bundle import INFO_FILE, read_bundle_info
+from qprd.predictions import Predictions
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.predictions_geojson import predictions_from_geojson
-from qprd.results import Predictions
+from tests.helpers.drawn_project import NAMES, predict, snapshot, unfinished
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qprd.bundle.bundle import load_bundle
 from qprd.device import make_fabric
 from qprd.export.wsinfer import CONFIG_FILE, MODEL_FILE
 from qprd.jobs.export import export_newest
-from qprd.model.bundle import load_bundle
-from qprd.prediction import score_patches
+from qprd.scoring.by_patch import score_patches
 from qprd.slides.slide import Slide
 
 SLIDE = "cmu-1-small-region.svs"

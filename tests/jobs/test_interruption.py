@@ -10,7 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from drawn_project import (
+from typer.testing import CliRunner
+
+from qprd.bundle.bundle import load_bundle, newest_bundle
+from qprd.cli import app
+from qprd.errors import ExitCode
+from qprd.qupath.exchange import ExchangeProject
+from qprd.results.folder import load_predictions, load_score_map, load_slide_result
+from tests.helpers.drawn_project import (
     NAMES,
     TRAINING,
     environment,
@@ -19,13 +26,6 @@ from drawn_project import (
     snapshot,
     unfinished,
 )
-from typer.testing import CliRunner
-
-from qprd.cli import app
-from qprd.errors import ExitCode
-from qprd.model.bundle import load_bundle, newest_bundle
-from qprd.qupath.exchange import ExchangeProject
-from qprd.results_folder import load_predictions, load_score_map, load_slide_result
 
 FLAGS = flags_of({**TRAINING, "epochs": 4, "batch_size": 12, "backend": "exchange"})
 BATCHES = 2  # 24 patches

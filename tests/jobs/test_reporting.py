@@ -7,7 +7,6 @@ from enum import Enum
 from pathlib import Path
 
 import pytest
-from drawn_project import PREDICTION, TRAINING, flags_of, run_qprd
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -16,6 +15,7 @@ from qprd.cli import app
 from qprd.errors import QprdError
 from qprd.jobs.reporting import plain, print_summary, write_json, write_json_object
 from qprd.progress import printable
+from tests.helpers.drawn_project import PREDICTION, TRAINING, flags_of, run_qprd
 
 
 class Color(Enum):
@@ -138,7 +138,7 @@ def test_the_main_job_reports_to_people_and_machines_alike(
 
 
 def test_a_slide_that_failed_makes_the_exit_code_1(trained_project: Path, tmp_path: Path) -> None:
-    from drawn_project import edit
+    from tests.helpers.drawn_project import edit
 
     edit(
         trained_project,

@@ -7,22 +7,22 @@ from pathlib import Path
 
 import pytest
 import shapely
-from small_project import files_of, named_project, predictions
 from typer.testing import CliRunner
 
 from qprd.cli import app
 from qprd.errors import QprdError
+from qprd.files.backups import Subject, read_runs
+from qprd.files.journal import Change, apply
+from qprd.files.layout import ProjectLayout
+from qprd.files.transaction import FileTransaction
+from qprd.files.writing import WriteAccess
 from qprd.jobs.doctor import examine
 from qprd.jobs.undo import UndoSummary, undo_project
 from qprd.jobs.write_back import remove_from_project
-from qprd.layout import ProjectLayout
 from qprd.progress import SilentProgress
-from qprd.qupath.backups import Subject, read_runs
 from qprd.qupath.exchange import ExchangeProject
-from qprd.qupath.journal import Change, apply
 from qprd.qupath.project import AnnotationImport, PathClass
-from qprd.qupath.transaction import FileTransaction
-from qprd.qupath.writing import WriteAccess
+from tests.helpers.small_project import files_of, named_project, predictions
 
 
 @pytest.fixture
@@ -263,7 +263,7 @@ def test_the_summary_never_claims_more_objects_than_there_are(
         found = [folder / name for name in ("data.qpdata", "summary.json")]
         states.append([_objects(path) for path in found])
 
-    monkeypatch.setattr("qprd.qupath.transaction.apply", recording)
+    monkeypatch.setattr("qprd.files.transaction.apply", recording)
     undo(project)
     assert states[-1] == [before or 0] * 2
     assert len(states) == 2

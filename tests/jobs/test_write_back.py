@@ -6,20 +6,29 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from drawn_project import MPP, NAMES, PREDICTION, painted, predict, snapshot, train
-from test_predict import result, stored
 from typer.testing import CliRunner
 
 from qprd.cli import app
-from qprd.config import predict_config
+from qprd.demo.slides import write_pyramidal_tiff
 from qprd.errors import QprdError
-from qprd.jobs.predict import predict_project
+from qprd.jobs.predict.job import predict_project
 from qprd.jobs.write_back import WriteBackSummary, remove_from_project, write_back_project
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.opening import open_project
-from qprd.results_folder import load_predictions
-from qprd.slides.synthetic import write_pyramidal_tiff
+from qprd.results.folder import load_predictions
+from qprd.settings import predict_config
+from tests.helpers.drawn_project import (
+    MPP,
+    NAMES,
+    PREDICTION,
+    painted,
+    predict,
+    result,
+    snapshot,
+    stored,
+    train,
+)
 
 
 def write_back(project: Path, *images: str) -> WriteBackSummary:
@@ -156,9 +165,8 @@ def test_an_image_that_was_turned_since_it_was_predicted_gets_nothing(
 def test_both_backends_write_the_same(
     colon_project: Path, shared_data: Path, tmp_path: Path
 ) -> None:
-    from drawn_project import training
-
-    from qprd.jobs.train import train_project
+    from qprd.jobs.train.job import train_project
+    from tests.helpers.drawn_project import training
 
     drawn = shared_data / "qupath" / "colon" / "annotations"
     with ExchangeProject(colon_project, annotations=drawn) as opened:

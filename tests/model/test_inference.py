@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from qprd.config import Recipe
 from qprd.model.frd import FRD, build_frd
 from qprd.model.inference import faster_teacher, for_inference
 from qprd.model.teacher import build_teacher
+from qprd.settings import Recipe
 
 
 def with_lived_in_norms(teacher: str, recipe: Recipe) -> FRD:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qupath_work import edit_in_qupath, work_like_a_person
 
 from qprd.qupath.java import QuPath, find_qupath, start_qupath
+from tests.helpers.qupath_work import edit_in_qupath, work_like_a_person
 
 _SAID: list[str] = []
 

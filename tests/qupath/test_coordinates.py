@@ -11,13 +11,13 @@ import pytest
 from numpy.typing import NDArray
 
 from qprd.errors import QprdError
-from qprd.jobs.slides import open_slide
-from qprd.layout import ProjectLayout
+from qprd.files.layout import ProjectLayout
+from qprd.predictions import SCORE, TILE_NAME, PredictedTile, Predictions, object_id
+from qprd.qupath.entry_slides import open_slide
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.java import QuPath
 from qprd.qupath.paquo_backend import PaquoProject
 from qprd.qupath.project import Project
-from qprd.results import SCORE, TILE_NAME, PredictedTile, Predictions, object_id
 from qprd.slides.slide import Slide
 
 pytestmark = pytest.mark.qupath

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 from shapely.geometry import box
-from small_project import named_project, predictions
 
 from qprd.errors import QprdError
-from qprd.qupath.exchange import ExchangeProject
-from qprd.qupath.project import Entry, PathClass, Project
-from qprd.results import (
+from qprd.predictions import (
     SCORE,
     Predictions,
 )
+from qprd.qupath.exchange import ExchangeProject
+from qprd.qupath.project import Entry, PathClass, Project
+from tests.helpers.small_project import named_project, predictions
 
 
 def files(folder: Path) -> dict[Path, bytes]:

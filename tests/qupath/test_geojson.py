@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qprd.errors import QprdError
+from qprd.predictions import MEAN_SCORE
 from qprd.qupath.geojson import color_from_argb, is_own_region, read_annotations, read_objects
 from qprd.qupath.project import PathClass
-from qprd.results import MEAN_SCORE
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]]}
 

@@ -15,20 +15,9 @@ import shapely
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
-from scored_project import (
-    BUNDLE,
-    CELL_PX,
-    MIN_AREA_UM2,
-    THRESHOLD,
-    predicted,
-    probability_of,
-    score_project,
-)
-from script_session import SETUP, in_a_viewer, launcher, run_in_turn, with_setting
 from shapely.geometry import box
 
-from qprd.groovy_scripts import script_folder
-from qprd.results import (
+from qprd.predictions import (
     AREA_UM2,
     MAX_SCORE,
     MEAN_PROBABILITY,
@@ -38,6 +27,17 @@ from qprd.results import (
     ScoreMap,
     object_id,
 )
+from qprd.qupath.scripts import script_folder
+from tests.helpers.scored_project import (
+    BUNDLE,
+    CELL_PX,
+    MIN_AREA_UM2,
+    THRESHOLD,
+    predicted,
+    probability_of,
+    score_project,
+)
+from tests.helpers.script_session import SETUP, in_a_viewer, launcher, run_in_turn, with_setting
 
 VIEWS = ("show_heatmap", "overlay_heatmap", "review_next")
 CHANGES = ("rethreshold", "remove_qprd_objects")

@@ -6,17 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from script_session import SETUP, launcher, run
 from shapely.geometry import MultiPolygon, box
 
 from qprd.errors import QprdError
-from qprd.groovy_scripts import copy_scripts, script_folder
-from qprd.qupath.exchange import ExchangeProject
-from qprd.qupath.geojson import read_annotations
-from qprd.qupath.precision import same_outline
-from qprd.qupath.project import AnnotationImport, PathClass
-from qprd.qupath.projectedit import OWN_PREFIX
-from qprd.results import (
+from qprd.predictions import (
     MAX_SCORE,
     MEAN_SCORE,
     PROBABILITY,
@@ -28,6 +21,13 @@ from qprd.results import (
     ReviewRegion,
     object_id,
 )
+from qprd.qupath.exchange import ExchangeProject
+from qprd.qupath.geojson import read_annotations
+from qprd.qupath.precision import same_outline
+from qprd.qupath.project import AnnotationImport, PathClass
+from qprd.qupath.projectedit import OWN_PREFIX
+from qprd.qupath.scripts import copy_scripts, script_folder
+from tests.helpers.script_session import SETUP, launcher, run
 
 SCRIPTS = (
     "export_annotations.groovy",

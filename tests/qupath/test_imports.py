@@ -15,7 +15,6 @@ import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from qupath_work import edit_in_qupath, file_bytes, make_predictions, snapshot
 
 from qprd.errors import QprdError
 from qprd.qupath import exchange, paquo_backend
@@ -24,6 +23,7 @@ from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.geojson import own_member_of, read_objects
 from qprd.qupath.imports import difference, plan_import, with_imported
 from qprd.qupath.project import Annotation, AnnotationImport, ImportReport, PathClass
+from tests.helpers.qupath_work import edit_in_qupath, file_bytes, make_predictions, snapshot
 
 DONUT = shapely.box(100, 100, 900, 900).difference(shapely.box(300, 300, 600, 600))
 TWO = shapely.MultiPolygon([shapely.box(0, 0, 50, 50), shapely.box(60, 0, 90, 50)])

@@ -17,15 +17,21 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from killed_writes import REFUSED, clear_up, exchange_removal, exchange_write, undo_write
-from kills import break_off, leftovers
-from small_project import files_of, named_project, predictions
-from test_writing import Crash
 
+from qprd.files.backups import undoable
 from qprd.jobs.undo import undo_project
 from qprd.progress import SilentProgress
-from qprd.qupath.backups import undoable
 from qprd.qupath.exchange import ExchangeProject
+from tests.helpers.crash import Crash
+from tests.helpers.killed_writes import (
+    REFUSED,
+    clear_up,
+    exchange_removal,
+    exchange_write,
+    undo_write,
+)
+from tests.helpers.kills import break_off, leftovers
+from tests.helpers.small_project import files_of, named_project, predictions
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 

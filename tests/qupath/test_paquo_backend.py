@@ -12,7 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qupath_work import (
+
+from qprd.errors import QprdError
+from qprd.predictions import (
+    MEAN_SCORE,
+    PredictedContour,
+    Predictions,
+)
+from qprd.qupath.java import QuPath
+from qprd.qupath.paquo_backend import PaquoProject
+from qprd.qupath.pathclasses import argb_from_color
+from tests.helpers.qupath_work import (
     edit_in_qupath,
     file_bytes,
     is_own,
@@ -22,16 +32,6 @@ from qupath_work import (
     project_json,
     snapshot,
     write,
-)
-
-from qprd.errors import QprdError
-from qprd.qupath.java import QuPath
-from qprd.qupath.paquo_backend import PaquoProject
-from qprd.qupath.pathclasses import argb_from_color
-from qprd.results import (
-    MEAN_SCORE,
-    PredictedContour,
-    Predictions,
 )
 
 pytestmark = pytest.mark.qupath
@@ -81,14 +81,14 @@ def test_a_new_process_finds_what_was_written(worked_project: Path) -> None:
     before = snapshot(worked_project, "2")
     write(worked_project, 1, make_predictions("2"))
     script = (
-        "import sys; sys.path.insert(0, sys.argv[2])\n"
-        "import json, pathlib, qupath_work as w\n"
+        "import json, pathlib, sys\n"
+        "from tests.helpers import qupath_work as w\n"
         "from qprd.qupath.java import start_qupath\n"
         "start_qupath()\n"
         "print(json.dumps(w.snapshot(pathlib.Path(sys.argv[1]), '2')))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, worked_project, Path(__file__).parent],
+        [sys.executable, "-c", script, worked_project],
         capture_output=True,
         text=True,
         check=True,

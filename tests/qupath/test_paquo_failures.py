@@ -8,17 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from qupath_work import (
-    file_bytes,
-    make_predictions,
-    write,
-)
 
 from qprd.errors import QprdError
 from qprd.qupath import comparison, paquo_backend
 from qprd.qupath.entrydata import EntryData
 from qprd.qupath.java import QuPath
 from qprd.qupath.paquo_backend import PaquoProject
+from tests.helpers.qupath_work import (
+    file_bytes,
+    make_predictions,
+    write,
+)
 
 pytestmark = pytest.mark.qupath
 

@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from killed_writes import clear_up, paquo_removal, paquo_write, spread, undo_write
-from kills import break_off, drive, leftovers
-from qupath_work import make_predictions, write
-from small_project import files_of
 
+from qprd.files.backups import read_runs, undoable
 from qprd.jobs.undo import undo_project
 from qprd.progress import SilentProgress
-from qprd.qupath.backups import read_runs, undoable
 from qprd.qupath.entrydata import EntryData, EntryFolder
 from qprd.qupath.java import QuPath
 from qprd.qupath.paquo_backend import PaquoProject
+from tests.helpers.killed_writes import clear_up, paquo_removal, paquo_write, spread, undo_write
+from tests.helpers.kills import break_off, drive, leftovers
+from tests.helpers.qupath_work import make_predictions, write
+from tests.helpers.small_project import files_of
 
 pytestmark = [
     pytest.mark.qupath,

@@ -6,15 +6,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-from qupath_work import (
-    file_bytes,
-    make_predictions,
-)
 
 from qprd.errors import QprdError
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.java import QuPath
 from qprd.qupath.paquo_backend import PaquoProject
+from tests.helpers.qupath_work import (
+    file_bytes,
+    make_predictions,
+)
 
 pytestmark = pytest.mark.qupath
 

@@ -9,7 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qupath_work import (
+from typer.testing import CliRunner
+
+from qprd.cli import app
+from qprd.errors import QprdError
+from qprd.predictions import (
+    SCORE,
+    PredictedTile,
+    Predictions,
+)
+from qprd.qupath.entrydata import EntryData
+from qprd.qupath.java import QuPath
+from qprd.qupath.paquo_backend import PaquoProject
+from tests.helpers.qupath_work import (
     edit_in_qupath,
     file_bytes,
     make_predictions,
@@ -19,19 +31,7 @@ from qupath_work import (
     snapshot,
     write,
 )
-from scored_project import score_project
-from typer.testing import CliRunner
-
-from qprd.cli import app
-from qprd.errors import QprdError
-from qprd.qupath.entrydata import EntryData
-from qprd.qupath.java import QuPath
-from qprd.qupath.paquo_backend import PaquoProject
-from qprd.results import (
-    SCORE,
-    PredictedTile,
-    Predictions,
-)
+from tests.helpers.scored_project import score_project
 
 pytestmark = pytest.mark.qupath
 

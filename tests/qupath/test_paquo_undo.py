@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 import shapely
-from qupath_work import edit_in_qupath, file_bytes, make_predictions, project_json, snapshot
-from small_project import files_of
 
 from qprd.jobs.undo import UndoSummary, undo_project
 from qprd.progress import SilentProgress
@@ -17,6 +15,14 @@ from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.java import QuPath
 from qprd.qupath.paquo_backend import PaquoProject
 from qprd.qupath.project import AnnotationImport, PathClass
+from tests.helpers.qupath_work import (
+    edit_in_qupath,
+    file_bytes,
+    make_predictions,
+    project_json,
+    snapshot,
+)
+from tests.helpers.small_project import files_of
 
 pytestmark = pytest.mark.qupath
 

@@ -12,13 +12,7 @@ from hypothesis import strategies as st
 from shapely.geometry import MultiPolygon, Point, Polygon, box
 
 from qprd.errors import QprdError
-from qprd.qupath.geojson import read_objects
-from qprd.qupath.predictions_geojson import (
-    predictions_from_geojson,
-    predictions_to_geojson,
-    predictions_to_text,
-)
-from qprd.results import (
+from qprd.predictions import (
     MAX_SCORE,
     MEAN_SCORE,
     PROBABILITY,
@@ -30,6 +24,12 @@ from qprd.results import (
     PredictedTile,
     Predictions,
     ReviewRegion,
+)
+from qprd.qupath.geojson import read_objects
+from qprd.qupath.predictions_geojson import (
+    predictions_from_geojson,
+    predictions_to_geojson,
+    predictions_to_text,
 )
 
 ID = str(uuid.UUID(int=7))

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_report import HOSTILE, Page
 
 from qprd.review.evaluation_page import (
     EvaluationContent,
@@ -16,6 +15,7 @@ from qprd.review.evaluation_page import (
     SlideFigures,
     write_evaluation_page,
 )
+from tests.helpers.html_page import HOSTILE, Page
 
 
 def content(text: str = "colon_2.tif") -> EvaluationContent:

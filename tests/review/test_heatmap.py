@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from shapely.geometry import Polygon, box
 
-from qprd.results import ScoreMap
-from qprd.review.contours import contours
+from qprd.predictions import ScoreMap
+from qprd.results.contours import contours
 from qprd.review.heatmap import heatmap_figure, heatmap_png
 
 THUMBNAIL = np.full((120, 80, 3), (230, 190, 215), dtype=np.uint8)
@@ -248,7 +248,7 @@ def test_drawing_leaves_pyplot_alone() -> None:
     import sys
 
     code = (
-        "import sys, numpy as np; from qprd.results import ScoreMap;"
+        "import sys, numpy as np; from qprd.predictions import ScoreMap;"
         "from qprd.review.heatmap import heatmap_png;"
         "assert 'matplotlib' not in sys.modules;"
         "heatmap_png(np.zeros((9, 9, 3), np.uint8), 1.0,"

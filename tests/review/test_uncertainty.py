@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from shapely.geometry import Polygon, box
 
-from qprd.results import ScoreMap
+from qprd.predictions import ScoreMap
 from qprd.review.uncertainty import UncertainRegion, in_order_of_review, uncertain_regions
 
 CELL_PX, PATCH_PX = 64.0, 128.0

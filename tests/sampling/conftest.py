@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from shapely.geometry import MultiPolygon, Polygon, shape
+from shapely.geometry import shape
 
 from qprd.qupath.project import Annotation
 from qprd.sampling.build import SlideRegions
-from qprd.sampling.regions import LabelRegions, label_regions
-from qprd.slides.slide import Slide
+from qprd.sampling.regions import label_regions
 from qprd.slides.tissue import tissue_mask
-
-
-def square(x: float, y: float, edge: float) -> Polygon:
-    return Polygon([(x, y), (x + edge, y), (x + edge, y + edge), (x, y + edge)])
-
-
-def regions(tumor: MultiPolygon | None = None, normal: MultiPolygon | None = None) -> LabelRegions:
-    return LabelRegions(tumor or MultiPolygon(), normal or MultiPolygon(), (), "annotations")
-
-
-@dataclass(frozen=True)
-class OpenColon:
-    """Picklable opener of the colon slides, entry ids 1 and 2."""
-
-    folder: Path
-
-    def __call__(self, entry_id: str) -> Slide:
-        return Slide(self.folder / f"colon_{entry_id}.tif")
+from tests.helpers.colon import OpenColon
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,7 @@ from shapely.geometry import MultiPolygon, box
 from qprd.errors import QprdError
 from qprd.sampling.build import SamplingRules, SlideRegions, build_patch_table
 from qprd.sampling.table import PatchTable, check_splits_apart
-
-from .conftest import regions
+from tests.helpers.colon import regions
 
 
 def slide(entry_id: str, *, tumor: float = 400, normal: float = 400, split=None, mpp=0.5):

@@ -13,8 +13,7 @@ from qprd.errors import QprdError
 from qprd.sampling.build import SlideRegions, build_patch_table
 from qprd.sampling.dataset import PatchBatch, PatchDataset, decode_all, rasterize_labels, symmetric
 from qprd.sampling.table import Patch, PatchTable
-
-from .conftest import OpenColon, regions
+from tests.helpers.colon import OpenColon, regions
 
 
 @pytest.fixture(scope="module")

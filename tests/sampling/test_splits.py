@@ -8,8 +8,7 @@ from shapely.geometry import MultiPolygon, box
 from qprd.errors import QprdError
 from qprd.sampling.build import SlideRegions
 from qprd.sampling.splits import SplitCandidate, assign_splits, cut_slide
-
-from .conftest import regions
+from tests.helpers.colon import regions
 
 
 def slide(entry_id, split=None, *, tumor=True, normal=True):

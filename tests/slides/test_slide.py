@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from qprd.demo.slides import write_pyramidal_tiff
 from qprd.errors import QprdError
 from qprd.slides.frame import Rotation
 from qprd.slides.slide import Slide
-from qprd.slides.synthetic import write_pyramidal_tiff
 
 WIDTH, HEIGHT = 301, 203
 

@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from scipy import ndimage
 
+from qprd.demo.slides import write_pyramidal_tiff
 from qprd.slides.slide import Slide
-from qprd.slides.synthetic import write_pyramidal_tiff
 from qprd.slides.tissue import TissueMask, drop_small, find_tissue, tissue_mask
 
 MASKS = arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 11)))

@@ -1,0 +1,221 @@
+"""Make a QuPath project: with no QuPath the files, with one also the annotations inside it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import openslide
+
+from qprd.errors import QprdError
+from qprd.files.filestate import write_error
+from qprd.files.layout import ProjectLayout
+from qprd.files.transaction import FileTransaction
+from qprd.qupath.pathclasses import argb_from_color, classes_path, classes_text
+from qprd.qupath.project import PathClass
+from qprd.qupath.qpproj import read_project_file
+
+#: The version whose project format is written.
+_FORMAT_VERSION = "0.6.0"
+_THUMBNAIL_PX = (1000, 800)
+_CHANNELS = (("Red", (255, 0, 0)), ("Green", (0, 255, 0)), ("Blue", (0, 0, 255)))
+
+DEFAULT_CLASSES = (
+    PathClass("Tumor", (200, 0, 0)),
+    PathClass("Normal", (0, 200, 0)),
+    PathClass("Ignore*", (180, 180, 180)),
+)
+
+
+@dataclass(frozen=True)
+class NewSlide:
+    """A slide to put into a new project.
+
+    Attributes:
+        path: An RGB file that OpenSlide reads.
+        mpp: Micrometres per level-0 pixel.
+        metadata: Entry metadata, such as ``{"split": "train"}``.
+        annotations: A GeoJSON feature collection as QuPath writes it, None if there are none.
+    """
+
+    path: Path
+    mpp: float
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, object] | None = None
+
+
+def create_project(
+    folder: Path, slides: Sequence[NewSlide], *, classes: Sequence[PathClass] = DEFAULT_CLASSES
+) -> Path:
+    """Write a project that QuPath 0.6 and later open, and its annotations as exchange files.
+
+    Args:
+        folder: Made if need be; it must not hold a project yet.
+        slides: In project order; their entry ids are 1, 2, ...
+        classes: The project's classes.
+
+    Returns:
+        The ``project.qpproj``.
+
+    Raises:
+        QprdError: there is a project already, a slide cannot be used, or the folder not written.
+    """
+    project = folder.resolve() / "project.qpproj"
+    if project.exists():
+        raise QprdError("There is a project already.", where=str(project), fix="Name a new folder.")
+    layout = ProjectLayout(project)
+    images: list[dict[str, object]] = []
+    with FileTransaction(project.parent) as transaction:
+        for entry_id, slide in enumerate(slides, start=1):
+            builder = _server_builder(slide)
+            entry_folder = project.parent / "data" / str(entry_id)
+            transaction.stage_text(entry_folder / "server.json", _json(builder))
+            _save_thumbnail(slide.path, transaction.stage(entry_folder / "thumbnail.jpg"))
+            if slide.annotations is not None:
+                transaction.stage_text(
+                    layout.annotations / f"{entry_id}.geojson", _json(slide.annotations)
+                )
+            images.append(
+                {
+                    "serverBuilder": builder,
+                    "entryID": entry_id,
+                    "randomizedName": str(uuid.uuid4()),
+                    "imageName": slide.path.name,
+                    "metadata": dict(slide.metadata),
+                    "tags": [],
+                }
+            )
+        items: list[object] = [
+            {"name": known.name, "color": argb_from_color(known.color or (128, 128, 128))}
+            for known in classes
+        ]
+        transaction.stage_text(classes_path(project), classes_text(items))
+        now_ms = time.time_ns() // 10**6
+        root = {
+            "version": _FORMAT_VERSION,
+            "createTimestamp": now_ms,
+            "modifyTimestamp": now_ms,
+            "uri": project.as_uri(),
+            "lastID": len(slides),
+            "images": images,
+        }
+        transaction.stage_text(project, _json(root))
+        transaction.commit()
+    return project
+
+
+def import_annotations(project: Path) -> int:
+    """Bring a project's exchange annotations into QuPath's own data, where those are still empty.
+
+    Returns:
+        How many entries got annotations.
+
+    Raises:
+        QprdError: no QuPath, a malformed file, or a folder that cannot be written.
+    """
+    from qprd.qupath.entrydata import EntryData, EntryFolder
+    from qprd.qupath.java import start_qupath
+    from qprd.qupath.projectedit import server_builder
+
+    file = read_project_file(project)
+    qupath = start_qupath()
+    layout = ProjectLayout(file.path)
+    imported = 0
+    for entry in file.entries:
+        exported = layout.annotations / f"{entry.id}.geojson"
+        folder = EntryFolder(file.path.parent / "data" / entry.id)
+        if not exported.is_file() or folder.data.exists() or folder.backup.exists():
+            continue
+        with FileTransaction(file.path.parent) as transaction:
+            staged = transaction.stage(folder.data)
+            data = EntryData.create(
+                qupath,
+                staged,
+                server=server_builder(file.path, entry.id),
+                image_type="BRIGHTFIELD_H_E",
+                full_id=f"{file.path}::{entry.id}",
+            )
+            data.add_geojson(exported.read_text(encoding="utf-8"))
+            data.write(staged)
+            width, height = entry.server.width, entry.server.height
+            size_px = (width, height) if width is not None and height is not None else None
+            transaction.stage_text(folder.summary, data.summary({}, size_px))
+            transaction.commit()
+        # The export is as new as QuPath's data.
+        with contextlib.suppress(OSError):
+            exported.touch()
+        imported += 1
+    return imported
+
+
+def _server_builder(slide: NewSlide) -> dict[str, object]:
+    """What QuPath records about a slide that it reads with OpenSlide."""
+    path = slide.path.resolve()
+    try:
+        with openslide.OpenSlide(path) as opened:
+            levels = opened.level_dimensions
+            properties = dict(opened.properties)
+    except (openslide.OpenSlideError, OSError) as error:
+        raise QprdError(f"This slide cannot be opened: {error}.", where=str(path)) from error
+    if openslide.PROPERTY_NAME_BOUNDS_WIDTH in properties:
+        raise QprdError(
+            "This slide shows only a part of its file (openslide.bounds).",
+            where=str(path),
+            fix="Make the project in QuPath.",
+        )
+    width, height = levels[0]
+    side = {"value": slide.mpp, "unit": "µm"}
+    return {
+        "builderType": "uri",
+        "providerClassName": "qupath.lib.images.servers.openslide.OpenslideServerBuilder",
+        "uri": path.as_uri(),
+        "args": [],
+        "metadata": {
+            "name": path.name,
+            "width": width,
+            "height": height,
+            "sizeZ": 1,
+            "sizeT": 1,
+            "channelType": "DEFAULT",
+            "isRGB": True,
+            "pixelType": "UINT8",
+            "levels": [
+                {
+                    "downsample": (width / level_width + height / level_height) / 2,
+                    "width": level_width,
+                    "height": level_height,
+                }
+                for level_width, level_height in levels
+            ],
+            "channels": [
+                {"name": name, "color": argb_from_color(color)} for name, color in _CHANNELS
+            ],
+            "pixelCalibration": {
+                "pixelWidth": side,
+                "pixelHeight": side,
+                "zSpacing": {"value": 1.0, "unit": "z-slice"},
+                "timeUnit": "SECONDS",
+                "timepoints": [],
+            },
+            "preferredTileWidth": 256,
+            "preferredTileHeight": 256,
+        },
+    }
+
+
+def _save_thumbnail(slide: Path, target: Path) -> None:
+    with openslide.OpenSlide(slide) as opened:
+        thumbnail = opened.get_thumbnail(_THUMBNAIL_PX)
+    try:
+        thumbnail.save(target, format="JPEG")
+    except OSError as error:
+        raise write_error(target, error) from error
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)

@@ -1,0 +1,1 @@
+"""How files are replaced without loss: transactions, journal, backups, layout."""

@@ -1,0 +1,301 @@
+"""Several files replaced together or not at all, with a journal and a backup where one is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from qprd.errors import ExitCode, QprdError
+from qprd.files.filestate import (
+    FileState,
+    remove_if_empty,
+    sha256_of,
+    sync_file,
+    sync_folder,
+    write_error,
+)
+from qprd.files.journal import Change, apply, beside, take_back
+from qprd.files.layout import resolve_inside
+
+
+class Ledger(Protocol):
+    """Where a transaction is written down while it lasts, and what keeps the old files."""
+
+    def prepare(self, staged: Sequence[Path]) -> None:
+        """These temporary files are about to be written."""
+
+    def copy_of(self, target: Path) -> Path:
+        """Where to keep the file as it was."""
+
+    def begin(self, changes: Sequence[Change]) -> None:
+        """These files are about to be replaced."""
+
+    def end(self, changes: Sequence[Change]) -> None:
+        """All were replaced."""
+
+    def abandon(self) -> None:
+        """Nothing was replaced, or all was taken back."""
+
+
+class FileTransaction:
+    """Prepare new files beside the old ones, then put all of them in their places or none.
+
+    As a context manager it removes whatever was prepared and not committed.
+
+    Args:
+        root: The folder of the project; links that lead out of it are refused.
+        ledger: Keeps what the files were; without one nothing outlasts the transaction.
+    """
+
+    def __init__(self, root: Path, *, ledger: Ledger | None = None) -> None:
+        self._root = root
+        self._ledger: Ledger = ledger if ledger is not None else _NoLedger()
+        self._staged: dict[Path, Path | None] = {}
+        self._expected: dict[Path, FileState] = {}
+        self._made: list[Path] = []
+        self._grown: set[Path] = set()
+        self._is_over = False
+
+    def expect(self, path: Path) -> None:
+        """Refuse to commit if this file changes from now on.
+
+        Raises:
+            QprdError: it cannot be read.
+        """
+        self._expected[path.resolve()] = FileState.of(path)
+
+    def stage(self, target: Path) -> Path:
+        """A path, for the caller to write what is to take the place of ``target``.
+
+        Raises:
+            QprdError: the target is a link out of the project, or its folder cannot be made.
+        """
+        # What a symbolic link points to is replaced, not the link.
+        target = resolve_inside(target, self._root)
+        staged = self._temporary(target)
+        self._staged[target] = staged
+        try:
+            self._ledger.prepare([path for path in self._staged.values() if path is not None])
+            if not staged.parent.exists():
+                self._grown.add(staged.parent.parent)
+                self._made.append(staged.parent)
+                staged.parent.mkdir(parents=True)
+        except OSError as error:
+            raise write_error(target, error) from error
+        return staged
+
+    def stage_text(self, target: Path, text: str) -> Path:
+        """Stage JSON text as UTF-8, forced to the disk.
+
+        Raises:
+            QprdError: as `stage`, a full disk, or a folder that cannot be written.
+        """
+        path = self.stage(target)
+        try:
+            # Half of a surrogate pair, which has no UTF-8, becomes its JSON escape.
+            with path.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise write_error(target, error) from error
+        return path
+
+    def stage_copy(self, target: Path, source: Path) -> None:
+        """Stage what another file holds.
+
+        Raises:
+            QprdError: as `stage_text`.
+        """
+        path = self.stage(target)
+        try:
+            shutil.copy2(source, path)
+            sync_file(path)
+        except OSError as error:
+            raise write_error(target, error) from error
+
+    def stage_removal(self, target: Path) -> None:
+        """The file is to be removed.
+
+        Raises:
+            QprdError: it is a link out of the project.
+        """
+        self._staged[resolve_inside(target, self._root)] = None
+
+    def commit(self, first: Path | None = None) -> tuple[Path, ...]:
+        """Put the staged files in their places; if one cannot be, the others go back.
+
+        A file that is already what it shall become is left alone.
+
+        Args:
+            first: The target to replace before the others, which follow in the order of staging.
+
+        Returns:
+            The files that changed.
+
+        Raises:
+            QprdError: a file cannot be replaced, or one that was expected to stay as it was did
+                not; all are as they were.
+        """
+        first = first.resolve() if first is not None else None
+        changes: list[Change] = []
+        target = Path()
+        # From here on whatever happens is cleared up below, or by who finds the journal.
+        self._is_over = True
+        try:
+            for target, before, after in self._differing():
+                staged = self._staged[target]
+                original = None if before is None else self._kept(target, staged)
+                changes.append(Change(target, staged, original, before, after))
+            changes.sort(key=lambda change: change.target != first)
+            if changes:
+                self._ledger.begin(changes)
+            for change in changes:
+                target = change.target
+                # Writing the journal took a while.
+                _refuse_unless(sha256_of(target) == change.before, target)
+                apply(change)
+            for change in changes:
+                _refuse_unless(change.is_as_meant(), change.target)
+        except BaseException as error:
+            self._take_back(changes)
+            if isinstance(error, OSError):
+                raise write_error(target, error) from error
+            raise
+        for folder in {change.target.parent for change in changes} | self._grown:
+            sync_folder(folder)
+        self._ledger.end(changes)
+        for change in changes:
+            if change.staged is None:
+                remove_if_empty(change.target.parent)
+        return tuple(change.target for change in changes)
+
+    def _differing(self) -> Iterator[tuple[Path, str | None, str | None]]:
+        """Targets that are not yet what they shall become, and digests of both."""
+        for path, state in self._expected.items():
+            if path not in self._staged:
+                _refuse_unless(FileState.of(path) == state, path)
+        for target, staged in self._staged.items():
+            now = FileState.of(target)
+            _refuse_unless(now == self._expected.get(target, now), target)
+            after = None if staged is None else sha256_of(staged)
+            if now.sha256 != after:
+                yield target, now.sha256, after
+
+    def _take_back(self, changes: Sequence[Change]) -> None:
+        try:
+            left = take_back(changes)
+        except OSError as error:
+            raise QprdError(
+                f"A failed write could not be taken back ({error.strerror or error}); the next "
+                "command that writes to the project tries again.",
+                where=str(self._root),
+                exit_code=ExitCode.FAILED,
+            ) from error
+        if left:
+            # Others have changed what we had replaced: its backup is worth keeping.
+            self._ledger.end(changes)
+        else:
+            self._ledger.abandon()
+
+    def _kept(self, target: Path, staged: Path | None) -> Path:
+        """A second name for the file that is about to be replaced."""
+        if staged is not None:
+            with contextlib.suppress(OSError):
+                shutil.copymode(target, staged)
+        original = self._ledger.copy_of(target)
+        original.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(target, original)
+        except OSError:
+            # No hard links on this file system.
+            shutil.copy2(target, original)
+            sync_file(original)
+        return original
+
+    def _temporary(self, target: Path) -> Path:
+        return beside(target)
+
+    def _discard(self) -> None:
+        for path in self._staged.values():
+            if path is not None:
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+        for folder in self._made:
+            remove_if_empty(folder)
+
+    def __enter__(self) -> FileTransaction:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._discard()
+        if not self._is_over:
+            self._ledger.abandon()
+
+
+def _refuse_unless(is_as_it_was: bool, path: Path) -> None:
+    if not is_as_it_was:
+        raise QprdError(
+            "This file has changed while qprd was writing; nothing was written.",
+            where=str(path),
+            fix="Close the project in QuPath, then run it again (after a prediction, qprd "
+            "write-back is enough).",
+        )
+
+
+class DryTransaction(FileTransaction):
+    """A transaction that touches nothing: new files are written elsewhere, and then discarded."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._elsewhere = Path(tempfile.mkdtemp(prefix="qprd-dry-run-"))
+
+    def _temporary(self, target: Path) -> Path:
+        return self._elsewhere / beside(target).name
+
+    def commit(self, first: Path | None = None) -> tuple[Path, ...]:  # noqa: ARG002
+        """The files that would change.
+
+        Raises:
+            QprdError: one that was expected to stay as it was did not.
+        """
+        return tuple(target for target, _, _ in self._differing())
+
+    def _discard(self) -> None:
+        shutil.rmtree(self._elsewhere, ignore_errors=True)
+
+
+class _NoLedger:
+    """Keeps the old files beside the new ones, for as long as the transaction lasts."""
+
+    def __init__(self) -> None:
+        self._copies: list[Path] = []
+
+    def prepare(self, staged: Sequence[Path]) -> None:
+        pass
+
+    def copy_of(self, target: Path) -> Path:
+        self._copies.append(beside(target))
+        return self._copies[-1]
+
+    def begin(self, changes: Sequence[Change]) -> None:
+        pass
+
+    def end(self, changes: Sequence[Change]) -> None:  # noqa: ARG002
+        self.abandon()
+
+    def abandon(self) -> None:
+        for path in self._copies:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""What `qprd evaluate` does, step by step."""

@@ -1,0 +1,216 @@
+"""``qprd evaluate``: the predictions of a project against its annotations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qprd.errors import QprdError
+from qprd.evaluation.summary import measure
+from qprd.evaluation.worst import spread
+from qprd.files.layout import ProjectLayout
+from qprd.jobs.evaluate.page import publish
+from qprd.jobs.evaluate.slide import (
+    EvaluatedSlide,
+    EvaluationRules,
+    drawn_by_people,
+    evaluate_slide,
+    is_annotated,
+)
+from qprd.jobs.evaluate.split import ChosenSlides, EvaluatedSplit, choose_slides
+from qprd.jobs.evaluate.summary import EvaluateSummary
+from qprd.progress import Progress
+from qprd.qupath.entry_slides import annotation_notes, select_entries, some_names
+from qprd.qupath.project import Annotation, Entry, Project
+from qprd.results.folder import load_slide_result
+from qprd.review.evaluation_page import EVALUATION_NAME
+from qprd.settings import TrainConfig, stored_train_config
+
+if TYPE_CHECKING:
+    from qprd.bundle.bundle import BundleInfo
+
+#: Mistakes of each kind that are shown.
+_SHOWN = 8
+_NAMES_SHOWN = 5
+
+
+def evaluate_project(
+    project: Project,
+    *,
+    split: EvaluatedSplit | None = None,
+    bundle: Path | None = None,
+    images: Sequence[str] = (),
+    unannotated_normal: bool = False,
+    assume_mpp: float | None = None,
+    progress: Progress,
+) -> EvaluateSummary:
+    """Compare the results of a project with its annotations; writes a page beside the results.
+
+    A slide that cannot be read, or has no results of the bundle, is reported, and the others go on.
+
+    Args:
+        project: Read only.
+        split: None takes the test slides, or without any the validation slides.
+        bundle: Whose predictions; None takes the newest bundle of the project.
+        images: The only images to consider; empty for all.
+        unannotated_normal: Slides without annotations have no tumor.
+        assume_mpp: Resolution of slides that do not state theirs; None takes that of their
+            prediction.
+        progress: Shows what takes long.
+
+    Raises:
+        QprdError: there is nothing to evaluate.
+    """
+    from qprd.bundle.bundle import newest_bundle, read_bundle_info
+
+    started = time.perf_counter()
+    layout = ProjectLayout(project.path)
+    layout.require_writable()
+    info = read_bundle_info(newest_bundle(layout.bundles) if bundle is None else bundle)
+    config = _config(info, unannotated_normal, assume_mpp)
+    entries = select_entries(project, images)
+    annotations = {entry.id: drawn_by_people(project.annotations(entry)) for entry in entries}
+    annotated = [entry for entry in entries if is_annotated(annotations[entry.id], config)]
+    bare = [entry for entry in entries if not is_annotated(annotations[entry.id], config)]
+    chosen = choose_slides(annotated, bare, info, split)
+
+    notes = list(chosen.notes)
+    notes += [
+        f"{some_names(members, _NAMES_SHOWN)}: {note}"
+        for note, members in annotation_notes(project, chosen.entries).items()
+    ]
+    usable, problems, info, threshold = _usable(chosen, layout, info, notes)
+    rules = EvaluationRules(config, threshold, info.patch_px * info.mpp, _SHOWN)
+    slides = _evaluate(usable, annotations, layout, rules, problems, progress=progress)
+    if not slides:
+        raise QprdError(
+            f"None of the {chosen.split} slides can be evaluated.\n  " + "\n  ".join(problems[:10]),
+            where=str(layout.results),
+        )
+    notes += [note for slide in slides for note in slide.notes]
+    unscored = [slide.entry for slide in slides if slide.measured.slide_score is None]
+    if unscored:
+        names = some_names(unscored, _NAMES_SHOWN)
+        notes.append(f"without a slide score, and so left out of the slide figures: {names}")
+    probability_of = None if info.calibration is None else info.calibration.probability
+    with progress.task("measuring", 1) as task:
+        measured = measure(
+            [slide.measured for slide in slides],
+            threshold=threshold,
+            probability_of=probability_of,
+        )
+        task.advance()
+    summary = EvaluateSummary(
+        project=project.path,
+        backend=project.backend,
+        bundle=info.name,
+        split=chosen.split,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        threshold=threshold,
+        detection_threshold=_of_detections(threshold, info),
+        measured=measured,
+        slides=tuple(slides),
+        seen={slide.entry.id: chosen.seen.get(slide.entry.id, "nothing") for slide in slides},
+        false_positives=tuple(spread([s.false_positives for s in slides], _SHOWN)),
+        misses=tuple(spread([s.misses for s in slides], _SHOWN)),
+        notes=tuple(dict.fromkeys(notes)),
+        problems=tuple(problems),
+        page=layout.results / EVALUATION_NAME,
+        seconds=time.perf_counter() - started,
+    )
+    publish(summary, layout, info, progress=progress)
+    return summary
+
+
+def _config(info: BundleInfo, unannotated_normal: bool, assume_mpp: float | None) -> TrainConfig:
+    """Classes and rules of the training; what is normal was decided there."""
+    config = stored_train_config(info.config, where=info.name)
+    return config.model_copy(
+        update={
+            "unannotated_normal": unannotated_normal or config.unannotated_normal,
+            "assume_mpp": assume_mpp,
+        }
+    )
+
+
+def _of_detections(threshold: float | None, info: BundleInfo) -> float | None:
+    """A raw threshold on the scale of the detections, which are probabilities where there are."""
+    if threshold is None or info.calibration is None:
+        return threshold
+    return float(info.calibration.probability(threshold))
+
+
+def _usable(
+    chosen: ChosenSlides, layout: ProjectLayout, info: BundleInfo, notes: list[str]
+) -> tuple[list[Entry], list[str], BundleInfo, float | None]:
+    """Slides with results of this bundle, what is wrong with the others, and the threshold.
+
+    Also the bundle as it is for these results: scores patch by patch and those from large fields
+    are not the same numbers.
+    """
+    exact: bool | None = None
+    usable: list[Entry] = []
+    problems: list[str] = []
+    drawn_at: dict[float | None, list[Entry]] = {}
+    for entry in chosen.entries:
+        try:
+            result = load_slide_result(layout.result(entry.id))
+            if result.bundle != info.name:
+                raise QprdError(
+                    f"Its results are of the bundle {result.bundle}, not of {info.name}.",
+                    fix="Run qprd predict again, or name that bundle with --bundle DIR.",
+                )
+            if result.exact != (exact := result.exact if exact is None else exact):
+                raise QprdError(
+                    "Some slides were scored patch by patch and some from large fields.",
+                    fix="Run qprd predict on all of them, with --exact or without.",
+                )
+        except QprdError as error:
+            problems.append(error.told_of(entry.name))
+            continue
+        usable.append(entry)
+        drawn_at.setdefault(result.threshold, []).append(entry)
+    info = info.scored(exact=bool(exact))
+    threshold = info.threshold
+    if threshold is None and len(drawn_at) == 1:
+        (threshold,) = drawn_at
+        if threshold is not None:
+            notes.append(
+                f"the bundle has no threshold; {threshold:.4g} was given to qprd predict and is "
+                "used for the cells, too"
+            )
+    for value, members in drawn_at.items():
+        names = some_names(members, _NAMES_SHOWN)
+        if value is None:
+            notes.append(f"predicted without a threshold, so without contours: {names}")
+        elif value != threshold:
+            now = "is none" if threshold is None else f"is {threshold:.4g}"
+            notes.append(
+                f"the contours were drawn at {value:.4g}, while the bundle's threshold {now}: "
+                f"pixel figures are of the former, patch figures of the latter ({names})"
+            )
+    return usable, problems, info, threshold
+
+
+def _evaluate(
+    entries: Sequence[Entry],
+    annotations: Mapping[str, Sequence[Annotation]],
+    layout: ProjectLayout,
+    rules: EvaluationRules,
+    problems: list[str],
+    *,
+    progress: Progress,
+) -> list[EvaluatedSlide]:
+    slides = []
+    with progress.task("comparing", len(entries)) as task:
+        for entry in entries:
+            try:
+                folder = layout.result(entry.id)
+                slides.append(evaluate_slide(entry, annotations[entry.id], folder, rules))
+            except QprdError as error:
+                problems.append(error.told_of(entry.name))
+            task.advance()
+    return slides

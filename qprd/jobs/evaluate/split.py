@@ -1,0 +1,142 @@
+"""Which slides an evaluation may be made on, given what the model has already seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from qprd.errors import QprdError
+from qprd.qupath.entry_slides import recorded_name, some_names
+from qprd.qupath.project import Entry
+from qprd.sampling.splits import SPLITS, parse_split
+
+if TYPE_CHECKING:
+    from qprd.bundle.bundle import BundleInfo
+
+EvaluatedSplit = Literal["test", "val", "all"]
+#: What the model used a slide for.
+Seen = Literal["train", "val"]
+
+_NAMES_SHOWN = 5
+_BARE = "without annotations"
+
+
+@dataclass(frozen=True)
+class ChosenSlides:
+    """The slides of a split.
+
+    Attributes:
+        split: The one that was taken.
+        entries: Its annotated slides, in project order.
+        seen: By entry id, what the model used them for; the others it has never seen.
+        notes: What the reader of the figures must know of the choice.
+    """
+
+    split: EvaluatedSplit
+    entries: tuple[Entry, ...]
+    seen: Mapping[str, Seen]
+    notes: tuple[str, ...]
+
+
+def choose_slides(
+    annotated: Sequence[Entry],
+    bare: Sequence[Entry],
+    info: BundleInfo,
+    asked: EvaluatedSplit | None,
+) -> ChosenSlides:
+    """Choose the slides of a split; none that the model was trained on is ever test or validation.
+
+    A slide's split is its entry metadata ``split``, else what the bundle used it for; an annotated
+    slide that the bundle did not use is a test slide. Slides are known by their names, as in the
+    bundle: of two with the same name, both count as seen.
+
+    Args:
+        annotated: Slides whose truth is known.
+        bare: Slides without annotations.
+        info: The bundle.
+        asked: None takes the test slides, or without any the validation slides.
+
+    Raises:
+        QprdError: there is no slide in the split, or a slide's metadata name no split.
+    """
+    seen: dict[str, Seen] = {}
+    split_of: dict[str, str] = {}
+    conflicts: list[str] = []
+    for entry in annotated:
+        name = recorded_name(entry.name)
+        if name in info.training_slides:
+            seen[entry.id] = "train"
+        elif name in info.validation_slides:
+            seen[entry.id] = "val"
+        meant = parse_split(entry.metadata.get("split"), entry.name)
+        used = seen.get(entry.id)
+        split_of[entry.id] = meant or used or "test"
+        # Training outweighs metadata, and so does validation where they say test.
+        if used == "train" or (used == "val" and meant == "test"):
+            split_of[entry.id] = used
+            if meant not in (None, used):
+                does = "was trained on it" if used == "train" else "was validated on it"
+                conflicts.append(
+                    f"{entry.name}: its metadata say {meant}, but the model {does}: {used} it is"
+                )
+
+    def having(split: EvaluatedSplit) -> tuple[Entry, ...]:
+        return tuple(e for e in annotated if split in ("all", split_of[e.id]))
+
+    split: EvaluatedSplit = asked or ("test" if having("test") else "val")
+    entries = having(split)
+    if not entries:
+        there = [(s, tuple(e for e in annotated if split_of[e.id] == s)) for s in SPLITS]
+        raise _nothing(asked, [*there, (_BARE, tuple(bare))], where=f"bundle {info.name}")
+    notes = list(conflicts)
+    if asked is None and split == "val":
+        notes.append("there are no annotated test slides: these are the validation slides")
+    notes += _seen_notes(entries, seen)
+    left_out = [e for e in bare if parse_split(e.metadata.get("split"), e.name) in (split, None)]
+    if left_out:
+        notes.append(
+            "left out, as nothing on them says what is tumor or normal: "
+            + some_names(left_out, _NAMES_SHOWN)
+        )
+    return ChosenSlides(split, entries, seen, tuple(notes))
+
+
+def _seen_notes(entries: Sequence[Entry], seen: Mapping[str, Seen]) -> list[str]:
+    notes = []
+    trained = [e for e in entries if seen.get(e.id) == "train"]
+    validated = [e for e in entries if seen.get(e.id) == "val"]
+    if trained:
+        notes.append(
+            "the model was trained on these, so the figures say little of new slides: "
+            + some_names(trained, _NAMES_SHOWN)
+        )
+    if validated:
+        notes.append(
+            "these chose the model's threshold and calibration, and its epoch with --recipe paper, "
+            f"so the figures are optimistic: {some_names(validated, _NAMES_SHOWN)}"
+        )
+    return notes
+
+
+def _nothing(
+    asked: EvaluatedSplit | None, there: Sequence[tuple[str, Sequence[Entry]]], where: str
+) -> QprdError:
+    kinds = {kind: members for kind, members in there if members}
+    listed = [f"{kind} ({some_names(members, _NAMES_SHOWN)})" for kind, members in kinds.items()]
+    wanted = f"{asked} slides" if asked else "test slides and no validation slides"
+    others = "|".join(split for split in ("test", "val") if split in kinds)
+    if not set(kinds) & set(SPLITS):
+        fix = "Annotate slides in QuPath, and save the project."
+    elif others:
+        fix = f"Give --split {others}, or annotate a slide that the model has not seen."
+    else:
+        fix = (
+            "Annotate a slide that the model was not trained on; --split all measures those that "
+            "there are."
+        )
+    return QprdError(
+        f"There are no annotated {wanted}; there are: {', '.join(listed) or 'none'}.",
+        where=where,
+        fix=fix,
+    )

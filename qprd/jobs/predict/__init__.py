@@ -1,0 +1,1 @@
+"""What `qprd predict` does, step by step."""

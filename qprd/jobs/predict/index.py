@@ -1,0 +1,153 @@
+"""The results page over all slides that have results in the project's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from qprd import __version__
+from qprd.bundle.bundle import BundleInfo
+from qprd.errors import QprdError
+from qprd.files.jsonfile import read_text
+from qprd.files.layout import ProjectLayout
+from qprd.qupath.entry_slides import recorded_name
+from qprd.results.folder import OVERVIEW, PREDICTIONS, SLIDE, load_slide_result
+from qprd.review.evaluation_page import EVALUATION_NAME
+from qprd.review.report import RunSummary, SlideRow, write_index
+
+#: The figures of the last evaluation, beside its page.
+EVALUATION_JSON = "evaluation.json"
+_MAX_EVALUATION_BYTES = 64 * 2**20
+
+
+def write_results_index(
+    layout: ProjectLayout, info: BundleInfo, *, threshold: float | None, date: str
+) -> Path:
+    """Write ``results/index.html`` with a row for each slide, earlier predictions included.
+
+    Args:
+        layout: Of the project.
+        info: The bundle of the current prediction; slides of another one are marked.
+        threshold: The one in use.
+        date: Of the current prediction.
+
+    Raises:
+        QprdError: the page cannot be written.
+    """
+    folders = sorted(path.parent for path in layout.results.glob(f"[!.]*/{SLIDE}"))
+    rows = [_row(folder, info) for folder in folders]
+    evaluation = _evaluation(layout)
+    warnings = []
+    validation = info.validation
+    if info.threshold is None and not (validation and validation.tumor and validation.normal):
+        warnings.append(
+            "The model was trained without validation patches of both classes: its scores have no "
+            "tested threshold and no probability."
+        )
+    if threshold is None:
+        warnings.append(
+            "There is no threshold, and so there are no contours: predict with --threshold or "
+            "--operating-point."
+        )
+    if set(info.validation_slides) & set(info.training_slides):
+        warnings.append(
+            "The model was validated on another part of the slide it was trained on: its figures "
+            "are optimistic."
+        )
+    summary = RunSummary(
+        bundle=info.name,
+        teacher=info.teacher.name,
+        date=date,
+        version=__version__,
+        threshold=threshold,
+        validation=_validation(info),
+        warnings=tuple(warnings),
+        evaluation=None if evaluation is None else _told(evaluation, info, date),
+    )
+    return write_index(layout.results, rows, summary)
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """What the index tells of ``evaluation.json``."""
+
+    bundle: str
+    split: str
+    created: str
+    patch: Mapping[str, JsonValue]
+
+
+def _evaluation(layout: ProjectLayout) -> _Evaluation | None:
+    """The last evaluation, or None: it is only mentioned, so damage is no reason to fail."""
+    if not (layout.results / EVALUATION_NAME).is_file():
+        return None
+    try:
+        text = read_text(
+            layout.results / EVALUATION_JSON,
+            what="an evaluation",
+            limit_bytes=_MAX_EVALUATION_BYTES,
+        )
+        return TypeAdapter(_Evaluation).validate_json(text)
+    except (QprdError, ValidationError):
+        return None
+
+
+def _told(evaluation: _Evaluation, info: BundleInfo, date: str) -> tuple[PurePosixPath, str]:
+    area = evaluation.patch.get("auroc")
+    text = f"evaluated on {evaluation.split} slides, {evaluation.created}"
+    if isinstance(area, float):
+        text += f": patch AUROC {area:.3f}"
+    if evaluation.bundle != info.name:
+        text += f". That was another bundle, {evaluation.bundle}"
+    elif evaluation.created < date:
+        text += ". That was before the last prediction: run qprd evaluate again"
+    return PurePosixPath(EVALUATION_NAME), text
+
+
+def _row(folder: Path, info: BundleInfo) -> SlideRow:
+    try:
+        result = load_slide_result(folder)
+    except QprdError as error:
+        # An earlier slide's damage must not cost this prediction.
+        return SlideRow(name=f"entry {folder.name}", warnings=(str(error),))
+    warnings = []
+    if result.bundle != info.name:
+        warnings.append(f"Predicted earlier, with {result.bundle}.")
+    if result.slide_score is None:
+        warnings.append("No tissue was found.")
+    split = None
+    name = recorded_name(result.image)
+    if name in info.training_slides:
+        split = "train"
+        warnings.append("The model was trained on this slide.")
+    elif name in info.validation_slides:
+        split = "val"
+    return SlideRow(
+        name=result.image,
+        picture=PurePosixPath(folder.name, OVERVIEW),
+        slide_score=result.slide_score,
+        contours=result.contours,
+        tumor_area_mm2=result.tumor_um2 / 1e6,
+        tissue_area_mm2=result.tissue_um2 / 1e6,
+        split=split,
+        files={
+            "GeoJSON": PurePosixPath(folder.name, PREDICTIONS),
+            "figures": PurePosixPath(folder.name, SLIDE),
+        },
+        warnings=tuple(warnings),
+    )
+
+
+def _validation(info: BundleInfo) -> dict[str, str]:
+    names = {"val_accuracy": "patch accuracy", "val_auroc": "patch AUROC"}
+    shown = {
+        name: f"{value:.3f}"
+        for key, name in names.items()
+        if isinstance(value := info.metrics.get(key), float)
+    }
+    if info.calibration is not None and (reliability := info.calibration.reliability) is not None:
+        shown["calibration error"] = f"{reliability.expected_calibration_error:.3f}"
+    return shown

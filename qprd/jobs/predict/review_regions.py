@@ -1,0 +1,185 @@
+"""``qprd predict --uncertain N``: marks the regions whose review would help most."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from qprd.errors import QprdError
+from qprd.files.layout import ProjectLayout
+from qprd.predictions import MEAN_PROBABILITY, REVIEW_RANK, ReviewRegion, object_id, review_name
+from qprd.progress import Progress
+from qprd.qupath.entry_slides import open_slide
+from qprd.qupath.project import Annotation, Entry, Project
+from qprd.results.contours import contour_measurements
+from qprd.results.folder import load_score_map, save_review
+from qprd.review.uncertainty import UncertainRegion, in_order_of_review, uncertain_regions
+from qprd.sampling.regions import label_regions
+from qprd.settings import TrainConfig, stored_train_config
+
+if TYPE_CHECKING:
+    from qprd.bundle.bundle import BundleInfo
+
+
+@dataclass(frozen=True)
+class MarkedRegion:
+    """A region to review.
+
+    Attributes:
+        rank: Place in the order of review, from 1, over all slides.
+        image: Its image.
+        entry_id: The image's entry.
+        x: Left edge in level-0 pixels.
+        y: Top edge likewise.
+        width: In level-0 pixels.
+        height: Likewise.
+        probability: Mean over its cells; None without a calibration.
+        distance: See `qprd.review.uncertainty.UncertainRegion`.
+    """
+
+    rank: int
+    image: str
+    entry_id: str
+    x: float
+    y: float
+    width: float
+    height: float
+    probability: float | None
+    distance: float
+
+
+def told_regions(marked: Sequence[MarkedRegion]) -> str:
+    """How many regions are marked, and where, in a line."""
+    per_image = Counter(region.image for region in marked)
+    where = ", ".join(f"{count} in {image}" for image, count in list(per_image.items())[:5])
+    first = marked[0]
+    return (
+        f"Marked {len(marked)} regions to review ({where}{', ...' if len(per_image) > 5 else ''}); "
+        f"the first is in {first.image} at ({first.x:.0f}, {first.y:.0f})."
+    )
+
+
+def require_threshold(uncertain: int, threshold: float | None) -> None:
+    """Refuse before long work to look for what is close to a threshold that there is not.
+
+    Raises:
+        QprdError: there is none.
+    """
+    if uncertain and threshold is None:
+        raise QprdError(
+            "The bundle has no threshold, and only what is close to one is uncertain.",
+            where="--uncertain",
+            fix="Give --threshold, or train with validation slides that hold both classes.",
+        )
+
+
+def mark_uncertain(
+    project: Project,
+    entries: Sequence[Entry],
+    info: BundleInfo,
+    threshold: float,
+    most: int,
+    *,
+    assume_mpp: float | None = None,
+    progress: Progress,
+) -> tuple[MarkedRegion, ...]:
+    """Choose regions from the score maps of these entries and put them into their results.
+
+    Tissue that is labeled already, drawn or by an earlier review, is not asked about again.
+
+    Args:
+        project: Read only.
+        entries: Those that were scored.
+        info: The bundle that scored them.
+        threshold: Raw score from which tissue counts as tumor.
+        most: Number of regions in all.
+        assume_mpp: Resolution of slides that do not state theirs.
+        progress: Shows one bar.
+
+    Returns:
+        The regions in the order of review.
+
+    Raises:
+        QprdError: the annotations or results of an entry cannot be read, or not be written.
+    """
+    layout = ProjectLayout(project.path)
+    trained = stored_train_config(info.config, where=info.name)
+    probability_of = None if info.calibration is None else info.calibration.probability
+    found: dict[str, list[UncertainRegion]] = {}
+    with progress.task("uncertain regions", len(entries)) as task:
+        for entry in entries:
+            score_map = load_score_map(layout.result(entry.id))
+            with open_slide(entry, assume_mpp=assume_mpp) as slide:
+                width, height = slide.width, slide.height
+            annotations = project.annotations(entry)
+            found[entry.id] = uncertain_regions(
+                score_map,
+                threshold,
+                patch_px=info.patch_px * info.mpp / score_map.mpp,
+                width=width,
+                height=height,
+                most=most,
+                probability_of=probability_of,
+                known=_labeled(annotations, width, height, score_map.mpp, trained),
+            )
+            task.advance()
+    ranked: dict[str, list[tuple[int, UncertainRegion]]] = {entry.id: [] for entry in entries}
+    for rank, (entry_id, region) in enumerate(in_order_of_review(found, most), start=1):
+        ranked[entry_id].append((rank, region))
+    marked: list[MarkedRegion] = []
+    for entry in entries:
+        folder = layout.result(entry.id)
+        # One map at a time: a large one has hundreds of MiB.
+        regions = []
+        if ranked[entry.id]:
+            score_map = load_score_map(folder)
+        for rank, uncertain in ranked[entry.id]:
+            measured = contour_measurements(score_map, uncertain.polygon, probability_of)
+            regions.append(
+                ReviewRegion(
+                    object_id(info.name, entry.id, "review", rank),
+                    uncertain.polygon,
+                    review_name(rank),
+                    {**measured, REVIEW_RANK: float(rank)},
+                )
+            )
+            marked.append(_told(entry, rank, uncertain, measured.get(MEAN_PROBABILITY)))
+        save_review(folder, regions)
+    return tuple(sorted(marked, key=lambda region: region.rank))
+
+
+def _told(
+    entry: Entry, rank: int, region: UncertainRegion, probability: float | None
+) -> MarkedRegion:
+    left, top, right, bottom = region.polygon.bounds
+    return MarkedRegion(
+        rank=rank,
+        image=entry.name,
+        entry_id=entry.id,
+        x=left,
+        y=top,
+        width=right - left,
+        height=bottom - top,
+        probability=probability,
+        distance=region.distance,
+    )
+
+
+def _labeled(
+    annotations: Sequence[Annotation], width: int, height: int, mpp: float, trained: TrainConfig
+) -> BaseGeometry:
+    """What a person has labeled, or told qprd to ignore."""
+    drawn = label_regions(
+        annotations,
+        width,
+        height,
+        mpp=mpp,
+        tumor_classes=trained.tumor_class,
+        normal_classes=trained.normal_class,
+    )
+    return shapely.union_all([drawn.tumor, drawn.normal, drawn.rejected, drawn.ignored])

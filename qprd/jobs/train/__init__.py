@@ -1,0 +1,1 @@
+"""What `qprd train` does, step by step."""

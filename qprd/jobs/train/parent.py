@@ -1,0 +1,143 @@
+"""``qprd train --from BUNDLE``: the bundle that a training goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qprd.bundle.ancestry import (
+    MAX_ANCESTORS,
+    Ancestor,
+    AnnotationChanges,
+    SeenSlide,
+    annotation_changes,
+)
+from qprd.bundle.bundle import MODEL_FILE, BundleInfo, load_bundle, read_bundle_info
+from qprd.errors import ExitCode, QprdError
+from qprd.files.filestate import sha256_of
+from qprd.qupath.entry_slides import recorded_name
+from qprd.sampling.splits import Split
+from qprd.sampling.table import PatchTable
+from qprd.settings import TrainConfig, stored_train_config
+
+if TYPE_CHECKING:
+    from qprd.model.frd import FRD
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a training starts: from nothing, or from an earlier bundle.
+
+    Attributes:
+        model: To be trained.
+        parent: What the earlier bundle says of itself, None without one.
+        ancestors: It and the bundles before it, the nearest first.
+    """
+
+    model: FRD
+    parent: BundleInfo | None = None
+    ancestors: tuple[Ancestor, ...] = ()
+
+    def splits(self) -> dict[str, Split]:
+        """What slides were used for, by image name, to stay so where metadata do not say.
+
+        Of an only slide that was cut in two, the weights know a part.
+        """
+        if self.parent is None:
+            return {}
+        splits: dict[str, Split] = dict.fromkeys(self.parent.validation_slides, "val")
+        return splits | dict.fromkeys(self.parent.training_slides, "train")
+
+    def refuse_leak(self, table: PatchTable) -> None:
+        """Refuse to validate on slides that the weights were trained on.
+
+        An only slide is cut in two each time, which has its own warning.
+
+        Raises:
+            QprdError: that would happen.
+        """
+        if self.parent is None or len({patch.slide for patch in table.patches}) < 2:
+            return
+        for patch in table.subset("val").patches:
+            if recorded_name(patch.name) in self.parent.training_slides:
+                raise QprdError(
+                    f"{patch.name} is to validate, but {self.parent.name} was trained on it: "
+                    "threshold and probability would be too optimistic.",
+                    where="--from",
+                    fix="Set its metadata 'split' to train, or train without --from.",
+                )
+
+    def with_earlier(
+        self, training: Sequence[str], validation: Sequence[str]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of training and validation slides, those of all ancestors included.
+
+        A slide that once validated and is trained on by now counts as trained on.
+        """
+        if self.parent is None:
+            return tuple(training), tuple(validation)
+        trained = tuple(dict.fromkeys((*training, *self.parent.training_slides)))
+        earlier = (name for name in self.parent.validation_slides if name not in trained)
+        return trained, tuple(dict.fromkeys((*validation, *earlier)))
+
+    def changes(self, seen: Sequence[SeenSlide]) -> AnnotationChanges | None:
+        """What happened to annotations since the earlier bundle; None where that is not known."""
+        if self.parent is None or not self.parent.annotations:
+            return None
+        return annotation_changes(self.parent.annotations, seen)
+
+
+def parent_settings(folder: Path) -> TrainConfig:
+    """The settings that a bundle was trained with.
+
+    Raises:
+        QprdError: it is no bundle, or damaged.
+    """
+    return stored_train_config(read_bundle_info(folder).config, where=str(folder))
+
+
+def start_training(config: TrainConfig, parent: Path | None) -> Start:
+    """A new model, or that of the bundle that a training goes on from.
+
+    Args:
+        config: Settings of the training.
+        parent: The bundle, or None.
+
+    Raises:
+        QprdError: the bundle is of another kind than the settings ask for, or it is damaged, has
+            no weights, or another teacher.
+    """
+    from qprd.model.frd import build_frd
+    from qprd.model.teacher import build_teacher
+
+    weights = None if config.weights is None else Path(config.weights)
+    if parent is None:
+        teacher = build_teacher(config.teacher, weights=weights)
+        return Start(build_frd(teacher, config.seed, config.recipe))
+    _require_same_kind(read_bundle_info(parent), config, parent)
+    model, info = load_bundle(parent, weights=weights)
+    digest = sha256_of(parent / MODEL_FILE)
+    if digest is None:
+        raise QprdError("The bundle vanished while it was read.", where=str(parent))
+    ancestors = (Ancestor(info.name, digest, info.created), *info.ancestors)
+    return Start(model, info, ancestors[:MAX_ANCESTORS])
+
+
+def _require_same_kind(info: BundleInfo, config: TrainConfig, folder: Path) -> None:
+    for option, asked, has in (
+        ("recipe", config.recipe, info.recipe),
+        ("teacher", config.teacher, info.teacher.name),
+        ("mpp", config.mpp, info.mpp),
+        ("patch-px", config.patch_px, info.patch_px),
+    ):
+        if asked != has:
+            raise QprdError(
+                f"The bundle has {option} {has}, and {asked} is asked for: its weights would mean "
+                "nothing there.",
+                where=str(folder),
+                fix=f"Leave out --{option} (and its line in the --config file), or train without "
+                "--from.",
+                exit_code=ExitCode.USAGE,
+            )

@@ -1,0 +1,303 @@
+"""From the annotations of a project to the patches to train on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from qprd.bundle.ancestry import ReviewCounts, SeenSlide, annotation_sha256, seen_slide
+from qprd.errors import QprdError
+from qprd.predictions import is_own_class
+from qprd.progress import Progress
+from qprd.qupath.entry_slides import (
+    annotation_notes,
+    open_slide,
+    recorded_name,
+    select_entries,
+    slide_mpp,
+    some_names,
+)
+from qprd.qupath.project import Annotation, Entry, Project
+from qprd.sampling.build import SamplingRules, SlideRegions, build_patch_table
+from qprd.sampling.regions import Role, check_classes, is_derived, label_regions, role_of
+from qprd.sampling.splits import Split, parse_split
+from qprd.sampling.table import PatchTable
+from qprd.settings import TrainConfig
+from qprd.slides.slide import Slide
+from qprd.slides.tissue import tissue_mask
+
+#: Names shown where a note concerns many images.
+_NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class PreparedPatches:
+    """All that is known before the first patch is read.
+
+    Attributes:
+        slides: The usable slides with their label regions.
+        entries: All chosen entries by id.
+        table: The patches.
+        notes: What the user should know of slides and annotations.
+        assume_mpp: Resolution of slides that do not state theirs.
+        annotations: Of each chosen entry, by its id.
+    """
+
+    slides: tuple[SlideRegions, ...]
+    entries: dict[str, Entry]
+    table: PatchTable
+    notes: tuple[str, ...]
+    assume_mpp: float | None
+    annotations: Mapping[str, Sequence[Annotation]]
+
+    def open(self, entry_id: str) -> Slide:
+        """Open the slide of an entry."""
+        return open_slide(self.entries[entry_id], assume_mpp=self.assume_mpp)
+
+    def seen(self, config: TrainConfig) -> tuple[SeenSlide, ...]:
+        """The annotations with a say in the training; those of test slides have none."""
+        return tuple(
+            seen_slide(
+                slide,
+                recorded_name(self.entries[slide].name),
+                (
+                    (annotation.id, annotation_sha256(annotation.class_name, annotation.geometry))
+                    for annotation, role in self._with_roles(slide, config)
+                    if role not in (None, "pending")
+                ),
+            )
+            for slide in self._used_slides()
+        )
+
+    def review_counts(self, config: TrainConfig) -> ReviewCounts:
+        """How much of the training comes from reviewed predictions."""
+        judged = Counter(
+            role
+            for slide in self._used_slides()
+            for annotation, role in self._with_roles(slide, config)
+            if annotation.predicted
+        )
+        reviewed = Counter(
+            patch.label for patch in self.table.subset("train").patches if patch.reviewed
+        )
+        return ReviewCounts(
+            accepted=judged["tumor"],
+            rejected=judged["rejected"],
+            tumor_patches=reviewed["tumor"],
+            normal_patches=reviewed["normal"],
+        )
+
+    def _used_slides(self) -> list[str]:
+        used = (patch.slide for patch in self.table.patches if patch.split != "test")
+        return list(dict.fromkeys(used))
+
+    def _with_roles(
+        self, slide: str, config: TrainConfig
+    ) -> Iterator[tuple[Annotation, Role | None]]:
+        for annotation in self.annotations[slide]:
+            yield annotation, role_of(annotation, config.tumor_class, config.normal_class)
+
+
+def prepare_patches(
+    project: Project,
+    config: TrainConfig,
+    patches: Path | None,
+    progress: Progress,
+    *,
+    earlier: Mapping[str, Split] | None = None,
+) -> PreparedPatches:
+    """Find the label regions of a project's slides and choose patches from them.
+
+    Args:
+        project: Read only.
+        config: Classes, counts, rules.
+        patches: A patch table to use instead of sampling.
+        progress: Shows one bar.
+        earlier: Splits of slides, by image name, that count where their metadata name none.
+
+    Raises:
+        QprdError: there is nothing to learn from, or too little; it says what there is.
+    """
+    entries = select_entries(project, config.images)
+    annotations = {entry.id: list(project.annotations(entry)) for entry in entries}
+    unseen = [
+        f"{some_names(members, _NAMES_SHOWN)}: {note}"
+        for note, members in annotation_notes(project, entries).items()
+    ]
+    if config.tumor or not config.unannotated_normal:
+        wanted = config.tumor_class if config.tumor else config.tumor_class + config.normal_class
+        _check_classes(wanted, annotations.values(), unseen)
+    notes = list(unseen)
+    unlabelled: list[Entry] = []
+    slides: list[SlideRegions] = []
+    with progress.task("finding tissue", len(entries)) as task:
+        for entry in entries:
+            if _is_labelled(annotations[entry.id], config) or config.unannotated_normal:
+                try:
+                    slides.append(slide_regions(entry, annotations[entry.id], config, notes))
+                except QprdError as error:
+                    notes.append(error.told_of(entry.name))
+            else:
+                unlabelled.append(entry)
+            task.advance()
+    if unlabelled:
+        names = some_names(unlabelled, _NAMES_SHOWN)
+        notes.append(f"not used, without an annotation of these classes: {names}")
+    if not slides:
+        raise QprdError(
+            "None of the annotated slides can be used.\n  " + "\n  ".join(notes[:10]),
+            where=str(project.path),
+            fix="Name the folder of the slides with --slides DIR; `qprd doctor` tells more.",
+        )
+    slides = [_with_split(slide, earlier or {}) for slide in slides]
+    if patches is not None:
+        table = _given_table(patches, slides, config)
+    else:
+        table = build_patch_table(
+            slides,
+            normal=config.normal,
+            tumor=config.tumor,
+            val=config.val_patches,
+            patch_px=config.patch_px,
+            mpp=config.mpp,
+            seed=config.seed,
+            hard_fraction=config.hard_fraction,
+            rules=SamplingRules(
+                min_coverage=config.min_coverage,
+                max_overlap=config.max_overlap,
+                min_tissue=config.min_tissue,
+            ),
+        )
+    by_id = {entry.id: entry for entry in entries}
+    return PreparedPatches(
+        tuple(slides), by_id, table, tuple(notes), config.assume_mpp, annotations
+    )
+
+
+def _with_split(slide: SlideRegions, earlier: Mapping[str, Split]) -> SlideRegions:
+    if parse_split(slide.metadata_split, slide.name) is not None:
+        return slide
+    return replace(slide, metadata_split=earlier.get(recorded_name(slide.name)))
+
+
+def slide_regions(
+    entry: Entry, annotations: Sequence[Annotation], config: TrainConfig, notes: list[str]
+) -> SlideRegions:
+    """Find the tissue of a slide and its label regions.
+
+    Args:
+        entry: The slide.
+        annotations: Of the slide.
+        config: Classes and rules.
+        notes: What was drawn but is not used, or not as drawn, is added here.
+
+    Raises:
+        QprdError: the slide cannot be read, or has no resolution.
+    """
+    with open_slide(entry, assume_mpp=config.assume_mpp) as slide:
+        tissue = tissue_mask(slide)
+        regions = label_regions(
+            annotations,
+            slide.width,
+            slide.height,
+            mpp=slide_mpp(slide),
+            tissue=tissue,
+            tumor_classes=config.tumor_class,
+            normal_classes=config.normal_class,
+            margin_um=config.margin_um,
+            unannotated_normal=config.unannotated_normal,
+        )
+        notes.extend(f"{entry.name}: {line}" for line in regions.summary())
+        return SlideRegions(
+            entry_id=entry.id,
+            name=entry.name,
+            width=slide.width,
+            height=slide.height,
+            mpp=slide_mpp(slide),
+            regions=regions,
+            tissue=tissue,
+            metadata_split=entry.metadata.get("split"),
+        )
+
+
+def _given_table(file: Path, slides: Sequence[SlideRegions], config: TrainConfig) -> PatchTable:
+    """A table from disk, checked against the project's slides and the model's resolution."""
+    try:
+        table = PatchTable.from_csv(file)
+    except OSError as error:
+        raise QprdError(
+            f"The patch table cannot be read: {error.strerror}.",
+            where=str(file),
+            fix="Check the path given to --patches.",
+        ) from error
+    known = {slide.entry_id: slide for slide in slides}
+    for patch in table.patches:
+        slide = known.get(patch.slide)
+        if slide is None or slide.name != patch.name:
+            raise QprdError(
+                f"The patch table names slide {patch.slide} ({patch.name}), which is not among "
+                "the usable slides of this project.",
+                where=str(file),
+            )
+        meant = parse_split(slide.metadata_split, slide.name)
+        if meant is not None and meant != patch.split:
+            raise QprdError(
+                f"The patch table uses {slide.name} for {patch.split}; its metadata in the project "
+                f"say {meant}.",
+                where=str(file),
+                fix="Correct the one or the other.",
+            )
+        if abs(patch.mpp - config.mpp) > 1e-6 * config.mpp:
+            raise QprdError(
+                f"The patch table is for {patch.mpp:g} um/px; the model works at {config.mpp:g}.",
+                where=str(file),
+                fix=f"Give --mpp {patch.mpp:g}.",
+            )
+        size_px = config.patch_px * patch.mpp / slide.mpp
+        if abs(patch.size_px - size_px) > 1e-3 * size_px:
+            raise QprdError(
+                f"A patch of {config.patch_px} px covers {size_px:g} px of {slide.name}; the table "
+                f"says {patch.size_px:g}.",
+                where=str(file),
+                fix="Give the --patch-px that the table was made with.",
+            )
+        # The table has whole pixels, the size of a patch need not be one.
+        right, bottom = patch.x + patch.size_px, patch.y + patch.size_px
+        if right > slide.width + 1 or bottom > slide.height + 1:
+            raise QprdError(
+                f"The patch at {patch.x}, {patch.y} lies outside {slide.name}, which has "
+                f"{slide.width} x {slide.height} px.",
+                where=str(file),
+            )
+    if not any(patch.split == "train" and patch.label == "normal" for patch in table.patches):
+        raise QprdError("The patch table has no normal training patches.", where=str(file))
+    return table
+
+
+def _check_classes(
+    wanted: Sequence[str], annotations: Iterable[Sequence[Annotation]], unseen: Sequence[str]
+) -> None:
+    """Like `check_classes`; annotations that were not exported may be what is missing."""
+    try:
+        check_classes(wanted, _class_counts(annotations))
+    except QprdError as error:
+        fix = "\n         ".join(filter(None, (error.fix, *unseen[:_NAMES_SHOWN])))
+        raise QprdError(error.problem, where=error.where, fix=fix or None) from error
+
+
+def _is_labelled(annotations: Sequence[Annotation], config: TrainConfig) -> bool:
+    classes = config.tumor_class + config.normal_class
+    return any(
+        is_derived(annotation.class_name, classes) and not is_own_class(annotation.class_name)
+        for annotation in annotations
+    )
+
+
+def _class_counts(annotations: Iterable[Sequence[Annotation]]) -> Counter[str]:
+    return Counter(
+        annotation.class_name or "unclassified"
+        for of_slide in annotations
+        for annotation in of_slide
+    )

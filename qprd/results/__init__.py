@@ -1,0 +1,1 @@
+"""What a prediction leaves: files, contours, lesion points."""

@@ -1,0 +1,260 @@
+"""Results on disk: one folder an entry, written whole or not at all.
+
+``score_map.npz`` (raw scores and grid), ``score_map.ome.tif`` (the same as an image, of
+probabilities where there are any), ``predictions.geojson`` (tiles and contours; QuPath takes it by
+drag and drop), ``review.geojson`` (regions to review, if asked for), ``detections.csv`` (score, x,
+y of suspected lesions), ``slide.json`` (`SlideResult`), ``overview.png`` (the picture).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import uuid
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from qprd.errors import QprdError
+from qprd.files.jsonfile import read_text
+from qprd.predictions import Detections, Predictions, ReviewRegion, ScoreMap
+from qprd.qupath.predictions_geojson import predictions_from_geojson, predictions_to_text
+from qprd.results.tiff import write_score_tiff
+from qprd.slides.frame import Frame
+
+SCORE_MAP = "score_map.npz"
+SCORE_TIFF = "score_map.ome.tif"
+PREDICTIONS = "predictions.geojson"
+REVIEW = "review.geojson"
+DETECTIONS = "detections.csv"
+SLIDE = "slide.json"
+OVERVIEW = "overview.png"
+
+_DETECTIONS_HEADER = "score,x,y"
+#: More than a million detections.
+_MAX_DETECTIONS_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class SlideResult:
+    """Figures of one slide's prediction.
+
+    Attributes:
+        entry_id: The project entry.
+        image: Its image name.
+        bundle: Name of the bundle that predicted.
+        created: ISO 8601 time, UTC.
+        slide_score: Raw score that sums up the map; None without tissue.
+        threshold: Raw score from which tissue counts as tumor; None if the bundle has none.
+        tissue_um2: Area of the scored tiles.
+        tumor_um2: Area of the contours.
+        tiles: Number of scored tiles.
+        contours: Number of contours.
+        mpp: Micrometres per level-0 pixel.
+        seconds: Time spent on the slide.
+        frame: What of the file the image was, and how it was turned: results hold in it alone.
+        exact: Scored patch by patch, as all slides were before there was another way.
+    """
+
+    entry_id: str
+    image: str
+    bundle: str
+    created: str
+    slide_score: float | None
+    threshold: float | None
+    tissue_um2: float
+    tumor_um2: float
+    tiles: int
+    contours: int
+    mpp: float
+    seconds: float
+    frame: Frame
+    exact: bool = True
+
+
+def save_result(
+    folder: Path,
+    slide: SlideResult,
+    score_map: ScoreMap,
+    predictions: Predictions,
+    *,
+    probabilities: NDArray[np.float64] | None,
+    detections: Detections,
+    overview: bytes,
+) -> None:
+    """Write one entry's results; an earlier result stays until the new one is complete.
+
+    Args:
+        folder: Where they go.
+        slide: The figures.
+        score_map: The raw scores.
+        predictions: Tiles and contours.
+        probabilities: Of the score map's cells, 0..1, NaN where these are; None if there are none.
+        detections: Suspected lesions.
+        overview: The picture, a PNG.
+
+    Raises:
+        QprdError: the disk is full or the folder cannot be written; the earlier result is intact.
+    """
+    with _replacing(folder) as partial:
+        np.savez_compressed(
+            partial / SCORE_MAP,
+            scores=score_map.scores,
+            grid=np.array([score_map.x, score_map.y, score_map.cell_px, score_map.mpp]),
+        )
+        write_score_tiff(partial / SCORE_TIFF, score_map, probabilities, image=slide.image)
+        text = predictions_to_text(predictions)
+        (partial / PREDICTIONS).write_text(text, encoding="utf-8")
+        (partial / DETECTIONS).write_text(_detections_to_text(detections), encoding="utf-8")
+        (partial / SLIDE).write_text(json.dumps(asdict(slide), indent=2), encoding="utf-8")
+        (partial / OVERVIEW).write_bytes(overview)
+
+
+def load_slide_result(folder: Path) -> SlideResult:
+    """Read the figures of one entry.
+
+    Raises:
+        QprdError: there is no result, or it is damaged.
+    """
+    try:
+        return TypeAdapter(SlideResult).validate_json((folder / SLIDE).read_bytes())
+    except OSError as error:
+        raise _missing(folder, error) from error
+    except ValidationError as error:
+        raise _damaged(folder / SLIDE) from error
+
+
+def load_predictions(folder: Path) -> Predictions:
+    """Read the tiles, contours and regions to review of one entry.
+
+    Raises:
+        QprdError: there is no result, or it is damaged.
+    """
+    path = folder / PREDICTIONS
+    if not path.is_file():
+        raise _missing(folder)
+    predictions = predictions_from_geojson(path)
+    if not (folder / REVIEW).is_file():
+        return predictions
+    return replace(predictions, review=predictions_from_geojson(folder / REVIEW).review)
+
+
+def save_review(folder: Path, regions: Sequence[ReviewRegion]) -> None:
+    """Put regions to review into the results of one entry, which have none yet.
+
+    Raises:
+        QprdError: the disk is full or the folder cannot be written; the other results are intact.
+    """
+    text = predictions_to_text(Predictions((), (), review=tuple(regions)))
+    partial = folder / f".{REVIEW}.{uuid.uuid4().hex[:8]}.partial"
+    with _explained(folder):
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(folder / REVIEW)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def load_detections(folder: Path) -> Detections:
+    """Read the detections of one entry.
+
+    Raises:
+        QprdError: there is no result, or it is damaged.
+    """
+    path = folder / DETECTIONS
+    if not path.is_file():
+        raise _missing(folder)
+    text = read_text(path, what="a list of detections", limit_bytes=_MAX_DETECTIONS_BYTES)
+    header, *lines = text.splitlines() or [""]
+    try:
+        rows = [[float(number) for number in line.split(",")] for line in lines]
+        table = np.array(rows, np.float64).reshape(len(rows), 3)
+    except ValueError as error:
+        raise _damaged(path) from error
+    if header != _DETECTIONS_HEADER or not np.isfinite(table).all():
+        raise _damaged(path)
+    return Detections(*table.T)
+
+
+def _detections_to_text(detections: Detections) -> str:
+    columns = (detections.scores.tolist(), detections.x.tolist(), detections.y.tolist())
+    rows = (f"{score!r},{x!r},{y!r}\n" for score, x, y in zip(*columns, strict=True))
+    return f"{_DETECTIONS_HEADER}\n{''.join(rows)}"
+
+
+def load_score_map(folder: Path) -> ScoreMap:
+    """Read the score map of one entry.
+
+    Raises:
+        QprdError: there is no result, or it is damaged.
+    """
+    try:
+        with np.load(folder / SCORE_MAP, allow_pickle=False) as archive:
+            scores = archive["scores"].astype(np.float32)
+            x, y, cell_px, mpp = (float(value) for value in archive["grid"])
+    except OSError as error:
+        raise _missing(folder, error) from error
+    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise _damaged(folder / SCORE_MAP) from error
+    if scores.ndim != 2 or not np.isfinite([x, y]).all() or not (cell_px > 0 and mpp > 0):
+        raise _damaged(folder / SCORE_MAP)
+    return ScoreMap(scores, x, y, cell_px, mpp)
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """A new folder beside ``folder`` that takes its place when the block ends well."""
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+    outdated = partial.with_suffix(".outdated")
+    with _explained(folder):
+        try:
+            partial.mkdir(parents=True)
+            yield partial
+            if folder.exists():
+                folder.rename(outdated)
+            try:
+                partial.rename(folder)
+            except BaseException:  # Ctrl-C too must leave the earlier result in its place
+                if outdated.exists():
+                    outdated.rename(folder)
+                raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(outdated, ignore_errors=True)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Turn a full disk and the like into an error that says so."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise QprdError(
+            f"The results cannot be written: {error.strerror or error}.",
+            where=str(folder),
+            fix="Free some disk space and predict again."
+            if full
+            else "Make the folder writable, or copy the project to a place that is.",
+        ) from error
+
+
+def _missing(folder: Path, error: OSError | None = None) -> QprdError:
+    reason = "" if error is None else f": {error.strerror}"
+    return QprdError(
+        f"There are no results of this slide to read{reason}.",
+        where=str(folder),
+        fix="Run qprd predict first.",
+    )
+
+
+def _damaged(file: Path) -> QprdError:
+    return QprdError("This result file is damaged.", where=str(file), fix="Run qprd predict again.")

@@ -1,0 +1,135 @@
+"""The score map as an image: a tiled OME-TIFF pyramid for QuPath, napari, Fiji and others."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprd.predictions import ScoreMap
+
+#: Edge of a tile of the file. Levels are halved until one tile holds them.
+TILE = 256
+
+#: Namespace of the annotation that says where the map lies on the slide.
+GRID_NAMESPACE = "qprd/grid"
+
+
+def write_score_tiff(
+    path: Path, score_map: ScoreMap, probabilities: NDArray[np.float64] | None, *, image: str
+) -> None:
+    """Write a score map as one float32 channel, a pixel a cell.
+
+    Where there are probabilities, these are what is written, 0..1: a range that a viewer knows
+    how to color; else the raw scores. Cells that were not scored are NaN on every level: 0 would
+    read as "surely no tumor". A pixel of a smaller level is the mean of those of its four pixels
+    that are not NaN. The same map gives the same bytes.
+
+    The file has the physical size of a cell and, as the position of the plane, that of the map's
+    upper left corner in micrometres from that of the slide. The same in level-0 pixels (``x_px``,
+    ``y_px``, ``cell_px``) is in a map annotation of namespace `GRID_NAMESPACE`.
+
+    Args:
+        path: The file to write; replaced if it exists.
+        score_map: The raw scores and their grid.
+        probabilities: (rows, columns), NaN where the scores are; None if there are none.
+        image: Name of the slide.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    import tifffile
+
+    channel = "raw score" if probabilities is None else "probability"
+    level = (score_map.scores if probabilities is None else probabilities).astype(np.float32)
+    cell_um = score_map.cell_px * score_map.mpp
+    smaller = 0
+    while max(level.shape) > TILE << smaller:
+        smaller += 1
+    with tifffile.TiffWriter(path, ome=True) as tiff:
+        for index in range(smaller + 1):
+            per_cm = 10_000 / (cell_um * 2**index)
+            tiff.write(
+                _tiles(level),
+                shape=level.shape,
+                dtype=np.float32,
+                tile=(TILE, TILE),
+                compression="zlib",
+                photometric="minisblack",
+                resolution=(per_cm, per_cm),
+                resolutionunit="CENTIMETER",
+                software=False,
+                subifds=smaller if index == 0 else 0,
+                subfiletype=0 if index == 0 else 1,
+                metadata=_metadata(score_map, level, channel, image) if index == 0 else None,
+            )
+            level = _half(level)
+
+
+def _metadata(
+    score_map: ScoreMap, level: NDArray[np.float32], channel: str, image: str
+) -> dict[str, object]:
+    """What tifffile makes the OME-XML of."""
+    digest = hashlib.sha256(level.tobytes())
+    grid = {
+        "x_px": score_map.x,
+        "y_px": score_map.y,
+        "cell_px": score_map.cell_px,
+        "mpp": score_map.mpp,
+    }
+    digest.update(repr((level.shape, grid, channel, image)).encode("utf-8", "surrogatepass"))
+    # A slide's name may hold what no XML can.
+    name = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in image)
+    cell_um = score_map.cell_px * score_map.mpp
+    return {
+        "axes": "YX",
+        "UUID": str(uuid.UUID(bytes=digest.digest()[:16], version=5)),
+        "Creator": "qprd",
+        "Name": f"{name}: {channel} of tumor",
+        "Description": f"{channel} of tumor, NaN where nothing was scored",
+        "PhysicalSizeX": cell_um,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": cell_um,
+        "PhysicalSizeYUnit": "µm",
+        "Channel": {"Name": channel},
+        "Plane": {
+            "PositionX": score_map.x * score_map.mpp,
+            "PositionXUnit": "µm",
+            "PositionY": score_map.y * score_map.mpp,
+            "PositionYUnit": "µm",
+        },
+        "MapAnnotation": {
+            "Namespace": GRID_NAMESPACE,
+            **{key: repr(value) for key, value in grid.items()},
+        },
+    }
+
+
+def _tiles(level: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    """The tiles of a level, row by row; those at the lower and right edge filled with NaN."""
+    rows, columns = level.shape
+    for row in range(0, rows, TILE):
+        for column in range(0, columns, TILE):
+            tile = np.full((TILE, TILE), np.nan, np.float32)
+            part = level[row : row + TILE, column : column + TILE]
+            tile[: part.shape[0], : part.shape[1]] = part
+            yield tile
+
+
+def _half(level: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean of 2 x 2 pixels without those that are NaN; an odd last row or column counts alone."""
+    rows, columns = ((length + 1) // 2 for length in level.shape)
+    total = np.zeros((rows, columns), np.float32)
+    count = np.zeros((rows, columns), np.uint8)
+    for part in (level[::2, ::2], level[1::2, ::2], level[::2, 1::2], level[1::2, 1::2]):
+        scored = ~np.isnan(part)
+        here = (slice(part.shape[0]), slice(part.shape[1]))
+        # A quarter each: raw scores may be as large as float32 goes.
+        np.add(total[here], part / 4, out=total[here], where=scored)
+        count[here] += scored
+    with np.errstate(invalid="ignore"):
+        return total * (4 / np.where(count, count, np.nan)).astype(np.float32)

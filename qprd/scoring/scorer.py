@@ -1,0 +1,130 @@
+"""Scores of slides and of patches on them, as prediction and validation make them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprd.predictions import ScoreMap
+from qprd.progress import Progress
+from qprd.sampling.table import PatchTable
+from qprd.scoring.fields import Windows
+from qprd.settings import PatchScore
+from qprd.slides.slide import Slide
+from qprd.slides.tissue import TissueMask
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from qprd.model.frd import FRD
+
+
+@dataclass(frozen=True)
+class SlideScorer:
+    """A model and how slides are scored with it.
+
+    Attributes:
+        model: From `qprd.model.inference.for_inference`.
+        mpp: Its resolution, micrometres per pixel.
+        patch_px: Edge of its patches in pixels at ``mpp``.
+        patch_score: How an anomaly map becomes a score.
+        min_tissue: Least share of tissue in a cell and in its patch, 0..1.
+        batch_size: Patches a forward pass.
+        fabric: Where to compute.
+        progress: Shows one bar a slide.
+        exact: Patch by patch (`by_patch`), else from large fields (`by_field`).
+        stride: Edge of a cell in pixels at ``mpp``; None is half a patch.
+    """
+
+    model: FRD
+    mpp: float
+    patch_px: int
+    patch_score: PatchScore
+    min_tissue: float
+    batch_size: int
+    fabric: Fabric
+    progress: Progress
+    exact: bool = False
+    stride: int | None = None
+
+    def score(self, name: str, slide: Slide, tissue: TissueMask) -> ScoreMap:
+        """Score the tissue of a slide.
+
+        Args:
+            name: Shown with the bar.
+            slide: Must have a resolution.
+            tissue: Its tissue mask.
+
+        Raises:
+            QprdError: the map would be too large, or the slide cannot be read.
+        """
+        from qprd.scoring.by_field import score_slide_densely
+        from qprd.scoring.by_patch import score_grid, score_slide
+
+        grid = score_grid(
+            slide,
+            tissue,
+            mpp=self.mpp,
+            patch_px=self.patch_px,
+            stride=self.stride or self.patch_px // 2,
+            min_tissue=self.min_tissue,
+        )
+        with self.progress.task(name, int(grid.wanted.sum())) as task:
+            if not self.exact:
+                return score_slide_densely(
+                    self.model,
+                    slide,
+                    grid,
+                    fabric=self.fabric,
+                    reduction=self.patch_score,
+                    task=task,
+                )
+            return score_slide(
+                self.model,
+                slide,
+                grid,
+                fabric=self.fabric,
+                batch_size=self.batch_size,
+                reduction=self.patch_score,
+                task=task,
+            )
+
+    def patch_scores(
+        self, table: PatchTable, open_slide: Callable[[str], Slide]
+    ) -> NDArray[np.float32]:
+        """Scores of patches from large fields of their slides, (n,), whatever ``exact`` says.
+
+        Args:
+            table: The patches; they are moved to whole pixels at their resolution.
+            open_slide: Opens the slide of an entry.
+
+        Raises:
+            QprdError: a slide cannot be read.
+        """
+        from qprd.scoring.by_field import score_windows
+
+        scores = np.empty(len(table), np.float32)
+        together: dict[tuple[str, float], list[int]] = {}
+        for index, patch in enumerate(table.patches):
+            together.setdefault((patch.slide, patch.mpp), []).append(index)
+        with self.progress.task("validating on fields", len(table)) as task:
+            for (entry_id, mpp), members in together.items():
+                with open_slide(entry_id) as slide:
+                    corners = np.array([(table.patches[i].x, table.patches[i].y) for i in members])
+                    to_level0 = slide.downsample_of(mpp)
+                    ends = np.array([slide.width, slide.height]) / to_level0 - self.patch_px
+                    x, y = np.clip(np.rint(corners / to_level0), 0, np.maximum(ends, 0)).T
+                    scores[members] = score_windows(
+                        self.model,
+                        slide,
+                        Windows(x.astype(np.int64), y.astype(np.int64), self.patch_px),
+                        mpp=mpp,
+                        fabric=self.fabric,
+                        reduction=self.patch_score,
+                        task=task,
+                    )
+        return scores

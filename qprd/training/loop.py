@@ -1,0 +1,318 @@
+"""The training loop: from labelled patches to the best epoch's weights."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch._dynamo.exc import TorchDynamoException
+from torch.optim.lr_scheduler import OneCycleLR
+
+from qprd.errors import ExitCode, QprdError
+from qprd.evaluation.metrics import accuracy_threshold, auroc
+from qprd.model.frd import FRD
+from qprd.model.loss import SimilarityLoss
+from qprd.progress import Progress, Task
+from qprd.sampling.dataset import PatchBatch, PatchDataset
+from qprd.scoring.by_patch import score_patches
+from qprd.settings import TrainConfig
+from qprd.training.batches import TrainingBatches
+from qprd.training.teacher_cache import TeacherCache
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+#: Share of the steps over which an annealed rate rises.
+_WARM_UP = 0.1
+#: Times an annealed training looks at the validation patches, which choose nothing in it.
+_LOOKS = 5
+#: Devices on which Adam updates all weights in one pass.
+_FUSED = ("cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class ValidationPatches:
+    """Decoded patches that choose the epoch, the threshold and the calibration.
+
+    Attributes:
+        images: uint8, (N, 3, P, P), RGB; in memory or memory-mapped.
+        tumor: bool, (N,).
+    """
+
+    images: NDArray[np.uint8]
+    tumor: NDArray[np.bool_]
+
+    @property
+    def has_both_classes(self) -> bool:
+        """Whether accuracy, threshold and calibration are defined."""
+        return bool(self.tumor.any() and not self.tumor.all())
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of ``history.csv``; validation figures are None where there was no validation."""
+
+    epoch: int
+    loss: float
+    val_accuracy: float | None
+    val_auroc: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """What `fit` leaves behind; the model holds the best epoch's weights.
+
+    Attributes:
+        history: A row for each finished epoch.
+        best: The epoch whose weights were kept, with the finished model's figures.
+        interrupted: Ctrl-C ended it early.
+        diverged: Loss or scores were no longer finite, which ended it early.
+        val_scores: Raw scores of the validation patches by the kept weights, (N,), or None.
+        waited_s: Seconds for which the network waited for patches.
+    """
+
+    history: tuple[Epoch, ...]
+    best: Epoch
+    interrupted: bool
+    diverged: bool
+    val_scores: NDArray[np.float32] | None
+    waited_s: float
+
+
+class NoEpochFinishedError(KeyboardInterrupt):
+    """Ctrl-C came before the first epoch was over: there is nothing to keep."""
+
+
+def fit(
+    model: FRD,
+    train: PatchDataset,
+    loss: SimilarityLoss,
+    val: ValidationPatches | None,
+    config: TrainConfig,
+    *,
+    fabric: Fabric,
+    progress: Progress,
+    annealed: bool = False,
+    cache: TeacherCache | None = None,
+) -> TrainingOutcome:
+    """Train the bottleneck and the student; keep the epoch with the best validation accuracy.
+
+    Adam with betas (0.5, 0.999) as published. Validation accuracy is that of the threshold which
+    suits the validation patches best; equal accuracies are told apart by AUROC. Without
+    validation patches of both classes the last epoch is kept.
+
+    Annealed, the rate rises over a tenth of the steps and falls to nothing along a cosine (Smith &
+    Topin 2019), and the last epoch is kept: validation patches choose nothing, and are looked at
+    after five of the epochs only.
+
+    Args:
+        model: Trained in place.
+        train: At least two patches.
+        loss: From `qprd.model.loss.build_loss`.
+        val: From other slides than ``train``, or None.
+        config: Epochs, batch size, rate, seed.
+        fabric: Device and precision.
+        progress: Shows one bar.
+        annealed: See above.
+        cache: Keeps the teacher's maps of ``train``; None runs the teacher each time.
+
+    Raises:
+        NoEpochFinishedError: Ctrl-C before the end of the first epoch.
+        QprdError: The training diverged.
+    """
+    batches = TrainingBatches(
+        train, batch_size=config.batch_size, seed=config.seed, device=fabric.device
+    )
+    steps = config.epochs * len(batches)
+    learner = _learner(model, config, fabric, cache, steps if annealed else None)
+    history: list[Epoch] = []
+    best: _Kept | None = None
+    interrupted = diverged = False
+    with progress.task("training", steps) as task:
+        if cache is not None:
+            task.note(str(cache))
+        try:
+            for number in range(1, config.epochs + 1):
+                started = time.perf_counter()
+                mean_loss = _epoch(batches.epoch(number), loss, learner, fabric, task)
+                _check_finite(number, mean_loss)
+                looked_at = not annealed or _is_looked_at(number, config.epochs)
+                scores = _validate(model, val if looked_at else None, config, fabric)
+                row = _row(number, mean_loss, scores, val, time.perf_counter() - started)
+                history.append(row)
+                if best is None or annealed or _is_better(row, best.epoch):
+                    best = _Kept(row, _copy(model.trainable_state()), scores)
+                task.note(_note(row))
+        except KeyboardInterrupt:
+            interrupted = True
+        except QprdError:
+            if best is None:
+                raise
+            diverged = True  # the epochs before are worth keeping
+    if best is None:
+        raise NoEpochFinishedError
+    model.load_trainable_state(best.state)
+    kept, val_scores = best.epoch, best.val_scores
+    if val_scores is None and val is not None:  # an annealed one was interrupted between two looks
+        val_scores = _validate(model, val, config, fabric)
+        kept = _row(kept.epoch, kept.loss, val_scores, val, kept.seconds)
+    return TrainingOutcome(
+        tuple(history), kept, interrupted, diverged, val_scores, batches.waited_s
+    )
+
+
+@dataclass(frozen=True)
+class _Learner:
+    """What a step works with, set up on its device."""
+
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: OneCycleLR | None
+    cache: TeacherCache | None
+
+
+def _learner(
+    model: FRD,
+    config: TrainConfig,
+    fabric: Fabric,
+    cache: TeacherCache | None,
+    annealed_steps: int | None,
+) -> _Learner:
+    model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(
+        model.trainable_parameters(),
+        lr=config.lr,
+        betas=(0.5, 0.999),
+        fused=fabric.device.type in _FUSED,
+    )
+    network = cast("nn.Module", torch.compile(model)) if config.compile else model
+    module, wrapped = fabric.setup(network, optimizer)
+    schedule = None
+    if annealed_steps is not None:
+        schedule = OneCycleLR(
+            optimizer,
+            config.lr,
+            total_steps=annealed_steps,
+            pct_start=_WARM_UP,
+            cycle_momentum=False,
+        )
+    return _Learner(module, wrapped, schedule, cache)
+
+
+def _epoch(
+    batches: Iterable[PatchBatch],
+    loss: SimilarityLoss,
+    learner: _Learner,
+    fabric: Fabric,
+    task: Task,
+) -> float:
+    """Learn from every batch once; the mean loss. Nothing waits for the device before the end."""
+    learner.module.train()
+    losses: list[torch.Tensor] = []
+    for batch in batches:
+        known = None
+        if learner.cache is not None:
+            known = learner.cache.maps(batch.images, batch.patches, batch.symmetries)
+        try:
+            teacher_maps, student_maps = learner.module(batch.images, known)
+        except TorchDynamoException as error:
+            raise QprdError(
+                f"PyTorch cannot compile the network: {str(error).splitlines()[0]}",
+                where="--compile",
+                fix="Train without it, or install a C++ compiler.",
+                exit_code=ExitCode.FAILED,
+            ) from error
+        value = loss(teacher_maps, student_maps, batch.target)
+        learner.optimizer.zero_grad(set_to_none=True)
+        fabric.backward(value)
+        learner.optimizer.step()
+        if learner.schedule is not None:
+            learner.schedule.step()
+        losses.append(value.detach())
+        task.advance()
+    return float(torch.stack(losses).mean())
+
+
+def _is_looked_at(epoch: int, epochs: int) -> bool:
+    """Whether an annealed training validates after this epoch: evenly, and after the last one."""
+    return epoch * _LOOKS // epochs > (epoch - 1) * _LOOKS // epochs
+
+
+@dataclass(frozen=True)
+class _Kept:
+    epoch: Epoch
+    state: dict[str, torch.Tensor]
+    val_scores: NDArray[np.float32] | None
+
+
+def save_history(history: Sequence[Epoch], path: Path) -> None:
+    """Write a CSV file with a line for each epoch."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Epoch)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in history)
+
+
+def _validate(
+    model: FRD, val: ValidationPatches | None, config: TrainConfig, fabric: Fabric
+) -> NDArray[np.float32] | None:
+    if val is None:
+        return None
+    return score_patches(
+        model,
+        val.images,
+        fabric=fabric,
+        batch_size=config.batch_size,
+        reduction=config.patch_score,
+    )
+
+
+def _check_finite(number: int, loss: float) -> None:
+    if not math.isfinite(loss):
+        raise QprdError(
+            f"The training diverged: the loss is not finite in epoch {number}.",
+            where="--lr",
+            fix="Train with a lower --lr.",
+            exit_code=ExitCode.FAILED,
+        )
+
+
+def _row(
+    number: int,
+    loss: float,
+    scores: NDArray[np.float32] | None,
+    val: ValidationPatches | None,
+    seconds: float,
+) -> Epoch:
+    if scores is None or val is None or not val.has_both_classes:
+        return Epoch(number, loss, None, None, seconds)
+    threshold = accuracy_threshold(val.tumor, scores)
+    accuracy = None if threshold is None else threshold.accuracy
+    return Epoch(number, loss, accuracy, auroc(val.tumor, scores), seconds)
+
+
+def _is_better(row: Epoch, kept: Epoch) -> bool:
+    if row.val_accuracy is None or kept.val_accuracy is None:
+        return True
+    return (row.val_accuracy, row.val_auroc or 0.0) > (kept.val_accuracy, kept.val_auroc or 0.0)
+
+
+def _copy(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+
+
+def _note(row: Epoch) -> str:
+    text = f"loss {row.loss:.4f}"
+    if row.val_accuracy is not None and row.val_auroc is not None:
+        text += f"  val accuracy {row.val_accuracy:.3f}  AUROC {row.val_auroc:.3f}"
+    return text

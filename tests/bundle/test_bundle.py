@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+
+import qprd
+from qprd.bundle import bundle as bundle_module
+from qprd.bundle.bundle import (
+    INFO_FILE,
+    MODEL_FILE,
+    BundleInfo,
+    load_bundle,
+    newest_bundle,
+    read_bundle_info,
+    save_bundle,
+)
+from qprd.errors import QprdError
+from qprd.model.frd import FRD, build_frd
+from qprd.model.teacher import build_teacher
+
+
+def test_round_trip_gives_the_same_maps_and_the_same_info(
+    saved: Path, model: FRD, info: BundleInfo
+) -> None:
+    loaded, read = load_bundle(saved)
+    assert read == info
+    assert not any(module.training for module in loaded.modules())
+    images = torch.randint(0, 256, (2, 3, 64, 64)).to(torch.uint8)
+    with torch.no_grad():
+        for expected, found in zip(model(images), loaded(images), strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_a_fused_model_comes_back_with_its_head(tmp_path: Path, info: BundleInfo) -> None:
+    fused = build_frd(build_teacher("resnet18", pretrained=False), seed=0, recipe="best").eval()
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in fused.trainable_state().items():
+        if name.startswith("head."):
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.1)
+    save_bundle(tmp_path / "fused", fused, replace(info, recipe="best"))
+    loaded, read = load_bundle(tmp_path / "fused")
+    assert read.recipe == "best"
+    assert type(loaded) is type(fused)
+    for name, tensor in fused.trainable_state().items():
+        assert torch.equal(tensor, loaded.trainable_state()[name]), name
+
+
+def test_bundle_holds_two_files_and_no_teacher_weights(saved: Path) -> None:
+    assert sorted(p.name for p in saved.iterdir()) == [INFO_FILE, MODEL_FILE]
+    assert [p.name for p in saved.parent.iterdir()] == [saved.name]
+    with safe_open(saved / MODEL_FILE, framework="pt") as file:
+        assert {name.split(".")[0] for name in file.keys()} == {"bottleneck", "student"}  # noqa: SIM118
+    assert (saved / INFO_FILE).stat().st_mode & 0o777 == 0o666 & ~current_umask()
+    assert saved.stat().st_mode & 0o777 == 0o777 & ~current_umask()
+
+
+def current_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_loaded_weights_do_not_change_with_the_file(bundle: Path) -> None:
+    weights = (bundle / MODEL_FILE).read_bytes()
+    (bundle / MODEL_FILE).unlink()  # the name it shares with other tests
+    (bundle / MODEL_FILE).write_bytes(weights)
+    loaded, _ = load_bundle(bundle)
+    before = {k: v.clone() for k, v in loaded.trainable_state().items()}
+    with (bundle / MODEL_FILE).open("r+b") as stream:
+        stream.seek(-4000, os.SEEK_END)
+        stream.write(b"\xff" * 4000)
+    assert all(torch.equal(before[k], v) for k, v in loaded.trainable_state().items())
+
+
+def test_saving_again_replaces_the_bundle_and_keeps_what_lies_beside_it(
+    model: FRD, info: BundleInfo, tmp_path: Path
+) -> None:
+    folder = tmp_path / "deep" / "bundle"
+    save_bundle(folder, model, info)
+    (folder / "history.csv").write_text("epoch,loss\n")
+    save_bundle(folder, model, replace(info, threshold=2.0))
+    assert read_bundle_info(folder).threshold == 2.0
+    assert (folder / "history.csv").read_text() == "epoch,loss\n"
+    assert [p.name for p in folder.parent.iterdir()] == ["bundle"]
+
+
+def test_folder_that_is_not_a_bundle_is_left_alone(
+    model: FRD, info: BundleInfo, tmp_path: Path
+) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(QprdError, match="not a bundle"):
+        save_bundle(tmp_path, model, info)
+    assert [p.name for p in tmp_path.iterdir()] == ["precious.txt"]
+    with pytest.raises(QprdError):
+        save_bundle(tmp_path / "precious.txt", model, info)
+    with pytest.raises(QprdError, match="cannot be written"):
+        save_bundle(tmp_path / "precious.txt" / "bundle", model, info)
+    assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Writing beyond ``size`` bytes fails, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, previous)
+
+
+@pytest.mark.parametrize("size", [2**20, 100])
+def test_full_disk_leaves_the_earlier_bundle_whole(
+    bundle: Path, model: FRD, info: BundleInfo, size: int
+) -> None:
+    before = (bundle / INFO_FILE).read_bytes()
+    with largest_file(size), pytest.raises(QprdError, match="cannot be written"):
+        save_bundle(bundle, model, replace(info, threshold=3.0))
+    assert (bundle / INFO_FILE).read_bytes() == before
+    load_bundle(bundle)
+    assert [p.name for p in bundle.parent.iterdir()] == ["bundle"]
+
+
+def test_interrupt_while_writing_leaves_nothing_behind(
+    bundle: Path, model: FRD, info: BundleInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bundle_module, "_flush", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save_bundle(bundle, model, replace(info, threshold=3.0))
+    assert read_bundle_info(bundle).threshold == info.threshold
+    assert [p.name for p in bundle.parent.iterdir()] == ["bundle"]
+
+
+def test_failed_swap_brings_the_earlier_bundle_back(
+    bundle: Path, model: FRD, info: BundleInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def fail_for_new(self: Path, target: Path) -> Path:
+        if self.name.endswith(".partial"):
+            raise PermissionError(13, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_for_new)
+    with pytest.raises(QprdError, match="Permission denied"):
+        save_bundle(bundle, model, replace(info, threshold=3.0))
+    assert read_bundle_info(bundle).threshold == info.threshold
+    assert [p.name for p in bundle.parent.iterdir()] == ["bundle"]
+
+
+def test_diverged_model_is_not_saved(info: BundleInfo, tmp_path: Path) -> None:
+    broken = build_frd(build_teacher("resnet18", pretrained=False), seed=0)
+    with torch.no_grad():
+        broken.student.stage_1[0].branch[0].weight[0] = torch.nan
+    with pytest.raises(QprdError, match="not finite"):
+        save_bundle(tmp_path / "bundle", broken, info)
+    assert not list(tmp_path.iterdir())
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=5)
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda children: st.lists(children, max_size=3)
+    | st.dictionaries(st.text(max_size=5), children, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@settings(max_examples=60)
+@given(
+    metrics=st.dictionaries(st.text(max_size=8), json_values, max_size=4),
+    slides=st.lists(st.text(max_size=20), max_size=3),
+    threshold=st.floats(width=32, allow_nan=False, allow_infinity=False),
+)
+def test_info_survives_json(
+    info: BundleInfo, metrics: dict[str, Any], slides: list[str], threshold: float
+) -> None:
+    changed = replace(info, metrics=metrics, training_slides=tuple(slides), threshold=threshold)
+    assert BundleInfo.from_json(changed.to_json(), "here") == changed
+
+
+def test_info_is_checked_when_it_is_made(info: BundleInfo) -> None:
+    for change in ({"mpp": -1.0}, {"name": "a/b"}, {"threshold": float("nan")}, {"patch_px": 33}):
+        with pytest.raises(ValueError, match=next(iter(change))):
+            replace(info, **change)  # type: ignore[arg-type]
+
+
+def test_newest_bundle_goes_by_creation_not_by_name_or_file_time(
+    saved: Path, info: BundleInfo, tmp_path: Path
+) -> None:
+    start = datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=9)))
+    for name, days in (("a", 2), ("b", 3), ("c", 1)):
+        (tmp_path / name).mkdir()
+        dated = replace(info, created=start + timedelta(days=days))
+        (tmp_path / name / INFO_FILE).write_text(dated.to_json(), encoding="utf-8")
+    (tmp_path / "not a bundle").mkdir()
+    (tmp_path / ".b.1234.partial").mkdir()
+    late = replace(info, created=start + timedelta(days=9))
+    (tmp_path / ".b.1234.partial" / INFO_FILE).write_text(late.to_json(), encoding="utf-8")
+    assert newest_bundle(tmp_path) == tmp_path / "b"
+
+
+def test_damaged_bundle_is_passed_over_with_a_warning(bundle: Path) -> None:
+    (bundle.parent / "damaged").mkdir()
+    (bundle.parent / "damaged" / INFO_FILE).write_text("{")
+    with pytest.warns(UserWarning, match="damaged is passed over"):
+        assert newest_bundle(bundle.parent) == bundle
+
+
+def test_no_bundle_yet_says_how_to_get_one(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(QprdError, match="no bundle yet") as caught:
+            newest_bundle(folder)
+        assert "qprd train" in str(caught.value)
+
+
+def test_what_a_bundle_says_of_itself_is_read_without_torch() -> None:
+    code = "import sys, qprd.bundle.bundle; print(sorted({'torch', 'timm'} & set(sys.modules)))"
+    environment = {**os.environ, "PYTHONPATH": str(Path(qprd.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_each_way_of_scoring_has_a_threshold_and_calibration_of_its_own(info: BundleInfo) -> None:
+    assert info.dense is not None
+    assert info.scored(exact=True) == info
+    dense = info.scored(exact=False)
+    assert (dense.threshold, dense.calibration) == (1.5, info.dense.calibration)
+    assert dense.validation == info.dense.validation != info.validation
+    alone = replace(info, dense=None)
+    assert alone.scored(exact=False) == alone

@@ -1,0 +1,102 @@
+"""Projects made without QuPath, opened by QuPath."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from qprd.demo.creation import NewSlide, create_project, import_annotations
+from qprd.errors import QprdError
+from qprd.qupath.exchange import ExchangeProject
+from qprd.qupath.paquo_backend import PaquoProject
+
+
+@pytest.fixture
+def created(shared_data: Path, tmp_path: Path) -> Path:
+    slides = [
+        NewSlide(
+            shared_data / "slides" / f"colon_{number}.tif",
+            0.5015,
+            {"split": split},
+            json.loads(
+                (
+                    shared_data / "qupath" / "colon" / "annotations" / f"colon_{number}.tif.geojson"
+                ).read_text(encoding="utf-8")
+            ),
+        )
+        for number, split in ((1, "train"), (2, "val"))
+    ]
+    slides.append(NewSlide(shared_data / "slides" / "cmu-1-small-region.svs", 0.499))
+    return create_project(tmp_path / "a new\u00b5 folder", slides)
+
+
+def test_exchange_opens_what_was_created(created: Path) -> None:
+    with ExchangeProject(created) as project:
+        entries = project.entries()
+        assert [entry.id for entry in entries] == ["1", "2", "3"]
+        assert [entry.metadata for entry in entries] == [{"split": "train"}, {"split": "val"}, {}]
+        for entry in entries:
+            assert entry.source.path is not None
+            assert entry.source.unsupported is None
+        assert entries[1].source.mpp == pytest.approx(0.5015)
+        assert (entries[1].source.width, entries[1].source.height) == (2048, 8448)
+        assert [len(project.annotations(entry)) for entry in entries] == [3, 2, 0]
+        assert [item.name for item in project.classes()] == ["Tumor", "Normal", "Ignore*"]
+    with Image.open(created.parent / "data" / "1" / "thumbnail.jpg") as thumbnail:
+        assert max(thumbnail.size) >= 800
+
+
+def test_a_project_that_is_there_is_not_replaced(created: Path) -> None:
+    before = created.read_bytes()
+    with pytest.raises(QprdError, match="a project already"):
+        create_project(created.parent, [])
+    assert created.read_bytes() == before
+
+
+def test_a_slide_that_is_none_leaves_no_project(shared_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(QprdError, match="cannot be opened"):
+        create_project(tmp_path / "p", [NewSlide(shared_data / "slides" / "broken.svs", 0.5)])
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.qupath
+@pytest.mark.usefixtures("qupath")
+def test_qupath_opens_it_and_reads_the_slides(created: Path) -> None:
+    from paquo._logging import redirect
+    from paquo.projects import QuPathProject
+
+    opened = QuPathProject(created, mode="r")
+    assert [image.image_name for image in opened.images] == [
+        "colon_1.tif",
+        "colon_2.tif",
+        "cmu-1-small-region.svs",
+    ]
+    for image, size in zip(opened.images, [(3584, 8448), (2048, 8448), (2220, 2967)], strict=True):
+        with redirect():
+            server = image.java_object.getServerBuilder().build()
+            pixels = server.readRegion(16.0, 0, 0, 1600, 1600)
+        assert (server.getWidth(), server.getHeight()) == size
+        assert pixels.getWidth() == 100
+        calibration = server.getPixelCalibration()
+        assert float(calibration.getAveragedPixelSizeMicrons()) == pytest.approx(0.5, abs=0.01)
+        server.close()
+
+
+@pytest.mark.qupath
+@pytest.mark.usefixtures("qupath")
+def test_annotations_get_into_qupath_once(created: Path) -> None:
+    assert import_annotations(created) == 2
+    assert import_annotations(created) == 0
+    with ExchangeProject(created) as exchange, PaquoProject(created) as paquo:
+        for entry in exchange.entries():
+            expected = exchange.annotations(entry)
+            found = paquo.annotations(entry)
+            assert sorted(found, key=lambda item: item.id) == sorted(
+                expected, key=lambda item: item.id
+            )
+    summary = json.loads((created.parent / "data" / "1" / "summary.json").read_text())
+    assert summary["imageType"] == "BRIGHTFIELD_H_E"
+    assert summary["hierarchy"]["nObjects"] == 4

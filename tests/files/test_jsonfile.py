@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qprd.errors import QprdError
+from qprd.files.jsonfile import parse_json, read_json
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[1,]", "nonsense", "[" * 200_000, '{"a":' * 200_000, "1" * 10_000 + "x"],
+    ids=["empty", "open", "comma", "word", "deep list", "deep object", "long number"],
+)
+def test_what_is_not_json_is_an_error_of_the_user(text: str) -> None:
+    with pytest.raises(QprdError, match="This is not a duck"):
+        parse_json(text, what="a duck")
+
+
+def test_of_repeated_keys_the_last_counts() -> None:
+    assert parse_json('{"a": 1, "a": 2}', what="x") == {"a": 2}
+
+
+def test_refuses_large_binary_and_missing_files(tmp_path: Path) -> None:
+    large, binary = tmp_path / "large.json", tmp_path / "binary.json"
+    large.write_text("[" + "1," * 100 + "1]")
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(QprdError, match="too large"):
+        read_json(large, what="x", limit_bytes=50)
+    with pytest.raises(QprdError, match="not UTF-8"):
+        read_json(binary, what="x", limit_bytes=50)
+    for missing in (tmp_path / "none.json", tmp_path):
+        with pytest.raises(QprdError, match="no such file"):
+            read_json(missing, what="x", limit_bytes=50)
+
+
+def test_a_byte_order_mark_is_no_obstacle(tmp_path: Path) -> None:
+    path = tmp_path / "bom.json"
+    path.write_bytes(b"\xef\xbb\xbf[1]")
+    assert read_json(path, what="x", limit_bytes=50) == [1]

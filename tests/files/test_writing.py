@@ -1,0 +1,306 @@
+"""One writer at a time, backups that stay bounded, and what a crash left cleared up."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qprd.errors import QprdError
+from qprd.files import backups
+from qprd.files.backups import Subject, read_runs, undoable
+from qprd.files.filestate import sha256_of
+from qprd.files.journal import is_unfinished, recover
+from qprd.files.layout import ProjectLayout
+from qprd.files.writing import WriteAccess, is_locked
+from qprd.qupath.exchange import ExchangeProject
+from tests.helpers.crash import Crash
+from tests.helpers.small_project import files_of, named_project, predictions
+
+SUBJECT = Subject("1", "a.svs")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return named_project(tmp_path / "project", "a.svs", "b.svs").path
+
+
+def write(project: Path, bundle: str, *entries: int) -> Path | None:
+    with ExchangeProject(project) as opened, opened.writing("write-back") as session:
+        for number in entries or (0,):
+            opened.write_predictions(opened.entries()[number], predictions(bundle=bundle))
+    return session.backup
+
+
+def all_files(project: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in project.parent.rglob("*") if path.is_file()}
+
+
+# --- the lock
+
+
+def test_a_second_writer_is_refused_and_told_what_to_do(project: Path) -> None:
+    before = files_of(project.parent)
+    with WriteAccess(project, "exchange").session("write-back"):
+        assert is_locked(project)
+        with pytest.raises(QprdError, match="Another command of qprd is writing") as caught:
+            write(project, "b")
+    assert "Wait until it has ended" in str(caught.value.fix)
+    assert files_of(project.parent) == before
+    assert not is_locked(project)
+    write(project, "b")
+
+
+def test_a_writer_that_was_killed_does_not_lock_others_out(project: Path) -> None:
+    code = (
+        "import os, pathlib, signal, sys\n"
+        "from qprd.files.writing import WriteAccess\n"
+        "with WriteAccess(pathlib.Path(sys.argv[1]), 'exchange').session('x'):\n"
+        "    print('locked', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(project)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "locked\n"
+        with pytest.raises(QprdError, match="Another command"):
+            write(project, "b")
+        process.kill()
+        process.wait()
+    assert ProjectLayout(project).lock.exists()
+    write(project, "b")
+
+
+def test_a_lock_that_is_a_link_out_of_the_project_is_refused(project: Path) -> None:
+    outside = project.parents[1] / "outside"
+    outside.mkdir()
+    (project.parent / "qprd").symlink_to(outside)
+    with pytest.raises(QprdError, match="outside the project"):
+        write(project, "b")
+    assert list(outside.iterdir()) == []
+
+
+# --- dry runs
+
+
+def test_a_dry_run_reports_and_touches_nothing(project: Path) -> None:
+    with ExchangeProject(project) as opened:
+        entry = opened.entries()[0]
+        with opened.writing("write-back", dry_run=True) as session:
+            report = opened.write_predictions(entry, predictions())
+        assert session.backup is None
+        assert (report.tiles, report.contours, report.replaced) == (3, 1, 0)
+        assert report.files == (opened.prediction_file(entry),)
+    assert [path.name for path in project.parent.iterdir()] == [project.name]
+    write(project, "b")
+    before = all_files(project)
+    with ExchangeProject(project) as opened, opened.writing("write-back", dry_run=True):
+        again = opened.write_predictions(opened.entries()[0], predictions())
+    assert (again.replaced, again.files) == (5, ())
+    assert all_files(project) == before
+
+
+def test_a_dry_run_says_what_it_cannot_do(project: Path) -> None:
+    (project.parent / "qprd").mkdir()
+    (project.parent / "qprd" / "predictions").symlink_to(project.parents[1])
+    with (
+        ExchangeProject(project) as opened,
+        opened.writing("write-back", dry_run=True),
+        pytest.raises(QprdError, match="outside the project"),
+    ):
+        opened.write_predictions(opened.entries()[0], predictions())
+
+
+# --- backups
+
+
+def test_a_backup_says_which_files_of_which_images_changed_and_keeps_them(project: Path) -> None:
+    write(project, "first", 0)
+    file = ProjectLayout(project).predictions / "1.geojson"
+    earlier, digest = file.read_bytes(), sha256_of(file)
+    folder = write(project, "second", 0, 1)
+    (run, first) = read_runs(project)
+    assert (run.folder, run.command) == (folder, "write-back")
+    assert [step.manifest.subject for step in run.steps] == [SUBJECT, Subject("2", "b.svs")]
+    ((changed,), (new,)) = (step.manifest.files for step in run.steps)
+    assert changed.path == "qprd/predictions/1.geojson"
+    assert (changed.before, changed.after) == (digest, sha256_of(file))
+    assert new.before is None
+    assert run.steps[0].copy_of(changed.path).read_bytes() == earlier
+    assert [file.before for step in first.steps for file in step.manifest.files] == [None]
+
+
+def test_what_changes_nothing_leaves_no_backup(project: Path) -> None:
+    assert write(project, "b") is not None
+    before = all_files(project)
+    assert write(project, "b") is None
+    assert all_files(project) == before
+
+
+def test_the_newest_backups_are_kept_the_others_go(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backups, "MAX_RUNS", 3)
+    mine = ProjectLayout(project).backups / "of the user"
+    mine.mkdir(parents=True)
+    folders = [write(project, str(number)) for number in range(5)]
+    assert [run.folder for run in read_runs(project)] == folders[:1:-1]
+    monkeypatch.setattr(backups, "MAX_BYTES", 1)
+    assert [run.folder for run in read_runs(project)] == folders[:1:-1]
+    last = write(project, "last")
+    assert [run.folder for run in read_runs(project)] == [last]
+    assert mine.is_dir()
+    assert sorted(ProjectLayout(project).backups.iterdir()) == sorted([last, mine])
+
+
+def test_what_is_left_of_a_removed_backup_goes_but_not_through_a_link(
+    project: Path, tmp_path: Path
+) -> None:
+    write(project, "b")
+    folder = ProjectLayout(project).backups
+    (folder / ".2026.outdated" / "0001").mkdir(parents=True)
+    write(project, "b")
+    assert [path for path in folder.iterdir() if path.name.startswith(".")] == []
+    (tmp_path / "outside" / ".mine.outdated").mkdir(parents=True)
+    folder.rename(tmp_path / "away")
+    folder.symlink_to(tmp_path / "outside")
+    with pytest.raises(QprdError, match="outside the project"):
+        write(project, "c")
+    assert (tmp_path / "outside" / ".mine.outdated").is_dir()
+
+
+def test_backups_stay_in_order_when_a_clock_goes_back(project: Path) -> None:
+    first = write(project, "1")
+    assert first is not None
+    later = first.with_name("2099-01-01T00-00-00.000000Z")
+    first.rename(later)
+    second = write(project, "2")
+    assert [run.folder for run in read_runs(project)] == [second, later]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": [{"path": "../outside", "before": None, "after": None}]},
+        {"files": [{"path": "/etc/passwd", "before": None, "after": None}]},
+        {"files": "all"},
+        {"subject": None},
+    ],
+)
+def test_a_strangers_manifest_leads_nowhere(project: Path, change: dict[str, Any]) -> None:
+    folder = write(project, "b")
+    assert folder is not None
+    manifest = folder / "0001" / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), **change}))
+    with pytest.raises(QprdError):
+        undoable(project)
+
+
+# --- what a crash left
+
+
+@pytest.fixture
+def crash(project: Path) -> Iterator[Crash]:
+    return Crash(project)
+
+
+@pytest.mark.parametrize("replaced", ["", "a", "ab"])
+def test_what_was_begun_is_finished(crash: Crash, replaced: str) -> None:
+    crash.replace(*replaced)
+    assert is_unfinished(crash.project)
+    (said,) = recover(crash.project)
+    assert "was finished (a, b)" in said
+    assert crash.contents() == ["new", "new"]
+    assert recover(crash.project) == []
+
+
+def test_what_somebody_changed_before_it_was_replaced_is_kept_and_the_rest_taken_back(
+    crash: Crash,
+) -> None:
+    crash.replace("a")
+    (crash.root / "b").write_text("by a person")
+    (said,) = recover(crash.project)
+    assert "was taken back" in said
+    assert crash.contents() == ["old", "by a person"]
+
+
+def test_what_somebody_changed_after_it_was_replaced_is_kept_and_the_rest_finished(
+    crash: Crash,
+) -> None:
+    crash.replace("a")
+    (crash.root / "a").write_text("new, and by a person")
+    (said,) = recover(crash.project)
+    assert "was finished" in said
+    assert crash.contents() == ["new, and by a person", "new"]
+
+
+def test_changes_on_both_sides_are_both_kept_and_told(crash: Crash) -> None:
+    crash.replace("a")
+    (crash.root / "a").write_text("by a person")
+    (crash.root / "b").write_text("by another")
+    (said,) = recover(crash.project)
+    assert f"left as they are: {crash.root / 'a'}" in said
+    assert crash.contents() == ["by a person", "by another"]
+    # What the person's file was made from.
+    copies = list(ProjectLayout(crash.project).backups.rglob("a"))
+    assert [path.read_text() for path in copies] == ["old"]
+
+
+def test_half_a_staged_file_is_never_put_in_place(crash: Crash) -> None:
+    assert crash.changes[1].staged is not None
+    crash.changes[1].staged.write_text("n")
+    crash.replace("a")
+    recover(crash.project)
+    assert crash.contents() == ["old", "old"]
+
+
+def test_the_next_command_clears_up_and_says_so(crash: Crash) -> None:
+    with ExchangeProject(crash.project) as opened:
+        with opened.writing("write-back", dry_run=True) as dry:
+            assert "unfinished" in dry.notes[0]
+        assert is_unfinished(crash.project)
+        with opened.writing("write-back") as session:
+            assert "was finished" in session.notes[0]
+    assert crash.contents() == ["new", "new"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"target": "../outside"},
+        {"target": "/etc/passwd"},
+        {"staged": "project.qpproj"},
+        {"staged": "../.a.00000000000000000000000000000000.tmp"},
+        {"staged": "qprd/.a.00000000000000000000000000000000.tmp"},
+        {"original": "project.qpproj"},
+        {"original": None},
+        {"after": None},
+    ],
+)
+def test_a_strangers_journal_leads_nowhere(crash: Crash, change: dict[str, Any]) -> None:
+    journal = ProjectLayout(crash.project).journal
+    record = json.loads(journal.read_text())
+    record["changes"][0] |= change
+    journal.write_text(json.dumps(record))
+    before = all_files(crash.project)
+    with pytest.raises(QprdError):
+        recover(crash.project)
+    assert all_files(crash.project) == before
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"state": "replacing"}'])
+def test_a_damaged_journal_stops_writing_and_is_named(crash: Crash, text: str) -> None:
+    journal = ProjectLayout(crash.project).journal
+    journal.write_text(text)
+    with pytest.raises(QprdError) as caught:
+        write(crash.project, "b")
+    assert caught.value.where == str(journal)

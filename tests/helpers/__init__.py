@@ -1,0 +1,1 @@
+"""What several tests use: projects, slides, models, and programs that are killed."""

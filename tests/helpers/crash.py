@@ -1,0 +1,41 @@
+"""A project as a crash in the middle of a write leaves it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from qprd.files.filestate import sha256_of
+from qprd.files.journal import Change, Journal, is_unfinished
+from qprd.files.layout import ProjectLayout
+
+
+class Crash:
+    """Two files about to be replaced, as far as that came before a crash."""
+
+    def __init__(self, project: Path) -> None:
+        self.root = project.parent
+        self.project = project
+        step = ProjectLayout(project).backups / "2026-01-01T00-00-00.000000Z" / "0001"
+        step.mkdir(parents=True)
+        self.changes = [self._change(name, step) for name in ("a", "b")]
+        Journal(project, step).begin(self.changes)
+
+    def _change(self, name: str, step: Path) -> Change:
+        target = self.root / name
+        staged = self.root / f".{name}.{'0' * 32}.tmp"
+        target.write_text("old")
+        staged.write_text("new")
+        os.link(target, step / name)
+        return Change(target, staged, step / name, sha256_of(target), sha256_of(staged))
+
+    def replace(self, *names: str) -> None:
+        for change in self.changes:
+            if change.target.name in names:
+                assert change.staged is not None
+                change.staged.replace(change.target)
+
+    def contents(self) -> list[str]:
+        assert not is_unfinished(self.project)
+        assert list(self.root.rglob("*.tmp")) == []
+        return [change.target.read_text() for change in self.changes]

@@ -1,0 +1,61 @@
+"""Models with random weights, what qprd says of patches with them, and bundles to go with them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from qprd.bundle.bundle import BundleInfo, TeacherInfo
+from qprd.device import make_fabric
+from qprd.evaluation.calibration import Isotonic, Platt
+from qprd.model.frd import FRD, FusedFRD, build_frd
+from qprd.model.teacher import build_teacher
+from qprd.scoring.by_patch import score_patches
+from qprd.settings import PatchScore, Recipe
+
+PATCH_PX = 64
+
+
+def random_model(recipe: Recipe) -> FRD:
+    """Every part of it has a say in the score."""
+    model = build_frd(build_teacher("resnet18", pretrained=False), 0, recipe)
+    if isinstance(model, FusedFRD):
+        generator = torch.Generator().manual_seed(0)
+        for name, buffer in model.head.named_buffers():
+            buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
+            if name.startswith("linear"):
+                buffer.sub_(1).mul_(0.1)
+    return model.eval()
+
+
+def scores_of(
+    model: FRD, images: NDArray[np.uint8], reduction: PatchScore = "mean"
+) -> NDArray[np.float32]:
+    """The scores that qprd itself gives."""
+    fabric = make_fabric("cpu", "32")
+    return score_patches(model, images, fabric=fabric, batch_size=4, reduction=reduction)
+
+
+def curve_through(
+    model: FRD, images: NDArray[np.uint8], kind: type[Platt | Isotonic]
+) -> Platt | Isotonic:
+    """A curve that is steep where the scores of these images are."""
+    scores = np.sort(scores_of(model, images).astype(np.float64))
+    slope = 4 / float(scores[-1] - scores[0])
+    intercept = -slope * float(scores.mean())
+    if kind is Platt:
+        return Platt(slope, intercept)
+    return Isotonic(tuple(scores.tolist()), (0.02, 0.2, 0.2, 0.7, 0.9), slope, intercept)
+
+
+def bundle_info(model: FRD, calibration: Platt | Isotonic | None) -> BundleInfo:
+    return BundleInfo(
+        name="colon 1",
+        teacher=TeacherInfo.of(model.teacher),
+        mpp=0.5,
+        patch_px=PATCH_PX,
+        threshold=None if calibration is None else 1.25,
+        classes={"tumor": ("Tumor: sub", "Tumor"), "normal": ("Stroma",)},
+        calibration=calibration,
+    )

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qprd.errors import QprdError
+from qprd.qupath.entry_slides import open_slide, recorded_name, select_entries
+from qprd.qupath.exchange import ExchangeProject
+from qprd.qupath.project import Entry, SlideSource
+from tests.helpers.drawn_project import HEIGHT, MPP, NAMES, WIDTH, edit
+
+
+def entry(path: Path | None, **source: object) -> Entry:
+    return Entry("1", "a.tif", SlideSource("file:/gone.tif", path, **source))  # type: ignore[arg-type]
+
+
+def test_all_images_are_taken_unless_some_are_named(project: Path) -> None:
+    with ExchangeProject(project) as opened:
+        assert [e.name for e in select_entries(opened, ())] == list(NAMES)
+        named = select_entries(opened, (NAMES[2], NAMES[0]))
+        assert [e.name for e in named] == [NAMES[0], NAMES[2]]
+
+
+@pytest.mark.parametrize(("name", "told"), [("frist.tif", "first.tif"), ("qq", "second.tif")])
+def test_an_image_that_does_not_exist_is_told_with_those_that_do(
+    project: Path, name: str, told: str
+) -> None:
+    with ExchangeProject(project) as opened, pytest.raises(QprdError) as caught:
+        select_entries(opened, (name,))
+    assert repr(name) in caught.value.problem
+    assert told in (caught.value.fix or "")
+
+
+def test_an_empty_project_is_said(project: Path) -> None:
+    edit(project, lambda root: root.update(images=[]))
+    with ExchangeProject(project) as opened, pytest.raises(QprdError, match="no images"):
+        select_entries(opened, ())
+
+
+def test_a_slide_opens_in_the_frame_of_the_project(project: Path) -> None:
+    with ExchangeProject(project) as opened, open_slide(opened.entries()[0]) as slide:
+        assert (slide.width, slide.height) == (WIDTH, HEIGHT)
+        assert slide.mpp == pytest.approx(MPP)
+
+
+def test_a_slide_that_has_moved_is_said_with_the_option_that_helps() -> None:
+    with pytest.raises(QprdError, match=r"file:/gone\.tif") as caught:
+        open_slide(entry(None))
+    assert "--slides" in (caught.value.fix or "")
+
+
+def test_what_cannot_be_used_says_why() -> None:
+    with pytest.raises(QprdError, match="it is a stack"):
+        open_slide(entry(None, unsupported="it is a stack"))
+
+
+def test_another_image_than_the_annotated_one_is_refused(project: Path) -> None:
+    with ExchangeProject(project) as opened:
+        path = opened.entries()[0].source.path
+    with pytest.raises(QprdError, match=f"{WIDTH} x {HEIGHT} px; the project expects 100 x 200"):
+        open_slide(entry(path, width=100, height=200, mpp=MPP))
+
+
+def test_a_slide_without_resolution_needs_one(shared_data: Path) -> None:
+    path = shared_data / "slides" / "tcga-cr-7395_no-mpp.svs"
+    with pytest.raises(QprdError, match="resolution") as caught:
+        open_slide(entry(path))
+    assert "--assume-mpp" in (caught.value.fix or "")
+    with open_slide(entry(path), assume_mpp=0.25) as slide:
+        assert slide.mpp == 0.25
+    with open_slide(entry(path, mpp=0.4), assume_mpp=0.25) as slide:
+        assert slide.mpp == 0.4  # what the project knows is not assumed otherwise
+
+
+def test_what_is_no_slide_is_an_error(shared_data: Path) -> None:
+    with pytest.raises(QprdError):
+        open_slide(entry(shared_data / "slides" / "broken.svs"))
+
+
+def test_a_bundle_records_names_of_bounded_length() -> None:
+    assert recorded_name("a.tif") == "a.tif"
+    assert len(recorded_name("x" * 5000)) == 1000

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from qprd.demo.slides import write_pyramidal_tiff
+from qprd.device import make_fabric
+from qprd.errors import QprdError
+from qprd.model.anomaly import smooth, upsampled
+from qprd.model.frd import FRD, build_frd
+from qprd.model.inference import for_inference
+from qprd.model.teacher import build_teacher
+from qprd.scoring import by_field as dense
+from qprd.scoring.by_field import (
+    HALO_PX,
+    cores_px,
+    free_bytes,
+    score_slide_densely,
+    score_windows,
+    sees_far,
+)
+from qprd.scoring.by_patch import score_grid
+from qprd.scoring.fields import Windows
+from qprd.settings import Recipe
+from qprd.slides.slide import Slide
+from qprd.slides.tissue import TissueMask
+from tests.helpers.textured_slide import textured
+
+MPP, PATCH_PX = 0.5, 128
+WIDTH, HEIGHT = 760, 500
+FABRIC = make_fabric("cpu", "32")
+
+#: Largest difference of a patch's score that the borders of fields may make.
+SEAM = 0.005
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slide]:
+    path = tmp_path_factory.mktemp("slide") / "textured.tif"
+    write_pyramidal_tiff(textured(HEIGHT, WIDTH), path, MPP)
+    with Slide(path) as opened:
+        yield opened
+
+
+def make_model(recipe: Recipe, teacher: str = "efficientnet_lite0") -> FRD:
+    pytest.importorskip("timm", reason="the extra 'demo' is not installed")
+    return for_inference(build_frd(build_teacher(teacher, pretrained=False), 0, recipe))
+
+
+@pytest.fixture(scope="module")
+def model() -> FRD:
+    return make_model("paper")
+
+
+class Counted:
+    """A task that counts."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    def advance(self, count: int = 1) -> None:
+        self.done += count
+
+    def note(self, text: str) -> None:
+        pass
+
+
+def every(step: int) -> Windows:
+    x, y = np.meshgrid(
+        np.arange(0, WIDTH - PATCH_PX + 1, step), np.arange(0, HEIGHT - PATCH_PX + 1, step)
+    )
+    return Windows(x.ravel(), y.ravel(), PATCH_PX)
+
+
+def scores(model: FRD, slide: Slide, windows: Windows, **options: object) -> np.ndarray:
+    return score_windows(
+        model,
+        slide,
+        windows,
+        **{"mpp": MPP, "fabric": FABRIC, "task": Counted(), **options},  # type: ignore[arg-type]
+    )
+
+
+def with_cores(monkeypatch: pytest.MonkeyPatch, *edges: int) -> None:
+    monkeypatch.setattr(dense, "cores_px", lambda *_: list(edges))
+
+
+@pytest.mark.parametrize("recipe", ["paper", "best"])
+def test_the_borders_of_fields_do_not_show(
+    recipe: Recipe, slide: Slide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model(recipe)
+    with_cores(monkeypatch, 1024)
+    in_one = scores(model, slide, every(60))
+    with_cores(monkeypatch, 256)
+    in_many = scores(model, slide, every(60))
+    assert np.abs(in_many - in_one).max() < SEAM
+    assert in_one.std() > 2 * SEAM
+    # without a halo they would
+    monkeypatch.setattr(dense, "HALO_PX", 0)
+    assert np.abs(scores(model, slide, every(60)) - in_one).max() > SEAM
+
+
+def test_a_score_is_the_mean_of_the_map_over_its_window(
+    model: FRD, slide: Slide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_cores(monkeypatch, 1024)  # all of the slide
+    pixels = slide.read_region(0, 0, WIDTH, HEIGHT, MPP)
+    padded = np.pad(pixels, [(0, -HEIGHT % 32), (0, -WIDTH % 32), (0, 0)], mode="symmetric")
+    batch = torch.from_numpy(padded).permute(2, 0, 1).unsqueeze(0)
+    with torch.inference_mode():
+        size = (batch.shape[-2], batch.shape[-1])
+        pixels = upsampled(dense.location_scores(model, batch, FABRIC), size)
+        maps = smooth(pixels)[0].numpy()
+    windows = Windows(np.array([0, 237, 600, 632]), np.array([0, 211, 3, 372]), PATCH_PX)
+    expected = [
+        maps[y : y + PATCH_PX, x : x + PATCH_PX] for x, y in zip(windows.x, windows.y, strict=True)
+    ]
+    mean = scores(model, slide, windows)
+    np.testing.assert_allclose(mean, [part.mean() for part in expected], atol=1e-5)
+    largest = scores(model, slide, windows, reduction="max")
+    np.testing.assert_allclose(largest, [part.max() for part in expected], atol=1e-5)
+
+
+def test_the_cells_of_a_grid_get_the_scores_of_their_patches(model: FRD, slide: Slide) -> None:
+    tissue = np.zeros((HEIGHT // 20, WIDTH // 20), np.bool_)
+    tissue[:, :20] = True
+    grid = score_grid(
+        slide, TissueMask(tissue, 20.0), mpp=MPP, patch_px=PATCH_PX, stride=64, min_tissue=0.5
+    )
+    task = Counted()
+    found = score_slide_densely(model, slide, grid, fabric=FABRIC, reduction="mean", task=task)
+    np.testing.assert_array_equal(np.isnan(found.scores), ~grid.wanted)
+    assert task.done == grid.wanted.sum()
+    rows, columns = np.nonzero(grid.wanted)
+    windows = Windows(grid.patch_x[columns], grid.patch_y[rows], PATCH_PX)
+    np.testing.assert_array_equal(found.scores[rows, columns], scores(model, slide, windows))
+
+
+def test_pixels_far_from_any_window_are_not_read(
+    model: FRD, slide: Slide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    original = Slide.read_region
+
+    def watched(self: Slide, *region: float) -> np.ndarray:
+        x, y, width, height, _ = region
+        read.append((x, y, x + width, y + height))
+        return original(self, *region)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Slide, "read_region", watched)
+    scores(model, slide, Windows(np.array([320]), np.array([160]), PATCH_PX))
+    left, top, right, bottom = np.array(read).T
+    assert left.min() >= 320 - HALO_PX
+    assert right.max() <= 320 + PATCH_PX + HALO_PX
+    assert top.min() >= 160 - HALO_PX
+    assert bottom.max() <= 160 + PATCH_PX + HALO_PX
+    read.clear()
+    none = Windows(np.zeros(0, np.int64), np.zeros(0, np.int64), PATCH_PX)
+    assert scores(model, slide, none).shape == (0,)
+    assert not read
+
+
+@pytest.mark.parametrize("size", [(40, 30), (128, 128), (133, 129)])
+def test_small_slides_have_scores(model: FRD, tmp_path: Path, size: tuple[int, int]) -> None:
+    write_pyramidal_tiff(textured(*size), tmp_path / "small.tif", MPP)
+    with Slide(tmp_path / "small.tif") as small:
+        found = scores(model, small, Windows(np.zeros(1, int), np.zeros(1, int), PATCH_PX))
+    assert np.isfinite(found).all()
+
+
+def test_out_of_memory_halves_the_field_and_goes_on(
+    model: FRD, slide: Slide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_cores(monkeypatch, 128, 256, 512)
+    expected = scores(model, slide, every(100))
+    whole, edges = dense.location_scores, []
+
+    def small_device(model: FRD, batch: Tensor, *rest: object) -> list[Tensor]:
+        edges.append(max(batch.shape[-2:]))
+        if max(batch.shape[-2:]) > 256 + 2 * HALO_PX:
+            raise torch.OutOfMemoryError("the device is full")
+        return whole(model, batch, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(dense, "location_scores", small_device)
+    task = Counted()
+    found = scores(model, slide, every(100), task=task)
+    np.testing.assert_allclose(found, expected, atol=SEAM)
+    assert task.done == len(found)
+    assert sum(edge > 256 + 2 * HALO_PX for edge in edges) == 1  # the first one taught it
+
+
+def test_no_memory_at_all_is_an_error_that_says_what_to_do(
+    model: FRD, slide: Slide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> Tensor:
+        raise torch.OutOfMemoryError("the device is full")
+
+    monkeypatch.setattr(dense, "location_scores", full)
+    with pytest.raises(QprdError, match="memory of cpu") as caught:
+        scores(model, slide, every(100))
+    assert "--device" in (caught.value.fix or "")
+
+
+def test_cores_grow_with_the_memory_and_can_be_halved() -> None:
+    largest = [cores_px(free, 400.0)[-1] for free in (0, 1 << 28, 1 << 30, 1 << 32, 1 << 40)]
+    assert largest == sorted(largest)
+    assert largest[0] < largest[2] < largest[-1]
+    for free in (0, 1 << 30, 1 << 40):
+        edges = cores_px(free, 400.0)
+        assert all(2 * a <= b < 2 * a + 64 for a, b in pairwise(edges))
+        assert not any(edge % 32 for edge in edges)
+        assert edges[0] > 0
+    edge = cores_px(1 << 32, 400.0)[-1] + 2 * HALO_PX
+    assert edge**2 * 400 < 1 << 32
+
+
+def test_weights_take_their_part_of_a_machines_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"SC_PAGE_SIZE": 1, "SC_AVPHYS_PAGES": 1 << 40}
+    monkeypatch.setattr(dense.os, "sysconf", sizes.__getitem__)
+    cpu = torch.device("cpu")
+    assert free_bytes(cpu, 0) - free_bytes(cpu, 1 << 29) == 1 << 29
+    assert free_bytes(cpu, 1 << 40) == 0
+    sizes["SC_AVPHYS_PAGES"] = 1 << 20
+    assert free_bytes(cpu, 1 << 29) == 1 << 20
+
+
+def test_squeeze_and_excitation_is_found_out_and_nothing_else() -> None:
+    assert not sees_far(make_model("paper"), FABRIC)
+    assert not sees_far(make_model("best", "resnet18"), FABRIC)
+    assert sees_far(make_model("best", "timm:mobilenetv3_small_100"), FABRIC)

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qprd.errors import ExitCode, QprdError
+from qprd.settings import (
+    TEACHER_DEFAULTS,
+    TrainConfig,
+    predict_config,
+    stored_train_config,
+    train_config,
+)
+
+
+def test_the_papers_recipe_has_the_papers_defaults() -> None:
+    config = train_config({"recipe": "paper"})
+    assert (config.teacher, config.patch_px, config.batch_size) == ("wide_resnet50_2", 256, 32)
+    assert (config.normal, config.tumor, config.epochs, config.lr) == (5000, 500, 50, 1e-5)
+    assert (config.alpha, config.gamma, config.similarity) == (0.1, 2.0, "image")
+    assert not config.augment
+
+
+def test_the_best_recipe_is_the_default_and_the_same_for_every_teacher() -> None:
+    for teacher in TEACHER_DEFAULTS:
+        config = train_config({"teacher": teacher})
+        assert config.recipe == "best"
+        assert (config.epochs, config.lr, config.augment) == (10, 1e-3, True)
+    assert (
+        train_config({"augment": False, "epochs": 3}).model_dump().items()
+        >= {
+            "augment": False,
+            "epochs": 3,
+        }.items()
+    )
+
+
+def test_a_stored_configuration_without_a_recipe_is_the_papers() -> None:
+    values = train_config({"recipe": "paper"}).model_dump(mode="json")
+    del values["recipe"]
+    assert stored_train_config(values, "bundle").recipe == "paper"
+
+
+@pytest.mark.parametrize("teacher", TEACHER_DEFAULTS)
+def test_every_teacher_has_defaults_that_build(teacher: str) -> None:
+    config = train_config({"teacher": teacher, "recipe": "paper"})
+    for name, value in TEACHER_DEFAULTS[teacher].items():
+        assert getattr(config, name) == value
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_teacher(tmp_path: Path) -> None:
+    file = tmp_path / "qprd.toml"
+    file.write_text('[train]\nteacher = "efficientnet_lite0"\nepochs = 3\nlr = 0.5\nimage = "a"\n')
+    config = train_config({"lr": 0.25, "epochs": None, "images": []}, file)
+    assert (config.lr, config.epochs, config.patch_px, config.images) == (0.25, 3, 128, ("a",))
+
+
+def test_options_may_be_spelled_with_dashes_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "qprd.toml"
+    file.write_text('[train]\ntumor-class = ["Tumor", "Metastasis"]\nbatch-size = 8\n')
+    config = train_config({}, file)
+    assert (config.tumor_class, config.batch_size) == (("Tumor", "Metastasis"), 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[train]\nepoch = 3\n", "Did you mean 'epochs'?"),
+        ("[trian]\nepochs = 3\n", "Put settings under"),
+        ("epochs = 3\n", "Put settings under"),
+        ("[train\n", "Not valid TOML"),
+        ('[train]\nepochs = "three"\n', "epochs = 'three'"),
+        ("[train]\nnormal = 0\n", "normal = 0"),
+        ("[train]\nlr = nan\n", "lr = nan"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "qprd.toml"
+    file.write_text(text)
+    with pytest.raises(QprdError) as caught:
+        train_config({}, file)
+    assert told in str(caught.value)
+    assert caught.value.exit_code != ExitCode.OK
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(QprdError, match="cannot be read") as caught:
+        train_config({}, tmp_path / "none.toml")
+    assert str(tmp_path / "none.toml") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"alpha": "1.5"},
+        {"alpha": "half"},
+        {"patch_px": 100},
+        {"batch_size": 1},
+        {"device": "gpu"},
+        {"device": "cuda:"},
+        {"device": "cpu:1"},
+        {"similarity": "patch"},
+        {"seed": -1},
+        {"mpp": 0.0},
+        {"operating_point": "sensitivity=2"},
+        {"val_patches": 10**6},
+    ],
+)
+def test_a_value_out_of_range_names_its_option(flags: dict[str, object]) -> None:
+    with pytest.raises(QprdError) as caught:
+        train_config(flags)
+    assert caught.value.where == "--" + next(iter(flags)).replace("_", "-")
+    assert caught.value.exit_code == ExitCode.USAGE
+
+
+@given(st.floats(0, 1), st.integers(1, 10**6), st.sampled_from(["image", "location"]))
+def test_a_stored_configuration_is_read_back_as_it_was(
+    alpha: float, normal: int, similarity: str
+) -> None:
+    config = train_config({"alpha": alpha, "normal": normal, "similarity": similarity})
+    assert TrainConfig(**config.model_dump(mode="json")) == config
+
+
+def test_auto_is_kept_as_a_word() -> None:
+    assert train_config({"alpha": "auto"}).alpha == "auto"
+    assert predict_config({"threshold": "auto"}).threshold == "auto"
+    assert predict_config({"threshold": "2"}).threshold == 2.0
+
+
+def test_an_operating_point_and_a_threshold_exclude_each_other() -> None:
+    assert train_config({}).operating_point == "accuracy"
+    assert train_config({"operating_point": " sensitivity = .95"}).operating_point == (
+        "sensitivity=0.95"
+    )
+    assert predict_config({"operating_point": "youden", "threshold": "auto"}).threshold == "auto"
+    with pytest.raises(QprdError, match="not both"):
+        predict_config({"operating_point": "youden", "threshold": "2"})
+
+
+def test_masks_need_a_similarity_per_location() -> None:
+    with pytest.raises(QprdError, match="labels = mask needs similarity = location"):
+        train_config({"labels": "mask"})
+    assert train_config({"labels": "mask", "similarity": "location"}).labels == "mask"
+
+
+def test_a_strangers_stored_configuration_is_no_traceback() -> None:
+    good = train_config({}).model_dump(mode="json")
+    assert stored_train_config(good, "bundle") == train_config({})
+    for values in ({"normal": "many"}, {"unknown": 1}, {"tumor_class": []}):
+        with pytest.raises(QprdError, match="damaged"):
+            stored_train_config(good | values, "bundle")
