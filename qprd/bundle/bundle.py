@@ -12,9 +12,7 @@ import contextlib
 import importlib.metadata
 import json
 import math
-import os
 import shutil
-import uuid
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -30,6 +28,7 @@ from qprd.bundle.ancestry import MAX_ANCESTORS, Ancestor, ReviewCounts, SeenSlid
 from qprd.errors import QprdError
 from qprd.evaluation.calibration import Calibration, RawScore
 from qprd.evaluation.operating_point import ValidationScores
+from qprd.files.atomic import replacing_folder, write_errors
 from qprd.settings import STRIDE_PX, PatchScore, Recipe
 
 if TYPE_CHECKING:
@@ -248,8 +247,8 @@ def _reject_constant(constant: str) -> object:
 def save_bundle(folder: Path, model: FRD, info: BundleInfo) -> None:
     """Write a bundle, all or nothing.
 
-    It is written beside ``folder`` first and then renamed. An earlier bundle in ``folder`` is
-    replaced, other files in it (such as a training history) are kept.
+    An earlier bundle in ``folder`` is replaced, other files in it (such as a training history) are
+    kept.
 
     Args:
         folder: The bundle's folder; its parents are made if need be.
@@ -269,27 +268,19 @@ def save_bundle(folder: Path, model: FRD, info: BundleInfo) -> None:
     }
     _check_finite(state, where=str(folder), fix="Training diverged: try a lower --lr.")
     text = info.to_json()
-    partial = _sibling(folder, "partial")
-    try:
-        if folder.exists() and not _is_replaceable(folder):
-            raise QprdError(
-                "The folder exists and is not a bundle.", where=str(folder), fix="Name another one."
-            )
-        partial.mkdir(parents=True)
-        save_file(state, partial / MODEL_FILE)
-        (partial / INFO_FILE).write_text(text, encoding="utf-8")
-        for name in (MODEL_FILE, INFO_FILE):
-            _flush(partial / name)
-        _swap_in(partial, folder)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    if folder.exists() and not _is_replaceable(folder):
         raise QprdError(
-            f"The bundle cannot be written: {reason}.",
-            where=str(folder),
-            fix="Check free space and permissions; nothing was left half-written.",
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            "The folder exists and is not a bundle.", where=str(folder), fix="Name another one."
+        )
+    with write_errors("The bundle", folder), replacing_folder(folder) as partial:
+        if folder.exists():
+            others = shutil.ignore_patterns(MODEL_FILE, INFO_FILE)
+            shutil.copytree(folder, partial, symlinks=True, ignore=others, dirs_exist_ok=True)
+        try:
+            save_file(state, partial / MODEL_FILE)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+        (partial / INFO_FILE).write_text(text, encoding="utf-8")
 
 
 def read_bundle_info(folder: Path) -> BundleInfo:
@@ -449,33 +440,5 @@ def _check_finite(state: Mapping[str, Tensor], where: str, fix: str) -> None:
             raise QprdError(f"The weights {name} are not finite.", where=where, fix=fix)
 
 
-def _sibling(folder: Path, kind: str) -> Path:
-    """A hidden name beside a folder, on the same file system."""
-    return folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.{kind}"
-
-
 def _is_replaceable(folder: Path) -> bool:
     return folder.is_dir() and ((folder / INFO_FILE).is_file() or not any(folder.iterdir()))
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb+") as stream:
-        os.fsync(stream.fileno())
-
-
-def _swap_in(new: Path, folder: Path) -> None:
-    """Rename ``new`` to ``folder``, keeping what the old folder held beside the bundle."""
-    if not folder.exists():
-        new.rename(folder)
-        return
-    old = _sibling(folder, "old")
-    folder.rename(old)
-    try:
-        new.rename(folder)
-    except BaseException:
-        old.rename(folder)
-        raise
-    for item in old.iterdir():
-        if item.name not in (MODEL_FILE, INFO_FILE):
-            item.rename(folder / item.name)
-    shutil.rmtree(old, ignore_errors=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import openslide
 
 from qprd.errors import QprdError
-from qprd.files.filestate import write_error
+from qprd.files.atomic import write_errors
 from qprd.files.layout import ProjectLayout
 from qprd.files.transaction import FileTransaction
 from qprd.qupath.pathclasses import argb_from_color, classes_path, classes_text
@@ -211,10 +211,8 @@ def _server_builder(slide: NewSlide) -> dict[str, object]:
 def _save_thumbnail(slide: Path, target: Path) -> None:
     with openslide.OpenSlide(slide) as opened:
         thumbnail = opened.get_thumbnail(_THUMBNAIL_PX)
-    try:
+    with write_errors("The thumbnail", target):
         thumbnail.save(target, format="JPEG")
-    except OSError as error:
-        raise write_error(target, error) from error
 
 
 def _json(value: object) -> str:

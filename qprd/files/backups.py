@@ -8,9 +8,7 @@ change (``project.qpproj``) is kept once, as it was before the first of them.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
@@ -20,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from qprd import __version__
 from qprd.errors import QprdError
-from qprd.files.filestate import sync_folder
+from qprd.files.atomic import remove_folder, replacing
 from qprd.files.jsonfile import read_text
 from qprd.files.layout import ProjectLayout, resolve_inside
 
@@ -217,13 +215,8 @@ def write_manifest(step: Path, manifest: Manifest) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    temporary = step / "manifest.tmp"
-    with temporary.open("wb") as file:
-        file.write(_MANIFESTS.dump_json(manifest, indent=2))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(step / _MANIFEST)
-    sync_folder(step)
+    with replacing(step / _MANIFEST) as new:
+        new.write_bytes(_MANIFESTS.dump_json(manifest, indent=2))
 
 
 def read_runs(project: Path) -> list[Run]:
@@ -254,38 +247,19 @@ def undoable(project: Path) -> list[Run]:
     return [run for run in left if run.steps]
 
 
-def sweep(project: Path) -> None:
-    """Remove the rest of backups that a command was removing when it was killed.
-
-    Raises:
-        QprdError: the folder of backups is a link out of the project.
-    """
-    backups = resolve_inside(ProjectLayout(project).backups, project.parent)
-    for leftover in backups.glob(".*.outdated"):
-        shutil.rmtree(leftover, ignore_errors=True)
-
-
 def prune(project: Path) -> None:
     """Remove the oldest backups: more than `MAX_RUNS`, or than fit into `MAX_BYTES`."""
     size = 0
     for count, folder in enumerate(reversed(_run_folders(project))):
         size += size_of(folder)
         if count and (count >= MAX_RUNS or size > MAX_BYTES):
-            remove_run(folder)
+            remove_folder(folder)
 
 
-def remove_run(folder: Path) -> None:
-    """Remove the backups of one command, so that no part of them is ever taken for the whole."""
-    outdated = folder.with_name(f".{folder.name}.outdated")
-    with contextlib.suppress(OSError):
-        folder.rename(outdated)
-        shutil.rmtree(outdated, ignore_errors=True)
-
-
-def size_of(folder: Path) -> int:
-    """Bytes of all files below a folder."""
+def size_of(place: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
     size = 0
-    for path in folder.rglob("*"):
+    for path in (place, *place.rglob("*")):
         with contextlib.suppress(OSError):
             size += path.lstat().st_size
     return size

@@ -6,11 +6,7 @@ A process that dies in between, or a computer that loses power, leaves the journ
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
 import shutil
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +15,12 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from qprd.errors import ExitCode, QprdError
-from qprd.files.filestate import remove_if_empty, sha256_of, sync_folder
+from qprd.files.atomic import is_temporary_name, remove_if_empty, replacing, sync_folder
+from qprd.files.filestate import sha256_of
 from qprd.files.jsonfile import read_text
 from qprd.files.layout import ProjectLayout, resolve_inside
 
 _MAX_JOURNAL_BYTES = 256 * 2**20
-_UNWRITTEN = "journal.tmp"
-_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{32}\.tmp")
 
 
 @dataclass(frozen=True)
@@ -59,11 +54,6 @@ class Change:
         """
         kept = None if self.original is None else sha256_of(self.original)
         return sha256_of(self.target) == self.after and kept == self.before
-
-
-def beside(target: Path) -> Path:
-    """A new name for what is to take the place of a file."""
-    return target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
 
 
 def apply(change: Change) -> None:
@@ -164,7 +154,6 @@ class Journal:
             for change in changes
         )
         self._write(_Record("replacing", (), self._name(self._step), recorded))
-        sync_folder(self._layout.journal.parent)
 
     def end(self) -> None:
         """All is done, or nothing is left of it."""
@@ -174,18 +163,8 @@ class Journal:
         return path.relative_to(self._root).as_posix()
 
     def _write(self, record: _Record) -> None:
-        path = self._layout.journal
-        temporary = path.with_name(_UNWRITTEN)
-        try:
-            with temporary.open("wb") as file:
-                file.write(_RECORD.dump_json(record))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+        with replacing(self._layout.journal) as new:
+            new.write_bytes(_RECORD.dump_json(record))
 
 
 def is_unfinished(project: Path) -> bool:
@@ -207,9 +186,6 @@ def recover(project: Path) -> list[str]:
         QprdError: the journal is damaged, or the files cannot be written.
     """
     layout = ProjectLayout(project)
-    # The journal's own temporary file may be all that there is.
-    with contextlib.suppress(OSError):
-        layout.journal.with_name(_UNWRITTEN).unlink(missing_ok=True)
     if not is_unfinished(project):
         return []
     record = _read(project)
@@ -298,8 +274,8 @@ def _resolved(project: Path, record: _Record) -> tuple[Path, list[Change], list[
 
     def temporary(name: str, target: Path | None = None) -> Path:
         path = inside(name)
-        match = _TEMPORARY.fullmatch(path.name)
-        if match is None or (target is not None and path != target.with_name(path.name)):
+        is_beside = target is None or path == target.with_name(path.name)
+        if not (is_temporary_name(path) and is_beside):
             raise _damaged(project)
         return path
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from qprd.errors import QprdError
+from qprd.files.atomic import find_temporary, is_abandoned, remove_temporary, write_errors
 
 
 @dataclass(frozen=True)
@@ -67,23 +68,53 @@ class ProjectLayout:
     def require_writable(self) -> None:
         """Make the folder, and find out before long work that nothing can be written there.
 
+        What killed commands have left behind is removed.
+
         Raises:
             QprdError: it cannot be made or written.
         """
-        try:
+        with write_errors("The project's folder", self.root):
             self.root.mkdir(exist_ok=True)
             with TemporaryFile(dir=self.root):
                 pass
-        except OSError as error:
-            raise QprdError(
-                f"The project's folder cannot be written: {error.strerror}.",
-                where=str(self.root),
-                fix="Make it writable, or copy the project to a place that is.",
-            ) from error
+        self.remove_leftovers()
 
     def result(self, entry_id: str) -> Path:
         """Folder of one entry's results."""
         return self.results / entry_id
+
+    def leftovers(self, *, locked: bool = False) -> list[Path]:
+        """Temporary files and folders of commands that were killed.
+
+        Args:
+            locked: Whether the caller holds the project's lock: nobody else can then be writing
+                what only the holder of the lock writes.
+        """
+        if self.journal.exists():
+            # It may name some of them.
+            return []
+        folder = self.project.parent
+        found = [
+            *find_temporary(folder.resolve(), depth=0),
+            *find_temporary(folder / "data", depth=1),
+            *find_temporary(folder / "classifiers", depth=0),
+            *find_temporary(self.root, depth=3),
+        ]
+        return [path for path in found if is_abandoned(path) or (locked and self._is_locked(path))]
+
+    def remove_leftovers(self, *, locked: bool = False) -> None:
+        """Remove `leftovers`."""
+        for path in self.leftovers(locked=locked):
+            remove_temporary(path)
+
+    def _is_locked(self, path: Path) -> bool:
+        """Whether only the holder of the lock writes temporary files at this place."""
+        if not path.is_relative_to(self.root):
+            return True
+        own = self.root / path.relative_to(self.root).parts[0]
+        if own in (self.annotations, self.predictions, self.backups):
+            return True
+        return path.name.startswith(f".{self.journal.name}.")
 
 
 def resolve_inside(path: Path, folder: Path) -> Path:

@@ -12,15 +12,15 @@ from types import TracebackType
 from typing import Protocol
 
 from qprd.errors import ExitCode, QprdError
-from qprd.files.filestate import (
-    FileState,
+from qprd.files.atomic import (
     remove_if_empty,
-    sha256_of,
     sync_file,
     sync_folder,
+    temporary_name,
     write_error,
 )
-from qprd.files.journal import Change, apply, beside, take_back
+from qprd.files.filestate import FileState, sha256_of
+from qprd.files.journal import Change, apply, take_back
 from qprd.files.layout import resolve_inside
 
 
@@ -87,24 +87,32 @@ class FileTransaction:
                 self._made.append(staged.parent)
                 staged.parent.mkdir(parents=True)
         except OSError as error:
-            raise write_error(target, error) from error
+            raise _not_written(target, error) from error
         return staged
 
     def stage_text(self, target: Path, text: str) -> Path:
         """Stage JSON text as UTF-8, forced to the disk.
 
         Raises:
+            QprdError: as `stage_bytes`.
+        """
+        # Half of a surrogate pair, which has no UTF-8, becomes its JSON escape.
+        return self.stage_bytes(target, text.encode(errors="backslashreplace"))
+
+    def stage_bytes(self, target: Path, content: bytes) -> Path:
+        """Stage the contents of a file, forced to the disk.
+
+        Raises:
             QprdError: as `stage`, a full disk, or a folder that cannot be written.
         """
         path = self.stage(target)
         try:
-            # Half of a surrogate pair, which has no UTF-8, becomes its JSON escape.
-            with path.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-                file.write(text)
+            with path.open("xb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise write_error(target, error) from error
+            raise _not_written(target, error) from error
         return path
 
     def stage_copy(self, target: Path, source: Path) -> None:
@@ -118,7 +126,7 @@ class FileTransaction:
             shutil.copy2(source, path)
             sync_file(path)
         except OSError as error:
-            raise write_error(target, error) from error
+            raise _not_written(target, error) from error
 
     def stage_removal(self, target: Path) -> None:
         """The file is to be removed.
@@ -166,7 +174,7 @@ class FileTransaction:
         except BaseException as error:
             self._take_back(changes)
             if isinstance(error, OSError):
-                raise write_error(target, error) from error
+                raise _not_written(target, error) from error
             raise
         for folder in {change.target.parent for change in changes} | self._grown:
             sync_folder(folder)
@@ -220,7 +228,7 @@ class FileTransaction:
         return original
 
     def _temporary(self, target: Path) -> Path:
-        return beside(target)
+        return temporary_name(target)
 
     def _discard(self) -> None:
         for path in self._staged.values():
@@ -254,6 +262,10 @@ def _refuse_unless(is_as_it_was: bool, path: Path) -> None:
         )
 
 
+def _not_written(path: Path, error: OSError) -> QprdError:
+    return write_error("This file", path, error, state="All files are as they were.")
+
+
 class DryTransaction(FileTransaction):
     """A transaction that touches nothing: new files are written elsewhere, and then discarded."""
 
@@ -262,7 +274,7 @@ class DryTransaction(FileTransaction):
         self._elsewhere = Path(tempfile.mkdtemp(prefix="qprd-dry-run-"))
 
     def _temporary(self, target: Path) -> Path:
-        return self._elsewhere / beside(target).name
+        return self._elsewhere / temporary_name(target).name
 
     def commit(self, first: Path | None = None) -> tuple[Path, ...]:  # noqa: ARG002
         """The files that would change.
@@ -286,7 +298,7 @@ class _NoLedger:
         pass
 
     def copy_of(self, target: Path) -> Path:
-        self._copies.append(beside(target))
+        self._copies.append(temporary_name(target))
         return self._copies[-1]
 
     def begin(self, changes: Sequence[Change]) -> None:

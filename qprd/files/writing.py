@@ -11,8 +11,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from qprd.errors import ExitCode, QprdError
-from qprd.files.backups import KeptFile, RunFolder, Subject, prune, sweep
-from qprd.files.filestate import sync_folder, write_error
+from qprd.files.atomic import sync_folder, write_error
+from qprd.files.backups import KeptFile, RunFolder, Subject, prune
 from qprd.files.journal import Change, Journal, is_unfinished, recover
 from qprd.files.layout import ProjectLayout, resolve_inside
 from qprd.files.transaction import DryTransaction, FileTransaction
@@ -83,7 +83,7 @@ class WriteAccess:
             else:
                 stack.enter_context(_locked(self._project))
                 notes = recover(self._project)
-                sweep(self._project)
+                ProjectLayout(self._project).remove_leftovers(locked=True)
             run = RunFolder(self._project, command, self._backend)
             self._session = WriteSession(self._project, run, dry_run=dry_run, notes=notes)
             try:
@@ -138,7 +138,7 @@ def _locked(project: Path) -> Iterator[None]:
             exit_code=ExitCode.FAILED,
         ) from error
     except OSError as error:
-        raise write_error(path, error) from error
+        raise write_error("The project", path, error) from error
     try:
         yield
     finally:

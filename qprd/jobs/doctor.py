@@ -252,13 +252,23 @@ def _writes(project: Path) -> Iterator[Check]:
             "some old",
             "qprd write-back or qprd undo: whichever runs next clears it up first.",
         )
+    layout = ProjectLayout(project)
+    left = layout.leftovers()
+    if left:
+        yield Check(
+            Status.WARN,
+            "leftovers",
+            f"{len(left)} of commands that were killed, such as {left[0].name} "
+            f"({sum(map(size_of, left)) / 2**20:.1f} MiB in all)",
+            "Nothing need be done: the next command that writes to the project removes them.",
+        )
     try:
         runs = undoable(project)
     except QprdError as error:
         yield _failure("backups", error)
         return
     if runs:
-        size = size_of(ProjectLayout(project).backups) / 2**20
+        size = size_of(layout.backups) / 2**20
         yield Check(
             Status.PASS,
             "backups",

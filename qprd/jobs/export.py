@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +9,9 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from qprd.errors import ExitCode, QprdError
 from qprd.export.geojson import geojson_text
+from qprd.files.atomic import write_errors
 from qprd.files.layout import ProjectLayout, resolve_inside
+from qprd.files.transaction import FileTransaction
 from qprd.jobs.predict.job import no_probability
 from qprd.qupath.entry_slides import select_entries, some_names
 from qprd.qupath.project import Entry, Project
@@ -202,25 +201,11 @@ def _no_probability(info: BundleInfo) -> QprdError:
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write files into a folder, which is made if need be; none if not all can be written."""
-    suffix = f"{uuid.uuid4().hex[:8]}.partial"
-    partial = {name: folder / f".{name}.{suffix}" for name in files}
-    try:
+    with (
+        write_errors("The export", folder, fix="Free disk space, or choose another --output."),
+        FileTransaction(folder) as transaction,
+    ):
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            partial[name].write_bytes(content)
-        for name in files:
-            if (folder / name).is_dir():
-                raise IsADirectoryError(errno.EISDIR, f"{name} is a folder")
-        for name, path in partial.items():
-            path.replace(folder / name)
-    except OSError as error:
-        raise QprdError(
-            f"The export cannot be written: {error.strerror or error}.",
-            where=str(folder),
-            fix="Free some disk space, or name another place: --output",
-            exit_code=ExitCode.FAILED,
-        ) from error
-    finally:
-        for path in partial.values():
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+            transaction.stage_bytes(folder / name, content)
+        transaction.commit()

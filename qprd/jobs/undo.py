@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qprd.errors import QprdError
-from qprd.files.backups import UNDO, Run, Subject, remove_run, undoable
+from qprd.files.atomic import remove_folder
+from qprd.files.backups import UNDO, Run, Subject, undoable
 from qprd.files.filestate import sha256_of
 from qprd.files.layout import ProjectLayout
 from qprd.files.writing import WriteSession
@@ -236,7 +237,7 @@ class _Undoing:
 def _forget(run: Run, done: set[str]) -> None:
     """Remove the backup of a command that was taken back; of one that was in part, note that."""
     if all(step.manifest.subject.entry in done for step in run.steps):
-        remove_run(run.folder)
+        remove_folder(run.folder)
         return
     for step in run.steps:
         if step.manifest.subject.entry in done:

@@ -8,14 +8,10 @@ y of suspected lesions), ``slide.json`` (`SlideResult`), ``overview.png`` (the p
 
 from __future__ import annotations
 
-import errno
 import json
-import shutil
-import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -24,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from qprd.errors import QprdError
+from qprd.files.atomic import replacing, replacing_folder, write_errors
 from qprd.files.jsonfile import read_text
 from qprd.predictions import Detections, Predictions, ReviewRegion, ScoreMap
 from qprd.qupath.predictions_geojson import predictions_from_geojson, predictions_to_text
@@ -104,7 +101,7 @@ def save_result(
     Raises:
         QprdError: the disk is full or the folder cannot be written; the earlier result is intact.
     """
-    with _replacing(folder) as partial:
+    with write_errors("The results", folder), replacing_folder(folder) as partial:
         np.savez_compressed(
             partial / SCORE_MAP,
             scores=score_map.scores,
@@ -154,13 +151,8 @@ def save_review(folder: Path, regions: Sequence[ReviewRegion]) -> None:
         QprdError: the disk is full or the folder cannot be written; the other results are intact.
     """
     text = predictions_to_text(Predictions((), (), review=tuple(regions)))
-    partial = folder / f".{REVIEW}.{uuid.uuid4().hex[:8]}.partial"
-    with _explained(folder):
-        try:
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(folder / REVIEW)
-        finally:
-            partial.unlink(missing_ok=True)
+    with write_errors("The results", folder), replacing(folder / REVIEW) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def load_detections(folder: Path) -> Detections:
@@ -207,44 +199,6 @@ def load_score_map(folder: Path) -> ScoreMap:
     if scores.ndim != 2 or not np.isfinite([x, y]).all() or not (cell_px > 0 and mpp > 0):
         raise _damaged(folder / SCORE_MAP)
     return ScoreMap(scores, x, y, cell_px, mpp)
-
-
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """A new folder beside ``folder`` that takes its place when the block ends well."""
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
-    outdated = partial.with_suffix(".outdated")
-    with _explained(folder):
-        try:
-            partial.mkdir(parents=True)
-            yield partial
-            if folder.exists():
-                folder.rename(outdated)
-            try:
-                partial.rename(folder)
-            except BaseException:  # Ctrl-C too must leave the earlier result in its place
-                if outdated.exists():
-                    outdated.rename(folder)
-                raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.rmtree(outdated, ignore_errors=True)
-
-
-@contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    """Turn a full disk and the like into an error that says so."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise QprdError(
-            f"The results cannot be written: {error.strerror or error}.",
-            where=str(folder),
-            fix="Free some disk space and predict again."
-            if full
-            else "Make the folder writable, or copy the project to a place that is.",
-        ) from error
 
 
 def _missing(folder: Path, error: OSError | None = None) -> QprdError:

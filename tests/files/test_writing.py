@@ -23,6 +23,8 @@ from tests.helpers.crash import Crash
 from tests.helpers.small_project import files_of, named_project, predictions
 
 SUBJECT = Subject("1", "a.svs")
+#: A temporary name that another computer gave.
+ABANDONED = ".a.00000000-1-00000000.tmp"
 
 
 @pytest.fixture
@@ -167,15 +169,15 @@ def test_what_is_left_of_a_removed_backup_goes_but_not_through_a_link(
 ) -> None:
     write(project, "b")
     folder = ProjectLayout(project).backups
-    (folder / ".2026.outdated" / "0001").mkdir(parents=True)
+    (folder / ABANDONED / "0001").mkdir(parents=True)
     write(project, "b")
     assert [path for path in folder.iterdir() if path.name.startswith(".")] == []
-    (tmp_path / "outside" / ".mine.outdated").mkdir(parents=True)
+    (tmp_path / "outside" / ABANDONED).mkdir(parents=True)
     folder.rename(tmp_path / "away")
     folder.symlink_to(tmp_path / "outside")
     with pytest.raises(QprdError, match="outside the project"):
         write(project, "c")
-    assert (tmp_path / "outside" / ".mine.outdated").is_dir()
+    assert (tmp_path / "outside" / ABANDONED).is_dir()
 
 
 def test_backups_stay_in_order_when_a_clock_goes_back(project: Path) -> None:
@@ -279,8 +281,8 @@ def test_the_next_command_clears_up_and_says_so(crash: Crash) -> None:
         {"target": "../outside"},
         {"target": "/etc/passwd"},
         {"staged": "project.qpproj"},
-        {"staged": "../.a.00000000000000000000000000000000.tmp"},
-        {"staged": "qprd/.a.00000000000000000000000000000000.tmp"},
+        {"staged": f"../{ABANDONED}"},
+        {"staged": f"qprd/{ABANDONED}"},
         {"original": "project.qpproj"},
         {"original": None},
         {"after": None},

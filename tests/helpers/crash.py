@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from qprd.files.atomic import temporary_name
 from qprd.files.filestate import sha256_of
 from qprd.files.journal import Change, Journal, is_unfinished
 from qprd.files.layout import ProjectLayout
@@ -23,7 +24,7 @@ class Crash:
 
     def _change(self, name: str, step: Path) -> Change:
         target = self.root / name
-        staged = self.root / f".{name}.{'0' * 32}.tmp"
+        staged = temporary_name(self.root / name)
         target.write_text("old")
         staged.write_text("new")
         os.link(target, step / name)

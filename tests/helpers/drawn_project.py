@@ -210,8 +210,7 @@ def unfinished(folder: Path) -> list[str]:
 
 
 def _is_unfinished(path: Path) -> bool:
-    endings = (".partial", ".outdated", ".old", ".part", ".tmp", ".new")
-    return path.name.startswith((".", "cache-")) or path.name.endswith(endings)
+    return path.name.startswith(".") or path.name.endswith(".tmp")
 
 
 def result(project: Path, entry_id: int) -> Path:

@@ -188,7 +188,7 @@ def test_a_disk_that_fills_up_while_writing_back_leaves_every_image_old_or_new(
         summary = write_back_project(opened, progress=FillsTheDisk("writing back", disk))
         stored = [opened.read_predictions(entry) for entry in opened.entries()]
     assert summary.failed == 2
-    assert all("disk is full" in problem for problem in summary.problems)
+    assert all("No space left" in problem for problem in summary.problems)
     found = [predictions.metadata["qprd: threshold"] for predictions in stored]
     assert found == ["0.0100", "6.0000", "6.0000"]
     assert unfinished(disk) == []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from qprd.cli import app
 from qprd.errors import QprdError
+from qprd.files.atomic import temporary_name
 from qprd.jobs.doctor import Examination, Status, examine
 from qprd.jobs.train.job import train_project
 from qprd.progress import SilentProgress
@@ -225,3 +227,17 @@ def test_several_projects_in_the_current_folder_are_told(
     ((status, finding),) = found(look_at(None), "project")
     assert status is Status.FAIL
     assert "a.qpproj, b.qpproj" in finding
+
+
+def test_what_a_killed_command_left_behind_is_told(project: Path) -> None:
+    assert found(look_at(project), "leftovers") == []
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    living = temporary_name(project.parent / "qprd" / "results" / "1")
+    left = living.with_name(living.name.replace(f"-{os.getpid()}-", f"-{child.pid}-"))
+    for folder in (living, left):
+        folder.mkdir(parents=True)
+    ((status, finding),) = found(look_at(project), "leftovers")
+    assert status is Status.WARN
+    assert finding.startswith("1 of commands that were killed")
+    assert left.name in finding

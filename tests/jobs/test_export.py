@@ -93,7 +93,7 @@ def test_a_write_that_fails_leaves_the_older_files(bundle: Path, tmp_path: Path)
     blocked = tmp_path / "file"
     blocked.touch()
     for place in (folder, blocked):
-        with pytest.raises(QprdError, match="cannot be written"):
+        with pytest.raises(QprdError, match=r"cannot be (read|written)"):
             export_bundle(bundle, "wsinfer", output=place, weights=None)
     assert {path.name for path in folder.iterdir()} == {CONFIG_FILE, README_FILE}
     assert (folder / CONFIG_FILE).read_text() == "older"

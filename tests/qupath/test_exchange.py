@@ -365,9 +365,9 @@ def test_a_full_disk_keeps_the_earlier_predictions(tmpfs: Path) -> None:
     (entry,) = project.entries()
     project.write_predictions(entry, predictions())
     before = files(tmpfs)
-    with pytest.raises(QprdError, match="disk is full") as caught:
+    with pytest.raises(QprdError, match="No space left") as caught:
         project.write_predictions(entry, predictions(tiles=2000))
-    assert "the project is as it was" in str(caught.value)
+    assert "All files are as they were" in str(caught.value)
     assert files(tmpfs) == before
 
 

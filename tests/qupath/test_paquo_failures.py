@@ -71,7 +71,7 @@ def test_a_replacement_that_fails_takes_the_others_back(
         return original(self, target)
 
     monkeypatch.setattr(Path, "replace", failing)
-    with PaquoProject(worked_project) as project, pytest.raises(QprdError, match="as it was"):
+    with PaquoProject(worked_project) as project, pytest.raises(QprdError, match="as they were"):
         project.write_predictions(project.entries()[1], make_predictions("2"))
     assert file_bytes(worked_project) == before
 

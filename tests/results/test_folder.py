@@ -199,22 +199,3 @@ def test_a_full_disk_leaves_the_earlier_result(small_disk: Path) -> None:
     assert "disk space" in (caught.value.fix or "")
     assert len(load_predictions(folder).tiles) == 3
     assert [path.name for path in small_disk.iterdir()] == ["1"]
-
-
-def test_ctrl_c_between_the_two_renames_leaves_the_earlier_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "1"
-    save(folder)
-    rename = Path.rename
-
-    def interrupted(path: Path, target: Path) -> Path:
-        if path.name.endswith(".partial"):
-            raise KeyboardInterrupt
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        save(folder, tiles=1)
-    assert len(load_predictions(folder).tiles) == 3
-    assert [path.name for path in tmp_path.iterdir()] == ["1"]

@@ -158,6 +158,6 @@ def test_an_older_page_is_replaced_and_nothing_left_behind(tmp_path: Path) -> No
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_with_a_way_out(tmp_path: Path) -> None:
-    with pytest.raises(QprdError, match="could not be written") as error:
+    with pytest.raises(QprdError, match="cannot be written") as error:
         write_index(tmp_path / "missing", [], SUMMARY)
     assert error.value.fix

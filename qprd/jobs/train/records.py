@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from qprd.errors import ExitCode, QprdError
+from qprd.files.atomic import replacing, scratch_folder, write_errors
 from qprd.sampling.table import PatchTable
 
 if TYPE_CHECKING:
@@ -24,27 +22,18 @@ HISTORY = "history.csv"
 PLOT = "history.png"
 
 
-@contextmanager
-def writing_cache(path: Path) -> Iterator[None]:
+def writing_cache(path: Path) -> AbstractContextManager[None]:
     """Turn a full disk and the like into an error that says so."""
-    try:
-        yield
-    except OSError as error:
-        raise QprdError(
-            f"Patches cannot be kept here while training: {error.strerror or error}.",
-            where=str(path),
-            fix="Free some disk space, or make the folder writable.",
-            exit_code=ExitCode.FAILED,
-        ) from error
+    return write_errors("The cache of training patches", path)
 
 
 @contextmanager
 def patch_cache(root: Path) -> Iterator[Path]:
     """A folder for decoded patches that vanishes with its contents."""
-    with writing_cache(root):
-        folder = TemporaryDirectory(prefix="cache-", dir=root, ignore_cleanup_errors=True)
-    with folder as name:
-        yield Path(name)
+    with ExitStack() as stack:
+        with writing_cache(root):
+            folder = stack.enter_context(scratch_folder(root, "cache"))
+        yield folder
 
 
 def require_space(root: Path, model: FRD) -> None:
@@ -75,18 +64,6 @@ def save_records(bundle: Path, table: PatchTable, outcome: TrainingOutcome) -> N
         PLOT: lambda path: training_plot(rows, path, best_epoch=best, title=bundle.name),
     }
     for name, save in records.items():
-        partial = bundle / f".{name}.{uuid.uuid4().hex[:8]}.partial"
-        try:
-            save(partial)
-            partial.replace(bundle / name)
-        except OSError as error:
-            raise QprdError(
-                f"The bundle is saved and can be used, but not its {name}: "
-                f"{error.strerror or error}.",
-                where=str(bundle),
-                fix="Free some disk space before the next training.",
-                exit_code=ExitCode.FAILED,
-            ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
+        what = f"The bundle is saved and can be used, but its {name}"
+        with write_errors(what, bundle), replacing(bundle / name) as new:
+            save(new)

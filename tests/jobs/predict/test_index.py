@@ -48,8 +48,8 @@ def test_an_earlier_result_that_is_damaged_does_not_stop_a_prediction(
 
 def test_what_a_broken_off_write_left_is_not_shown(trained_project: Path) -> None:
     predict(trained_project, images=NAMES[:1])
-    left = trained_project.parent / "qprd" / "results" / ".2.abc.partial"
+    left = trained_project.parent / "qprd" / "results" / ".2.00000000-1-00000000.tmp"
     left.mkdir()
     (left / "slide.json").write_text("{")
     predict(trained_project, images=NAMES[:1])
-    assert ".partial" not in page_of(trained_project)
+    assert ".tmp" not in page_of(trained_project)
