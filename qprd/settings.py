@@ -13,28 +13,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from qprd.checked import (
+    MAX_PATCHES,
+    STRICT,
+    Count,
+    Device,
+    Names,
+    NotNegative,
+    OperatingPoint,
+    PatchPx,
+    Positive,
+    RawScore,
+    Share,
+)
 from qprd.errors import ExitCode, QprdError
-from qprd.evaluation.calibration import RawScore
-from qprd.evaluation.operating_point import MAX_PATCHES, Rule
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-#: The bottleneck's stride: the edges of a patch are multiples of it.
-STRIDE_PX = 32
 
 #: Regions to review: each is an annotation that a person is to look at.
 MAX_UNCERTAIN = 10_000
@@ -46,34 +46,6 @@ Precision = Literal["auto", "32", "bf16", "16"]
 PatchScore = Literal["mean", "max"]
 SlideScore = Literal["max", "p99", "mean"]
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d{1,3}|mps)$")]
-
-
-def _as_tuple(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
-
-
-def _whole_strides(value: int) -> int:
-    if value % STRIDE_PX:
-        raise PydanticCustomError(
-            "multiple", f"must be a multiple of {STRIDE_PX}, the bottleneck's stride"
-        )
-    return value
-
-
-def _rule(value: str) -> str:
-    try:
-        return str(Rule.parse(value))
-    except ValueError as error:
-        raise PydanticCustomError("rule", str(error)) from error
-
-
-OperatingPoint = Annotated[str, AfterValidator(_rule)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 
 #: What suits each teacher where the user says nothing. ``wide_resnet50_2`` has the paper's values
 #: (256 px patches at 40x, lr 1e-5, 50 epochs); the ResNets share them, being the same network
@@ -138,13 +110,13 @@ class TrainConfig(BaseModel):
         assume_mpp: Resolution of slides that do not state theirs.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(**STRICT, frozen=True)
 
     recipe: Recipe = "best"
     teacher: str = "wide_resnet50_2"
     weights: str | None = None
     mpp: Positive = 0.25
-    patch_px: Annotated[int, Field(ge=STRIDE_PX, le=4096), AfterValidator(_whole_strides)] = 256
+    patch_px: PatchPx = 256
     normal: Annotated[int, Field(ge=1)] = 5000
     tumor: Count = 500
     hard_fraction: Share = 0.5
@@ -206,7 +178,7 @@ class PredictConfig(BaseModel):
         assume_mpp: As in `TrainConfig`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(**STRICT, frozen=True)
 
     stride: Annotated[int, Field(ge=8, multiple_of=2)] | None = None
     threshold: RawScore | Literal["auto"] = "auto"

@@ -16,11 +16,12 @@ from harness.folder import PatchFolder, read_folder
 from harness.project_patches import ExportCounts, export_project
 from methods.interface import MethodOptions
 from methods.networks import NETWORKS
+from qprd.checked import STRIDE_PX
 from qprd.errors import ExitCode, QprdError
 from qprd.files.layout import find_project
 from qprd.progress import printable
 from qprd.qupath.opening import open_project
-from qprd.settings import STRIDE_PX, TEACHER_DEFAULTS, TrainConfig, train_config
+from qprd.settings import TEACHER_DEFAULTS, TrainConfig, train_config
 
 _DEFAULTS = MethodOptions()
 

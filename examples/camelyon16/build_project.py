@@ -24,12 +24,13 @@ from challenge import (
     find_challenge,
     listed,
 )
+from qprd.checked import Backend
 from qprd.demo.creation import NewSlide, create_project, import_annotations
 from qprd.errors import QprdError
 from qprd.jobs.import_asap import import_asap
 from qprd.progress import Progress, TerminalProgress, printable
 from qprd.qupath.asap import read_asap
-from qprd.qupath.opening import Backend, open_project
+from qprd.qupath.opening import open_project
 from qprd.slides.slide import Slide
 
 _NOTHING_DRAWN = {"type": "FeatureCollection", "features": []}

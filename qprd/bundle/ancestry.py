@@ -6,25 +6,21 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Annotated
 
 import shapely
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import AwareDatetime
 from pydantic.dataclasses import dataclass
 from shapely.geometry.base import BaseGeometry
+
+from qprd.checked import STRICT, Count, Sha256, Text
 
 #: Annotations that ``bundle.json`` lists one by one; beyond it has a digest of each slide's.
 MAX_LISTED = 10_000
 #: Bundles before a bundle that it names.
 MAX_ANCESTORS = 1000
 
-_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
-_Text = Annotated[str, Field(max_length=1000)]
-_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-_Count = Annotated[int, Field(ge=0)]
 
-
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=STRICT)
 class Ancestor:
     """A bundle whose weights a training started from.
 
@@ -34,12 +30,12 @@ class Ancestor:
         created: When it was made.
     """
 
-    name: _Text
-    sha256: _Sha256
+    name: Text
+    sha256: Sha256
     created: AwareDatetime
 
 
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=STRICT)
 class SeenSlide:
     """The annotations of one slide that had a say in a training.
 
@@ -52,14 +48,14 @@ class SeenSlide:
             has more than `MAX_LISTED`.
     """
 
-    entry_id: _Text
-    image: _Text
-    count: _Count
-    sha256: _Sha256
-    annotations: tuple[tuple[_Text, _Sha256], ...] = ()
+    entry_id: Text
+    image: Text
+    count: Count
+    sha256: Sha256
+    annotations: tuple[tuple[Text, Sha256], ...] = ()
 
 
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=STRICT)
 class ReviewCounts:
     """How much of a training came from reviewed predictions.
 
@@ -70,13 +66,13 @@ class ReviewCounts:
         normal_patches: Training patches in rejected regions.
     """
 
-    accepted: _Count = 0
-    rejected: _Count = 0
-    tumor_patches: _Count = 0
-    normal_patches: _Count = 0
+    accepted: Count = 0
+    rejected: Count = 0
+    tumor_patches: Count = 0
+    normal_patches: Count = 0
 
 
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=STRICT)
 class AnnotationChanges:
     """What happened to annotations between two trainings.
 

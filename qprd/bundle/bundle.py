@@ -20,16 +20,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from pydantic import AwareDatetime, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, Field, JsonValue, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError, safe_open
 
 from qprd.bundle.ancestry import MAX_ANCESTORS, Ancestor, ReviewCounts, SeenSlide
+from qprd.checked import STRICT, PatchPx, Positive, RawScore, Sha256, Text
 from qprd.errors import QprdError
-from qprd.evaluation.calibration import Calibration, RawScore
+from qprd.evaluation.calibration import Calibration
 from qprd.evaluation.operating_point import ValidationScores
 from qprd.files.atomic import replacing_folder, write_errors
-from qprd.settings import STRIDE_PX, PatchScore, Recipe
+from qprd.settings import PatchScore, Recipe
 
 if TYPE_CHECKING:
     import torch
@@ -49,15 +50,11 @@ MAX_INFO_BYTES = 8 * 2**20
 #: Room for the safetensors header beside the tensors.
 _MAX_HEADER_BYTES = 2**20
 
-_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
-_Text = Annotated[str, Field(max_length=1000)]
-_Positive = Annotated[float, Field(gt=0)]
-_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 #: A bundle's name goes into file names, object ids and QuPath metadata.
 _Name = Annotated[str, Field(pattern=r"^[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,199}$")]
 
 
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=STRICT)
 class TeacherInfo:
     """Which teacher a bundle was trained with.
 
@@ -71,10 +68,10 @@ class TeacherInfo:
     """
 
     name: Annotated[str, Field(max_length=200)]
-    sha256: _Sha256
-    source: _Text
+    sha256: Sha256
+    source: Text
     mean: tuple[float, float, float]
-    std: tuple[_Positive, _Positive, _Positive]
+    std: tuple[Positive, Positive, Positive]
     pretrained: bool = True
 
     @classmethod
@@ -99,7 +96,7 @@ def installed_versions() -> dict[str, str]:
     return versions
 
 
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=STRICT)
 class Fitted:
     """What was fitted to one kind of scores; see the attributes of the same name of `BundleInfo`.
 
@@ -114,7 +111,7 @@ class Fitted:
     validation: ValidationScores | None
 
 
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=STRICT)
 class BundleInfo:
     """Everything in a bundle but the weights; checked when made and when read.
 
@@ -150,19 +147,19 @@ class BundleInfo:
 
     name: _Name
     teacher: TeacherInfo
-    mpp: _Positive
-    patch_px: Annotated[int, Field(ge=STRIDE_PX, le=4096, multiple_of=STRIDE_PX)]
+    mpp: Positive
+    patch_px: PatchPx
     threshold: RawScore | None
     recipe: Recipe = "paper"
     patch_score: PatchScore = "mean"
-    classes: Mapping[str, tuple[_Text, ...]] = Field(default_factory=dict)
+    classes: Mapping[str, tuple[Text, ...]] = Field(default_factory=dict)
     calibration: Calibration | None = None
     config: Mapping[str, JsonValue] = Field(default_factory=dict)
     metrics: Mapping[str, JsonValue] = Field(default_factory=dict)
     patches: Mapping[str, int] = Field(default_factory=dict)
-    training_slides: tuple[_Text, ...] = ()
-    validation_slides: tuple[_Text, ...] = ()
-    versions: Mapping[str, _Text] = Field(default_factory=installed_versions)
+    training_slides: tuple[Text, ...] = ()
+    validation_slides: tuple[Text, ...] = ()
+    versions: Mapping[str, Text] = Field(default_factory=installed_versions)
     created: AwareDatetime = Field(default_factory=lambda: datetime.now(timezone.utc))
     format: Literal[1, 2, 3] = FORMAT
     validation: ValidationScores | None = None

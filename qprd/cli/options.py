@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from qprd.checked import Backend
+
 #: Groups of options in ``--help``.
 MODEL, PATCHES, TRAINING = "Model and loss", "Patches", "Training"
-
-Backend = Literal["auto", "paquo", "exchange"]
 
 ProjectArgument = Annotated[
     Path | None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from qprd.cli.options import Backend
+from qprd.checked import Backend
 from qprd.errors import ExitCode
 
 if TYPE_CHECKING:

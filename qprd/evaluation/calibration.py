@@ -13,8 +13,10 @@ from typing import Annotated, Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 from pydantic.dataclasses import dataclass
+
+from qprd.checked import STRICT, Count, NotNegative, RawScore, Share
 
 #: With fewer validation patches of either class there is no probability: none could be left out of
 #: a fit to test it.
@@ -30,16 +32,8 @@ _MAX_POINTS = 10_000
 #: Logarithms of probabilities are taken this far from 0 and 1.
 _CLIP = 1e-15
 
-_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
-_Share = Annotated[float, Field(ge=0, le=1)]
-_Count = Annotated[int, Field(ge=0, le=2**53)]
-_NotNegative = Annotated[float, Field(ge=0)]
-_LARGEST = float(np.finfo(np.float32).max)
-#: Raw scores have no bounds but those of a 32-bit number.
-RawScore = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
 
-
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=STRICT)
 class ReliabilityBin:
     """What came of the patches whose probability fell into one of equally wide bins over 0..1.
 
@@ -49,12 +43,12 @@ class ReliabilityBin:
         fraction_tumor: The share of them that is tumor; likewise.
     """
 
-    count: _Count
-    mean_probability: _Share | None
-    fraction_tumor: _Share | None
+    count: Count
+    mean_probability: Share | None
+    fraction_tumor: Share | None
 
 
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=STRICT)
 class Reliability:
     """How far probabilities can be trusted, measured by cross-validation on validation patches.
 
@@ -75,18 +69,18 @@ class Reliability:
     """
 
     reason: Annotated[str, Field(max_length=1000)]
-    n_tumor: _Count
-    n_normal: _Count
+    n_tumor: Count
+    n_normal: Count
     folds: Annotated[int, Field(ge=2, le=1000)]
     by_slide: bool
-    log_loss_platt: _NotNegative
-    log_loss_isotonic: _NotNegative | None
-    brier_score: _Share
-    expected_calibration_error: _Share
+    log_loss_platt: NotNegative
+    log_loss_isotonic: NotNegative | None
+    brier_score: Share
+    expected_calibration_error: Share
     bins: Annotated[tuple[ReliabilityBin, ...], Field(max_length=100)]
 
 
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=STRICT)
 class Platt:
     """Probability of tumor = 1 / (1 + exp(-(slope * score + intercept))).
 
@@ -97,7 +91,7 @@ class Platt:
         reliability: None in bundles of format 1.
     """
 
-    slope: _NotNegative
+    slope: NotNegative
     intercept: float
     method: Literal["platt"] = "platt"
     reliability: Reliability | None = None
@@ -111,7 +105,7 @@ class Platt:
         return np.asarray(expit(log_odds), dtype=np.float64)
 
 
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=STRICT)
 class Isotonic:
     """A continuous curve: isotonic regression, linear between its points, and a little of Platt's.
 
@@ -129,8 +123,8 @@ class Isotonic:
     """
 
     scores: Annotated[tuple[RawScore, ...], Field(min_length=1, max_length=_MAX_POINTS)]
-    probabilities: Annotated[tuple[_Share, ...], Field(min_length=1, max_length=_MAX_POINTS)]
-    slope: _NotNegative
+    probabilities: Annotated[tuple[Share, ...], Field(min_length=1, max_length=_MAX_POINTS)]
+    slope: NotNegative
     intercept: float
     method: Literal["isotonic"] = "isotonic"
     reliability: Reliability | None = None

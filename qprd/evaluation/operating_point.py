@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from qprd.evaluation.calibration import RawScore
+from qprd.checked import MAX_PATCHES, STRICT, RawScore, Rule
 from qprd.evaluation.metrics import (
     accuracy,
     accuracy_threshold,
@@ -24,69 +24,13 @@ from qprd.evaluation.metrics import (
     youden_threshold,
 )
 
-RuleName = Literal["accuracy", "youden", "sensitivity", "fp-per-slide"]
-
-#: How a rule is written.
-RULES: Final = "accuracy, youden, sensitivity=0.95 or fp-per-slide=1, with any numbers"
-#: Validation patches of a class at most.
-MAX_PATCHES: Final = 20_000
 #: False-positive detections that are kept, the best-scored ones.
 MAX_FALSE_POSITIVES: Final = 20_000
-_MAX_PER_SLIDE = 100.0
 #: Products such as 0.95 * 20 are a hair off.
 _ROUNDING = 1e-9
 
-_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-
-@dataclass(frozen=True)
-class Rule:
-    """What a threshold is chosen for.
-
-    ``accuracy``: the most patches labeled correctly. ``youden``: the largest sensitivity +
-    specificity - 1; the same as accuracy where there are as many tumor as normal patches. Of
-    thresholds that are equally good, see `accuracy_threshold`. ``sensitivity``: the highest
-    threshold with at least this sensitivity, on patches. ``fp-per-slide``: the lowest threshold
-    with at most so many false-positive detections a slide, on average.
-
-    Attributes:
-        name: Which rule.
-        value: The sensitivity, 0 (not included) to 1, or the number of false positives, 0 to 100.
-    """
-
-    name: RuleName
-    value: float | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Rule:
-        """Read a rule as users write it.
-
-        Raises:
-            ValueError: It is none of `RULES`; the message says what there is.
-        """
-        word, has_value, number = text.strip().partition("=")
-        names = {name: name for name in get_args(RuleName)}
-        name = names.get(word.strip())
-        if name is None or bool(has_value) != (name in {"sensitivity", "fp-per-slide"}):
-            raise ValueError(f"must be {RULES}")
-        if not has_value:
-            return cls(name)
-        try:
-            value = float(number)
-        except ValueError:
-            raise ValueError(f"{name} needs a number: {RULES}") from None
-        if name == "sensitivity" and not 0 < value <= 1:
-            raise ValueError("a sensitivity is above 0 and at most 1")
-        if name == "fp-per-slide" and not 0 <= value <= _MAX_PER_SLIDE:
-            raise ValueError(f"false positives a slide are 0 to {_MAX_PER_SLIDE:g}")
-        return cls(name, value)
-
-    def __str__(self) -> str:
-        """As users write it."""
-        return self.name if self.value is None else f"{self.name}={self.value:.15g}"
-
-
-@checked_dataclass(frozen=True, config=_CONFIG)
+@checked_dataclass(frozen=True, config=STRICT)
 class FalsePositives:
     """Detections in what is labeled normal, on validation slides.
 
@@ -108,7 +52,7 @@ class FalsePositives:
         return None if count == MAX_FALSE_POSITIVES else count / self.slides
 
 
-@checked_dataclass(frozen=True, config=_CONFIG)
+@checked_dataclass(frozen=True, config=STRICT)
 class ValidationScores:
     """All that thresholds are chosen from; in the bundle, so that another rule needs no training.
 

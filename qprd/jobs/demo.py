@@ -10,6 +10,7 @@ from pathlib import Path
 
 import shapely
 
+from qprd.checked import Backend
 from qprd.demo.creation import DEFAULT_CLASSES, NewSlide, create_project, import_annotations
 from qprd.demo.slides import SyntheticSlide, draw_slide, write_pyramidal_tiff
 from qprd.errors import QprdError
@@ -19,7 +20,7 @@ from qprd.jobs.predict.job import PredictSummary, predict_project
 from qprd.jobs.train.job import train_project
 from qprd.jobs.train.summary import TrainSummary
 from qprd.progress import Progress
-from qprd.qupath.opening import Backend, open_project
+from qprd.qupath.opening import open_project
 from qprd.results.folder import load_score_map
 from qprd.settings import predict_config, train_config
 

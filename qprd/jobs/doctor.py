@@ -14,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 
 from qprd import __version__
+from qprd.checked import Backend
 from qprd.cores import cores
 from qprd.errors import QprdError
 from qprd.files.backups import size_of, undoable
@@ -23,7 +24,7 @@ from qprd.files.writing import is_locked
 from qprd.predictions import is_own_class
 from qprd.qupath.entry_slides import annotation_notes, open_slide, some_names
 from qprd.qupath.java import find_qupath
-from qprd.qupath.opening import Backend, open_project
+from qprd.qupath.opening import open_project
 from qprd.qupath.project import Annotation, Entry, Project
 from qprd.sampling.regions import is_derived
 

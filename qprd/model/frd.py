@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from qprd.checked import STRIDE_PX
 from qprd.errors import QprdError
 from qprd.model.anomaly import anomaly_map, differences
 from qprd.model.bottleneck import OneClassBottleneck
@@ -14,7 +15,7 @@ from qprd.model.head import FusionHead
 from qprd.model.residual import BasicBlock, Block, WideBlock
 from qprd.model.student import WIDTHS, Student
 from qprd.model.teacher import Teacher
-from qprd.settings import STRIDE_PX, Recipe
+from qprd.settings import Recipe
 
 #: Block, base width, blocks of the bottleneck and blocks of the student (strides 16, 8, 4) that
 #: mirror each ResNet in the published code.

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
+from qprd.checked import Backend
 from qprd.errors import ExitCode, QprdError
 from qprd.qupath.project import Project
-
-Backend = Literal["auto", "paquo", "exchange"]
 
 
 def open_project(

@@ -27,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from qprd.checked import STRIDE_PX
 from qprd.errors import ExitCode, QprdError
 from qprd.model.anomaly import upsampled
 from qprd.model.frd import FRD
@@ -36,7 +37,7 @@ from qprd.progress import Task
 from qprd.scoring.by_patch import ScoreGrid, require_finite
 from qprd.scoring.fields import Field, Windows, cheapest_fields, split
 from qprd.scoring.pooling import window_maxima, window_means
-from qprd.settings import STRIDE_PX, PatchScore
+from qprd.settings import PatchScore
 from qprd.slides.read_ahead import read_ahead
 from qprd.slides.slide import Slide
 

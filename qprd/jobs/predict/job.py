@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import shapely
 
+from qprd.checked import Rule
 from qprd.errors import QprdError
-from qprd.evaluation.operating_point import NoThreshold, Rule, achieved_at, choose_threshold
+from qprd.evaluation.operating_point import NoThreshold, achieved_at, choose_threshold
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.predict.index import write_results_index
 from qprd.jobs.predict.review_regions import (

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprd.bundle.ancestry import limited
+from qprd.checked import Rule
 from qprd.errors import QprdError
-from qprd.evaluation.operating_point import Rule
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.train.parent import start_training
 from qprd.jobs.train.patches import prepare_patches

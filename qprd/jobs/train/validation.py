@@ -10,16 +10,15 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from qprd.checked import MAX_PATCHES, Rule
 from qprd.errors import QprdError
 from qprd.evaluation.calibration import Isotonic, Platt, Uncalibrated, fit_calibration
 from qprd.evaluation.metrics import auroc
 from qprd.evaluation.operating_point import (
     MAX_FALSE_POSITIVES,
-    MAX_PATCHES,
     Achieved,
     FalsePositives,
     NoThreshold,
-    Rule,
     ValidationScores,
     achieved_at,
     choose_threshold,
