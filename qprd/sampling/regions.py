@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,11 @@ MARGIN_UM = 100.0
 
 #: Area (square level-0 pixels) below which an overlap or a clipped edge is rounding, not news.
 _NEGLIGIBLE_PX2 = 1.0
+
+#: GEOS draws an arc as chords, none over more than 1.5 of the angle that it is asked for. Buffers
+#: that are wider by this factor have their chords outside the true arc.
+_QUAD_SEGS = 8
+_OUTSIDE_ARC = 1 / math.cos(0.75 * math.pi / (2 * _QUAD_SEGS)) + 1e-4
 
 
 @dataclass(frozen=True)
@@ -343,14 +349,18 @@ def _clean(
 
 
 def _surroundings(geometries: Sequence[BaseGeometry], margin_px: float) -> BaseGeometry:
-    """What lies within a margin of geometries, and up to a fifth of the margin beyond."""
-    # Buffering every vertex of a freehand outline takes minutes and changes nothing.
+    """Return what lies within a margin of geometries, and up to a quarter of the margin beyond."""
+    # Buffering every vertex of a freehand outline takes minutes and changes nothing. Outlines are
+    # simplified as lines, of which GEOS keeps both ends; it may move the start of a ring by more
+    # than the tolerance.
     tolerance = margin_px / 10
+    leaves = np.array([leaf for geometry in geometries for leaf in _leaves(geometry)], dtype=object)
+    areas = np.where(shapely.is_valid(leaves), leaves, shapely.convex_hull(leaves))
+    outlines = np.where(shapely.get_dimensions(areas) == 2, shapely.boundary(areas), areas)
     with np.errstate(over="ignore"):  # GEOS raises this flag on outlines that it handles well
-        coarse = shapely.simplify(np.array(geometries, dtype=object), tolerance)
-    # 1 / cos(pi / 16): a circle drawn with four segments a quarter stays outside the true one.
-    wide = shapely.buffer(coarse, (margin_px + tolerance) * 1.0196, quad_segs=4)
-    return shapely.disjoint_subset_union_all(wide)
+        outlines = shapely.simplify(outlines, tolerance, preserve_topology=False)
+    wide = shapely.buffer(outlines, (margin_px + tolerance) * _OUTSIDE_ARC, quad_segs=_QUAD_SEGS)
+    return shapely.disjoint_subset_union_all([*areas, *wide])
 
 
 def _is_finite(geometry: BaseGeometry) -> bool:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from shapely.geometry import (
     GeometryCollection,
@@ -157,6 +157,7 @@ def test_undrawn_normal_is_tissue_outside_tumor_by_the_margin():
         max_size=8,
     )
 )
+@example(circles=[(0.0, 9.0, 29.0, 9)])
 @settings(max_examples=40)
 def test_undrawn_normal_never_comes_closer_than_the_margin(circles):
     polygons = [Point(x, y).buffer(r, quad_segs=q) for x, y, r, q in circles]
@@ -165,6 +166,24 @@ def test_undrawn_normal_never_comes_closer_than_the_margin(circles):
         assert result.normal.distance(result.tumor) >= 30.0 - 1e-6
     far = shapely.difference(box(0, 0, WIDTH, HEIGHT), shapely.union_all(polygons).buffer(40))
     assert far.difference(result.normal).area < 1e-6
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0.0, 2 * math.pi), st.floats(5, 90)),
+        min_size=3,
+        max_size=40,
+        unique_by=lambda vertex: vertex[0],
+    )
+)
+@settings(max_examples=100)
+def test_the_margin_is_kept_around_jagged_outlines(vertices):
+    star = Polygon(
+        [(500 + r * math.cos(angle), 400 + r * math.sin(angle)) for angle, r in sorted(vertices)]
+    )
+    result = label(drawn(star, "Tumor"), tissue=ALL_TISSUE, margin_um=30.0)
+    if result.normal_source == "tissue":
+        assert result.normal.distance(result.tumor) >= 30.0 - 1e-6
 
 
 def test_tissue_of_an_unannotated_slide_is_not_normal_unless_declared():
