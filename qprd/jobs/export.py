@@ -12,7 +12,7 @@ from qprd.export.geojson import geojson_text
 from qprd.files.atomic import write_errors
 from qprd.files.layout import ProjectLayout, resolve_inside
 from qprd.files.transaction import FileTransaction
-from qprd.jobs.predict.job import no_probability
+from qprd.jobs.predict.predictor import no_probability
 from qprd.qupath.entry_slides import select_entries, some_names
 from qprd.qupath.project import Entry, Project
 from qprd.results.folder import PREDICTIONS, load_predictions

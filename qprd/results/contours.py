@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import contourpy
@@ -111,6 +111,30 @@ def contours(
     polygons = _large_enough(rings, min_area_um2 / px2_to_um2, min_hole_um2 / px2_to_um2)
     polygons = _simplified(polygons, tolerance_um / score_map.mpp)
     return _largest_first(polygons[shapely.area(polygons) * px2_to_um2 >= min_area_um2])
+
+
+def inside_image(
+    polygons: Sequence[Polygon], width: int, height: int, *, least_px2: float = 0.0
+) -> list[Polygon]:
+    """Clip polygons to the image: cells at its right and lower edge may reach beyond it.
+
+    Args:
+        polygons: Level-0 pixels.
+        width: Of the image.
+        height: Likewise.
+        least_px2: Pieces smaller than this are dropped.
+    """
+    image = shapely.box(0, 0, width, height)
+    clipped: list[Polygon] = []
+    for polygon in polygons:
+        if image.covers(polygon):
+            clipped.append(polygon)
+        else:
+            parts = shapely.get_parts(polygon.intersection(image))
+            clipped += [
+                part for part in parts if isinstance(part, Polygon) and 0 < part.area >= least_px2
+            ]
+    return clipped
 
 
 def contour_measurements(

@@ -34,6 +34,8 @@ REVIEW = "review.geojson"
 DETECTIONS = "detections.csv"
 SLIDE = "slide.json"
 OVERVIEW = "overview.png"
+#: All of them.
+RESULT_FILES = frozenset({SCORE_MAP, SCORE_TIFF, PREDICTIONS, REVIEW, DETECTIONS, SLIDE, OVERVIEW})
 
 _DETECTIONS_HEADER = "score,x,y"
 #: More than a million detections.

@@ -21,6 +21,7 @@ from qprd.results.contours import ProbabilityOf
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 #: Magma is perceptually uniform, and readable with every kind of color blindness and in gray.
 COLORMAP = "magma"
@@ -157,13 +158,61 @@ def heatmap_figure(
         if raw_range is not None
         else "Raw score (colors: range of this slide)",
     )
-    heatmap.imshow(_gray(thumbnail), extent=level0, interpolation="antialiased", aspect="auto")
+    drawn = draw_heatmap(
+        heatmap,
+        thumbnail,
+        downsample,
+        score_map,
+        contours,
+        threshold=threshold,
+        probability_of=probability_of,
+        raw_range=raw_range,
+    )
+    _draw_contours(slide, contours)
+    slide.set(xlim=level0[:2], ylim=level0[2:])
+    _scale_bar(slide, width * downsample, score_map.mpp)
+    marked = threshold
+    if threshold is not None and probability_of is not None:
+        marked = _probability(threshold, probability_of)
+    _color_bar(figure, layout, drawn.get_clim(), marked, open_ended=probability_of is None)
+    return figure
+
+
+def draw_heatmap(
+    axes: Axes,
+    thumbnail: NDArray[np.uint8],
+    downsample: float,
+    score_map: ScoreMap,
+    contours: Sequence[Polygon],
+    *,
+    threshold: float | None = None,
+    probability_of: ProbabilityOf | None = None,
+    raw_range: tuple[float, float] | None = None,
+) -> AxesImage:
+    """Draw scores in colors over the slide in gray, and contours, in level-0 pixels.
+
+    Args:
+        axes: Where to draw; the aspect ratio is that of the axes.
+        thumbnail: See `heatmap_figure`, as all others.
+        downsample: Level-0 pixels per thumbnail pixel.
+        score_map: The scores.
+        contours: Level-0 pixels.
+        threshold: Raw score that the range of the colors has to hold.
+        probability_of: Turns raw scores into probabilities, which are then what is shown.
+        raw_range: Lowest and highest raw score of the colors.
+
+    Returns:
+        The image of the scores, of which a color bar can be made.
+    """
+    height, width = thumbnail.shape[:2]
+    level0 = (0.0, width * downsample, height * downsample, 0.0)
+    axes.imshow(_gray(thumbnail), extent=level0, interpolation="antialiased", aspect="auto")
     low, high = 0.0, 1.0
     if probability_of is None:
         low, high = _raw_range(score_map.scores, threshold, raw_range)
     values = score_map.scores if probability_of is None else probability_of(score_map.scores)
     rows, columns = score_map.scores.shape
-    heatmap.imshow(
+    drawn = axes.imshow(
         np.ma.masked_invalid(values),
         extent=(
             score_map.x,
@@ -178,16 +227,9 @@ def heatmap_figure(
         interpolation="nearest",
         aspect="auto",
     )
-    for axes in (slide, heatmap):
-        _draw_contours(axes, contours)
-        axes.set_xlim(level0[0], level0[1])
-        axes.set_ylim(level0[2], level0[3])
-    _scale_bar(slide, width * downsample, score_map.mpp)
-    marked = threshold
-    if threshold is not None and probability_of is not None:
-        marked = _probability(threshold, probability_of)
-    _color_bar(figure, layout, (low, high), marked, open_ended=probability_of is None)
-    return figure
+    _draw_contours(axes, contours)
+    axes.set(xlim=level0[:2], ylim=level0[2:])
+    return drawn
 
 
 def _layout(aspect: float) -> _Layout:

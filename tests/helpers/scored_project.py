@@ -10,21 +10,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from qprd.files.layout import ProjectLayout
-from qprd.jobs.predict.job import inside_image
-from qprd.predictions import (
-    PROBABILITY,
-    SCORE,
-    Detections,
-    PredictedContour,
-    PredictedTile,
-    Predictions,
-    ScoreMap,
-    object_id,
-)
+from qprd.predictions import Detections, Predictions, ScoreMap
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.geojson import read_annotations
-from qprd.results.contours import contour_measurements, contours
+from qprd.results.contours import contours, inside_image
 from qprd.results.folder import SlideResult, save_result
+from qprd.results.objects import predicted_objects
 from qprd.scoring.cells import cells_in_tissue, tile_grid
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import tissue_mask
@@ -57,8 +48,6 @@ def made_up(slide: Slide, annotations: Path) -> ScoreMap:
 def predicted(
     score_map: ScoreMap, entry_id: str, threshold: float, size: tuple[int, int]
 ) -> Predictions:
-    cells = np.argwhere(~np.isnan(score_map.scores))
-    scores = score_map.scores[cells[:, 0], cells[:, 1]].astype(np.float64)
     polygons = inside_image(
         contours(
             score_map,
@@ -70,28 +59,12 @@ def predicted(
         ),
         *size,
     )
-    return Predictions(
-        tiles=tuple(
-            PredictedTile(
-                object_id(BUNDLE, entry_id, "tile", index),
-                float(column * CELL_PX),
-                float(row * CELL_PX),
-                float(CELL_PX),
-                {SCORE: score, PROBABILITY: probability},
-            )
-            for index, ((row, column), score, probability) in enumerate(
-                zip(cells.tolist(), scores.tolist(), probability_of(scores).tolist(), strict=True)
-            )
-        ),
-        contours=tuple(
-            PredictedContour(
-                object_id(BUNDLE, entry_id, "contour", index),
-                polygon,
-                f"qprd {index + 1}",
-                contour_measurements(score_map, polygon, probability_of),
-            )
-            for index, polygon in enumerate(polygons)
-        ),
+    return predicted_objects(
+        score_map,
+        polygons,
+        bundle=BUNDLE,
+        entry_id=entry_id,
+        probability_of=probability_of,
         metadata={"qprd: bundle": BUNDLE, "qprd: threshold": f"{threshold:.4f}"},
     )
 

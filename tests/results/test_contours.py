@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon, box
 
 from qprd.predictions import AREA_UM2, MAX_SCORE, MEAN_PROBABILITY, MEAN_SCORE, ScoreMap
-from qprd.results.contours import GRID_PX, contour_measurements, contours
+from qprd.results.contours import GRID_PX, contour_measurements, contours, inside_image
 
 THRESHOLD = 2.0
 
@@ -359,3 +359,16 @@ def test_a_threshold_just_above_the_highest_score_finds_nothing():
     score_map = ScoreMap(scores, 0.0, 0.0, 100.0, 1.0)
     assert contours(score_map, 2.5, min_area_um2=0)
     assert contours(score_map, float(np.nextafter(2.5, 3)), min_area_um2=0) == []
+
+
+@given(st.lists(st.tuples(*[st.integers(-50, 150)] * 2), min_size=3, max_size=8))
+def test_contours_end_at_the_image(points: list[tuple[int, int]]) -> None:
+    polygon = Polygon(points).buffer(0)
+    if not isinstance(polygon, Polygon) or polygon.is_empty:
+        return
+    clipped = inside_image([polygon], 100, 80)
+    image = box(0, 0, 100, 80)
+    assert all(part.within(image.buffer(1e-9)) and part.area > 0 for part in clipped)
+    assert sum(part.area for part in clipped) == pytest.approx(polygon.intersection(image).area)
+    large = inside_image([polygon], 100, 80, least_px2=50)
+    assert large == [part for part in clipped if part.area >= 50 or part is polygon]

@@ -8,15 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
-from shapely.geometry import Polygon, box
+from shapely.geometry import box
 
 from qprd.demo.slides import write_pyramidal_tiff
 from qprd.errors import QprdError
-from qprd.jobs.predict.job import inside_image, summarize
-from qprd.predictions import PROBABILITY, SCORE, ScoreMap, is_own_class
+from qprd.predictions import PROBABILITY, SCORE, is_own_class
 from qprd.results.folder import (
     SCORE_TIFF,
     load_detections,
@@ -306,29 +303,6 @@ def test_a_slide_of_another_resolution_is_scored_at_the_bundles(
     both = ~np.isnan(fine.scores) & ~np.isnan(coarse.scores)
     assert both.sum() > 0.8 * (~np.isnan(coarse.scores)).sum()
     assert np.abs(fine.scores - coarse.scores)[both].max() < 0.5
-
-
-@pytest.mark.parametrize(("how", "expected"), [("max", 4.0), ("mean", 2.0), ("p99", 3.96)])
-def test_the_slide_score_sums_up_the_map(how, expected: float) -> None:
-    scores = np.array([[0, 1, np.nan], [2, 3, 4]], np.float32)
-    assert summarize(ScoreMap(scores, 0, 0, 64, 0.5), how) == pytest.approx(expected)
-
-
-def test_a_map_without_tissue_has_no_slide_score() -> None:
-    assert summarize(ScoreMap(np.full((2, 2), np.nan, np.float32), 0, 0, 64, 0.5), "max") is None
-
-
-@given(st.lists(st.tuples(*[st.integers(-50, 150)] * 2), min_size=3, max_size=8))
-def test_contours_end_at_the_image(points: list[tuple[int, int]]) -> None:
-    polygon = Polygon(points).buffer(0)
-    if not isinstance(polygon, Polygon) or polygon.is_empty:
-        return
-    clipped = inside_image([polygon], 100, 80)
-    image = box(0, 0, 100, 80)
-    assert all(part.within(image.buffer(1e-9)) and part.area > 0 for part in clipped)
-    assert sum(part.area for part in clipped) == pytest.approx(polygon.intersection(image).area)
-    large = inside_image([polygon], 100, 80, least_px2=50)
-    assert large == [part for part in clipped if part.area >= 50 or part is polygon]
 
 
 # --- strangers ------------------------------------------------------------------------------

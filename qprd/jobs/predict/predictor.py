@@ -1,0 +1,187 @@
+"""A trained model at work on slides, one after the other."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qprd.checked import Rule
+from qprd.errors import QprdError
+from qprd.evaluation.operating_point import NoThreshold, achieved_at, choose_threshold
+from qprd.jobs.predict.slide_scores import SlideScores
+from qprd.progress import Progress
+from qprd.sampling.build import MAGNIFIED
+from qprd.scoring.scorer import SlideScorer
+from qprd.scoring.slide_score import slide_score
+from qprd.settings import Precision, PredictConfig, stored_train_config
+from qprd.slides.slide import Slide
+from qprd.slides.tissue import tissue_mask
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from qprd.bundle.bundle import BundleInfo
+    from qprd.model.frd import FRD
+
+#: Longer edge of the thumbnail in the pictures.
+_THUMBNAIL_PX = 1600
+
+
+@dataclass(frozen=True)
+class LoadedBundle:
+    """A bundle in memory.
+
+    Attributes:
+        network: Ready for inference, on the device of ``fabric``.
+        info: What the bundle says of itself.
+        fabric: Where to compute.
+    """
+
+    network: FRD
+    info: BundleInfo
+    fabric: Fabric
+
+
+def load_for_prediction(
+    folder: Path, *, weights: str | None, device: str, precision: Precision
+) -> LoadedBundle:
+    """Load a bundle in the form that predicts fastest.
+
+    Raises:
+        QprdError: the device is not there, the bundle is damaged, or the teacher is another one.
+    """
+    from qprd.bundle.bundle import load_bundle
+    from qprd.device import make_fabric
+    from qprd.model.inference import for_inference
+
+    fabric = make_fabric(device, precision)
+    teacher = None if weights is None else Path(weights)
+    model, info = load_bundle(folder, weights=teacher, device=fabric.device)
+    # The plain network is let go of: its weights may be most of the memory.
+    return LoadedBundle(for_inference(model), info, fabric)
+
+
+class Predictor:
+    """A loaded bundle together with the settings of a prediction.
+
+    Attributes:
+        info: The bundle, as it is for the scores that are made here.
+        threshold: Raw score from which tissue counts as tumor; None if there is none.
+        date: When the prediction began, ISO 8601, UTC.
+        notes: What the user should know, whatever the slide.
+
+    Raises:
+        QprdError: the bundle has no threshold for the operating point that was asked for.
+    """
+
+    def __init__(self, bundle: LoadedBundle, config: PredictConfig, progress: Progress) -> None:
+        exact = config.exact or bundle.info.dense is None
+        self.info = info = bundle.info.scored(exact=exact)
+        self._config = config
+        trained = stored_train_config(info.config, where=info.name)
+        self._scorer = SlideScorer(
+            bundle.network,
+            mpp=info.mpp,
+            patch_px=info.patch_px,
+            patch_score=info.patch_score,
+            min_tissue=trained.min_tissue if config.min_tissue is None else config.min_tissue,
+            batch_size=config.batch_size,
+            fabric=bundle.fabric,
+            progress=progress,
+            exact=exact,
+            stride=config.stride,
+        )
+        self.threshold = threshold_in_use(config, info)
+        self.date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        notes = [*no_probability(info), *patch_by_patch(info, config)]
+        if config.operating_point is not None and info.validation is not None:
+            assert self.threshold is not None
+            notes.append(
+                f"operating point {config.operating_point}: threshold {self.threshold:.3f}, on the "
+                f"validation data that chose it {achieved_at(self.threshold, info.validation)}"
+            )
+        self.notes = tuple(notes)
+
+    def score(self, slide: Slide, image: str, entry_id: str) -> SlideScores:
+        """Score one slide.
+
+        Args:
+            slide: Opened; it must have a resolution.
+            image: Its name.
+            entry_id: Its project entry; outside a project its name.
+
+        Raises:
+            QprdError: the slide states no resolution or cannot be read, or its map is too large.
+        """
+        started = time.perf_counter()
+        score_map = self._scorer.score(image, slide, tissue_mask(slide))
+        notes = []
+        if score_map.mpp > self.info.mpp * MAGNIFIED:
+            notes.append(
+                f"{image}: {score_map.mpp:.3g} um/px is coarser than the model's "
+                f"{self.info.mpp:.3g} um/px; its scores are less to be trusted"
+            )
+        thumbnail, downsample = slide.thumbnail(_THUMBNAIL_PX)
+        return SlideScores(
+            image=image,
+            entry_id=entry_id,
+            score_map=score_map,
+            threshold=self.threshold,
+            slide_score=slide_score(score_map, self._config.slide_score),
+            frame=slide.frame,
+            thumbnail=thumbnail,
+            downsample=downsample,
+            model=self.info,
+            config=self._config,
+            created=self.date,
+            seconds=time.perf_counter() - started,
+            exact=self._scorer.exact,
+            notes=tuple(notes),
+        )
+
+
+def threshold_in_use(config: PredictConfig, info: BundleInfo) -> float | None:
+    """The threshold that was asked for: a number, the bundle's, or that of another rule.
+
+    Raises:
+        QprdError: the bundle does not hold what the rule chooses from.
+    """
+    if config.threshold != "auto":
+        return config.threshold
+    if config.operating_point is None:
+        return info.threshold
+    chosen: float | NoThreshold = NoThreshold("it was trained by an earlier qprd")
+    if info.validation is not None:
+        chosen = choose_threshold(Rule.parse(config.operating_point), info.validation)
+    elif info.threshold is None:
+        chosen = NoThreshold("no validation patches")
+    if isinstance(chosen, NoThreshold):
+        raise QprdError(
+            f"The bundle has no threshold for {config.operating_point}: {chosen.reason}.",
+            where=info.name,
+            fix=f"Train with --operating-point {config.operating_point}, or give --threshold.",
+        )
+    return chosen
+
+
+def no_probability(info: BundleInfo) -> list[str]:
+    """Why a bundle gives raw scores only, for the user; empty if it gives probabilities."""
+    if info.calibration is not None:
+        return []
+    reason = info.metrics.get("no_probability")
+    why = f": {reason}" if isinstance(reason, str) else ""
+    return [f"the bundle gives raw scores and no probabilities{why}"]
+
+
+def patch_by_patch(info: BundleInfo, config: PredictConfig) -> list[str]:
+    """Why slides are scored the slow way without having been asked to, for the user."""
+    if config.exact or info.dense is not None:
+        return []
+    return [
+        "slides are scored patch by patch, which is slower: the bundle has no threshold and "
+        "probability for scores from large fields. It was trained with --exact, by an earlier "
+        "qprd, or with a teacher that needs it"
+    ]

@@ -1,0 +1,275 @@
+"""The scores of one slide, and what is made of them: contours, a picture, files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from shapely.geometry import Polygon
+
+from qprd.errors import QprdError
+from qprd.predictions import Detections, ScoreMap
+from qprd.results.contours import ProbabilityOf, contours, inside_image
+from qprd.results.detections import detections
+from qprd.results.folder import RESULT_FILES, SlideResult, save_result
+from qprd.results.objects import predicted_objects
+from qprd.settings import PredictConfig, stored_train_config
+from qprd.slides.frame import Frame
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from qprd.bundle.bundle import BundleInfo
+
+
+@dataclass(frozen=True)
+class SlideScores:
+    """The scores of one slide.
+
+    Attributes:
+        image: The slide's name.
+        entry_id: Its project entry; outside a project the slide's name.
+        score_map: Raw scores and the grid they lie on.
+        threshold: Raw score from which tissue counts as tumor; None if the model has none.
+        slide_score: Raw score that sums up the map; None without tissue.
+        frame: Size of the slide, and how it lies in its file.
+        thumbnail: uint8, (height, width, 3), the whole slide.
+        downsample: Level-0 pixels per pixel of the thumbnail.
+        model: The bundle that scored it.
+        config: Settings of the prediction.
+        created: When, ISO 8601, UTC.
+        seconds: Time spent.
+        exact: Scored patch by patch.
+        notes: What the user should know.
+
+    Example:
+        >>> found = model.score("demo/slides/demo_4.tif", progress=False)
+        >>> found.scores.shape == found.probability.shape
+        True
+        >>> tumor_mm2 = sum(polygon.area for polygon in found.contours()) * found.mpp**2 / 1e6
+        >>> axes = found.plot()
+        >>> found.save("out")
+    """
+
+    image: str
+    entry_id: str
+    score_map: ScoreMap = field(repr=False)
+    threshold: float | None
+    slide_score: float | None
+    frame: Frame = field(repr=False)
+    thumbnail: NDArray[np.uint8] = field(repr=False)
+    downsample: float = field(repr=False)
+    model: BundleInfo = field(repr=False)
+    config: PredictConfig = field(repr=False)
+    created: str = field(repr=False)
+    seconds: float = field(repr=False)
+    exact: bool = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """Raw scores, (rows, columns), higher is more like tumor; NaN where nothing was scored."""
+        return self.score_map.scores
+
+    @property
+    def probability(self) -> NDArray[np.float64]:
+        """Probability of tumor, (rows, columns), 0..1; NaN where nothing was scored.
+
+        Raises:
+            QprdError: the model was trained without validation patches of both classes.
+        """
+        if self.probability_of is None:
+            raise QprdError(
+                "The model gives raw scores and no probabilities.",
+                where=self.model.name,
+                fix="Use the scores, or train with a validation slide that has tumor and normal.",
+            )
+        return self.probability_of(self.scores)
+
+    @property
+    def cell_px(self) -> float:
+        """Edge of a cell of the map in level-0 pixels."""
+        return self.score_map.cell_px
+
+    @property
+    def mpp(self) -> float:
+        """Micrometers per level-0 pixel."""
+        return self.score_map.mpp
+
+    @property
+    def probability_of(self) -> ProbabilityOf | None:
+        """Turns raw scores into probabilities; None if the model has no calibration."""
+        calibration = self.model.calibration
+        return None if calibration is None else calibration.probability
+
+    def contours(
+        self,
+        threshold: float | None = None,
+        *,
+        min_area_um2: float | None = None,
+        tolerance_um: float | None = None,
+    ) -> list[Polygon]:
+        """Outline the tumor: shapely polygons in level-0 pixels, the largest first.
+
+        Args:
+            threshold: Raw score from which tissue counts as tumor; None takes the model's.
+            min_area_um2: Smaller contours, and holes, are dropped; None takes the setting.
+            tolerance_um: How far a simplified outline may be from the exact one; None likewise.
+
+        Raises:
+            QprdError: there is no threshold.
+        """
+        if threshold is None:
+            threshold = self.threshold
+        if threshold is None:
+            raise QprdError(
+                "The model has no threshold, and so there are no contours.",
+                where=self.model.name,
+                fix="Give a raw score: contours(threshold=1.0).",
+            )
+        area_um2 = self.config.min_area_um2 if min_area_um2 is None else min_area_um2
+        polygons = contours(
+            self.score_map,
+            threshold,
+            min_area_um2=area_um2,
+            min_hole_um2=area_um2,
+            tolerance_um=self.config.tolerance_um if tolerance_um is None else tolerance_um,
+            probability_of=self.probability_of,
+        )
+        least_px2 = area_um2 / self.mpp**2
+        return inside_image(polygons, self.frame.width, self.frame.height, least_px2=least_px2)
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """Draw the slide, its scores over it as colors, and the contours.
+
+        Args:
+            axes: Where to draw; None takes pyplot's current axes, which notebooks show.
+
+        Returns:
+            The axes, in level-0 pixels.
+        """
+        from qprd.review.heatmap import draw_heatmap
+
+        if axes is None:
+            import matplotlib.pyplot as plt
+
+            axes = plt.gca()
+        drawn = draw_heatmap(
+            axes,
+            self.thumbnail,
+            self.downsample,
+            self.score_map,
+            [] if self.threshold is None else self.contours(),
+            threshold=self.threshold,
+            probability_of=self.probability_of,
+            raw_range=self._raw_range,
+        )
+        axes.set_aspect("equal")
+        axes.set_title(self.image, parse_math=False)
+        label = "raw score" if self.probability_of is None else "probability of tumor"
+        axes.figure.colorbar(drawn, ax=axes, label=label, shrink=0.8)
+        return axes
+
+    def save(self, folder: str | Path) -> None:
+        """Write what ``qprd predict`` writes for a slide into a folder of its own.
+
+        ``score_map.npz`` and ``score_map.ome.tif`` hold the map, ``predictions.geojson`` tiles and
+        contours, ``detections.csv`` suspected lesions, ``slide.json`` figures, and ``overview.png``
+        is a picture.
+
+        Args:
+            folder: New, empty, or with earlier results, which are replaced.
+
+        Raises:
+            QprdError: other files are in the folder, or it cannot be written.
+        """
+        folder = Path(folder)
+        if folder.is_dir():
+            foreign = sorted({path.name for path in folder.iterdir()} - RESULT_FILES)
+            if foreign:
+                raise QprdError(
+                    f"The folder holds other files, such as {foreign[0]}.",
+                    where=str(folder),
+                    fix="Give each slide a new folder.",
+                )
+        save_slide(self, folder)
+
+    @property
+    def _raw_range(self) -> tuple[float, float] | None:
+        return None if self.model.validation is None else self.model.validation.range
+
+
+def save_slide(found: SlideScores, folder: Path) -> SlideResult:
+    """Write the results of a slide; whatever is in the folder is replaced.
+
+    Raises:
+        QprdError: the disk is full or the folder cannot be written; what was there is intact.
+    """
+    from qprd.review.heatmap import heatmap_png
+
+    score_map, um2 = found.score_map, found.mpp**2
+    polygons = [] if found.threshold is None else found.contours()
+    predictions = predicted_objects(
+        score_map,
+        polygons,
+        bundle=found.model.name,
+        entry_id=found.entry_id,
+        tumor_class=stored_train_config(found.model.config, found.model.name).tumor_class[0],
+        probability_of=found.probability_of,
+        metadata=_metadata(found),
+    )
+    probabilities = None if found.probability_of is None else found.probability
+    points = detections(score_map, probabilities)
+    result = SlideResult(
+        entry_id=found.entry_id,
+        image=found.image,
+        bundle=found.model.name,
+        created=found.created,
+        slide_score=found.slide_score,
+        threshold=found.threshold,
+        tissue_um2=len(predictions.tiles) * found.cell_px**2 * um2,
+        tumor_um2=sum(polygon.area for polygon in polygons) * um2,
+        tiles=len(predictions.tiles),
+        contours=len(polygons),
+        mpp=found.mpp,
+        seconds=found.seconds,
+        frame=found.frame,
+        exact=found.exact,
+    )
+    save_result(
+        folder,
+        result,
+        score_map,
+        predictions,
+        probabilities=probabilities,
+        # Cells at the right and lower edge may have their centers beyond it.
+        detections=Detections(
+            points.scores,
+            np.minimum(points.x, found.frame.width),
+            np.minimum(points.y, found.frame.height),
+        ),
+        overview=heatmap_png(
+            found.thumbnail,
+            found.downsample,
+            score_map,
+            polygons,
+            threshold=found.threshold,
+            title=found.image,
+            slide_score=found.slide_score,
+            probability_of=found.probability_of,
+            raw_range=found._raw_range,
+        ),
+    )
+    return result
+
+
+def _metadata(found: SlideScores) -> dict[str, str]:
+    metadata = {"qprd: bundle": found.model.name, "qprd: date": found.created}
+    if found.slide_score is not None:
+        metadata["qprd: slide score"] = f"{found.slide_score:.4f}"
+    if found.threshold is not None:
+        metadata["qprd: threshold"] = f"{found.threshold:.4f}"
+    return metadata
