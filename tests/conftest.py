@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from hypothesis import settings
 
-from qprd.qupath.java import find_qupath
+from qprd.qupath.java import QuPath, find_qupath, start_qupath
 
 # Workers share the cores; torch reads this when it is first imported, in their children too.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -30,10 +30,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(why)
 
 
+def pytest_report_header() -> str:
+    found = find_qupath()
+    if found is None:
+        return "QuPath: none found, tests marked 'qupath' are skipped"
+    return f"QuPath: {found.problem or found.version} at {found.path}"
+
+
 @cache
 def _no_qupath() -> str | None:
     found = find_qupath()
     return "paquo finds no QuPath (PAQUO_QUPATH_DIR)" if found is None else found.problem
+
+
+@pytest.fixture(scope="session")
+def qupath() -> QuPath:
+    """A running QuPath; a test that takes it carries the marker ``qupath``."""
+    return start_qupath()
 
 
 @pytest.fixture(scope="session")

@@ -1,46 +1,15 @@
-"""A real QuPath, and a colon project that a person has worked on in it."""
+"""A colon project that a person has worked on in a real QuPath."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from qprd.qupath.java import QuPath, find_qupath, start_qupath
+from qprd.qupath.java import QuPath
 from tests.helpers.qupath_work import edit_in_qupath, work_like_a_person
-
-_SAID: list[str] = []
-
-
-def _which_qupath() -> str:
-    found = find_qupath()
-    if found is None:
-        return "QuPath: none found, tests marked 'qupath' are skipped"
-    return f"QuPath: {found.problem or found.version} at {found.path}"
-
-
-def pytest_report_header() -> str:
-    _SAID.append(_which_qupath())
-    return _SAID[0]
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    # The header comes before this file is read, unless the tests of this folder alone are run.
-    if not _SAID:
-        terminalreporter.write_line(_which_qupath())
-
-
-@pytest.fixture(scope="session")
-def qupath() -> QuPath:
-    found = find_qupath()
-    if found is None:
-        pytest.skip("paquo finds no QuPath (PAQUO_QUPATH_DIR)")
-    if found.problem is not None:
-        pytest.skip(found.problem)
-    return start_qupath()
 
 
 @pytest.fixture(scope="session")
