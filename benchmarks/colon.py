@@ -32,8 +32,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from qprd import __version__
-from qprd.evaluation.metrics import accuracy_threshold, auroc, tile_auroc
+from qprd.evaluation.cells import tile_auroc
+from qprd.evaluation.metrics import auroc
 from qprd.evaluation.overlap import polygon_overlap
+from qprd.evaluation.thresholds import accuracy_threshold
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.predict.job import predict_project
 from qprd.jobs.reporting import write_json_object

@@ -12,7 +12,8 @@ from harness.folder import PatchImages
 from harness.splits import FewShotSplit
 from methods.interface import Labels, Method
 from qprd.errors import ExitCode, QprdError
-from qprd.evaluation.metrics import accuracy, accuracy_threshold, auroc
+from qprd.evaluation.metrics import accuracy, auroc
+from qprd.evaluation.thresholds import accuracy_threshold
 
 
 @dataclass(frozen=True)

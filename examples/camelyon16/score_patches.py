@@ -20,8 +20,8 @@ from qprd.bundle.bundle import BundleInfo, load_bundle, newest_bundle
 from qprd.device import make_fabric
 from qprd.errors import QprdError
 from qprd.evaluation.bootstrap import Interval, patch_intervals
+from qprd.evaluation.cells import LabeledScores
 from qprd.evaluation.metrics import (
-    LabeledScores,
     accuracy,
     auroc,
     average_precision,

@@ -1,36 +1,39 @@
-"""Bootstrap confidence intervals: what the figures might have been with other slides.
+"""Bootstrap confidence intervals over slides.
 
-Patches of one slide resemble each other, so whole slides are drawn, with replacement, slides with
-tumor and slides without it each on their own: their numbers are the project's choice, not chance.
-Where too few slides hold a class, its patches are drawn instead, and the interval says so: it is
-then too narrow, as it knows nothing of how slides differ.
+Patches of one slide resemble each other, so whole slides are drawn with replacement, those with
+tumor and those without it separately: how many there are of each is a choice of the project, not
+chance. Where fewer than two slides hold a class, its patches are drawn instead, and the interval
+says so: it is too narrow then, as it knows nothing of how slides differ.
 
-Scores enter as counts on a common axis of levels, so that a resample costs no sorting.
+Every metric here is a function of sums over the slides. Scores enter as counts on a common axis of
+levels, so that no resample has to be sorted.
+
+References:
+    B. Efron, R. Tibshirani, "An introduction to the bootstrap", 1993 (percentile intervals).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qprd.evaluation.cells import LabeledScores
 from qprd.evaluation.froc import FROC_RATES, Matches
-from qprd.evaluation.metrics import LabeledScores
 
 _Floats = NDArray[np.float64]
-_Measure = Callable[[_Floats, int | None], _Floats]
-#: The unit of a resample and how many of it there are.
-_Drawn = tuple[Literal["slides", "patches"], int]
+#: Takes (resamples, k) sums over the drawn slides to (resamples,) values, NaN where undefined.
+Statistic = Callable[[_Floats], _Floats]
 
 #: Resamples of an interval, and its confidence.
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 
-#: Levels that scores are told apart by within resamples: beyond this many distinct scores, those
-#: of the same quantile count as tied, which moves an area by less than 1 / `_LEVELS`.
+#: Beyond this many distinct scores, those of the same quantile count as tied, which moves an area
+#: by less than 1 / `_LEVELS`.
 _LEVELS = 2048
 #: Resamples held in memory at once.
 _CHUNK = 100
@@ -44,9 +47,9 @@ class Interval:
         low: Lower end.
         high: Upper end.
         unit: What was drawn: ``slides``, or ``patches`` where there are too few slides.
-        size: How many of them there are to draw from: those with the class that the figure needs,
-            with the rarer one if it needs both. Few make the interval rough, mostly too narrow.
-        undefined: Resamples in which the figure had no value; they do not count.
+        size: How many units with the class that the metric needs there are to draw from; of the
+            rarer class if it needs both. With few the interval is rough, and mostly too narrow.
+        undefined: Resamples in which the metric was undefined; they are left out.
     """
 
     low: float
@@ -59,138 +62,125 @@ class Interval:
 def patch_intervals(
     slides: Sequence[LabeledScores], *, threshold: float | None, seed: int = 0
 ) -> dict[str, Interval]:
-    """Intervals of the patch figures, over slides where each class is on at least two.
+    """Intervals of the patch metrics, over slides where at least two hold each class needed.
 
     Args:
         slides: Labeled patches of each slide.
-        threshold: Tumor is ``score >= threshold``; None leaves out what needs one.
+        threshold: Tumor is ``score >= threshold``; None leaves out the metrics that need one.
         seed: Of the draws.
 
     Returns:
-        By figure: ``auroc``, ``average_precision``, and with a threshold ``accuracy``,
-        ``balanced_accuracy``, ``sensitivity``, ``specificity``. One that is undefined, or defined
-        in less than half of the resamples, is left out.
+        By metric: ``auroc``, ``average_precision``, and with a threshold ``accuracy``,
+        ``balanced_accuracy``, ``sensitivity``, ``specificity``. A metric that is undefined in most
+        of the resamples is left out.
     """
     slides = [slide for slide in slides if slide.scores.size]
     if not slides:
         return {}
     counts, first = _counts(slides, threshold)
-    on_tumor, on_normal = ((counts.sum(axis=2) > 0).sum(axis=0)[k] for k in (1, 0))
-    enough = {"tumor": bool(on_tumor >= 2), "normal": bool(on_normal >= 2)}
-    over_slides = {
-        name for name, (_, needs) in _MEASURES.items() if all(enough[label] for label in needs)
+    statistics = {
+        name: _on_counts(function, first)
+        for name, (function, _) in _METRICS.items()
+        if threshold is not None or name in _RANKING
     }
-    names = [name for name in _MEASURES if threshold is not None or name not in _AT_THRESHOLD]
+    n_slides, n_patches = (counts.sum(axis=2) > 0).sum(axis=0), counts.sum(axis=(0, 2))
+    slide_sizes = {name: int(n_slides[_METRICS[name][1]].min()) for name in statistics}
+    over_slides = {name: size for name, size in slide_sizes.items() if size >= 2}
+    over_patches = {
+        # The smallest number of patches that is not 0.
+        name: int(min((n for n in n_patches[_METRICS[name][1]] if n), default=0))
+        for name in statistics
+        if name not in over_slides
+    }
     rng = np.random.default_rng(seed)
-    holding = {"tumor": int(on_tumor), "normal": int(on_normal)}
+    parts = counts.reshape(len(slides), -1)
     found = _intervals(
-        _resample_slides(counts, rng),
-        {
-            name: ("slides", min(holding[label] for label in _MEASURES[name][1]))
-            for name in names
-            if name in over_slides
-        },
-        first,
+        _slide_draws(parts, counts[:, 1].sum(axis=1) > 0, rng), statistics, "slides", over_slides
     )
-    rest = [name for name in names if name not in over_slides]
-    if rest:
-        pooled = counts.sum(axis=0)
-        of_label = dict(zip(_BOTH[::-1], pooled.sum(axis=1).astype(int).tolist(), strict=True))
-        found |= _intervals(
-            _resample_patches(pooled, rng),
-            {
-                name: ("patches", _smallest(of_label[label] for label in _MEASURES[name][1]))
-                for name in rest
-            },
-            first,
-        )
-    return {name: found[name] for name in names if name in found}
+    found |= _intervals(_patch_draws(counts.sum(axis=0), rng), statistics, "patches", over_patches)
+    return {name: found[name] for name in statistics if name in found}
 
 
-def slide_intervals(y_tumor: ArrayLike, scores: ArrayLike, *, seed: int = 0) -> dict[str, Interval]:
-    """Intervals of ``auroc`` and ``average_precision`` of one score a slide.
+def slide_intervals(y_true: ArrayLike, scores: ArrayLike, *, seed: int = 0) -> dict[str, Interval]:
+    """Intervals of ``auroc`` and ``average_precision`` of one score per slide.
 
     Args:
-        y_tumor: (n,) bool.
+        y_true: (n,) bool, True for slides with tumor.
         scores: (n,) finite.
         seed: Of the draws.
 
     Returns:
-        By figure; empty with less than two slides of either label.
+        By metric; empty with fewer than two slides of either class.
     """
-    y, s = np.asarray(y_tumor, dtype=np.bool_), np.asarray(scores, dtype=np.float64)
-    if min(y.sum(), (~y).sum()) < 2:
+    y, s = np.asarray(y_true, dtype=np.bool_), np.asarray(scores, dtype=np.float64)
+    size = int(min(y.sum(), (~y).sum()))
+    if size < 2:
         return {}
-    counts, first = _counts([LabeledScores(y, s)], None)
-    draws = _resample_patches(counts[0], np.random.default_rng(seed))
-    rarer: _Drawn = ("slides", int(min(y.sum(), (~y).sum())))
-    return _intervals(draws, dict.fromkeys(("auroc", "average_precision"), rarer), first)
+    counts, _ = _counts([LabeledScores(y, s)], None)
+    statistics = {name: _on_counts(_METRICS[name][0], None) for name in _RANKING}
+    draws = _patch_draws(counts[0], np.random.default_rng(seed))
+    return _intervals(draws, statistics, "slides", dict.fromkeys(_RANKING, size))
 
 
 def sum_intervals(
     parts: ArrayLike,
-    measures: dict[str, Callable[[_Floats], _Floats]],
+    statistics: Mapping[str, Statistic],
     *,
-    strata: ArrayLike,
+    has_tumor: ArrayLike,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Intervals of figures that depend on sums over the slides, such as an IoU on its areas.
+    """Intervals of statistics of sums over the slides, such as an IoU from summed areas.
 
     Args:
         parts: (slides, k) what each slide adds.
-        measures: Each takes (resamples, k) sums to (resamples,) values, NaN where undefined.
-        strata: (slides,) bool: slides with tumor and slides without it are drawn apart.
+        statistics: By name.
+        has_tumor: (slides,) bool; slides with tumor and slides without it are drawn separately.
         seed: Of the draws.
 
     Returns:
-        By figure; empty with less than two slides that have tumor.
+        By name; empty with fewer than two slides that have tumor.
     """
-    of_slide, with_tumor = np.asarray(parts, dtype=np.float64), np.asarray(strata, dtype=np.bool_)
-    if with_tumor.sum() < 2:
-        return {}
-    sums = _multiplicities(with_tumor, np.random.default_rng(seed)) @ of_slide
+    with_tumor = np.asarray(has_tumor, dtype=np.bool_)
     size = int(with_tumor.sum())
-    return _defined(
-        {name: _percentiles(measure(sums), "slides", size) for name, measure in measures.items()}
-    )
+    if size < 2:
+        return {}
+    rng = np.random.default_rng(seed)
+    draws = _slide_draws(np.asarray(parts, dtype=np.float64), with_tumor, rng)
+    return _intervals(draws, statistics, "slides", dict.fromkeys(statistics, size))
 
 
 def froc_interval(slides: Sequence[Matches], *, seed: int = 0) -> Interval | None:
-    """Interval of the FROC score; None with less than two slides that have lesions.
+    """Interval of the FROC score; None with fewer than two slides that have lesions.
 
     Args:
-        slides: What the detections of each slide hit.
+        slides: What the lesion points of each slide hit.
         seed: Of the draws.
     """
-    with_lesions = np.array([len(of_slide.lesions) > 0 for of_slide in slides], dtype=np.bool_)
-    if with_lesions.sum() < 2:
+    if not slides:
         return None
-    hits = [of_slide.best_scores[of_slide.best >= 0] for of_slide in slides]
-    false = [of_slide.false_positive_scores for of_slide in slides]
-    levels = _levels(np.concatenate([*hits, *false]))
-    lesions = np.array([len(of_slide.lesions) for of_slide in slides])
-    drawn = _multiplicities(with_lesions, np.random.default_rng(seed))
-    scores = []
-    for start in range(0, RESAMPLES, _CHUNK):
-        times = drawn[start : start + _CHUNK]
-        sensitivity = _at_least(times, hits, levels) / (times @ lesions)[:, None]
-        fp_per_slide = _at_least(times, false, levels) / len(slides)
-        scores += [
-            float(np.mean(np.interp(FROC_RATES, x, y)))
-            for x, y in zip(fp_per_slide, sensitivity, strict=True)
-        ]
-    return _percentiles(np.array(scores), "slides", int(with_lesions.sum()))
+    hits = [slide.best_scores[slide.best >= 0] for slide in slides]
+    false_positives = [slide.false_positive_scores for slide in slides]
+    levels = _levels(np.concatenate([*hits, *false_positives]))
+    lesions = np.array([[len(slide.lesions)] for slide in slides], dtype=np.float64)
+    parts = [_descending(hits, levels), _descending(false_positives, levels), lesions]
+
+    def score(sums: _Floats) -> _Floats:
+        hit, false = np.cumsum(sums[:, :-1].reshape(len(sums), 2, -1), axis=2).swapaxes(0, 1)
+        sensitivity, fp_per_slide = hit / sums[:, -1:], false / len(slides)
+        curves = zip(fp_per_slide, sensitivity, strict=True)
+        return np.array([np.mean(np.interp(FROC_RATES, x, y)) for x, y in curves])
+
+    return sum_intervals(
+        np.concatenate(parts, axis=1), {"score": score}, has_tumor=lesions[:, 0] > 0, seed=seed
+    ).get("score")
 
 
-def _at_least(times: _Floats, of_slides: Sequence[NDArray[np.float64]], levels: _Floats) -> _Floats:
-    """(resamples, levels + 1): how many scores are at or above each level, the highest first.
-
-    Before the highest level there is an infinite one, which none reaches.
-    """
+def _descending(of_slides: Sequence[NDArray[np.float64]], levels: _Floats) -> _Floats:
+    """(slides, levels + 1): scores at each level from the highest, after an infinite one."""
     counts = np.zeros((len(of_slides), levels.size + 1))
-    for of_slide, scores in zip(counts, of_slides, strict=True):
-        np.add.at(of_slide, levels.size - np.searchsorted(levels, scores, side="right") + 1, 1.0)
-    return np.asarray(np.cumsum(times @ counts, axis=1))
+    for row, scores in zip(counts, of_slides, strict=True):
+        np.add.at(row, levels.size - np.searchsorted(levels, scores, side="right") + 1, 1.0)
+    return counts
 
 
 def _levels(scores: NDArray[np.floating]) -> _Floats:
@@ -202,7 +192,7 @@ def _levels(scores: NDArray[np.floating]) -> _Floats:
 
 
 def _counts(slides: Sequence[LabeledScores], threshold: float | None) -> tuple[_Floats, int | None]:
-    """How many patches of each slide and label have each level of score.
+    """Count the patches of each slide and class at each level of score.
 
     Returns:
         (slides, 2, levels), normal before tumor, levels ascending; and the first level that is at
@@ -217,75 +207,74 @@ def _counts(slides: Sequence[LabeledScores], threshold: float | None) -> tuple[_
     counts = np.zeros((len(slides), 2, levels.size))
     for of_slide, slide in zip(counts, slides, strict=True):
         level = np.searchsorted(levels, slide.scores.astype(np.float64), side="right") - 1
-        np.add.at(of_slide, (slide.y_tumor.astype(np.intp), level), 1.0)
+        np.add.at(of_slide, (slide.y_true.astype(np.intp), level), 1.0)
     return counts, first
 
 
-def _multiplicities(with_tumor: NDArray[np.bool_], rng: np.random.Generator) -> _Floats:
+def _multiplicities(has_tumor: NDArray[np.bool_], rng: np.random.Generator) -> _Floats:
     """(resamples, slides): how often each slide is drawn."""
-    drawn = np.zeros((RESAMPLES, with_tumor.size))
-    for stratum in (with_tumor, ~with_tumor):
+    drawn = np.zeros((RESAMPLES, has_tumor.size))
+    for stratum in (has_tumor, ~has_tumor):
         size = int(stratum.sum())
         if size:
             drawn[:, stratum] = rng.multinomial(size, np.full(size, 1 / size), size=RESAMPLES)
     return drawn
 
 
-def _resample_slides(counts: _Floats, rng: np.random.Generator) -> Iterator[_Floats]:
-    slides, _, levels = counts.shape
-    drawn = _multiplicities(counts[:, 1].sum(axis=1) > 0, rng)
-    flat = counts.reshape(slides, 2 * levels)
+def _slide_draws(
+    parts: _Floats, has_tumor: NDArray[np.bool_], rng: np.random.Generator
+) -> Iterator[_Floats]:
+    """Sums (resamples, k) over drawn slides, a chunk of the resamples at a time."""
+    drawn = _multiplicities(has_tumor, rng)
     for start in range(0, RESAMPLES, _CHUNK):
-        yield (drawn[start : start + _CHUNK] @ flat).reshape(-1, 2, levels)
+        yield drawn[start : start + _CHUNK] @ parts
 
 
-def _resample_patches(counts: _Floats, rng: np.random.Generator) -> Iterator[_Floats]:
-    """Draw as many patches of each label as there are, from all of that label."""
-    totals = counts.sum(axis=1)
+def _patch_draws(counts: _Floats, rng: np.random.Generator) -> Iterator[_Floats]:
+    """Counts of patches drawn with replacement, as many of each class as there are."""
     for start in range(0, RESAMPLES, _CHUNK):
         size = min(_CHUNK, RESAMPLES - start)
         drawn = np.zeros((size, *counts.shape))
-        for label, total in enumerate(totals):
+        for label, total in enumerate(counts.sum(axis=1)):
             if total:
                 drawn[:, label] = rng.multinomial(int(total), counts[label] / total, size=size)
-        yield drawn
+        yield drawn.reshape(size, -1)
 
 
 def _intervals(
-    draws: Iterator[_Floats], drawn_from: Mapping[str, _Drawn], first: int | None
+    draws: Iterator[_Floats],
+    statistics: Mapping[str, Statistic],
+    unit: Literal["slides", "patches"],
+    sizes: Mapping[str, int],
 ) -> dict[str, Interval]:
-    if not drawn_from:
+    """Intervals of the statistics that ``sizes`` names, without those mostly undefined."""
+    if not sizes:
         return {}
-    values: dict[str, list[_Floats]] = {name: [] for name in drawn_from}
+    chunks: dict[str, list[_Floats]] = {name: [] for name in sizes}
     with np.errstate(divide="ignore", invalid="ignore"):
-        for drawn in draws:
-            for name, of_figure in values.items():
-                of_figure.append(_MEASURES[name][0](drawn, first))
-    return _defined(
-        {name: _percentiles(np.concatenate(values[name]), *of) for name, of in drawn_from.items()}
-    )
-
-
-def _smallest(counts: Iterable[int]) -> int:
-    """The smallest one that is not 0."""
-    return min((count for count in counts if count), default=0)
-
-
-def _defined(intervals: Mapping[str, Interval | None]) -> dict[str, Interval]:
-    return {name: interval for name, interval in intervals.items() if interval is not None}
-
-
-def _percentiles(values: _Floats, unit: Literal["slides", "patches"], size: int) -> Interval | None:
-    """None if most resamples leave the figure undefined."""
+        for sums in draws:
+            for name, values in chunks.items():
+                values.append(statistics[name](sums))
     tail = 100 * (1 - CONFIDENCE) / 2
-    defined = values[~np.isnan(values)]
-    if 2 * defined.size < values.size:
-        return None
-    low, high = np.percentile(defined, [tail, 100 - tail])
-    return Interval(float(low), float(high), unit, size, values.size - defined.size)
+    found = {}
+    for name, values in chunks.items():
+        of_resamples = np.concatenate(values)
+        defined = of_resamples[~np.isnan(of_resamples)]
+        undefined = of_resamples.size - defined.size
+        if defined.size >= undefined:
+            low, high = np.percentile(defined, [tail, 100 - tail])
+            found[name] = Interval(float(low), float(high), unit, sizes[name], undefined)
+    return found
 
 
-# Below, ``counts`` is (resamples, 2, levels) and the results (resamples,), NaN where undefined.
+# The metrics below take counts of (resamples, 2, levels), normal before tumor, and the first level
+# that is called tumor; they give (resamples,), NaN where undefined.
+
+_CountMetric = Callable[[_Floats, int | None], _Floats]
+
+
+def _on_counts(metric: _CountMetric, first: int | None) -> Statistic:
+    return lambda sums: metric(sums.reshape(len(sums), 2, -1), first)
 
 
 def _auroc(counts: _Floats, _first: int | None) -> _Floats:
@@ -321,14 +310,15 @@ def _accuracy(counts: _Floats, first: int | None) -> _Floats:
     return np.asarray(right / counts.sum(axis=(1, 2)))
 
 
-_BOTH = ("tumor", "normal")
-#: How each figure comes from counts, and which labels must be on two slides to draw slides.
-_MEASURES: dict[str, tuple[_Measure, tuple[str, ...]]] = {
-    "auroc": (_auroc, _BOTH),
-    "average_precision": (_average_precision, _BOTH),
-    "accuracy": (_accuracy, _BOTH),
-    "balanced_accuracy": (_balanced_accuracy, _BOTH),
-    "sensitivity": (_sensitivity, ("tumor",)),
-    "specificity": (_specificity, ("normal",)),
+#: How each metric follows from counts, and the classes (0 normal, 1 tumor) that must be on two
+#: slides to draw slides.
+_METRICS: dict[str, tuple[_CountMetric, list[int]]] = {
+    "auroc": (_auroc, [0, 1]),
+    "average_precision": (_average_precision, [0, 1]),
+    "accuracy": (_accuracy, [0, 1]),
+    "balanced_accuracy": (_balanced_accuracy, [0, 1]),
+    "sensitivity": (_sensitivity, [1]),
+    "specificity": (_specificity, [0]),
 }
-_AT_THRESHOLD = {"accuracy", "balanced_accuracy", "sensitivity", "specificity"}
+#: The metrics that need no threshold.
+_RANKING = ("auroc", "average_precision")

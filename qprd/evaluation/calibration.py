@@ -1,14 +1,15 @@
-"""From raw scores to probabilities: Platt's curve or an isotonic one, with honest figures.
+"""Calibration: from raw scores to probabilities, by Platt's curve or an isotonic one.
 
-A probability holds for the mix of the patches it was fitted on, and validation patches are as many
-of tumor as of normal tissue: 0.5 says that a score is as frequent in tumor as in normal tissue.
-On a slide with little tumor fewer cells of that probability are tumor.
+A probability holds for the mix of patches it was fitted on, and validation patches are as many of
+tumor as of normal tissue: 0.5 means that a score is as frequent in tumor as in normal tissue. On a
+slide with little tumor fewer cells of that probability are tumor.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Final, Literal
 
 import numpy as np
@@ -16,7 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Discriminator, Field, Tag
 from pydantic.dataclasses import dataclass
 
-from qprd.checked import STRICT, Count, NotNegative, RawScore, Share
+from qprd.checked import STRICT, NotNegative, RawScore, Share
+from qprd.evaluation.metrics import checked_labels
+from qprd.evaluation.reliability import (
+    Reliability,
+    expected_calibration_error,
+    reliability_bins,
+)
 
 #: With fewer validation patches of either class there is no probability: none could be left out of
 #: a fit to test it.
@@ -26,58 +33,8 @@ MIN_FOR_CHOICE: Final = 30
 #: Share of Platt's curve in an isotonic one.
 PLATT_SHARE: Final = 0.01
 _FOLDS = 5
-_BINS = 10
 #: Points of the largest isotonic curve that is read.
 _MAX_POINTS = 10_000
-#: Logarithms of probabilities are taken this far from 0 and 1.
-_CLIP = 1e-15
-
-
-@dataclass(frozen=True, config=STRICT)
-class ReliabilityBin:
-    """What came of the patches whose probability fell into one of equally wide bins over 0..1.
-
-    Attributes:
-        count: How many patches.
-        mean_probability: Of these patches; None in an empty bin.
-        fraction_tumor: The share of them that is tumor; likewise.
-    """
-
-    count: Count
-    mean_probability: Share | None
-    fraction_tumor: Share | None
-
-
-@dataclass(frozen=True, config=STRICT)
-class Reliability:
-    """How far probabilities can be trusted, measured by cross-validation on validation patches.
-
-    Each patch is judged by a curve that was fitted without its fold. The epoch of the model was
-    chosen on the same patches, so that even these figures are a little optimistic.
-
-    Attributes:
-        reason: Why this kind of curve was taken, in one sentence.
-        n_tumor: Tumor patches.
-        n_normal: Normal patches.
-        folds: Into how many parts they were divided.
-        by_slide: No slide was in two folds; False if there are too few slides for that.
-        log_loss_platt: Mean negative log likelihood of the labels, in nats.
-        log_loss_isotonic: Likewise; None if the isotonic curve was not tried.
-        brier_score: Mean squared difference of probability and label (1 = tumor).
-        expected_calibration_error: See `expected_calibration_error`.
-        bins: From 0 to 1.
-    """
-
-    reason: Annotated[str, Field(max_length=1000)]
-    n_tumor: Count
-    n_normal: Count
-    folds: Annotated[int, Field(ge=2, le=1000)]
-    by_slide: bool
-    log_loss_platt: NotNegative
-    log_loss_isotonic: NotNegative | None
-    brier_score: Share
-    expected_calibration_error: Share
-    bins: Annotated[tuple[ReliabilityBin, ...], Field(max_length=100)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -88,7 +45,7 @@ class Platt:
         slope: 0 or positive: a higher score is never less likely to be tumor.
         intercept: Log-odds at score 0.
         method: Name of this kind of curve.
-        reliability: None in bundles of format 1.
+        reliability: How far its probabilities can be trusted; None in bundles of format 1.
     """
 
     slope: NotNegative
@@ -116,10 +73,10 @@ class Isotonic:
     Attributes:
         scores: Raw scores of the points, strictly increasing.
         probabilities: The staircase at these points, never falling, 0..1.
-        slope: Of the logistic curve; see `Platt`.
-        intercept: Likewise.
+        slope: Slope of the logistic curve, 0 or positive.
+        intercept: Log-odds of the logistic curve at score 0.
         method: Name of this kind of curve.
-        reliability: Its figures.
+        reliability: How far its probabilities can be trusted; None if that was not measured.
     """
 
     scores: Annotated[tuple[RawScore, ...], Field(min_length=1, max_length=_MAX_POINTS)]
@@ -166,30 +123,30 @@ Calibration = Annotated[
 
 @dataclass(frozen=True)
 class Uncalibrated:
-    """There is no calibration.
+    """The absence of a calibration.
 
     Attributes:
-        reason: Why, in one sentence for the user.
+        reason: Why there is none, in one sentence for the user.
     """
 
     reason: str
 
 
 def fit_calibration(
+    y_true: ArrayLike,
     scores: ArrayLike,
-    y_tumor: ArrayLike,
     groups: Sequence[str] | None = None,
     *,
     seed: int,
 ) -> Platt | Isotonic | Uncalibrated:
     """Choose between Platt's and an isotonic curve by cross-validated log loss, and fit it.
 
-    Folds are stratified; where the groups allow it, none is in two folds. The figures that come
-    with the curve are those of the cross-validation; the curve itself is fitted on all patches.
+    Folds are stratified; where the groups allow it, no group is in two folds. The reliability that
+    comes with the curve is that of the cross-validation; the curve itself is fitted on all patches.
 
     Args:
+        y_true: (n,) bool, True for tumor. The probabilities hold for this mix of the classes.
         scores: (n,) finite, from slides that the model was not trained on.
-        y_tumor: (n,) bool, True = tumor. The probabilities hold for this mix of the classes.
         groups: Slide of each score; None if there is one slide.
         seed: Of the folds.
 
@@ -198,9 +155,11 @@ def fit_calibration(
         says so; with fewer than `MIN_PER_CLASS` there is none.
 
     Raises:
-        ValueError: The shapes differ, or a score is not finite.
+        ValueError: The shapes differ, the labels are not boolean, or a score is not finite.
     """
-    s, y = _labeled(scores, y_tumor)
+    from sklearn.metrics import brier_score_loss, log_loss
+
+    y, s = checked_labels(y_true, scores)
     if groups is not None and len(groups) != len(s):
         raise ValueError(f"{len(groups)} groups and {len(s)} scores must be one for one")
     n_tumor, n_normal = int(y.sum()), int((~y).sum())
@@ -209,30 +168,26 @@ def fit_calibration(
             f"Probabilities need at least {MIN_PER_CLASS} validation patches of each class; "
             f"there are {n_tumor} of tumor and {n_normal} of normal tissue."
         )
-    tried = min(n_tumor, n_normal) >= MIN_FOR_CHOICE
     folds, by_slide = _folds(y, groups, seed)
-    platt, isotonic = np.empty(len(s)), np.empty(len(s))
-    for train, held_out in folds:
-        platt[held_out] = fit_platt(s[train], y[train]).probability(s[held_out])
-        if tried:
-            isotonic[held_out] = fit_isotonic(s[train], y[train]).probability(s[held_out])
-    loss_platt = log_loss(platt, y)
-    loss_isotonic = log_loss(isotonic, y) if tried else None
-    # Without a slope an isotonic curve would be flat in places, and the order of the scores lost.
-    is_isotonic = (
-        loss_isotonic is not None and loss_isotonic < loss_platt and fit_platt(s, y).slope > 0
-    )
-    if loss_isotonic is None:
+    # Held-out probabilities: each patch is judged by a curve fitted without its fold.
+    probabilities, losses = _held_out(fit_platt, y, s, folds), {}
+    losses["platt"] = float(log_loss(y, probabilities))
+    fit: Callable[..., Platt | Isotonic] = fit_platt
+    if min(n_tumor, n_normal) < MIN_FOR_CHOICE:
         reason = (
             f"Platt's curve, without a choice: {n_tumor} tumor and {n_normal} normal validation "
             f"patches are few (an isotonic curve needs {MIN_FOR_CHOICE} of each), and so the "
             "probabilities are rough"
         )
     else:
-        name = "an isotonic" if is_isotonic else "Platt's"
+        isotonic = _held_out(fit_isotonic, y, s, folds)
+        losses["isotonic"] = float(log_loss(y, isotonic))
+        # Without a slope an isotonic curve would be flat in places, and lose the order of scores.
+        if losses["isotonic"] < losses["platt"] and fit_platt(y, s).slope > 0:
+            fit, probabilities = fit_isotonic, isotonic
+        name = "an isotonic" if fit is fit_isotonic else "Platt's"
         reason = f"{name} curve has the lower cross-validated log loss"
-    chosen = isotonic if is_isotonic else platt
-    error = expected_calibration_error(chosen, y, bins=_BINS)
+    error = expected_calibration_error(y, probabilities)
     assert error is not None
     reliability = Reliability(
         reason=reason,
@@ -240,42 +195,38 @@ def fit_calibration(
         n_normal=n_normal,
         folds=len(folds),
         by_slide=by_slide,
-        log_loss_platt=loss_platt,
-        log_loss_isotonic=loss_isotonic,
-        brier_score=brier_score(chosen, y),
+        log_loss_platt=losses["platt"],
+        log_loss_isotonic=losses.get("isotonic"),
+        brier_score=float(brier_score_loss(y, probabilities)),
         expected_calibration_error=error,
-        bins=reliability_bins(chosen, y, bins=_BINS),
+        bins=reliability_bins(y, probabilities),
     )
-    fit = fit_isotonic if is_isotonic else fit_platt
-    return fit(s, y, reliability)
+    return replace(fit(y, s), reliability=reliability)
 
 
-def fit_platt(
-    scores: ArrayLike, y_tumor: ArrayLike, reliability: Reliability | None = None
-) -> Platt:
+def fit_platt(y_true: ArrayLike, scores: ArrayLike) -> Platt:
     """Fit a logistic curve to labeled scores by maximum likelihood, its slope at least 0.
 
     The targets are Platt's, (n_tumor + 1) / (n_tumor + 2) for tumor and 1 / (n_normal + 2) for
     normal instead of 1 and 0, so that scores that separate the classes perfectly still give a
-    finite slope. The problem is convex; it is solved to machine precision, so that the result
-    depends on nothing but the scores.
+    finite slope. The problem is convex and solved to machine precision, so that the result depends
+    on nothing but the scores.
+
+    Args:
+        y_true: (n,) bool, True for tumor.
+        scores: (n,) finite, n > 0.
+
+    Raises:
+        ValueError: The shapes differ, the labels are not boolean, or a score is not finite.
 
     References:
         J. Platt, "Probabilistic outputs for support vector machines", 1999; H.-T. Lin, C.-J. Lin,
         R. C. Weng, "A note on Platt's probabilistic outputs for support vector machines", 2007.
-
-    Args:
-        scores: (n,) finite, n > 0.
-        y_tumor: (n,) bool, True = tumor.
-        reliability: Put into the result.
-
-    Raises:
-        ValueError: The shapes differ, or a score is not finite.
     """
     from scipy.optimize import minimize
     from scipy.special import expit
 
-    s, y = _labeled(scores, y_tumor)
+    y, s = checked_labels(y_true, scores)
     targets = _targets(y)
     center, spread = float(s.mean()), float(s.std()) or 1.0
     z = (s - center) / spread
@@ -297,169 +248,58 @@ def fit_platt(
         options={"maxiter": 1000, "ftol": 1e-15, "gtol": 1e-10},
     )
     slope, intercept = (float(value) for value in fit.x)
-    return Platt(slope / spread, intercept - slope * center / spread, reliability=reliability)
+    return Platt(slope / spread, intercept - slope * center / spread)
 
 
-def fit_isotonic(
-    scores: ArrayLike, y_tumor: ArrayLike, reliability: Reliability | None = None
-) -> Isotonic:
+def fit_isotonic(y_true: ArrayLike, scores: ArrayLike) -> Isotonic:
     """Fit an isotonic regression to labeled scores, with a little of Platt's curve in it.
 
     The targets are Platt's, as in `fit_platt`, so that no probability is 0 or 1.
 
+    Args:
+        y_true: (n,) bool, True for tumor.
+        scores: (n,) finite, n > 0.
+
+    Raises:
+        ValueError: The shapes differ, the labels are not boolean, or a score is not finite.
+
     References:
         B. Zadrozny, C. Elkan, "Transforming classifier scores into accurate multiclass probability
         estimates", 2002.
-
-    Args:
-        scores: (n,) finite, n > 0.
-        y_tumor: (n,) bool, True = tumor.
-        reliability: Put into the result.
-
-    Raises:
-        ValueError: The shapes differ, or a score is not finite.
     """
     from sklearn.isotonic import IsotonicRegression
 
-    s, y = _labeled(scores, y_tumor)
+    y, s = checked_labels(y_true, scores)
     staircase = IsotonicRegression().fit(s, _targets(y))
-    logistic = fit_platt(s, y)
+    logistic = fit_platt(y, s)
     return Isotonic(
         scores=tuple(staircase.X_thresholds_.tolist()),
         probabilities=tuple(staircase.y_thresholds_.tolist()),
         slope=logistic.slope,
         intercept=logistic.intercept,
-        reliability=reliability,
     )
 
 
-def log_loss(probabilities: ArrayLike, y_tumor: ArrayLike) -> float:
-    """Mean negative log likelihood of the labels in nats; probabilities (n,), labels (n,) bool."""
-    p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(y_tumor, dtype=np.bool_)
-    of_label = np.clip(np.where(y, p, 1 - p), _CLIP, 1.0)
-    return float(-np.log(of_label).mean())
-
-
-def brier_score(probabilities: ArrayLike, y_tumor: ArrayLike) -> float:
-    """Mean squared difference of probability and label; (n,) and (n,) bool. 0 (perfect) .. 1."""
-    p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(y_tumor, dtype=np.bool_)
-    return float(np.mean((p - y) ** 2))
-
-
-def expected_calibration_error(
-    probabilities: ArrayLike, y_tumor: ArrayLike, *, bins: int = _BINS, balanced: bool = False
-) -> float | None:
-    """How far the probabilities are from the observed frequencies, on average.
-
-    Sum over equally wide bins of n_bin / n * |mean probability - fraction of tumor|.
-
-    Args:
-        probabilities: (n,), 0..1; NaN is left out.
-        y_tumor: (n,) bool, True = tumor.
-        bins: Number of bins over 0..1.
-        balanced: Count as if there were as much tumor as normal, see `reliability_bins`.
-
-    Returns:
-        0 (perfect) .. 1; None without probabilities or, if balanced, without either class.
-
-    Raises:
-        ValueError: The shapes differ, or a probability is outside 0..1.
-    """
-    p, y = _probabilities(probabilities, y_tumor)
-    weights = _weights(y, balanced)
-    if weights is None or not p.size:
-        return None
-    inside = _bin_numbers(p, bins)
-    deviations = [
-        abs(float((weights[inside == number] * (p - y)[inside == number]).sum()))
-        for number in range(bins)
-    ]
-    return min(sum(deviations) / float(weights.sum()), 1.0)
-
-
-def reliability_bins(
-    probabilities: ArrayLike, y_tumor: ArrayLike, *, bins: int = _BINS, balanced: bool = False
-) -> tuple[ReliabilityBin, ...]:
-    """Compare probabilities with frequencies in equally wide bins; see `ReliabilityBin`.
-
-    Args:
-        probabilities: (n,), 0..1; NaN is left out.
-        y_tumor: (n,) bool, True = tumor.
-        bins: Number of bins over 0..1; 1 belongs to the last one.
-        balanced: Let both classes weigh alike in means and fractions, whatever their numbers: for
-            probabilities that hold for 1:1, on data of another mix. Counts stay what they are.
-
-    Returns:
-        The bins; none if balanced without either class.
-
-    Raises:
-        ValueError: The shapes differ, or a probability is outside 0..1.
-    """
-    p, y = _probabilities(probabilities, y_tumor)
-    weights = _weights(y, balanced)
-    if weights is None:
-        return ()
-    bin_of = _bin_numbers(p, bins)
-    found = []
-    for number in range(bins):
-        inside = bin_of == number
-        count = int(inside.sum())
-        if not count:
-            found.append(ReliabilityBin(0, None, None))
-            continue
-        mean, fraction = (
-            min(float(np.average(values[inside], weights=weights[inside])), 1.0)
-            for values in (p, y)
-        )
-        found.append(ReliabilityBin(count, mean, fraction))
-    return tuple(found)
-
-
-def _probabilities(
-    probabilities: ArrayLike, y_tumor: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(y_tumor, dtype=np.bool_)
-    if p.shape != y.shape or p.ndim != 1:
-        raise ValueError(f"{p.shape} probabilities and {y.shape} labels must be one for one")
-    y, p = y[~np.isnan(p)], p[~np.isnan(p)]
-    if p.size and (p.min() < 0 or p.max() > 1):
-        raise ValueError("probabilities must be between 0 and 1")
-    return p, y
-
-
-def _bin_numbers(p: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
-    return np.minimum((p * bins).astype(np.int64), bins - 1)
-
-
-def _weights(y: NDArray[np.bool_], balanced: bool) -> NDArray[np.float64] | None:
-    """Of each point; None where classes that are not there would have to weigh alike."""
-    if not balanced:
-        return np.ones(y.size)
-    if y.all() or not y.any():
-        return None
-    n_tumor = int(y.sum())
-    of_tumor, of_normal = y.size / (2 * n_tumor), y.size / (2 * (y.size - n_tumor))
-    return np.where(y, of_tumor, of_normal)
-
-
-def _labeled(
-    scores: ArrayLike, y_tumor: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    s, y = np.asarray(scores, dtype=np.float64), np.asarray(y_tumor, dtype=np.bool_)
-    if s.shape != y.shape or s.ndim != 1:
-        raise ValueError(f"scores {s.shape} and labels {y.shape} must be one for one, in one row")
-    if not np.isfinite(s).all():
-        raise ValueError("scores must be finite")
-    return s, y
-
-
 def _targets(y: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """What Platt puts in the place of the labels 1 and 0."""
+    """Platt's targets in place of the labels 1 and 0."""
     n_tumor, n_normal = int(y.sum()), int((~y).sum())
     return np.where(y, (n_tumor + 1) / (n_tumor + 2), 1 / (n_normal + 2))
 
 
 _Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
+
+
+def _held_out(
+    fit: Callable[..., Platt | Isotonic],
+    y: NDArray[np.bool_],
+    s: NDArray[np.float64],
+    folds: Sequence[_Fold],
+) -> NDArray[np.float64]:
+    """Probability of each score from a curve fitted without its fold."""
+    probabilities = np.empty(len(s))
+    for train, held_out in folds:
+        probabilities[held_out] = fit(y[train], s[train]).probability(s[held_out])
+    return probabilities
 
 
 def _folds(
@@ -469,15 +309,11 @@ def _folds(
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     count = min(_FOLDS, int(y.sum()), int((~y).sum()))
-    slides = len(set(groups or ()))
-    if slides > 1:
-        by_group = StratifiedGroupKFold(min(count, slides), shuffle=True, random_state=seed)
-        folds = list(_without_empty(by_group.split(y, y, groups)))
+    n_groups = len(set(groups or ()))
+    if n_groups > 1:
+        by_group = StratifiedGroupKFold(min(count, n_groups), shuffle=True, random_state=seed)
+        folds = [fold for fold in by_group.split(y, y, groups) if len(fold[1])]
         if len(folds) > 1 and all(0 < y[train].sum() < len(train) for train, _ in folds):
             return folds, True
     by_patch = StratifiedKFold(count, shuffle=True, random_state=seed)
     return list(by_patch.split(y, y)), False
-
-
-def _without_empty(folds: Iterator[_Fold]) -> Iterator[_Fold]:
-    return (fold for fold in folds if len(fold[1]))

@@ -26,17 +26,17 @@ class Curve:
     y: _Floats
 
 
-def roc_curve(y_tumor: ArrayLike, scores: ArrayLike) -> Curve | None:
+def roc_curve(y_true: ArrayLike, scores: ArrayLike) -> Curve | None:
     """Sensitivity over 1 - specificity, from (0, 0) to (1, 1).
 
     Args:
-        y_tumor: (n,) bool.
+        y_true: (n,) bool.
         scores: (n,) finite.
 
     Returns:
         The curve; None unless both classes are there.
     """
-    y, s = np.asarray(y_tumor, dtype=np.bool_), np.asarray(scores, dtype=np.float64)
+    y, s = np.asarray(y_true, dtype=np.bool_), np.asarray(scores, dtype=np.float64)
     if y.all() or not y.any():
         return None
     from sklearn.metrics import roc_curve as sklearn_roc_curve
@@ -45,17 +45,17 @@ def roc_curve(y_tumor: ArrayLike, scores: ArrayLike) -> Curve | None:
     return _thinned(false_positive, true_positive)
 
 
-def precision_recall_curve(y_tumor: ArrayLike, scores: ArrayLike) -> Curve | None:
+def precision_recall_curve(y_true: ArrayLike, scores: ArrayLike) -> Curve | None:
     """Precision over recall; each step is drawn at the precision of its threshold.
 
     Args:
-        y_tumor: (n,) bool.
+        y_true: (n,) bool.
         scores: (n,) finite.
 
     Returns:
         The curve; None unless both classes are there.
     """
-    y, s = np.asarray(y_tumor, dtype=np.bool_), np.asarray(scores, dtype=np.float64)
+    y, s = np.asarray(y_true, dtype=np.bool_), np.asarray(scores, dtype=np.float64)
     if y.all() or not y.any():
         return None
     from sklearn.metrics import precision_recall_curve as sklearn_curve

@@ -1,13 +1,14 @@
-"""The figures of a set of slides at the levels of patch, slide, lesion and pixel.
+"""Metrics of a set of slides at four levels: patch, slide, lesion and pixel.
 
-The patches are the cells of the score maps whose truth is known. Tumor and normal cells are as many
-as were drawn, so that accuracy and precision depend on how much of either that is.
+The patches are the cells of the score maps whose truth is known. They are as many of tumor and of
+normal tissue as was drawn, so accuracy and precision depend on how much of each that is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +20,10 @@ from qprd.evaluation.bootstrap import (
     slide_intervals,
     sum_intervals,
 )
-from qprd.evaluation.calibration import (
-    ReliabilityBin,
-    expected_calibration_error,
-    reliability_bins,
-)
+from qprd.evaluation.cells import LabeledCells
 from qprd.evaluation.curves import Curve, precision_recall_curve, roc_curve
 from qprd.evaluation.froc import FROC_RATES, Froc, Matches, froc
 from qprd.evaluation.metrics import (
-    LabeledCells,
     accuracy,
     auroc,
     average_precision,
@@ -36,272 +32,355 @@ from qprd.evaluation.metrics import (
     specificity,
 )
 from qprd.evaluation.overlap import Overlap
+from qprd.evaluation.reliability import (
+    ReliabilityBin,
+    expected_calibration_error,
+    reliability_bins,
+)
 
+NO_THRESHOLD = "the bundle has no threshold"
+NO_CALIBRATION = "the bundle has no calibration"
+
+_RANKING = {"auroc": auroc, "average_precision": average_precision}
 _AT_THRESHOLD = {
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
     "sensitivity": sensitivity,
     "specificity": specificity,
 }
-NO_THRESHOLD = "the bundle has no threshold"
-NO_CALIBRATION = "the bundle has no calibration"
 
 
 @dataclass(frozen=True)
-class MeasuredSlide:
-    """One slide's predictions beside its truth.
+class SlideComparison:
+    """One slide's predictions compared with what was drawn on it.
 
     Attributes:
-        name: Its name.
         has_tumor: Tumor is drawn on it.
         slide_score: Raw score; None if nothing was scored.
         cells: Cells of its score map whose truth is known.
-        matches: What its detections hit.
-        isolated: Groups of isolated tumor cells, which are no lesions.
-        outside: Detections where nothing was drawn: nobody knows whether they are right.
-        overlap: Areas, um^2, of contours and drawn tumor in the tissue whose truth is known; None
-            without a threshold, which means without contours.
-        overlap_tissue: Likewise in all tissue, as if what is not drawn were normal.
+        matches: What its lesion points hit.
+        n_isolated: Groups of isolated tumor cells, which are not lesions.
+        n_unjudged: Lesion points where nothing was drawn, which are neither right nor wrong.
+        overlap: Areas in um^2 of contours and drawn tumor, within the tissue whose truth is known;
+            None if there was no threshold to draw contours at.
+        overlap_all_tissue: The same within all tissue, as if what is not drawn were normal.
     """
 
-    name: str
     has_tumor: bool
     slide_score: float | None
     cells: LabeledCells
     matches: Matches
-    isolated: int
-    outside: int
+    n_isolated: int
+    n_unjudged: int
     overlap: Overlap | None
-    overlap_tissue: Overlap | None
+    overlap_all_tissue: Overlap | None
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A number, how sure it is, and what is to be said if there is none.
-
-    Attributes:
-        value: None if undefined.
-        interval: 95 % bootstrap interval; None if there is none.
-        reason: Why there is no value, else why there is no interval; None if there are both.
-    """
-
-    value: float | None
-    interval: Interval | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class Section:
-    """Figures of one level.
+@dataclass(frozen=True, kw_only=True)
+class LevelMetrics:
+    """Metrics of one level, each an attribute of its own, None where it is undefined.
 
     Attributes:
-        counts: What they were measured on.
-        figures: By name.
+        labels: How the metrics are called on pages, by attribute.
+        measured_on: Size of the sample: how many slides, tumor cells and the like.
+        intervals: 95 % bootstrap intervals by metric.
+        reasons: By metric, why it is undefined, or else why it has no interval.
     """
 
-    counts: Mapping[str, int]
-    figures: Mapping[str, Figure]
+    labels: ClassVar[Mapping[str, str]] = {}
 
-    def value(self, name: str) -> float | None:
-        """The value of one figure."""
-        return self.figures[name].value
+    measured_on: Mapping[str, int]
+    intervals: Mapping[str, Interval]
+    reasons: Mapping[str, str]
+
+    def values(self) -> dict[str, float | None]:
+        """All metrics of the level by name, in the order of ``labels``."""
+        return {name: getattr(self, name) for name in self.labels}
 
 
-@dataclass(frozen=True)
-class Measured:
-    """All figures and curves.
+@dataclass(frozen=True, kw_only=True)
+class PatchMetrics(LevelMetrics):
+    """Metrics of the patches of all slides together.
 
     Attributes:
-        patch: ``auroc``, ``average_precision``, ``accuracy``, ``balanced_accuracy``,
-            ``sensitivity``, ``specificity``, ``expected_calibration_error``.
-        slide: ``auroc``, ``average_precision``.
-        froc: ``score`` and ``sensitivity_at_RATE``.
-        pixel: ``iou`` and ``dice`` where the truth is known, ``iou_all_tissue`` and
-            ``dice_all_tissue`` as if what is not drawn were normal.
-        patch_roc: Of the patches; None without both classes.
-        patch_precision_recall: Likewise.
-        slide_roc: Of the slides; likewise.
-        froc_curve: Over the slides with known truth.
-        reliability: Probability against frequency, both classes weighing alike, as the
-            probability holds for 1:1; empty without a calibration or without either class.
+        auroc: Area under the ROC curve.
+        average_precision: Area under the precision-recall curve.
+        accuracy: At the threshold, as are the next three.
+        balanced_accuracy: Mean of sensitivity and specificity.
+        sensitivity: Fraction of the tumor that is found.
+        specificity: Fraction of the normal tissue that is called normal.
+        expected_calibration_error: Of the probabilities, both classes weighing the same.
+        roc: The ROC curve; None unless there are both classes.
+        precision_recall: The precision-recall curve; None unless there are both classes.
+        reliability: Probability against frequency, both classes weighing the same; empty without a
+            calibration or one of the classes.
     """
 
-    patch: Section
-    slide: Section
-    froc: Section
-    pixel: Section
-    patch_roc: Curve | None
-    patch_precision_recall: Curve | None
-    slide_roc: Curve | None
-    froc_curve: Froc
-    reliability: tuple[ReliabilityBin, ...] = field(default=())
+    labels: ClassVar[Mapping[str, str]] = {
+        "auroc": "AUROC",
+        "average_precision": "average precision",
+        "accuracy": "accuracy",
+        "balanced_accuracy": "balanced accuracy",
+        "sensitivity": "sensitivity",
+        "specificity": "specificity",
+        "expected_calibration_error": "calibration error",
+    }
+
+    auroc: float | None
+    average_precision: float | None
+    accuracy: float | None
+    balanced_accuracy: float | None
+    sensitivity: float | None
+    specificity: float | None
+    expected_calibration_error: float | None
+    roc: Curve | None
+    precision_recall: Curve | None
+    reliability: tuple[ReliabilityBin, ...]
 
 
-def measure(
-    slides: Sequence[MeasuredSlide],
+@dataclass(frozen=True, kw_only=True)
+class SlideMetrics(LevelMetrics):
+    """Metrics of the slide scores: is there tumor on the slide?
+
+    Attributes:
+        auroc: Area under the ROC curve.
+        average_precision: Area under the precision-recall curve.
+        roc: The ROC curve; None unless there are both classes.
+    """
+
+    labels: ClassVar[Mapping[str, str]] = {
+        "auroc": "AUROC",
+        "average_precision": "average precision",
+    }
+
+    auroc: float | None
+    average_precision: float | None
+    roc: Curve | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LesionMetrics(LevelMetrics):
+    """Metrics of the lesion points, as in the Camelyon16 challenge.
+
+    Attributes:
+        froc_score: Mean sensitivity at `FROC_RATES` false positives per slide.
+        sensitivity_at: Sensitivity at each of these rates; empty if it is undefined.
+        froc: The FROC curve.
+    """
+
+    labels: ClassVar[Mapping[str, str]] = {
+        "froc_score": "FROC score",
+        **{
+            f"sensitivity_at_{rate:g}": f"sensitivity at {rate:g} FP per slide"
+            for rate in FROC_RATES
+        },
+    }
+
+    froc_score: float | None
+    sensitivity_at: Mapping[float, float]
+    froc: Froc
+
+    def values(self) -> dict[str, float | None]:
+        """The score, and ``sensitivity_at_RATE`` for each rate."""
+        rates = {f"sensitivity_at_{rate:g}": self.sensitivity_at.get(rate) for rate in FROC_RATES}
+        return {"froc_score": self.froc_score, **rates}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelMetrics(LevelMetrics):
+    """Agreement of contours and drawn tumor by area, inside tissue.
+
+    Attributes:
+        iou: Intersection over union where the truth is known.
+        dice: Dice coefficient where the truth is known.
+        iou_all_tissue: Intersection over union as if what is not drawn were normal.
+        dice_all_tissue: Dice coefficient as if what is not drawn were normal.
+    """
+
+    labels: ClassVar[Mapping[str, str]] = {
+        "iou": "IoU where the truth is known",
+        "dice": "Dice where the truth is known",
+        "iou_all_tissue": "IoU in all tissue",
+        "dice_all_tissue": "Dice in all tissue",
+    }
+
+    iou: float | None
+    dice: float | None
+    iou_all_tissue: float | None
+    dice_all_tissue: float | None
+
+
+def patch_metrics(
+    slides: Sequence[SlideComparison],
     *,
     threshold: float | None,
     probability_of: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None,
     seed: int = 0,
-) -> Measured:
-    """Measure slides together.
+) -> PatchMetrics:
+    """Measure the labeled cells of all slides together.
 
     Args:
         slides: All slides.
         threshold: A cell is called tumor if its raw score is at or above it; None if there is none.
-        probability_of: Turns raw scores into probabilities; None if nothing does.
+        probability_of: Turns raw scores into probabilities; None if there is no calibration.
         seed: Of the bootstrap.
     """
-    y, scores = _pooled(slides)
-    bins: tuple[ReliabilityBin, ...] = ()
-    missing = _missing_class(y, "cells")
-    calibration = Figure(None, reason=NO_CALIBRATION if y.size else missing)
-    if probability_of is not None and y.size:
-        probabilities = probability_of(scores.astype(np.float64))
-        bins = reliability_bins(probabilities, y, balanced=True)
-        error = expected_calibration_error(probabilities, y, balanced=True)
-        no_interval = "resampling would only raise it"
-        calibration = Figure(error, reason=missing if error is None else no_interval)
-    scored = [slide for slide in slides if slide.slide_score is not None]
-    slide_y = np.array([slide.has_tumor for slide in scored], dtype=np.bool_)
-    slide_scores = np.array([slide.slide_score for slide in scored], dtype=np.float64)
-    curve = froc([slide.matches for slide in slides])
-    return Measured(
-        patch=_patch_section(slides, threshold, calibration, seed),
-        slide=_slide_section(slide_y, slide_scores, seed),
-        froc=_froc_section(slides, curve, seed),
-        pixel=_pixel_section(slides, seed),
-        patch_roc=roc_curve(y, scores),
-        patch_precision_recall=precision_recall_curve(y, scores),
-        slide_roc=roc_curve(slide_y, slide_scores),
-        froc_curve=curve,
-        reliability=bins,
-    )
-
-
-def _pooled(slides: Sequence[MeasuredSlide]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Labels and scores of all slides, one after the other."""
-    cells = [slide.cells for slide in slides]
-    return (
-        np.concatenate([np.empty(0, np.bool_), *(of_slide.y_tumor for of_slide in cells)]),
-        np.concatenate([np.empty(0, np.float32), *(of_slide.scores for of_slide in cells)]),
-    )
-
-
-def _patch_section(
-    slides: Sequence[MeasuredSlide],
-    threshold: float | None,
-    calibration: Figure,
-    seed: int,
-) -> Section:
-    y, scores = _pooled(slides)
     with_cells = [slide.cells for slide in slides if slide.cells.scores.size]
-    missing = _missing_class(y, "cells")
+    y_true = np.concatenate([np.empty(0, np.bool_), *(cells.y_true for cells in with_cells)])
+    scores = np.concatenate([np.empty(0, np.float32), *(cells.scores for cells in with_cells)])
+    missing = _missing_class(y_true, "cells")
     intervals = patch_intervals(with_cells, threshold=threshold, seed=seed)
-    figures = {
-        name: _figure(function(y, scores), intervals.get(name), missing)
-        for name, function in (("auroc", auroc), ("average_precision", average_precision))
-    }
-    for name, at in _AT_THRESHOLD.items():
-        if threshold is None:
-            figures[name] = Figure(None, reason=NO_THRESHOLD)
-        else:
-            figures[name] = _figure(at(y, scores, threshold), intervals.get(name), missing)
-    figures["expected_calibration_error"] = calibration
-    counts = {
-        "slides": len(with_cells),
-        "tumor": int(y.sum()),
-        "normal": int((~y).sum()),
-    }
-    return Section(counts, figures)
+    values = {name: metric(y_true, scores) for name, metric in _RANKING.items()}
+    for name, metric_at in _AT_THRESHOLD.items():
+        values[name] = None if threshold is None else metric_at(y_true, scores, threshold)
+    reasons = _reasons(values, intervals, missing, "too few resamples define it")
+    if threshold is None:
+        reasons |= dict.fromkeys(_AT_THRESHOLD, NO_THRESHOLD)
+
+    error: float | None = None
+    reliability: tuple[ReliabilityBin, ...] = ()
+    why = NO_CALIBRATION if y_true.size else "there are no cells whose truth is known"
+    if probability_of is not None and y_true.size:
+        probabilities = probability_of(scores.astype(np.float64))
+        reliability = reliability_bins(y_true, probabilities, balanced=True)
+        error = expected_calibration_error(y_true, probabilities, balanced=True)
+        why = missing or "resampling would only raise it"
+    reasons["expected_calibration_error"] = why
+    n_tumor = int(y_true.sum())
+    return PatchMetrics(
+        **values,
+        expected_calibration_error=error,
+        roc=roc_curve(y_true, scores),
+        precision_recall=precision_recall_curve(y_true, scores),
+        reliability=reliability,
+        measured_on={
+            "slides": len(with_cells),
+            "tumor": n_tumor,
+            "normal": y_true.size - n_tumor,
+        },
+        intervals=intervals,
+        reasons=reasons,
+    )
 
 
-def _slide_section(y: NDArray[np.bool_], scores: NDArray[np.float64], seed: int) -> Section:
-    missing = _missing_class(y, "slides")
-    intervals = slide_intervals(y, scores, seed=seed)
-    figures = {
-        name: _figure(
-            function(y, scores),
-            intervals.get(name),
-            missing,
+def slide_metrics(slides: Sequence[SlideComparison], *, seed: int = 0) -> SlideMetrics:
+    """Measure the slide scores; slides without one are left out.
+
+    Args:
+        slides: All slides.
+        seed: Of the bootstrap.
+    """
+    scored = [(slide.has_tumor, s) for slide in slides if (s := slide.slide_score) is not None]
+    y_true = np.array([has_tumor for has_tumor, _ in scored], dtype=np.bool_)
+    scores = np.array([score for _, score in scored], dtype=np.float64)
+    intervals = slide_intervals(y_true, scores, seed=seed)
+    values = {name: metric(y_true, scores) for name, metric in _RANKING.items()}
+    return SlideMetrics(
+        **values,
+        roc=roc_curve(y_true, scores),
+        measured_on={"tumor": int(y_true.sum()), "normal": int((~y_true).sum())},
+        intervals=intervals,
+        reasons=_reasons(
+            values,
+            intervals,
+            _missing_class(y_true, "slides"),
             "an interval needs two slides with tumor and two without",
-        )
-        for name, function in (("auroc", auroc), ("average_precision", average_precision))
-    }
-    return Section({"tumor": int(y.sum()), "normal": int((~y).sum())}, figures)
+        ),
+    )
 
 
-def _froc_section(slides: Sequence[MeasuredSlide], curve: Froc, seed: int) -> Section:
-    counts = {
-        "slides": curve.slides,
-        "lesions": curve.lesions,
-        "isolated_tumor_cells": sum(slide.isolated for slide in slides),
-        "detections_where_nothing_is_drawn": sum(slide.outside for slide in slides),
-    }
-    interval = froc_interval([slide.matches for slide in slides], seed=seed)
-    no_interval = None if interval else "an interval needs two slides with lesions"
-    figures = {"score": Figure(curve.score, interval, curve.reason or no_interval)}
-    for index, rate in enumerate(FROC_RATES):
-        at = None if curve.at_rates is None else curve.at_rates[index]
-        figures[f"sensitivity_at_{rate:g}"] = Figure(at, reason=curve.reason)
-    return Section(counts, figures)
+def lesion_metrics(slides: Sequence[SlideComparison], *, seed: int = 0) -> LesionMetrics:
+    """Measure the lesion points of all slides.
+
+    Args:
+        slides: All slides.
+        seed: Of the bootstrap.
+    """
+    matches = [slide.matches for slide in slides]
+    curve = froc(matches)
+    interval = froc_interval(matches, seed=seed)
+    reasons = {} if interval else {"froc_score": "an interval needs two slides with lesions"}
+    if curve.reason is not None:
+        reasons = dict.fromkeys(LesionMetrics.labels, curve.reason)
+    return LesionMetrics(
+        froc_score=curve.score,
+        sensitivity_at=dict(zip(FROC_RATES, curve.at_rates or (), strict=False)),
+        froc=curve,
+        measured_on={
+            "slides": curve.slides,
+            "lesions": curve.lesions,
+            "isolated_tumor_cells": sum(slide.n_isolated for slide in slides),
+            "detections_where_nothing_is_drawn": sum(slide.n_unjudged for slide in slides),
+        },
+        intervals={} if interval is None else {"froc_score": interval},
+        reasons=reasons,
+    )
 
 
-def _pixel_section(slides: Sequence[MeasuredSlide], seed: int) -> Section:
-    figures: dict[str, Figure] = {}
+def pixel_metrics(slides: Sequence[SlideComparison], *, seed: int = 0) -> PixelMetrics:
+    """Measure how well the contours of all slides together cover the drawn tumor.
+
+    Args:
+        slides: All slides; those without contours to compare are left out.
+        seed: Of the bootstrap.
+    """
+    values: dict[str, float | None] = {}
+    intervals: dict[str, Interval] = {}
+    reasons: dict[str, str] = {}
     for suffix, overlaps in (
         ("", [slide.overlap for slide in slides]),
-        ("_all_tissue", [slide.overlap_tissue for slide in slides]),
+        ("_all_tissue", [slide.overlap_all_tissue for slide in slides]),
     ):
         known = [overlap for overlap in overlaps if overlap is not None]
         total = sum(known, Overlap())
-        reason = None
-        if not known:
-            reason = NO_THRESHOLD
-        elif total.iou is None:
-            reason = "there is neither drawn tumor nor a contour"
-        intervals = sum_intervals(
-            [(overlap.predicted, overlap.truth, overlap.both) for overlap in known] or [(0, 0, 0)],
-            {"iou": _iou, "dice": _dice},
-            strata=[overlap.truth > 0 for overlap in known] or [False],
+        found = {"iou" + suffix: total.iou, "dice" + suffix: total.dice}
+        own = sum_intervals(
+            [(overlap.predicted, overlap.truth, overlap.both) for overlap in known],
+            {"iou" + suffix: _iou, "dice" + suffix: _dice},
+            has_tumor=[overlap.truth > 0 for overlap in known],
             seed=seed,
         )
-        for name, value in (("iou", total.iou), ("dice", total.dice)):
-            figures[name + suffix] = _figure(
-                value, intervals.get(name), reason, "an interval needs two slides with tumor"
-            )
-    counts = {"slides": sum(slide.overlap is not None for slide in slides)}
-    return Section(counts, figures)
+        undefined = "there is neither drawn tumor nor a contour" if known else NO_THRESHOLD
+        reasons |= _reasons(found, own, undefined, "an interval needs two slides with tumor")
+        values |= found
+        intervals |= own
+    return PixelMetrics(
+        **values,
+        measured_on={"slides": sum(slide.overlap is not None for slide in slides)},
+        intervals=intervals,
+        reasons=reasons,
+    )
 
 
 def _iou(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     predicted, truth, both = sums.T
-    with np.errstate(invalid="ignore"):
-        return np.asarray(both / (predicted + truth - both))
+    return np.asarray(both / (predicted + truth - both))
 
 
 def _dice(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     predicted, truth, both = sums.T
-    with np.errstate(invalid="ignore"):
-        return np.asarray(2 * both / (predicted + truth))
+    return np.asarray(2 * both / (predicted + truth))
 
 
-def _figure(
-    value: float | None,
-    interval: Interval | None,
-    missing: str | None,
-    no_interval: str = "too few resamples define it",
-) -> Figure:
-    if value is None:
-        return Figure(None, reason=missing)
-    return Figure(value, interval, None if interval else no_interval)
+def _reasons(
+    values: Mapping[str, float | None],
+    intervals: Mapping[str, Interval],
+    undefined: str | None,
+    no_interval: str,
+) -> dict[str, str]:
+    """Why metrics are undefined or have no interval."""
+    return {
+        name: (undefined or "") if value is None else no_interval
+        for name, value in values.items()
+        if name not in intervals
+    }
 
 
-def _missing_class(y: NDArray[np.bool_], what: str) -> str | None:
-    if not y.size:
+def _missing_class(y_true: NDArray[np.bool_], what: str) -> str | None:
+    if not y_true.size:
         return f"there are no {what} whose truth is known"
-    if y.all():
+    if y_true.all():
         return f"there are no {what} known to be normal"
-    if not y.any():
+    if not y_true.any():
         return f"there are no {what} with tumor"
     return None

@@ -1,4 +1,4 @@
-"""The worst mistakes of a model, each from another place."""
+"""The worst mistakes of a model, each from a different place."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qprd.evaluation.metrics import LabeledCells
+from qprd.evaluation.cells import LabeledCells
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,10 @@ class Mistake:
     """A cell that the threshold puts on the wrong side.
 
     Attributes:
-        x: Its center in level-0 pixels of the QuPath frame.
-        y: Likewise.
+        x: x of its center in level-0 pixels of the QuPath frame.
+        y: y of its center.
         score: Its raw score.
-        is_tumor: It is drawn tumor that was missed; else normal tissue that was called tumor.
+        is_tumor: True for drawn tumor that was missed, False for normal tissue called tumor.
     """
 
     x: float
@@ -27,18 +27,23 @@ class Mistake:
     score: float
     is_tumor: bool
 
+    @property
+    def mildness(self) -> float:
+        """Smaller for worse mistakes: a low score of tumor, or a high one of normal tissue."""
+        return self.score if self.is_tumor else -self.score
+
 
 def worst_mistakes(
-    cells: LabeledCells, threshold: float, *, most: int, apart_px: float
+    cells: LabeledCells, threshold: float, *, limit: int, apart_px: float
 ) -> tuple[list[Mistake], list[Mistake]]:
-    """The worst mistakes on one slide, no two of them near each other.
+    """Find the worst mistakes on one slide, no two of a kind near each other.
 
     Args:
-        cells: Of the slide.
+        cells: Labeled cells of the slide.
         threshold: Tumor is ``score >= threshold``.
-        most: Of each kind at most.
-        apart_px: Least distance of two mistakes of a kind, level-0 pixels: an area that is wrong
-            as a whole appears once.
+        limit: Largest number of mistakes of each kind.
+        apart_px: Smallest distance of two mistakes of a kind in level-0 pixels, so that an area
+            that is wrong as a whole appears once.
 
     Returns:
         False positives, highest score first, and misses, lowest score first.
@@ -46,10 +51,10 @@ def worst_mistakes(
     called = cells.scores.astype(np.float64) >= threshold
     found = []
     for is_tumor in (False, True):
-        wrong = np.flatnonzero((cells.y_tumor == is_tumor) & (called != is_tumor))
-        badness = cells.scores[wrong] * (-1 if is_tumor else 1)
-        order = wrong[np.argsort(-badness, kind="stable")]
-        chosen = _apart(cells.x[order], cells.y[order], most=most, apart_px=apart_px)
+        wrong = np.flatnonzero((cells.y_true == is_tumor) & (called != is_tumor))
+        mildness = cells.scores[wrong] * (1 if is_tumor else -1)
+        order = wrong[np.argsort(mildness, kind="stable")]
+        chosen = _apart(cells.x[order], cells.y[order], limit=limit, apart_px=apart_px)
         found.append(
             [
                 Mistake(float(cells.x[i]), float(cells.y[i]), float(cells.scores[i]), is_tumor)
@@ -59,41 +64,38 @@ def worst_mistakes(
     return found[0], found[1]
 
 
-def spread(of_slides: Sequence[Sequence[Mistake]], most: int) -> list[tuple[int, Mistake]]:
-    """The worst mistakes of all slides, so that one bad slide does not hide the others.
+def worst_of_slides(slides: Sequence[Sequence[Mistake]], limit: int) -> list[tuple[int, Mistake]]:
+    """Choose the worst mistakes of all slides without letting one bad slide hide the others.
 
-    No slide has more than two, or its share if that is more, as long as others have any to show.
+    A slide gives at most two, or an equal share of ``limit`` if that is more, as long as other
+    slides have any left.
 
     Args:
-        of_slides: Mistakes of one kind, worst first, for each slide.
-        most: In all.
+        slides: Mistakes of one kind on each slide, worst first.
+        limit: Largest number in total.
 
     Returns:
         Index of the slide and mistake, worst first.
     """
-    having = sum(1 for mistakes in of_slides if mistakes)
-    share = max(2, -(-most // having)) if having else 0
+    n_with_mistakes = sum(1 for mistakes in slides if mistakes)
+    share = max(2, -(-limit // n_with_mistakes)) if n_with_mistakes else 0
     ranked = [
-        (rank >= share, index, mistake)
-        for index, mistakes in enumerate(of_slides)
+        (rank >= share, mistake.mildness, index, mistake)
+        for index, mistakes in enumerate(slides)
         for rank, mistake in enumerate(mistakes)
     ]
-    ranked.sort(key=lambda item: (item[0], _mildness(item[2])))
-    chosen = [(index, mistake) for _, index, mistake in ranked[:most]]
-    return sorted(chosen, key=lambda item: _mildness(item[1]))
-
-
-def _mildness(mistake: Mistake) -> float:
-    return mistake.score if mistake.is_tumor else -mistake.score
+    ranked.sort(key=lambda item: item[:2])
+    chosen = sorted(ranked[:limit], key=lambda item: item[1])
+    return [(index, mistake) for _, _, index, mistake in chosen]
 
 
 def _apart(
-    x: NDArray[np.float64], y: NDArray[np.float64], *, most: int, apart_px: float
+    x: NDArray[np.float64], y: NDArray[np.float64], *, limit: int, apart_px: float
 ) -> list[int]:
     """Indices of the first points that keep their distance from all chosen before."""
     free = np.ones(x.size, dtype=np.bool_)
     chosen: list[int] = []
-    while len(chosen) < most and free.any():
+    while len(chosen) < limit and free.any():
         first = int(np.argmax(free))
         chosen.append(first)
         free &= np.hypot(x - x[first], y - y[first]) >= apart_px

@@ -16,13 +16,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from qprd.checked import MAX_PATCHES, STRICT, RawScore, Rule
-from qprd.evaluation.metrics import (
-    accuracy,
-    accuracy_threshold,
-    sensitivity,
-    specificity,
-    youden_threshold,
-)
+from qprd.evaluation.metrics import accuracy, sensitivity, specificity
+from qprd.evaluation.thresholds import accuracy_threshold, youden_threshold
 
 #: False-positive detections that are kept, the best-scored ones.
 MAX_FALSE_POSITIVES: Final = 20_000
@@ -69,14 +64,14 @@ class ValidationScores:
     @classmethod
     def of(
         cls,
+        y_true: NDArray[np.bool_],
         scores: NDArray[np.float32],
-        y_tumor: NDArray[np.bool_],
         false_positives: FalsePositives | None = None,
     ) -> ValidationScores:
-        """From the scores (n,) of patches and their labels (n,)."""
+        """Take the labels (n,), True for tumor, and the scores (n,) of patches."""
         return cls(
-            tumor=tuple(np.sort(scores[y_tumor]).tolist()),
-            normal=tuple(np.sort(scores[~y_tumor]).tolist()),
+            tumor=tuple(np.sort(scores[y_true]).tolist()),
+            normal=tuple(np.sort(scores[~y_true]).tolist()),
             false_positives=false_positives,
         )
 

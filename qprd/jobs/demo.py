@@ -14,7 +14,7 @@ from qprd.checked import Backend
 from qprd.demo.creation import DEFAULT_CLASSES, NewSlide, create_project, import_annotations
 from qprd.demo.slides import SyntheticSlide, draw_slide, write_pyramidal_tiff
 from qprd.errors import QprdError
-from qprd.evaluation.metrics import tile_auroc
+from qprd.evaluation.cells import tile_auroc
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.predict.job import PredictSummary, predict_project
 from qprd.jobs.train.job import train_project

@@ -30,7 +30,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qprd.evaluation.metrics import accuracy_threshold, auroc
+from qprd.evaluation.metrics import auroc
+from qprd.evaluation.thresholds import accuracy_threshold
 from qprd.model.frd import FRD, FusedFRD
 from qprd.model.head import LinearClassifier, fit_fusion, fit_linear
 from qprd.model.inference import faster_teacher

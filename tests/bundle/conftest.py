@@ -15,8 +15,9 @@ from qprd.bundle.bundle import (
     TeacherInfo,
     save_bundle,
 )
-from qprd.evaluation.calibration import Isotonic, Platt, Reliability, ReliabilityBin
+from qprd.evaluation.calibration import Isotonic, Platt
 from qprd.evaluation.operating_point import ValidationScores
+from qprd.evaluation.reliability import Reliability, ReliabilityBin
 from qprd.model.frd import FRD, build_frd
 from qprd.model.teacher import build_teacher
 

@@ -14,9 +14,9 @@ from qprd.evaluation.bootstrap import (
     slide_intervals,
     sum_intervals,
 )
+from qprd.evaluation.cells import LabeledScores
 from qprd.evaluation.froc import Matches, froc
 from qprd.evaluation.metrics import (
-    LabeledScores,
     accuracy,
     auroc,
     average_precision,
@@ -51,10 +51,10 @@ def test_every_resample_is_measured_as_sklearn_does(
     exact = levels > 240
     for times in drawn:
         chosen = [s for s, n in zip(slides, times.astype(int), strict=True) for _ in range(n)]
-        y = np.concatenate([s.y_tumor for s in chosen])
+        y = np.concatenate([s.y_true for s in chosen])
         scores = np.concatenate([s.scores for s in chosen])
         of_resample = np.tensordot(times, counts, axes=1)[None]
-        for name, (measure, _) in bootstrap._MEASURES.items():
+        for name, (measure, _) in bootstrap._METRICS.items():
             (value,) = measure(of_resample, first)
             if name in RANKING:
                 expected = RANKING[name](y, scores)
@@ -65,7 +65,7 @@ def test_every_resample_is_measured_as_sklearn_does(
 
 def test_intervals_hold_the_figure_and_are_the_same_every_time() -> None:
     slides = [slide(seed) for seed in range(8)]
-    y = np.concatenate([s.y_tumor for s in slides])
+    y = np.concatenate([s.y_true for s in slides])
     scores = np.concatenate([s.scores for s in slides])
     found = patch_intervals(slides, threshold=0.7)
     assert found == patch_intervals(slides, threshold=0.7)
@@ -83,7 +83,7 @@ def test_slides_that_differ_give_wider_intervals_than_their_patches_would() -> N
     unlike = [slide(seed, shift=shift) for seed, shift in enumerate((0.2, 0.5, 2.5, 3.0))]
     (over_slides,) = (patch_intervals(unlike, threshold=None)["auroc"],)
     merged = LabeledScores(
-        np.concatenate([s.y_tumor for s in unlike]), np.concatenate([s.scores for s in unlike])
+        np.concatenate([s.y_true for s in unlike]), np.concatenate([s.scores for s in unlike])
     )
     over_patches = patch_intervals([merged], threshold=None)["auroc"]
     assert (over_slides.unit, over_patches.unit) == ("slides", "patches")
@@ -94,8 +94,8 @@ def test_patches_of_one_slide_give_the_textbook_interval() -> None:
     one = slide(0, 1000)
     found = patch_intervals([one], threshold=0.7)
     for name, label in (("sensitivity", True), ("specificity", False)):
-        n = int((one.y_tumor == label).sum())
-        p = AT_THRESHOLD[name](one.y_tumor, one.scores, 0.7)
+        n = int((one.y_true == label).sum())
+        p = AT_THRESHOLD[name](one.y_true, one.scores, 0.7)
         assert p is not None
         half = 1.96 * np.sqrt(p * (1 - p) / n)
         assert found[name].unit == "patches"
@@ -110,7 +110,7 @@ def test_the_unit_is_slides_only_where_two_of_them_hold_the_class() -> None:
     assert units["specificity"] == "slides"
     assert units["sensitivity"] == units["auroc"] == units["accuracy"] == "patches"
     assert found["specificity"].size == 3
-    assert found["sensitivity"].size == int(tumor.y_tumor.sum())
+    assert found["sensitivity"].size == int(tumor.y_true.sum())
 
 
 def test_an_interval_says_how_many_slides_it_is_drawn_from() -> None:
@@ -134,9 +134,9 @@ def test_resamples_without_a_class_are_counted_and_left_out() -> None:
 
 
 def test_what_is_undefined_has_no_interval() -> None:
-    only_tumor = [slide(seed, tumor=1.0) for seed in range(3)]
-    assert set(patch_intervals(only_tumor, threshold=0.0)) == {"accuracy", "sensitivity"}
-    assert set(patch_intervals(only_tumor, threshold=None)) == set()
+    only_true = [slide(seed, tumor=1.0) for seed in range(3)]
+    assert set(patch_intervals(only_true, threshold=0.0)) == {"accuracy", "sensitivity"}
+    assert set(patch_intervals(only_true, threshold=None)) == set()
     nothing = LabeledScores(np.zeros(0, bool), np.zeros(0, np.float32))
     assert patch_intervals([nothing], threshold=0.5) == {}
     assert patch_intervals([], threshold=0.5) == {}
@@ -191,11 +191,11 @@ def test_intervals_of_sums() -> None:
     def ratio(sums: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return np.asarray(sums[:, 0] / sums[:, 1])
 
-    found = sum_intervals(parts, {"ratio": ratio}, strata=[True, True, False])["ratio"]
+    found = sum_intervals(parts, {"ratio": ratio}, has_tumor=[True, True, False])["ratio"]
     # The slide without tumor is always in; the others are drawn twice out of two.
     assert found.low == pytest.approx(2 / 9)
     assert found.high == pytest.approx(6 / 13)
-    assert sum_intervals(parts, {"ratio": ratio}, strata=[True, False, False]) == {}
+    assert sum_intervals(parts, {"ratio": ratio}, has_tumor=[True, False, False]) == {}
 
 
 @given(st.floats(-10, 10))

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import brier_score_loss
-from sklearn.metrics import log_loss as sklearn_log_loss
+from sklearn.metrics import log_loss
 
 from qprd.evaluation.calibration import (
     MIN_FOR_CHOICE,
@@ -18,14 +17,11 @@ from qprd.evaluation.calibration import (
     Isotonic,
     Platt,
     Uncalibrated,
-    brier_score,
-    expected_calibration_error,
     fit_calibration,
     fit_isotonic,
     fit_platt,
-    log_loss,
-    reliability_bins,
 )
+from qprd.evaluation.reliability import expected_calibration_error
 
 Labeled = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
@@ -36,9 +32,9 @@ some_scores = st.lists(
 ).filter(lambda pairs: len({y for _, y in pairs}) == 2)
 
 
-def platt_loss(platt: Platt, scores: Any, y_tumor: Any) -> float:
+def platt_loss(platt: Platt, y_true: Any, scores: Any) -> float:
     """Platt's objective, straight from the paper."""
-    y = np.asarray(y_tumor)
+    y = np.asarray(y_true)
     targets = np.where(y, (y.sum() + 1) / (y.sum() + 2), 1 / ((~y).sum() + 2))
     p = np.clip(platt.probability(scores), 1e-300, 1 - 1e-16)
     return float(-np.mean(targets * np.log(p) + (1 - targets) * np.log(1 - p)))
@@ -49,26 +45,26 @@ def drawn(n: int, seed: int, *, kinked: bool) -> Labeled:
     rng = np.random.default_rng(seed)
     scores = rng.normal(0, 3, n)
     log_odds = np.where(scores > 4, 3.0, -0.5) if kinked else 1.2 * scores
-    return scores, rng.random(n) < 1 / (1 + np.exp(-log_odds))
+    return rng.random(n) < 1 / (1 + np.exp(-log_odds)), scores
 
 
 @pytest.fixture
 def overlapping() -> Labeled:
     rng = np.random.default_rng(5)
     y = rng.random(200) < 0.4
-    return rng.normal(1.0 + 0.5 * y, 0.4), y
+    return y, rng.normal(1.0 + 0.5 * y, 0.4)
 
 
 # --- Platt's curve --------------------------------------------------------------------------
 
 
 def test_no_point_of_a_fine_grid_is_better(overlapping: Labeled) -> None:
-    scores, y = overlapping
-    platt = fit_platt(scores, y)
-    best = platt_loss(platt, scores, y)
+    y, scores = overlapping
+    platt = fit_platt(y, scores)
+    best = platt_loss(platt, y, scores)
     for slope in platt.slope + np.linspace(-1, 1, 21):
         for intercept in platt.intercept + np.linspace(-1, 1, 21):
-            assert platt_loss(Platt(slope, intercept), scores, y) >= best - 1e-12
+            assert platt_loss(Platt(slope, intercept), y, scores) >= best - 1e-12
 
 
 def test_many_samples_give_the_logistic_regression() -> None:
@@ -76,35 +72,35 @@ def test_many_samples_give_the_logistic_regression() -> None:
     y = rng.random(20_000) < 0.5
     scores = rng.normal(y * 1.0, 1.0)
     reference = LogisticRegression(C=np.inf, tol=1e-10).fit(scores[:, None], y)
-    platt = fit_platt(scores, y)
+    platt = fit_platt(y, scores)
     # With this many samples Platt's targets are nearly 0 and 1.
     assert platt.slope == pytest.approx(reference.coef_[0, 0], rel=5e-3)
     assert platt.intercept == pytest.approx(reference.intercept_[0], rel=2e-2)
 
 
 def test_separable_scores_give_a_finite_slope_and_the_smoothed_targets() -> None:
-    scores, y = np.repeat([1.0, 2.0], 10), np.repeat([False, True], 10)
-    p = fit_platt(scores, y).probability([1.0, 2.0])
+    y, scores = np.repeat([False, True], 10), np.repeat([1.0, 2.0], 10)
+    p = fit_platt(y, scores).probability([1.0, 2.0])
     # Two score levels can meet both targets exactly.
     np.testing.assert_allclose(p, [1 / 12, 11 / 12], atol=1e-6)
 
 
 def test_scores_the_wrong_way_around_give_one_probability_for_all() -> None:
     for fit in (fit_platt, fit_isotonic):
-        curve = fit([1.0, 1.1, 2.0, 2.1], [True, True, False, False])
+        curve = fit([True, True, False, False], [1.0, 1.1, 2.0, 2.1])
         assert curve.probability([-5.0, 1.5, 5.0]) == pytest.approx([0.5] * 3)
 
 
 def test_equal_scores_give_the_frequency_of_tumor() -> None:
     expected = (10 * 11 / 12 + 30 * 1 / 32) / 40
     for fit in (fit_platt, fit_isotonic):
-        assert fit(np.ones(40), np.arange(40) < 10).probability(1.0) == pytest.approx(expected)
+        assert fit(np.arange(40) < 10, np.ones(40)).probability(1.0) == pytest.approx(expected)
 
 
 def test_unit_of_the_scores_does_not_matter(overlapping: Labeled) -> None:
-    scores, y = overlapping
+    y, scores = overlapping
     for fit in (fit_platt, fit_isotonic):
-        one, other = fit(scores, y), fit(scores * 1000 - 500, y)
+        one, other = fit(y, scores), fit(y, scores * 1000 - 500)
         beyond = np.append(scores, [-2.0, 9.0])
         np.testing.assert_allclose(
             one.probability(beyond), other.probability(beyond * 1000 - 500), atol=1e-6
@@ -115,12 +111,12 @@ def test_unit_of_the_scores_does_not_matter(overlapping: Labeled) -> None:
 
 
 def test_it_is_scikit_learns_isotonic_regression_but_for_the_share_of_platts_curve() -> None:
-    scores, y = drawn(400, 1, kinked=True)
-    curve = fit_isotonic(scores, y)
+    y, scores = drawn(400, 1, kinked=True)
+    curve = fit_isotonic(y, scores)
     targets = np.where(y, (y.sum() + 1) / (y.sum() + 2), 1 / ((~y).sum() + 2))
     reference = IsotonicRegression(out_of_bounds="clip").fit(scores, targets)
     asked = np.linspace(-12, 12, 1000)
-    expected = 0.99 * reference.predict(asked) + 0.01 * fit_platt(scores, y).probability(asked)
+    expected = 0.99 * reference.predict(asked) + 0.01 * fit_platt(y, scores).probability(asked)
     np.testing.assert_allclose(curve.probability(asked), expected, atol=1e-12)
     assert len(curve.scores) > 5
 
@@ -137,7 +133,7 @@ def test_order_by_probability_and_by_raw_score_agree(
     pairs: list[tuple[float, bool]], asked: list[float]
 ) -> None:
     scores, y = zip(*pairs, strict=True)
-    for curve in (fit_platt(scores, y), fit_isotonic(scores, y)):
+    for curve in (fit_platt(y, scores), fit_isotonic(y, scores)):
         s = np.unique(np.concatenate([asked, scores, np.linspace(-9, 9, 30)]))
         s = np.unique(np.concatenate([s, np.nextafter(s, np.inf), np.nextafter(s, -np.inf)]))
         p = curve.probability(s)
@@ -149,10 +145,10 @@ def test_order_by_probability_and_by_raw_score_agree(
 
 @given(st.integers(0, 10_000), st.booleans())
 def test_scores_that_differ_have_probabilities_that_differ(seed: int, kinked: bool) -> None:
-    scores, y = drawn(80, seed, kinked=kinked)
-    if fit_platt(scores, y).slope < 1e-9:
+    y, scores = drawn(80, seed, kinked=kinked)
+    if fit_platt(y, scores).slope < 1e-9:
         return
-    p = fit_isotonic(scores, y).probability(np.linspace(-9, 9, 200))
+    p = fit_isotonic(y, scores).probability(np.linspace(-9, 9, 200))
     assert (np.diff(p) > 0).all()
 
 
@@ -167,25 +163,25 @@ def test_nan_stays_nan_and_the_shape_is_kept() -> None:
 # --- the choice -----------------------------------------------------------------------------
 
 
-def chosen(scores: Any, y: Any, groups: Any = None, seed: int = 0) -> Platt | Isotonic:
-    result = fit_calibration(scores, y, groups, seed=seed)
+def chosen(y: Any, scores: Any, groups: Any = None, seed: int = 0) -> Platt | Isotonic:
+    result = fit_calibration(y, scores, groups, seed=seed)
     assert not isinstance(result, Uncalibrated)
     assert result.reliability is not None
     return result
 
 
 def test_each_curve_is_chosen_where_it_is_right_and_fitted_on_all_patches() -> None:
-    scores, y = drawn(600, 3, kinked=False)
-    smooth = chosen(scores, y)
+    y, scores = drawn(600, 3, kinked=False)
+    smooth = chosen(y, scores)
     assert isinstance(smooth, Platt)
     assert (smooth.slope, smooth.intercept) == (
-        fit_platt(scores, y).slope,
-        fit_platt(scores, y).intercept,
+        fit_platt(y, scores).slope,
+        fit_platt(y, scores).intercept,
     )
-    scores, y = drawn(600, 3, kinked=True)
-    kinked = chosen(scores, y)
+    y, scores = drawn(600, 3, kinked=True)
+    kinked = chosen(y, scores)
     assert isinstance(kinked, Isotonic)
-    assert kinked.probabilities == fit_isotonic(scores, y).probabilities
+    assert kinked.probabilities == fit_isotonic(y, scores).probabilities
     for curve, lower in ((smooth, "platt"), (kinked, "isotonic")):
         figures = curve.reliability
         assert figures is not None
@@ -199,11 +195,11 @@ def test_figures_are_of_patches_that_the_curve_was_not_fitted_on() -> None:
     """Labels without any relation to the scores: an isotonic curve still follows its own."""
     rng = np.random.default_rng(2)
     scores, y = rng.normal(size=400), rng.permutation(np.arange(400) % 2 == 0)
-    inside = fit_isotonic(scores, y).probability(scores)
-    figures = chosen(scores, y).reliability
+    inside = fit_isotonic(y, scores).probability(scores)
+    figures = chosen(y, scores).reliability
     assert figures is not None
     assert figures.log_loss_isotonic is not None
-    assert log_loss(inside, y) < 0.69 < figures.log_loss_isotonic
+    assert log_loss(y, inside) < 0.69 < figures.log_loss_isotonic
     assert figures.brier_score > 0.249
 
 
@@ -214,21 +210,21 @@ def test_slides_are_kept_together_where_there_are_several() -> None:
     shift = np.repeat([0.0, 6.0], 200)
     scores = rng.normal(size=400) + 3 * y + shift
     slides = ["a"] * 200 + ["b"] * 200
-    by_slide, by_patch = chosen(scores, y, slides).reliability, chosen(scores, y).reliability
+    by_slide, by_patch = chosen(y, scores, slides).reliability, chosen(y, scores).reliability
     assert by_slide is not None
     assert by_patch is not None
     assert (by_slide.by_slide, by_slide.folds) == (True, 2)
     assert (by_patch.by_slide, by_patch.folds) == (False, 5)
     assert by_slide.log_loss_platt > 2 * by_patch.log_loss_platt
     # One slide of each class: no slide can be left out.
-    alone = chosen(scores, y, ["tumor" if tumor else "normal" for tumor in y]).reliability
+    alone = chosen(y, scores, ["tumor" if tumor else "normal" for tumor in y]).reliability
     assert alone is not None
     assert not alone.by_slide
 
 
 def test_figures_agree_with_each_other_and_the_seed_decides() -> None:
-    scores, y = drawn(300, 7, kinked=True)
-    first, again, other = (chosen(scores, y, seed=seed).reliability for seed in (1, 1, 2))
+    y, scores = drawn(300, 7, kinked=True)
+    first, again, other = (chosen(y, scores, seed=seed).reliability for seed in (1, 1, 2))
     assert first == again != other
     assert first is not None
     assert (first.n_tumor, first.n_normal) == (y.sum(), (~y).sum())
@@ -244,7 +240,7 @@ def test_figures_agree_with_each_other_and_the_seed_decides() -> None:
 
 def test_too_few_of_a_class_is_told_with_both_counts() -> None:
     for tumor in (0, 1):
-        result = fit_calibration(np.arange(30.0), np.arange(30) >= 30 - tumor, seed=0)
+        result = fit_calibration(np.arange(30) >= 30 - tumor, np.arange(30.0), seed=0)
         assert isinstance(result, Uncalibrated)
         assert f"{tumor} of tumor" in result.reason
         assert f"{30 - tumor} of normal" in result.reason
@@ -253,14 +249,14 @@ def test_too_few_of_a_class_is_told_with_both_counts() -> None:
 def test_few_patches_give_platts_curve_and_a_warning() -> None:
     for each in (2, 3, MIN_FOR_CHOICE - 1):
         y = np.arange(2 * each) % 2 == 0
-        curve = chosen(np.random.default_rng(0).normal(size=len(y)) + y, y)
+        curve = chosen(y, np.random.default_rng(0).normal(size=len(y)) + y)
         assert isinstance(curve, Platt)
         figures = curve.reliability
         assert figures is not None
         assert figures.log_loss_isotonic is None
         assert f"{each} tumor and {each} normal validation patches are few" in figures.reason
     enough = np.arange(2 * MIN_FOR_CHOICE) % 2 == 0
-    figures = chosen(np.random.default_rng(0).normal(size=len(enough)) + enough, enough).reliability
+    figures = chosen(enough, np.random.default_rng(0).normal(size=len(enough)) + enough).reliability
     assert figures is not None
     assert figures.log_loss_isotonic is not None
 
@@ -276,82 +272,25 @@ def test_however_few_patches_and_slides_there_are_it_is_a_curve_or_a_reason(
 ) -> None:
     y = np.array([tumor for tumor, _, _ in patches], dtype=bool)
     slides = [slide for _, slide, _ in patches]
-    result = fit_calibration([score for *_, score in patches], y, slides, seed=seed)
+    result = fit_calibration(y, [score for *_, score in patches], slides, seed=seed)
     assert isinstance(result, Uncalibrated if min(y.sum(), (~y).sum()) < 2 else Platt)
 
 
-@pytest.mark.parametrize(("scores", "y"), [([1.0, np.nan], [True, False]), ([1.0], [True, False])])
-def test_unusable_input_is_refused(scores: Any, y: Any) -> None:
-    for fit in (fit_platt, fit_isotonic, lambda s, y: fit_calibration(s, y, seed=0)):
-        with pytest.raises(ValueError, match="scores"):
-            fit(scores, y)
+@pytest.mark.parametrize(
+    ("y", "scores"),
+    [([True, False], [1.0, np.nan]), ([True, False], [1.0]), ([1.0, 2.0], [True, False])],
+    ids=["not finite", "not one for one", "swapped"],
+)
+def test_unusable_input_is_refused(y: Any, scores: Any) -> None:
+    for fit in (fit_platt, fit_isotonic, lambda y, s: fit_calibration(y, s, seed=0)):
+        with pytest.raises(ValueError, match=r"scores|labels must be bool"):
+            fit(y, scores)
     with pytest.raises(ValueError, match="groups"):
-        fit_calibration([1.0, 2.0], [True, False], ["a"], seed=0)
-
-
-# --- figures --------------------------------------------------------------------------------
-
-
-@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=50))
-def test_losses_are_those_of_scikit_learn(pairs: list[tuple[float, bool]]) -> None:
-    p, y = map(np.array, zip(*pairs, strict=True))
-    assert brier_score(p, y) == pytest.approx(brier_score_loss(y, p))
-    if np.where(y, p, 1 - p).min() > 1e-12:  # scikit-learn clips elsewhere
-        expected = sklearn_log_loss(y, p, labels=[False, True])
-        assert log_loss(p, y) == pytest.approx(expected, rel=1e-6, abs=1e-9)
-    assert np.isfinite(log_loss(p, y))
-
-
-def test_calibration_error_of_known_cases() -> None:
-    assert expected_calibration_error([0.0, 1.0], [False, True]) == 0
-    assert expected_calibration_error([0.0, 1.0], [True, False]) == 1
-    # Bin 0.2..0.3: mean .25, none tumor; bin 0.7..0.8: mean .75, half tumor.
-    error = expected_calibration_error([0.25, 0.25, 0.75, 0.75], [False, False, True, False])
-    assert error == pytest.approx((2 * 0.25 + 2 * 0.25) / 4)
-    assert expected_calibration_error([0.25, np.nan], [False, True]) == 0.25
-    assert expected_calibration_error([np.nan], [True]) is None
-    with pytest.raises(ValueError, match="between"):
-        expected_calibration_error([1.5], [True])
-
-
-def test_bins_hold_what_fell_into_them() -> None:
-    low, high = reliability_bins(
-        [0.0, 0.2, 0.5, 1.0, np.nan], [False, True, True, True, True], bins=2
-    )
-    assert (low.count, low.mean_probability, low.fraction_tumor) == (2, 0.1, 0.5)
-    assert (high.count, high.mean_probability, high.fraction_tumor) == (2, 0.75, 1.0)
-    empty = reliability_bins([0.9], [True], bins=2)[0]
-    assert (empty.count, empty.mean_probability, empty.fraction_tumor) == (0, None, None)
-
-
-@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40))
-def test_balanced_is_as_if_the_rarer_class_were_there_more_often(
-    points: list[tuple[float, bool]],
-) -> None:
-    normal = [(p, False) for p, tumor in points if not tumor] or [(0.5, False)]
-    tumor = [(p, True) for p, tumor in points if tumor] or [(0.25, True)]
-    repeated = [*normal * len(tumor), *tumor * len(normal)]
-    balanced, plain = (
-        expected_calibration_error(*zip(*given, strict=True), balanced=is_balanced)
-        for given, is_balanced in (([*normal, *tumor], True), (repeated, False))
-    )
-    assert balanced == pytest.approx(plain, abs=1e-9)
-    for own, other in zip(
-        reliability_bins(*zip(*normal, *tumor, strict=True), balanced=True),
-        reliability_bins(*zip(*repeated, strict=True)),
-        strict=True,
-    ):
-        assert own.mean_probability == pytest.approx(other.mean_probability, abs=1e-9)
-        assert own.fraction_tumor == pytest.approx(other.fraction_tumor, abs=1e-9)
-
-
-def test_balanced_needs_both_classes() -> None:
-    assert expected_calibration_error([0.5, 0.7], [True, True], balanced=True) is None
-    assert reliability_bins([0.5, 0.7], [False, False], balanced=True) == ()
+        fit_calibration([True, False], [1.0, 2.0], ["a"], seed=0)
 
 
 def test_fitted_probabilities_are_calibrated(overlapping: Labeled) -> None:
-    scores, y = overlapping
-    error = expected_calibration_error(fit_platt(scores, y).probability(scores), y)
+    y, scores = overlapping
+    error = expected_calibration_error(y, fit_platt(y, scores).probability(scores))
     assert error is not None
     assert error < 0.1

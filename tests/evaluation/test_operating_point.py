@@ -10,7 +10,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from qprd.checked import Rule
 from qprd.evaluation import operating_point
-from qprd.evaluation.metrics import accuracy_threshold, youden_threshold
 from qprd.evaluation.operating_point import (
     FalsePositives,
     NoThreshold,
@@ -18,6 +17,7 @@ from qprd.evaluation.operating_point import (
     achieved_at,
     choose_threshold,
 )
+from qprd.evaluation.thresholds import accuracy_threshold, youden_threshold
 
 score = st.floats(-50, 50, width=32)
 some_scores = st.lists(score, min_size=1, max_size=30)
@@ -25,7 +25,7 @@ some_scores = st.lists(score, min_size=1, max_size=30)
 
 def scored(tumor: list[float], normal: list[float]) -> ValidationScores:
     y = np.arange(len(tumor) + len(normal)) < len(tumor)
-    return ValidationScores.of(np.array(tumor + normal, np.float32), y)
+    return ValidationScores.of(y, np.array(tumor + normal, np.float32))
 
 
 def chosen(rule: str, validation: ValidationScores) -> float:

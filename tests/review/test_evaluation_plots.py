@@ -1,68 +1,127 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
+from shapely.geometry import box
 
-from qprd.evaluation.calibration import reliability_bins
-from qprd.evaluation.curves import precision_recall_curve, roc_curve
-from qprd.evaluation.froc import FROC_RATES, Matches, froc
-from qprd.review.evaluation_plots import (
-    froc_figure,
-    precision_recall_figure,
-    reliability_figure,
-    roc_figure,
+from qprd.evaluation.calibration import Platt
+from qprd.evaluation.cells import LabeledCells
+from qprd.evaluation.froc import FROC_RATES, match_detections
+from qprd.evaluation.lesions import lesion_map
+from qprd.evaluation.levels import (
+    LesionMetrics,
+    PatchMetrics,
+    SlideComparison,
+    SlideMetrics,
+    lesion_metrics,
+    patch_metrics,
+    slide_metrics,
 )
+from qprd.predictions import Detections
+from qprd.review.evaluation_plots import evaluation_figures
 from qprd.review.heatmap import figure_png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 Y = np.array([False, False, True, True, False, True])
 SCORES = np.array([0.1, 0.2, 0.3, 0.8, 0.6, 0.9])
+THRESHOLD = 0.5
+
+Levels = tuple[PatchMetrics, SlideMetrics, LesionMetrics]
 
 
-def lines(figure, label):  # type: ignore[no-untyped-def]
-    (axes,) = figure.axes
-    (line,) = [line for line in axes.get_lines() if line.get_label() == label]
-    return line
+def levels(*, has_tumor: tuple[bool, ...] = (True, False), calibrated: bool = True) -> Levels:
+    """Metrics of slides with the same cells, and two lesion points, one of them in tumor."""
+    points = Detections(np.array([0.9, 0.5]), np.array([1500.0, 50.0]), np.array([1500.0, 50.0]))
+    slides = [
+        SlideComparison(
+            has_tumor=tumor,
+            slide_score=float(tumor),
+            cells=LabeledCells(Y & tumor, SCORES, np.arange(6.0), np.zeros(6)),
+            matches=match_detections(
+                points, lesion_map(box(1000, 1000, 2000, 2000) if tumor else box(0, 0, 0, 0), 0.5)
+            ),
+            n_isolated=0,
+            n_unjudged=0,
+            overlap=None,
+            overlap_all_tissue=None,
+        )
+        for tumor in has_tumor
+    ]
+    probability_of = Platt(1.0, 0.0).probability if calibrated else None
+    return (
+        patch_metrics(slides, threshold=THRESHOLD, probability_of=probability_of),
+        slide_metrics(slides),
+        lesion_metrics(slides),
+    )
+
+
+def figure(title: str, found: Levels) -> Figure:
+    drawn = evaluation_figures(*found)[title]
+    assert not isinstance(drawn, str)
+    return drawn
+
+
+def line(drawn: Figure, label: str) -> Line2D:
+    (axes,) = drawn.axes
+    (found,) = [found for found in axes.get_lines() if str(found.get_label()).startswith(label)]
+    return found
 
 
 def test_roc_curves_and_the_threshold_are_drawn_where_they_are() -> None:
-    curve = roc_curve(Y, SCORES)
-    assert curve is not None
-    figure = roc_figure({"patches": curve, "slides": curve}, operating_point=(0.25, 0.75))
-    assert (
-        lines(figure, "patches").get_xydata().tolist()
-        == np.column_stack([curve.x, curve.y]).tolist()
-    )
-    assert lines(figure, "threshold").get_xydata().tolist() == [[0.25, 0.75]]
-    styles = {lines(figure, name).get_linestyle() for name in ("patches", "slides")}
+    found = levels()
+    patch, slide, _ = found
+    drawn = figure("ROC", found)
+    for label, curve in (("patches", patch.roc), ("slides", slide.roc)):
+        assert curve is not None
+        assert (
+            line(drawn, label).get_xydata().tolist() == np.column_stack([curve.x, curve.y]).tolist()
+        )
+    assert patch.specificity is not None
+    assert line(drawn, "threshold").get_xydata().tolist() == [
+        [1 - patch.specificity, patch.sensitivity]
+    ]
+    styles = {line(drawn, name).get_linestyle() for name in ("patches", "slides")}
     assert len(styles) == 2, "colors alone do not tell them apart"
-    assert figure_png(figure).startswith(b"\x89PNG")
+    assert figure_png(drawn).startswith(b"\x89PNG")
 
 
 def test_precision_is_drawn_in_steps_over_the_share_of_tumor() -> None:
-    curve = precision_recall_curve(Y, SCORES)
-    assert curve is not None
-    figure = precision_recall_figure(curve, label="patches", prevalence=0.5)
-    line = lines(figure, "patches")
-    assert line.get_drawstyle() == "steps-pre"
-    assert line.get_xdata()[0] == 0
-    assert line.get_xdata()[-1] == 1
-    assert lines(figure, "tumor: 50%").get_ydata()[0] == 0.5
+    drawn = figure("Precision and recall", levels())
+    curve = line(drawn, "patches")
+    assert curve.get_drawstyle() == "steps-pre"
+    assert curve.get_xdata()[0] == 0
+    assert curve.get_xdata()[-1] == 1
+    assert line(drawn, "tumor: 25%").get_ydata()[0] == 0.25
+    # At the threshold 2 of 3 tumor cells and 4 normal ones are called tumor.
+    ((recall, precision),) = line(drawn, "threshold").get_xydata().tolist()
+    assert (recall, precision) == pytest.approx((2 / 3, 2 / 6))
 
 
 def test_the_froc_is_marked_at_its_rates() -> None:
-    empty = np.empty(0, np.intp)
-    slide = Matches(
-        np.array([1, 2]), np.array([0, -1]), np.array([0.9, -np.inf]), empty, np.array([0.5])
-    )
-    curve = froc([slide])
-    figure = froc_figure(curve)
-    marked = lines(figure, f"score {curve.score:.3f}")
+    found = levels()
+    marked = line(figure("FROC", found), f"score {found[2].froc_score:.3f}")
     assert tuple(marked.get_xdata()) == FROC_RATES
-    assert tuple(marked.get_ydata()) == curve.at_rates == (0.5,) * 6
+    assert dict(zip(FROC_RATES, marked.get_ydata(), strict=True)) == found[2].sensitivity_at
 
 
 def test_the_reliability_has_a_point_for_each_filled_bin() -> None:
-    bins = reliability_bins([0.05, 0.15, 0.95], [False, True, True])
-    figure = reliability_figure(bins, error=0.25)
-    line = lines(figure, "calibration error 0.250")
-    assert line.get_xydata().tolist() == pytest.approx(np.array([[0.05, 0], [0.15, 1], [0.95, 1]]))
+    found = levels()
+    filled = [b for b in found[0].reliability if b.count]
+    curve = line(figure("Calibration", found), "calibration error")
+    expected = [[b.mean_probability, b.fraction_tumor] for b in filled]
+    assert curve.get_xydata().tolist() == pytest.approx(np.array(expected))
+
+
+def test_what_cannot_be_drawn_has_a_reason_in_its_place() -> None:
+    drawn = evaluation_figures(*levels(has_tumor=(False,), calibrated=False))
+    assert drawn == {
+        "ROC": "there are no cells with tumor",
+        "Precision and recall": "there are no cells with tumor",
+        "FROC": "no slide has a lesion that counts",
+        "Calibration": "the bundle has no calibration",
+    }

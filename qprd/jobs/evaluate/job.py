@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qprd.errors import QprdError
-from qprd.evaluation.summary import measure
-from qprd.evaluation.worst import spread
+from qprd.evaluation.levels import lesion_metrics, patch_metrics, pixel_metrics, slide_metrics
+from qprd.evaluation.mistakes import worst_of_slides
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.evaluate.page import publish
 from qprd.jobs.evaluate.slide import (
-    EvaluatedSlide,
     EvaluationRules,
     drawn_by_people,
     evaluate_slide,
@@ -22,11 +21,11 @@ from qprd.jobs.evaluate.slide import (
 )
 from qprd.jobs.evaluate.split import ChosenSlides, EvaluatedSplit, choose_slides
 from qprd.jobs.evaluate.summary import EvaluateSummary
+from qprd.jobs.predict.index import EVALUATION_PAGE
 from qprd.progress import Progress
 from qprd.qupath.entry_slides import annotation_notes, select_entries, some_names
-from qprd.qupath.project import Annotation, Entry, Project
+from qprd.qupath.project import Entry, Project
 from qprd.results.folder import load_slide_result
-from qprd.review.evaluation_page import EVALUATION_NAME
 from qprd.settings import TrainConfig, stored_train_config
 
 if TYPE_CHECKING:
@@ -83,25 +82,49 @@ def evaluate_project(
         for note, members in annotation_notes(project, chosen.entries).items()
     ]
     usable, problems, info, threshold = _usable(chosen, layout, info, notes)
-    rules = EvaluationRules(config, threshold, info.patch_px * info.mpp, _SHOWN)
-    slides = _evaluate(usable, annotations, layout, rules, problems, progress=progress)
+    rules = EvaluationRules(
+        config,
+        threshold=threshold,
+        point_threshold=_of_points(threshold, info),
+        patch_um=info.patch_px * info.mpp,
+        mistakes_shown=_SHOWN,
+    )
+    slides = []
+    with progress.task("comparing", len(usable)) as task:
+        for entry in usable:
+            try:
+                slides.append(
+                    evaluate_slide(
+                        entry,
+                        annotations[entry.id],
+                        layout.result(entry.id),
+                        rules,
+                        used_for=chosen.seen.get(entry.id, "nothing"),
+                    )
+                )
+            except QprdError as error:
+                problems.append(error.told_of(entry.name))
+            task.advance()
     if not slides:
         raise QprdError(
             f"None of the {chosen.split} slides can be evaluated.\n  " + "\n  ".join(problems[:10]),
             where=str(layout.results),
         )
     notes += [note for slide in slides for note in slide.notes]
-    unscored = [slide.entry for slide in slides if slide.measured.slide_score is None]
+    unscored = [slide.entry for slide in slides if slide.report.slide_score is None]
     if unscored:
         names = some_names(unscored, _NAMES_SHOWN)
         notes.append(f"without a slide score, and so left out of the slide figures: {names}")
     probability_of = None if info.calibration is None else info.calibration.probability
-    with progress.task("measuring", 1) as task:
-        measured = measure(
-            [slide.measured for slide in slides],
-            threshold=threshold,
-            probability_of=probability_of,
-        )
+    compared = [slide.comparison for slide in slides]
+    with progress.task("measuring", 4) as task:
+        patch = patch_metrics(compared, threshold=threshold, probability_of=probability_of)
+        task.advance()
+        slide_level = slide_metrics(compared)
+        task.advance()
+        lesion = lesion_metrics(compared)
+        task.advance()
+        pixel = pixel_metrics(compared)
         task.advance()
     summary = EvaluateSummary(
         project=project.path,
@@ -110,15 +133,16 @@ def evaluate_project(
         split=chosen.split,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         threshold=threshold,
-        detection_threshold=_of_detections(threshold, info),
-        measured=measured,
+        patch=patch,
+        slide=slide_level,
+        lesion=lesion,
+        pixel=pixel,
         slides=tuple(slides),
-        seen={slide.entry.id: chosen.seen.get(slide.entry.id, "nothing") for slide in slides},
-        false_positives=tuple(spread([s.false_positives for s in slides], _SHOWN)),
-        misses=tuple(spread([s.misses for s in slides], _SHOWN)),
+        false_positives=tuple(worst_of_slides([s.false_positives for s in slides], _SHOWN)),
+        misses=tuple(worst_of_slides([s.misses for s in slides], _SHOWN)),
         notes=tuple(dict.fromkeys(notes)),
         problems=tuple(problems),
-        page=layout.results / EVALUATION_NAME,
+        page=layout.results / EVALUATION_PAGE,
         seconds=time.perf_counter() - started,
     )
     publish(summary, layout, info, progress=progress)
@@ -136,8 +160,8 @@ def _config(info: BundleInfo, unannotated_normal: bool, assume_mpp: float | None
     )
 
 
-def _of_detections(threshold: float | None, info: BundleInfo) -> float | None:
-    """A raw threshold on the scale of the detections, which are probabilities where there are."""
+def _of_points(threshold: float | None, info: BundleInfo) -> float | None:
+    """The threshold on the scale of the lesion points: a probability if there is a calibration."""
     if threshold is None or info.calibration is None:
         return threshold
     return float(info.calibration.probability(threshold))
@@ -193,24 +217,3 @@ def _usable(
                 f"pixel figures are of the former, patch figures of the latter ({names})"
             )
     return usable, problems, info, threshold
-
-
-def _evaluate(
-    entries: Sequence[Entry],
-    annotations: Mapping[str, Sequence[Annotation]],
-    layout: ProjectLayout,
-    rules: EvaluationRules,
-    problems: list[str],
-    *,
-    progress: Progress,
-) -> list[EvaluatedSlide]:
-    slides = []
-    with progress.task("comparing", len(entries)) as task:
-        for entry in entries:
-            try:
-                folder = layout.result(entry.id)
-                slides.append(evaluate_slide(entry, annotations[entry.id], folder, rules))
-            except QprdError as error:
-                problems.append(error.told_of(entry.name))
-            task.advance()
-    return slides

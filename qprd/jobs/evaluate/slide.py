@@ -1,4 +1,4 @@
-"""One slide's predictions beside what was drawn on it."""
+"""Comparison of one slide's predictions with what was drawn on it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
+from qprd.evaluation.cells import labeled_cells
 from qprd.evaluation.froc import Matches, match_detections
 from qprd.evaluation.lesions import lesion_map
-from qprd.evaluation.metrics import labeled_cells
+from qprd.evaluation.levels import SlideComparison
+from qprd.evaluation.metrics import auroc, sensitivity, specificity
+from qprd.evaluation.mistakes import Mistake, worst_mistakes
 from qprd.evaluation.overlap import polygon_overlap
-from qprd.evaluation.summary import MeasuredSlide
-from qprd.evaluation.worst import Mistake, worst_mistakes
 from qprd.jobs.train.patches import slide_regions
 from qprd.predictions import Detections, is_own_class
 from qprd.qupath.entry_slides import frame_of, require_same_frame
@@ -31,10 +32,51 @@ from qprd.results.folder import (
 from qprd.sampling.regions import LabelRegions, is_derived, is_ignored_class
 from qprd.settings import TrainConfig
 
-#: Two mistakes shown lie this many patches apart.
+#: Distance between two mistakes that are shown, in patches.
 _PATCHES_APART = 2.0
-#: Two resolutions that differ by this share are the same at another rounding.
+#: Resolutions that differ by less than this share are the same, rounded differently.
 _SAME_MPP = 1e-3
+
+
+@dataclass(frozen=True)
+class SlideReport:
+    """The figures of one slide, as the JSON report has them.
+
+    Attributes:
+        entry_id: Id of the project entry.
+        image: Its name.
+        used_for: What the model used it for: ``train``, ``val`` or ``nothing``.
+        has_tumor: Tumor is drawn on it.
+        slide_score: Raw score; None if nothing was scored.
+        tumor_cells: Scored cells in drawn tumor.
+        normal_cells: Scored cells in normal tissue.
+        auroc: Of these cells; None unless there are both.
+        sensitivity: Of these cells at the threshold; None without one, or without tumor cells.
+        specificity: Of these cells at the threshold; None without one, or without normal cells.
+        lesions: Lesions that count.
+        lesions_hit_at_threshold: How many of them are hit; None without a threshold.
+        false_positives_at_threshold: Lesion points outside of tumor; None without a threshold.
+        contours: Number of contours.
+        iou: Of contours and drawn tumor where the truth is known; None if undefined.
+        dice: The same as Dice coefficient.
+    """
+
+    entry_id: str
+    image: str
+    used_for: str
+    has_tumor: bool
+    slide_score: float | None
+    tumor_cells: int
+    normal_cells: int
+    auroc: float | None
+    sensitivity: float | None
+    specificity: float | None
+    lesions: int
+    lesions_hit_at_threshold: int | None
+    false_positives_at_threshold: int | None
+    contours: int
+    iou: float | None
+    dice: float | None
 
 
 @dataclass(frozen=True)
@@ -43,28 +85,26 @@ class EvaluatedSlide:
 
     Attributes:
         entry: The slide.
-        measured: Its predictions beside its truth.
-        predicted: When, ISO 8601, UTC.
-        threshold: Of its contours; None if there were none.
-        contours: How many.
-        lesions: How many count.
-        mpp: Micrometres per level-0 pixel.
+        comparison: Its predictions compared with what was drawn.
+        report: Its figures.
+        predicted: When it was predicted, ISO 8601, UTC.
+        threshold: Threshold of its contours; None if there was none.
+        mpp: Micrometers per level-0 pixel.
         cell_px: Edge of a cell in level-0 pixels.
-        tumor: What was drawn.
-        false_positives: The worst, worst first.
-        misses: Likewise.
+        tumor_region: The drawn tumor.
+        false_positives: The worst false positives, worst first.
+        misses: The worst misses, worst first.
         notes: What was drawn but not used, or not as drawn, with the slide's name.
     """
 
     entry: Entry
-    measured: MeasuredSlide
+    comparison: SlideComparison
+    report: SlideReport
     predicted: str
     threshold: float | None
-    contours: int
-    lesions: int
     mpp: float
     cell_px: float
-    tumor: BaseGeometry
+    tumor_region: BaseGeometry
     false_positives: tuple[Mistake, ...]
     misses: tuple[Mistake, ...]
     notes: tuple[str, ...]
@@ -76,33 +116,35 @@ class EvaluationRules:
 
     Attributes:
         config: Classes and rules of the training that made the bundle.
-        threshold: A cell counts as tumor from this raw score; None if there is none.
+        threshold: Raw score at and above which a cell is called tumor; None if there is none.
+        point_threshold: The same threshold on the scale of the lesion points.
         patch_um: Edge of a patch.
-        most: Mistakes of each kind kept of a slide.
+        mistakes_shown: Mistakes of each kind kept of a slide.
     """
 
     config: TrainConfig
     threshold: float | None
+    point_threshold: float | None
     patch_um: float
-    most: int
+    mistakes_shown: int
 
 
 def drawn_by_people(annotations: Sequence[Annotation]) -> list[Annotation]:
-    """Annotations without the contours that qprd wrote and nobody judged.
+    """Leave out the contours that qprd wrote and nobody has reviewed.
 
-    To training they are places to keep away from. Here they are what is to be judged: without this,
-    false positives would vanish from the tissue that counts as normal.
+    Training keeps away from them. Here they are what is evaluated: if they counted as drawn, false
+    positives would vanish from the tissue that counts as normal.
     """
     return [a for a in annotations if not is_own_class(a.class_name)]
 
 
 def marks_tumor(annotations: Sequence[Annotation], config: TrainConfig) -> bool:
-    """Something is of a tumor class, be it a point or a line."""
+    """True if anything is of a tumor class, even a point or a line."""
     return _has(annotations, config.tumor_class)
 
 
 def is_annotated(annotations: Sequence[Annotation], config: TrainConfig) -> bool:
-    """Something says what is tumor or normal on the slide."""
+    """True if anything says what is tumor or normal on the slide."""
     return config.unannotated_normal or _has(annotations, config.tumor_class + config.normal_class)
 
 
@@ -114,7 +156,12 @@ def _has(annotations: Sequence[Annotation], classes: Sequence[str]) -> bool:
 
 
 def evaluate_slide(
-    entry: Entry, annotations: Sequence[Annotation], folder: Path, rules: EvaluationRules
+    entry: Entry,
+    annotations: Sequence[Annotation],
+    folder: Path,
+    rules: EvaluationRules,
+    *,
+    used_for: str,
 ) -> EvaluatedSlide:
     """Compare the results of one slide with its annotations.
 
@@ -122,10 +169,11 @@ def evaluate_slide(
         entry: The slide; its tissue is found anew.
         annotations: From `drawn_by_people`.
         folder: Its results.
-        rules: Those of all slides.
+        rules: The rules for all slides.
+        used_for: What the model used the slide for: ``train``, ``val`` or ``nothing``.
 
     Raises:
-        QprdError: the slide or its results cannot be read, or its resolution or frame is not that
+        QprdError: The slide or its results cannot be read, or its resolution or frame is not that
             of the prediction.
     """
     result, score_map = load_slide_result(folder), load_score_map(folder)
@@ -144,58 +192,84 @@ def evaluate_slide(
     known = known_region(regions, slide.width, slide.height)
     cells = labeled_cells(score_map, regions.tumor, regions.normal)
 
-    overlap = overlap_tissue = None
+    overlap = overlap_all_tissue = None
     if result.threshold is not None:
         found = shapely.union_all(shapely.make_valid(contours))
         assert slide.tissue is not None
-        everywhere = shapely.difference(slide.tissue.to_polygons(), regions.ignored)
+        tissue = shapely.difference(slide.tissue.to_polygons(), regions.ignored)
         um2 = slide.mpp**2
-        in_known = shapely.intersection(everywhere, known)
-        overlap = polygon_overlap(found, regions.tumor, within=in_known).scaled(um2)
-        overlap_tissue = polygon_overlap(found, regions.tumor, within=everywhere).scaled(um2)
+        known_tissue = shapely.intersection(tissue, known)
+        overlap = polygon_overlap(found, regions.tumor, within=known_tissue).scaled(um2)
+        overlap_all_tissue = polygon_overlap(found, regions.tumor, within=tissue).scaled(um2)
 
     points = load_detections(folder)
     lesions = lesion_map(regions.tumor, slide.mpp)
-    matches, outside = _where_truth_is_known(match_detections(points, lesions), points, known)
-
+    matches, n_unjudged = _where_truth_is_known(match_detections(points, lesions), points, known)
+    comparison = SlideComparison(
+        has_tumor=marks_tumor(annotations, rules.config),
+        slide_score=result.slide_score,
+        cells=cells,
+        matches=matches,
+        n_isolated=int(lesions.is_itc.sum()),
+        n_unjudged=n_unjudged,
+        overlap=overlap,
+        overlap_all_tissue=overlap_all_tissue,
+    )
     false_positives: list[Mistake] = []
     misses: list[Mistake] = []
     if rules.threshold is not None:
         apart_px = _PATCHES_APART * max(rules.patch_um / slide.mpp, score_map.cell_px)
         false_positives, misses = worst_mistakes(
-            cells, rules.threshold, most=rules.most, apart_px=apart_px
+            cells, rules.threshold, limit=rules.mistakes_shown, apart_px=apart_px
         )
     return EvaluatedSlide(
         entry=entry,
-        measured=MeasuredSlide(
-            name=entry.name,
-            has_tumor=marks_tumor(annotations, rules.config),
-            slide_score=result.slide_score,
-            cells=cells,
-            matches=matches,
-            isolated=int(lesions.is_itc.sum()),
-            outside=outside,
-            overlap=overlap,
-            overlap_tissue=overlap_tissue,
-        ),
+        comparison=comparison,
+        report=_report(entry, comparison, rules, used_for=used_for, contours=len(contours)),
         predicted=result.created,
         threshold=result.threshold,
-        contours=len(contours),
-        lesions=len(lesions.lesions),
         mpp=slide.mpp,
         cell_px=score_map.cell_px,
-        tumor=regions.tumor,
+        tumor_region=regions.tumor,
         false_positives=tuple(false_positives),
         misses=tuple(misses),
         notes=tuple(notes),
     )
 
 
-def known_region(regions: LabelRegions, width: int, height: int) -> BaseGeometry:
-    """Where a person has said, if only by leaving it out, whether there is tumor.
+def _report(
+    entry: Entry, found: SlideComparison, rules: EvaluationRules, *, used_for: str, contours: int
+) -> SlideReport:
+    y_true, scores = found.cells.y_true, found.cells.scores
+    at, points_at = rules.threshold, rules.point_threshold
+    hits, false_positives = found.matches.best_scores, found.matches.false_positive_scores
+    return SlideReport(
+        entry_id=entry.id,
+        image=entry.name,
+        used_for=used_for,
+        has_tumor=found.has_tumor,
+        slide_score=found.slide_score,
+        tumor_cells=int(y_true.sum()),
+        normal_cells=int((~y_true).sum()),
+        auroc=auroc(y_true, scores),
+        sensitivity=None if at is None else sensitivity(y_true, scores, at),
+        specificity=None if at is None else specificity(y_true, scores, at),
+        lesions=len(found.matches.lesions),
+        lesions_hit_at_threshold=None if points_at is None else int((hits >= points_at).sum()),
+        false_positives_at_threshold=(
+            None if points_at is None else int((false_positives >= points_at).sum())
+        ),
+        contours=contours,
+        iou=None if found.overlap is None else found.overlap.iou,
+        dice=None if found.overlap is None else found.overlap.dice,
+    )
 
-    With normal tissue drawn, that and the tumor is all that is known. Without, all tumor of the
-    slide is taken to be drawn, and the rest is normal, the margin around tumor too.
+
+def known_region(regions: LabelRegions, width: int, height: int) -> BaseGeometry:
+    """The part of the slide of which a person has said whether it is tumor.
+
+    If normal tissue is drawn, only that and the drawn tumor are known. If not, all tumor of the
+    slide counts as drawn and the rest as normal, the margin around tumor included.
     """
     if regions.normal_source == "tissue":
         return shapely.difference(shapely.box(0, 0, width, height), regions.ignored)
@@ -205,7 +279,7 @@ def known_region(regions: LabelRegions, width: int, height: int) -> BaseGeometry
 def _where_truth_is_known(
     matches: Matches, points: Detections, known: BaseGeometry
 ) -> tuple[Matches, int]:
-    """Without the false positives of which nobody knows whether they are, and their number."""
+    """Leave out the false positives where nothing was drawn; also their number."""
     shapely.prepare(known)
     at = matches.false_positives
     is_known = np.asarray(shapely.contains_xy(known, points.x[at], points.y[at]), dtype=np.bool_)

@@ -1,64 +1,77 @@
-"""What an evaluation found, for people and for machines."""
+"""Summary of an evaluation: metrics by level, tables for people, JSON for machines."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from qprd.evaluation.froc import FROC_RATES
-from qprd.evaluation.metrics import auroc, sensitivity, specificity
-from qprd.evaluation.summary import Figure, Measured, Section
-from qprd.evaluation.worst import Mistake
-from qprd.jobs.evaluate.slide import EvaluatedSlide
+from qprd.evaluation.bootstrap import Interval
+from qprd.evaluation.levels import (
+    LesionMetrics,
+    LevelMetrics,
+    PatchMetrics,
+    PixelMetrics,
+    SlideMetrics,
+)
+from qprd.evaluation.mistakes import Mistake
+from qprd.jobs.evaluate.slide import EvaluatedSlide, SlideReport
 from qprd.jobs.evaluate.split import EvaluatedSplit
-from qprd.review.evaluation_page import FigureRow, FigureTable, SlideFigures
 
 _NAMES_SHOWN = 5
 _DASH = "\N{EN DASH}"
-#: With fewer slides the reader is told what an interval over them is worth.
+#: With fewer slides than this, tables say what an interval over them is worth.
 _FEW_SLIDES = 10
-#: How figures are called, in the order of the tables.
-_PATCH = {
-    "auroc": "AUROC",
-    "average_precision": "average precision",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "expected_calibration_error": "calibration error",
-}
-_SLIDE = {"auroc": "AUROC", "average_precision": "average precision"}
-_FROC = {
-    "score": "FROC score",
-    **{f"sensitivity_at_{rate:g}": f"sensitivity at {rate:g} FP a slide" for rate in FROC_RATES},
-}
-_PIXEL = {
-    "iou": "IoU where the truth is known",
-    "dice": "Dice where the truth is known",
-    "iou_all_tissue": "IoU in all tissue",
-    "dice_all_tissue": "Dice in all tissue",
-}
+_SLIDE_HEADINGS = (
+    "slide",
+    "drawn",
+    "used for",
+    "score",
+    "tumor cells",
+    "normal cells",
+    "AUROC",
+    "sensitivity",
+    "specificity",
+    "lesions hit",
+    "false detections",
+    "IoU",
+)
+
+
+class LevelTable(NamedTuple):
+    """The metrics of one level as they are shown.
+
+    Attributes:
+        title: The level.
+        basis: What the metrics were measured on.
+        rows: Name, value, interval, and a note on the interval or on why there is none.
+    """
+
+    title: str
+    basis: str
+    rows: list[tuple[str, str, str, str]]
 
 
 @dataclass(frozen=True)
 class EvaluateSummary:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
         project: The project file.
         backend: How it was read.
         bundle: Name of the bundle that predicted.
-        split: The split that was taken.
+        split: The split that was evaluated.
         created: ISO 8601 time, UTC.
-        threshold: Raw score from which a cell counts as tumor; None if there is none.
-        detection_threshold: The same on the scale of the detections.
-        measured: All figures and curves.
-        slides: What is known of each slide.
-        seen: By entry id, what the model used a slide for: ``train``, ``val`` or ``nothing``.
-        false_positives: Index of the slide and mistake, worst first.
-        misses: Likewise.
-        notes: What the reader of the figures must know.
+        threshold: Raw score at and above which a cell is called tumor; None if there is none.
+        patch: Metrics of the patches, such as ``patch.auroc``.
+        slide: Metrics of the slide scores.
+        lesion: Metrics of the lesion points, such as ``lesion.froc_score``.
+        pixel: Metrics of the contours, such as ``pixel.iou``.
+        slides: Each evaluated slide.
+        false_positives: The worst false positives, worst first, each with the index of its slide.
+        misses: The worst misses, worst first, each with the index of its slide.
+        notes: What the reader must know.
         problems: Name and reason of each slide of the split that was not evaluated.
         page: The page with the curves.
         seconds: Time spent.
@@ -70,10 +83,11 @@ class EvaluateSummary:
     split: EvaluatedSplit
     created: str
     threshold: float | None
-    detection_threshold: float | None
-    measured: Measured
+    patch: PatchMetrics
+    slide: SlideMetrics
+    lesion: LesionMetrics
+    pixel: PixelMetrics
     slides: tuple[EvaluatedSlide, ...]
-    seen: Mapping[str, str]
     false_positives: tuple[tuple[int, Mistake], ...]
     misses: tuple[tuple[int, Mistake], ...]
     notes: tuple[str, ...]
@@ -83,26 +97,25 @@ class EvaluateSummary:
 
     @property
     def failed(self) -> int:
-        """Slides of the split that could not be evaluated."""
+        """Number of slides of the split that could not be evaluated."""
         return len(self.problems)
 
     def lines(self) -> list[str]:
         """The summary for people."""
         names = [slide.entry.name for slide in self.slides]
         some = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
-        many = "s" * (len(names) != 1)
-        lines = [f"{self.bundle} on {len(names)} {self.split} slide{many}: {some}"]
-        for table in figure_tables(self.measured):
-            lines += ["", f"{table.title} ({table.basis})", *_figure_lines(table.rows)]
-        lines += ["", *_aligned(slide_rows(self)), ""]
+        lines = [f"{self.bundle} on {_count(len(names), f'{self.split} slide')}: {some}"]
+        for table in level_tables(self):
+            lines += ["", f"{table.title} ({table.basis})"]
+            lines += [f"  {line}" for line in _aligned(table.rows, right=[1])]
+        lines += ["", *_aligned(slide_table(self), right=range(3, len(_SLIDE_HEADINGS))), ""]
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"not evaluated: {problem}" for problem in self.problems]
         lines.append(f"Curves and the worst mistakes: {self.page}")
         return lines
 
     def report(self) -> dict[str, object]:
-        """The summary for machines: a figure that is null has its reason under ``reasons``."""
-        measured = self.measured
+        """The summary for machines: a metric that is null has its reason under ``reasons``."""
         return {
             "project": self.project,
             "backend": self.backend,
@@ -110,77 +123,54 @@ class EvaluateSummary:
             "split": self.split,
             "created": self.created,
             "threshold": self.threshold,
-            "patch": _section_json(measured.patch),
-            "slide": _section_json(measured.slide),
-            "froc": _section_json(measured.froc),
-            "pixel": _section_json(measured.pixel),
-            "slides": [_slide_json(slide, self) for slide in self.slides],
-            "false_positives": [_mistake_json(*found, self) for found in self.false_positives],
-            "misses": [_mistake_json(*found, self) for found in self.misses],
+            "patch": _level_json(self.patch),
+            "slide": _level_json(self.slide),
+            "froc": _level_json(self.lesion),
+            "pixel": _level_json(self.pixel),
+            "slides": [slide.report for slide in self.slides],
+            "false_positives": [self._mistake_json(*found) for found in self.false_positives],
+            "misses": [self._mistake_json(*found) for found in self.misses],
             "notes": self.notes,
             "problems": self.problems,
             "page": self.page,
             "seconds": self.seconds,
         }
 
+    def _mistake_json(self, index: int, mistake: Mistake) -> dict[str, object]:
+        image = self.slides[index].entry.name
+        return {"image": image, "x": mistake.x, "y": mistake.y, "score": mistake.score}
 
-def figure_tables(measured: Measured) -> list[FigureTable]:
-    """The figures of the four levels as they are shown."""
+
+def level_tables(summary: EvaluateSummary) -> list[LevelTable]:
+    """The metrics of the four levels as they are shown."""
     patch, slide, lesion, pixel = (
-        section.counts
-        for section in (measured.patch, measured.slide, measured.froc, measured.pixel)
+        level.measured_on for level in (summary.patch, summary.slide, summary.lesion, summary.pixel)
     )
-    apart = lesion["detections_where_nothing_is_drawn"]
     lesion_basis = f"{lesion['lesions']} on {_count(lesion['slides'], 'slide')}"
     if lesion["isolated_tumor_cells"]:
         lesion_basis += f", {lesion['isolated_tumor_cells']} too small to count"
-    if apart:
-        lesion_basis += f"; {apart} detections where nothing is drawn are left out"
+    if unjudged := lesion["detections_where_nothing_is_drawn"]:
+        lesion_basis += f"; {unjudged} detections where nothing is drawn are left out"
     return [
-        FigureTable(
+        _table(
             "Patches",
             f"cells of the score maps: {patch['tumor']} tumor, {patch['normal']} normal on "
             f"{_count(patch['slides'], 'slide')}",
-            _rows(measured.patch, _PATCH),
+            summary.patch,
         ),
-        FigureTable(
-            "Slides",
-            f"{slide['tumor']} with tumor, {slide['normal']} without",
-            _rows(measured.slide, _SLIDE),
-        ),
-        FigureTable("Lesions", lesion_basis, _rows(measured.froc, _FROC)),
-        FigureTable(
+        _table("Slides", f"{slide['tumor']} with tumor, {slide['normal']} without", summary.slide),
+        _table("Lesions", lesion_basis, summary.lesion),
+        _table(
             "Pixels",
             f"contours against drawn tumor, inside tissue, {_count(pixel['slides'], 'slide')}",
-            _rows(measured.pixel, _PIXEL),
+            summary.pixel,
         ),
     ]
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
-
-
-def _rows(section: Section, names: Mapping[str, str]) -> tuple[FigureRow, ...]:
-    return tuple(
-        FigureRow(shown, shown_number(section.value(name)), *_interval(section.figures[name]))
-        for name, shown in names.items()
-    )
-
-
-def _interval(figure: Figure) -> tuple[str, str]:
-    """An interval as text, and what is to be said of it or of its absence."""
-    interval = figure.interval
-    if interval is None:
-        return "", figure.reason or ""
-    note = f"over {interval.unit}"
-    if interval.unit == "patches":
-        note += ": too narrow, as patches of a slide resemble each other"
-    elif interval.size < _FEW_SLIDES:
-        note += f": rough and mostly too narrow, with {interval.size} slides to draw from"
-    if interval.undefined:
-        note += f", {interval.undefined} resamples undefined"
-    return f"{interval.low:.3f}{_DASH}{interval.high:.3f}", note
+def slide_table(summary: EvaluateSummary) -> list[tuple[str, ...]]:
+    """Headings, then one row per slide in project order."""
+    return [_SLIDE_HEADINGS, *(_slide_row(slide.report) for slide in summary.slides)]
 
 
 def shown_number(value: float | None) -> str:
@@ -188,108 +178,73 @@ def shown_number(value: float | None) -> str:
     return _DASH if value is None else f"{value:.3f}"
 
 
-def slide_rows(summary: EvaluateSummary) -> list[SlideFigures]:
-    """One row a slide, in project order."""
-    rows = []
-    for slide in summary.slides:
-        facts = _slide_json(slide, summary)
-        hit = facts["lesions_hit_at_threshold"]
-        rows.append(
-            SlideFigures(
-                name=slide.entry.name,
-                truth="tumor" if slide.measured.has_tumor else "normal",
-                used_for=summary.seen[slide.entry.id],
-                columns={
-                    "score": shown_number(slide.measured.slide_score),
-                    "tumor cells": str(facts["tumor_cells"]),
-                    "normal cells": str(facts["normal_cells"]),
-                    **{
-                        heading: shown_number(value if isinstance(value, float) else None)
-                        for heading, value in (
-                            ("AUROC", facts["auroc"]),
-                            ("sensitivity", facts["sensitivity"]),
-                            ("specificity", facts["specificity"]),
-                        )
-                    },
-                    "lesions hit": _DASH if hit is None else f"{hit} of {slide.lesions}",
-                    "false detections": str(
-                        _DASH if hit is None else facts["false_positives_at_threshold"]
-                    ),
-                    "IoU": shown_number(
-                        slide.measured.overlap.iou if slide.measured.overlap else None
-                    ),
-                },
-            )
-        )
-    return rows
-
-
-def _figure_lines(rows: Sequence[FigureRow]) -> list[str]:
-    name, value, interval = (
-        max(len(text) for text in column)
-        for column in zip(*((r.name, r.value, r.interval) for r in rows), strict=True)
+def _slide_row(slide: SlideReport) -> tuple[str, ...]:
+    hit, false_positives = slide.lesions_hit_at_threshold, slide.false_positives_at_threshold
+    return (
+        slide.image,
+        "tumor" if slide.has_tumor else "normal",
+        slide.used_for,
+        shown_number(slide.slide_score),
+        str(slide.tumor_cells),
+        str(slide.normal_cells),
+        shown_number(slide.auroc),
+        shown_number(slide.sensitivity),
+        shown_number(slide.specificity),
+        _DASH if hit is None else f"{hit} of {slide.lesions}",
+        _DASH if false_positives is None else str(false_positives),
+        shown_number(slide.iou),
     )
-    return [
-        f"  {r.name:<{name}}  {r.value:>{value}}  {r.interval:<{interval}}  {r.note}".rstrip()
-        for r in rows
-    ]
 
 
-def _aligned(rows: Sequence[SlideFigures]) -> list[str]:
-    texts = [(row.name, row.truth, row.used_for, *row.columns.values()) for row in rows]
-    headings = ("slide", "drawn", "used for", *rows[0].columns)
-    widths = [max(len(text) for text in column) for column in zip(headings, *texts, strict=True)]
+def _table(title: str, basis: str, level: LevelMetrics) -> LevelTable:
+    rows = []
+    for name, value in level.values().items():
+        interval = level.intervals.get(name)
+        shown = "" if interval is None else f"{interval.low:.3f}{_DASH}{interval.high:.3f}"
+        note = level.reasons.get(name, "") if interval is None else _interval_note(interval)
+        rows.append((level.labels[name], shown_number(value), shown, note))
+    return LevelTable(title, basis, rows)
+
+
+def _interval_note(interval: Interval) -> str:
+    note = f"over {interval.unit}"
+    if interval.unit == "patches":
+        note += ": too narrow, as patches of a slide resemble each other"
+    elif interval.size < _FEW_SLIDES:
+        note += f": rough and mostly too narrow, with {interval.size} slides to draw from"
+    if interval.undefined:
+        note += f", {interval.undefined} resamples undefined"
+    return note
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _aligned(rows: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
+    """Rows as lines of columns, those in ``right`` aligned to the right."""
+    widths = [max(len(text) for text in column) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
-            f"{text:<{width}}" if column < 3 else f"{text:>{width}}"
+            text.rjust(width) if column in right else text.ljust(width)
             for column, (text, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
-        for row in (headings, *texts)
+        for row in rows
     ]
 
 
-def _section_json(section: Section) -> dict[str, object]:
-    figures = section.figures
+def _level_json(level: LevelMetrics) -> dict[str, object]:
+    # The FROC score is called "score" in the section "froc".
+    values = {name.removeprefix("froc_"): value for name, value in level.values().items()}
+    intervals = {name.removeprefix("froc_"): found for name, found in level.intervals.items()}
+    reasons = {name.removeprefix("froc_"): reason for name, reason in level.reasons.items()}
     return {
-        **{name: figure.value for name, figure in figures.items()},
-        "measured_on": section.counts,
+        **values,
+        "measured_on": level.measured_on,
         "intervals": {
-            name: figure.interval or {"low": None, "high": None, "reason": figure.reason}
-            for name, figure in figures.items()
-            if figure.value is not None
+            name: intervals.get(name, {"low": None, "high": None, "reason": reasons.get(name)})
+            for name, value in values.items()
+            if value is not None
         },
-        "reasons": {name: f.reason for name, f in figures.items() if f.value is None},
+        "reasons": {name: reasons.get(name) for name, value in values.items() if value is None},
     }
-
-
-def _slide_json(slide: EvaluatedSlide, summary: EvaluateSummary) -> dict[str, object]:
-    measured, at = slide.measured, summary.threshold
-    y, scores = measured.cells.y_tumor, measured.cells.scores
-    hit = false = None
-    if summary.detection_threshold is not None:
-        least = summary.detection_threshold
-        hit = int((measured.matches.best_scores >= least).sum())
-        false = int((measured.matches.false_positive_scores >= least).sum())
-    return {
-        "entry_id": slide.entry.id,
-        "image": slide.entry.name,
-        "used_for": summary.seen[slide.entry.id],
-        "has_tumor": measured.has_tumor,
-        "slide_score": measured.slide_score,
-        "tumor_cells": int(y.sum()),
-        "normal_cells": int((~y).sum()),
-        "auroc": auroc(y, scores),
-        "sensitivity": None if at is None else sensitivity(y, scores, at),
-        "specificity": None if at is None else specificity(y, scores, at),
-        "lesions": slide.lesions,
-        "lesions_hit_at_threshold": hit,
-        "false_positives_at_threshold": false,
-        "contours": slide.contours,
-        "iou": None if measured.overlap is None else measured.overlap.iou,
-        "dice": None if measured.overlap is None else measured.overlap.dice,
-    }
-
-
-def _mistake_json(index: int, mistake: Mistake, summary: EvaluateSummary) -> dict[str, object]:
-    image = summary.slides[index].entry.name
-    return {"image": image, "x": mistake.x, "y": mistake.y, "score": mistake.score}

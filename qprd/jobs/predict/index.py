@@ -15,10 +15,10 @@ from qprd.files.jsonfile import read_text
 from qprd.files.layout import ProjectLayout
 from qprd.qupath.entry_slides import recorded_name
 from qprd.results.folder import OVERVIEW, PREDICTIONS, SLIDE, load_slide_result
-from qprd.review.evaluation_page import EVALUATION_NAME
 from qprd.review.report import RunSummary, SlideRow, write_index
 
-#: The figures of the last evaluation, beside its page.
+#: The page of the last evaluation, and its figures as JSON.
+EVALUATION_PAGE = "evaluation.html"
 EVALUATION_JSON = "evaluation.json"
 _MAX_EVALUATION_BYTES = 64 * 2**20
 
@@ -82,7 +82,7 @@ class _Evaluation:
 
 def _evaluation(layout: ProjectLayout) -> _Evaluation | None:
     """The last evaluation, or None: it is only mentioned, so damage is no reason to fail."""
-    if not (layout.results / EVALUATION_NAME).is_file():
+    if not (layout.results / EVALUATION_PAGE).is_file():
         return None
     try:
         text = read_text(
@@ -104,7 +104,7 @@ def _told(evaluation: _Evaluation, info: BundleInfo, date: str) -> tuple[PurePos
         text += f". That was another bundle, {evaluation.bundle}"
     elif evaluation.created < date:
         text += ". That was before the last prediction: run qprd evaluate again"
-    return PurePosixPath(EVALUATION_NAME), text
+    return PurePosixPath(EVALUATION_PAGE), text
 
 
 def _row(folder: Path, info: BundleInfo) -> SlideRow:

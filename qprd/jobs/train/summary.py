@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qprd.bundle.ancestry import AnnotationChanges, ReviewCounts
-from qprd.evaluation.calibration import Reliability
 from qprd.evaluation.operating_point import Achieved
+from qprd.evaluation.reliability import Reliability
 from qprd.settings import Recipe
 
 

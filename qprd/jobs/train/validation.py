@@ -249,10 +249,10 @@ def validate(
     if scores is None or not scores.size:
         reason = "no validation patches"
         return Validated(None, None, None, None, reason, (_without(reason),))
-    validation = ValidationScores.of(scores, tumor, false_positives)
+    validation = ValidationScores.of(tumor, scores, false_positives)
     chosen = choose_threshold(rule, validation)
     threshold = None if isinstance(chosen, NoThreshold) else chosen
-    fitted = fit_calibration(scores, tumor, slides, seed=seed)
+    fitted = fit_calibration(tumor, scores, slides, seed=seed)
     calibration = None if isinstance(fitted, Uncalibrated) else fitted
     notes = []
     if isinstance(chosen, NoThreshold):

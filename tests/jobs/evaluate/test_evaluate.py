@@ -15,7 +15,8 @@ import tifffile
 from shapely.geometry import box, mapping
 
 from qprd.errors import QprdError
-from qprd.evaluation.metrics import auroc, labeled_cells
+from qprd.evaluation.cells import labeled_cells
+from qprd.evaluation.metrics import auroc
 from qprd.jobs.evaluate import page as evaluation_page
 from qprd.jobs.evaluate.job import evaluate_project
 from qprd.jobs.evaluate.summary import EvaluateSummary
@@ -105,13 +106,11 @@ def test_validation_slides_are_measured_and_said_to_be_optimistic(predicted_proj
     assert any("optimistic" in note and SECOND in note for note in summary.notes)
     score_map = load_score_map(result(predicted_project, 2))
     cells = labeled_cells(score_map, TUMOR, NORMAL)
-    patch = summary.measured.patch
-    assert patch.value("auroc") == pytest.approx(auroc(cells.y_tumor, cells.scores))
-    assert patch.counts["tumor"] == int(cells.y_tumor.sum()) > 0
-    assert patch.counts["normal"] == int((~cells.y_tumor).sum()) > 0
-    interval = patch.figures["auroc"].interval
-    assert interval is not None
-    assert interval.unit == "patches"
+    patch = summary.patch
+    assert patch.auroc == pytest.approx(auroc(cells.y_true, cells.scores))
+    assert patch.measured_on["tumor"] == int(cells.y_true.sum()) > 0
+    assert patch.measured_on["normal"] == int((~cells.y_true).sum()) > 0
+    assert patch.intervals["auroc"].unit == "patches"
     assert any("over patches: too narrow" in line for line in summary.lines())
 
 
@@ -144,7 +143,7 @@ def test_training_slides_enter_no_split_but_all(predicted_project: Path) -> None
     assert [s.entry.name for s in evaluate(predicted_project, split="test").slides] == [THIRD]
     every = evaluate(predicted_project, split="all")
     assert [s.entry.name for s in every.slides] == list(NAMES)
-    assert every.seen == {"1": "train", "2": "val", "3": "nothing"}
+    assert [s.report.used_for for s in every.slides] == ["train", "val", "nothing"]
     assert any("was trained on these" in note and FIRST in note for note in every.notes)
 
 
@@ -166,9 +165,9 @@ def test_scrambled_test_labels_change_the_evaluation_and_nothing_else(
     files = snapshot(predicted_project.parent)
     annotate(predicted_project, 3, drawn(("Tumor", NORMAL), ("Normal", TUMOR)))
     after = evaluate(predicted_project, split="test")
-    area = before.measured.patch.value("auroc")
+    area = before.patch.auroc
     assert area is not None
-    assert after.measured.patch.value("auroc") == pytest.approx(1 - area)
+    assert after.patch.auroc == pytest.approx(1 - area)
     assert after.threshold == before.threshold
     now = snapshot(predicted_project.parent)
     changed = {Path(path).name for path in files if files[path] != now[path]}
@@ -196,7 +195,7 @@ def test_the_index_links_to_the_page_and_says_when_it_is_outdated(
     summary = evaluate(predicted_project, split="val")
     page = index.read_text(encoding="utf-8")
     assert 'href="evaluation.html"' in page
-    assert f"patch AUROC {summary.measured.patch.value('auroc'):.3f}" in page
+    assert f"patch AUROC {summary.patch.auroc:.3f}" in page
     assert "run qprd evaluate again" not in page
     stored = index.with_name("evaluation.json")
     earlier = json.loads(stored.read_text()) | {"created": "2020-01-01T00:00:00+00:00"}
@@ -247,7 +246,7 @@ def test_without_a_threshold_there_are_areas_but_no_accuracy(predicted_project: 
     predict(predicted_project, stride=32)
     summary = evaluate(predicted_project, split="val")
     assert summary.threshold is None
-    assert summary.measured.patch.value("auroc") is not None
+    assert summary.patch.auroc is not None
     reasons: Any = summary.report()["patch"]
     assert reasons["reasons"]["accuracy"] == "the bundle has no threshold"
     assert (summary.false_positives, summary.misses) == ((), ())
@@ -262,26 +261,26 @@ def test_contours_that_nobody_judged_do_not_hide_false_positives(predicted_proje
     """In training they keep normal tissue away; here they are what is judged."""
     tumor_only = drawn(("Tumor", TUMOR))
     annotate(predicted_project, 2, tumor_only)
-    plainly = evaluate(predicted_project, split="val").measured
+    plainly = evaluate(predicted_project, split="val")
     pending = drawn(("Tumor: qprd", box(330, 100, 600, 600)), predicted=True)
     both = {**tumor_only, "features": tumor_only["features"] + pending["features"]}  # type: ignore[operator]
     annotate(predicted_project, 2, both)
-    with_contours = evaluate(predicted_project, split="val").measured
-    assert with_contours.patch.counts == plainly.patch.counts
-    assert with_contours.patch.value("auroc") == plainly.patch.value("auroc")
-    assert with_contours.pixel.value("iou") == plainly.pixel.value("iou")
+    with_contours = evaluate(predicted_project, split="val")
+    assert with_contours.patch.measured_on == plainly.patch.measured_on
+    assert with_contours.patch.auroc == plainly.patch.auroc
+    assert with_contours.pixel.iou == plainly.pixel.iou
 
 
 def test_a_slide_is_normal_only_if_somebody_says_so(predicted_project: Path) -> None:
     summary = evaluate(predicted_project, split="all")
-    assert summary.measured.slide.counts == {"tumor": 2, "normal": 0}
+    assert summary.slide.measured_on == {"tumor": 2, "normal": 0}
     assert any(note.startswith("left out") and THIRD in note for note in summary.notes)
     declared = evaluate(predicted_project, split="all", unannotated_normal=True)
-    assert declared.measured.slide.counts == {"tumor": 2, "normal": 1}
+    assert declared.slide.measured_on == {"tumor": 2, "normal": 1}
     draw_no_tumor_on(predicted_project, 3)
     drawn_normal = evaluate(predicted_project, split="all")
-    assert drawn_normal.measured.slide.counts == {"tumor": 2, "normal": 1}
-    assert drawn_normal.measured.slide.value("auroc") is not None
+    assert drawn_normal.slide.measured_on == {"tumor": 2, "normal": 1}
+    assert drawn_normal.slide.auroc is not None
 
 
 def test_a_slide_has_tumor_if_it_is_drawn_whatever_the_slide_is_called(
@@ -296,13 +295,13 @@ def test_a_slide_has_tumor_if_it_is_drawn_whatever_the_slide_is_called(
     predicted_project.write_text(json.dumps(root))
     summary = evaluate(predicted_project, split="all")
     assert [slide.entry.name for slide in summary.slides] == list(names)
-    assert [slide.measured.has_tumor for slide in summary.slides] == [True, True, False]
-    assert summary.measured.slide.counts == {"tumor": 2, "normal": 1}
+    assert [slide.report.has_tumor for slide in summary.slides] == [True, True, False]
+    assert summary.slide.measured_on == {"tumor": 2, "normal": 1}
     # The drawn tumor of 112 x 128 um is no lesion by Camelyon16's rules.
-    assert [slide.measured.isolated for slide in summary.slides] == [1, 1, 0]
-    third = summary.slides[2].measured
+    assert [slide.comparison.n_isolated for slide in summary.slides] == [1, 1, 0]
+    third = summary.slides[2].comparison
     detected = load_detections(result(predicted_project, 3))
-    assert len(third.matches.false_positives) + third.outside == len(detected)
+    assert len(third.matches.false_positives) + third.n_unjudged == len(detected)
 
 
 def test_detections_are_judged_at_the_threshold_on_their_own_scale(predicted_project: Path) -> None:
@@ -321,17 +320,17 @@ def test_detections_are_judged_at_the_threshold_on_their_own_scale(predicted_pro
 def test_what_is_not_drawn_is_neither_right_nor_wrong(predicted_project: Path) -> None:
     """Contours and detections outside of tumor and drawn normal tissue: nobody knows."""
     predict(predicted_project, stride=32, images=[SECOND], threshold=-1)
-    everything = evaluate(predicted_project, split="val").measured
+    everything = evaluate(predicted_project, split="val")
     tissue = 512 * 576
     known = TUMOR.area + NORMAL.intersection(box(64, 64, WIDTH - 64, HEIGHT - 64)).area
-    assert everything.pixel.value("iou") == pytest.approx(TUMOR.area / known, rel=0.05)
-    assert everything.pixel.value("iou_all_tissue") == pytest.approx(TUMOR.area / tissue, rel=0.1)
+    assert everything.pixel.iou == pytest.approx(TUMOR.area / known, rel=0.05)
+    assert everything.pixel.iou_all_tissue == pytest.approx(TUMOR.area / tissue, rel=0.1)
     annotate(predicted_project, 2, drawn(("Tumor", TUMOR)))
-    exhaustive = evaluate(predicted_project, split="val").measured
-    assert exhaustive.pixel.value("iou") == exhaustive.pixel.value("iou_all_tissue")
+    exhaustive = evaluate(predicted_project, split="val")
+    assert exhaustive.pixel.iou == exhaustive.pixel.iou_all_tissue
     annotate(predicted_project, 2, drawn(("Tumor", TUMOR), ("Ignore*", NORMAL)))
-    ignored = evaluate(predicted_project, split="val").measured
-    shown = ignored.pixel.value("iou_all_tissue")
+    ignored = evaluate(predicted_project, split="val")
+    shown = ignored.pixel.iou_all_tissue
     assert shown == pytest.approx(TUMOR.area / (tissue - NORMAL.area), rel=0.1)
 
 
@@ -445,8 +444,8 @@ def test_unbounded_raw_scores_are_measured_too(predicted_project: Path) -> None:
         grid=np.array([score_map.x, score_map.y, score_map.cell_px, score_map.mpp]),
     )
     before = labeled_cells(score_map, TUMOR, NORMAL)
-    found = evaluate(predicted_project, split="val").measured.patch.value("auroc")
-    assert found == pytest.approx(auroc(before.y_tumor, before.scores))
+    found = evaluate(predicted_project, split="val").patch.auroc
+    assert found == pytest.approx(auroc(before.y_true, before.scores))
 
 
 @pytest.mark.qupath

@@ -152,7 +152,7 @@ def test_false_positives_are_the_detections_in_what_is_labeled_normal(project: P
 
 
 def test_a_slide_without_drawn_normal_counts_in_the_tissue_away_from_tumor(project: Path) -> None:
-    drawn_on(project, 2).write_text(json.dumps(only_tumor()))
+    drawn_on(project, 2).write_text(json.dumps(only_true()))
     # More than there are: the lowest score of all, and a word of warning.
     summary = train(project, operating_point="fp-per-slide=100", margin_um=20, patch_px=64)
     validation = fitted(summary.bundle).validation
@@ -166,7 +166,7 @@ def test_a_slide_without_drawn_normal_counts_in_the_tissue_away_from_tumor(proje
     ("change", "told"),
     [
         (lambda project: {"images": (NAMES[0],), "normal": 6, "tumor": 4}, "also trains"),
-        (lambda project: drawn_on(project, 2).write_text(json.dumps(only_tumor())), "normal"),
+        (lambda project: drawn_on(project, 2).write_text(json.dumps(only_true())), "normal"),
     ],
 )
 def test_a_rule_that_cannot_be_met_is_told_before_the_training(
@@ -185,7 +185,7 @@ def test_a_rule_that_cannot_be_met_is_told_before_the_training(
     assert snapshot(project.parent) == before
 
 
-def only_tumor() -> dict[str, object]:
+def only_true() -> dict[str, object]:
     document = outlines()
     document["features"] = document["features"][:1]  # type: ignore[index]
     return document
