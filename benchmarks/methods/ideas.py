@@ -20,13 +20,14 @@ from methods.teachers import teacher_maps, teacher_of
 from qprd.model.frd import build_trained_parts
 from qprd.model.head import PENALTY_C, FusionHead, LinearClassifier, fit_fusion, fit_linear
 from qprd.model.loss import build_loss, map_similarity
-from qprd.settings import RECIPE_DEFAULTS, Recipe
+from qprd.settings import Recipe, TrainConfig
 from qprd.training.recipes import choose_share
 
 #: Flips and quarter turns of a square; the last one swaps x and y.
 _SYMMETRIES = 8
 _TRANSPOSED = 7
 _BATCH = 64
+_DEFAULTS = TrainConfig(recipe="best")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class StudentIdea:
     loss: Literal["hinge", "log"] = "hinge"
     annealed: bool = True
     turned: bool = True
-    epochs: int = int(RECIPE_DEFAULTS["best"]["epochs"])
+    epochs: int = _DEFAULTS.epochs
 
 
 _BEST = StudentIdea()
@@ -245,7 +246,7 @@ class _Student:
             n_normal=int((~tumor).sum()),
             recipe="best" if idea.loss == "hinge" else "paper",
         )
-        lr = float(RECIPE_DEFAULTS["best"]["lr"])
+        lr = _DEFAULTS.lr
         optimizer = torch.optim.Adam(self._network.parameters(), lr=lr, betas=(0.5, 0.999))
         starts = range(0, len(tumor) - 1, options.batch_size)
         schedule = torch.optim.lr_scheduler.OneCycleLR(

@@ -1,9 +1,21 @@
-"""The command line: parse, call one job, print. Heavy imports happen inside the commands.
+"""The command line: parse, call the library, print. Heavy imports happen inside the commands.
 
-Importing the modules of the commands adds these to ``app``, in the order of ``qprd --help``.
+Importing the modules of the commands adds them to ``app``, in the order of ``qprd --help``.
 """
 
-from qprd.cli import training, prediction, writing, export, setup  # noqa: F401, I001
+from qprd.cli import (  # noqa: F401, I001
+    train,
+    predict,
+    evaluate,
+    write_back,
+    remove,
+    undo,
+    import_asap,
+    export,
+    doctor,
+    demo,
+    groovy,
+)
 from qprd.cli.app import app
 
 __all__ = ["app", "main"]

@@ -22,7 +22,7 @@ from qprd.files.journal import is_unfinished
 from qprd.files.layout import ProjectLayout, find_project
 from qprd.files.writing import is_locked
 from qprd.predictions import is_own_class
-from qprd.qupath.entry_slides import annotation_notes, open_slide, some_names
+from qprd.qupath.entry_slides import annotation_notes, open_slide, select_entries, some_names
 from qprd.qupath.java import find_qupath
 from qprd.qupath.opening import open_project
 from qprd.qupath.project import Annotation, Entry, Project
@@ -84,7 +84,9 @@ def examine(
     backend: Backend,
     slides: Sequence[Path],
     annotations: Path | None,
-    tumor_classes: Sequence[str],
+    images: Sequence[str],
+    assume_mpp: float | None,
+    tumor_class: Sequence[str],
 ) -> Examination:
     """Check the installation, and a project if one is named or lies in the current folder.
 
@@ -93,7 +95,9 @@ def examine(
         backend: ``auto``, ``paquo`` or ``exchange``.
         slides: Folders to look for moved slides in.
         annotations: Folder of GeoJSON annotations.
-        tumor_classes: Classes that mean tumor.
+        images: Names of the only images to check; empty for all.
+        assume_mpp: Resolution of slides that do not state theirs, um/px.
+        tumor_class: Classes that mean tumor.
     """
     checks = list(_installation())
     try:
@@ -107,7 +111,7 @@ def examine(
         opened, how = open_project(path, backend=backend, slides=slides, annotations=annotations)
         with opened:
             checks.append(Check(Status.PASS, "project", f"{path}; {how}"))
-            checks += _project(opened, tumor_classes)
+            checks += _project(opened, images, assume_mpp, tumor_class)
     except QprdError as error:
         checks.append(_failure("project", error))
     return Examination(tuple(checks))
@@ -215,12 +219,17 @@ def _teacher() -> Check:
     )
 
 
-def _project(project: Project, tumor_classes: Sequence[str]) -> Iterator[Check]:
-    entries = list(project.entries())
-    if not entries:
+def _project(
+    project: Project,
+    images: Sequence[str],
+    assume_mpp: float | None,
+    tumor_class: Sequence[str],
+) -> Iterator[Check]:
+    if not project.entries():
         yield Check(Status.FAIL, "images", "the project has none", "Add slides in QuPath.")
         return
-    usable, failures = _open_all(entries)
+    entries = select_entries(project, images)
+    usable, failures = _open_all(entries, assume_mpp)
     yield from _grouped(failures)
     if usable:
         yield Check(
@@ -237,7 +246,7 @@ def _project(project: Project, tumor_classes: Sequence[str]) -> Iterator[Check]:
             if any(entry.source.path is None and not entry.source.unsupported for entry in entries)
             else "The reasons are above.",
         )
-    yield from _annotations(project, entries, usable, tumor_classes)
+    yield from _annotations(project, entries, usable, tumor_class)
     yield from _writes(project.path)
 
 
@@ -278,12 +287,14 @@ def _writes(project: Path) -> Iterator[Check]:
         )
 
 
-def _open_all(entries: Sequence[Entry]) -> tuple[list[Entry], list[tuple[Entry, QprdError]]]:
+def _open_all(
+    entries: Sequence[Entry], assume_mpp: float | None
+) -> tuple[list[Entry], list[tuple[Entry, QprdError]]]:
     usable: list[Entry] = []
     failures: list[tuple[Entry, QprdError]] = []
     for entry in entries:
         try:
-            with open_slide(entry):
+            with open_slide(entry, assume_mpp=assume_mpp):
                 usable.append(entry)
         except QprdError as error:
             failures.append((entry, error))
@@ -311,7 +322,7 @@ def _annotations(
     project: Project,
     entries: Sequence[Entry],
     usable: Sequence[Entry],
-    tumor_classes: Sequence[str],
+    tumor_class: Sequence[str],
 ) -> Iterator[Check]:
     counts: Counter[str] = Counter()
     annotated: list[Entry] = []
@@ -323,7 +334,7 @@ def _annotations(
             continue
         counts.update(_class_name(annotation) for annotation in annotations)
         if any(
-            is_derived(annotation.class_name, tumor_classes)
+            is_derived(annotation.class_name, tumor_class)
             and not is_own_class(annotation.class_name)
             for annotation in annotations
         ):
@@ -333,7 +344,7 @@ def _annotations(
     listed = ", ".join(f"{name} ({count})" for name, count in counts.most_common()) or "none"
     yield Check(Status.PASS if counts else Status.WARN, "annotations", listed)
     ready = [entry for entry in annotated if entry in usable]
-    wanted = " or ".join(tumor_classes)
+    wanted = " or ".join(tumor_class)
     if not annotated:
         yield Check(
             Status.FAIL,

@@ -69,13 +69,13 @@ def is_bundle(place: Path | None) -> bool:
 
 
 def export_newest(
-    project: Path, as_what: ModelFormat, *, output: Path | None, weights: Path | None
+    project: Path, format: ModelFormat, *, output: Path | None, weights: Path | None
 ) -> ExportSummary:
     """Export the newest bundle of a project; see `export_bundle`.
 
     Args:
         project: The project file.
-        as_what: The format.
+        format: The format of the model.
         output: None takes a place in ``PROJECT/qprd/exports``.
         weights: See `export_bundle`.
     """
@@ -84,12 +84,12 @@ def export_newest(
     layout = ProjectLayout(project)
     bundle = newest_bundle(layout.bundles)
     folder = _own_folder(layout) if output is None else Path()
-    return export_bundle(bundle, as_what, output=output, weights=weights, folder=folder)
+    return export_bundle(bundle, format, output=output, weights=weights, folder=folder)
 
 
 def export_bundle(
     bundle: Path,
-    as_what: ModelFormat,
+    format: ModelFormat,
     *,
     output: Path | None,
     weights: Path | None,
@@ -99,7 +99,7 @@ def export_bundle(
 
     Args:
         bundle: Its folder.
-        as_what: The format.
+        format: The format of the model.
         output: The folder (WSInfer) or the file (ONNX) to write; older files are replaced. None
             names it after the bundle.
         weights: The teacher's, on disk; None takes the published ones.
@@ -115,13 +115,13 @@ def export_bundle(
     from qprd.export.wsinfer import wsinfer_files
 
     info = read_bundle_info(bundle)
-    if as_what == "onnx":
+    if format == "onnx":
         require_onnx()
     elif info.calibration is None:
         raise _no_probability(info)
     model, info = load_bundle(bundle, weights=weights)
     score = Score(model, info.patch_px, info.patch_score)
-    if as_what == "onnx":
+    if format == "onnx":
         file = folder / f"{info.name}.onnx" if output is None else output
         network = (
             score if info.calibration is None else ProbabilityAndScore(score, info.calibration)

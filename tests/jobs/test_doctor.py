@@ -28,7 +28,9 @@ def look_at(project: Path | None, **options: object) -> Examination:
         "backend": "exchange",
         "slides": (),
         "annotations": None,
-        "tumor_classes": ("Tumor",),
+        "images": (),
+        "assume_mpp": None,
+        "tumor_class": ("Tumor",),
     }
     return examine(project, **{**defaults, **options})  # type: ignore[arg-type]
 
@@ -101,7 +103,7 @@ def test_one_slide_with_tumor_is_a_warning(project: Path) -> None:
 
 
 def test_a_class_that_nobody_drew_fails_and_the_drawn_ones_are_listed(project: Path) -> None:
-    examination = look_at(project, tumor_classes=("Lesion",))
+    examination = look_at(project, tumor_class=("Lesion",))
     assert examination.failed == 1
     assert "Lesion" in found(examination, "training")[0][1]
     assert "Tumor (2)" in found(examination, "annotations")[-1][1]

@@ -222,7 +222,13 @@ def test_the_command_says_what_it_did(project: Path) -> None:
 def test_doctor_tells_of_backups_and_of_what_was_left_unfinished(project: Path) -> None:
     def told() -> str:
         summary = examine(
-            project, backend="exchange", slides=(), annotations=None, tumor_classes=("Tumor",)
+            project,
+            backend="exchange",
+            slides=(),
+            annotations=None,
+            images=(),
+            assume_mpp=None,
+            tumor_class=("Tumor",),
         )
         return "\n".join(summary.lines())
 

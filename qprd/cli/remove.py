@@ -1,0 +1,31 @@
+"""``qprd remove``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from qprd.cli.app import app
+from qprd.cli.options import DryRunOption, Given, JsonOption, ProjectGroup, expand, settings
+from qprd.cli.session import exit_for, report
+from qprd.settings import PredictConfig
+
+
+@app.command()
+@expand
+def remove(
+    project: ProjectGroup,
+    given: Annotated[Given, settings(PredictConfig, "images")],
+    dry_run: DryRunOption = False,
+    json: JsonOption = None,
+) -> None:
+    """Take everything that qprd wrote out of the project again; result files stay.
+
+    Example: qprd remove project.qpproj --image colon_2.tif
+    """
+    from qprd.jobs.write_back import remove_from_project
+    from qprd.progress import TerminalProgress
+
+    with project.open() as opened:
+        summary = remove_from_project(opened, dry_run=dry_run, progress=TerminalProgress(), **given)
+    report(summary, json)
+    exit_for(summary.failed)

@@ -1,0 +1,58 @@
+"""``qprd train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qprd.cli.app import app
+from qprd.cli.options import ConfigOption, Given, JsonOption, ProjectGroup, expand, settings
+from qprd.cli.session import report
+from qprd.errors import ExitCode
+from qprd.settings import PATCHES, TrainConfig, train_config
+
+
+@app.command()
+@expand
+def train(
+    project: ProjectGroup,
+    given: Annotated[Given, settings(TrainConfig)],
+    from_bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="DIR",
+            help="Continue from this bundle: start from its weights, and take its settings where "
+            "no option says otherwise.",
+        ),
+    ] = None,
+    patches: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv",
+            help="Train on this table of patches (a bundle's patches.csv) instead of sampling.",
+            rich_help_panel=PATCHES,
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Train a model on the annotations of a project; writes a bundle to PROJECT/qprd/bundles.
+
+    Example: qprd train project.qpproj --teacher efficientnet_lite0 --normal 300 --tumor 30
+    """
+    from qprd.jobs.train.job import train_project
+    from qprd.jobs.train.parent import parent_settings
+    from qprd.progress import TerminalProgress
+
+    parent = None if from_bundle is None else parent_settings(from_bundle)
+    chosen = train_config(given, config, parent)
+    with project.open() as opened:
+        summary = train_project(
+            opened, chosen, patches=patches, parent=from_bundle, progress=TerminalProgress()
+        )
+    report(summary, json)
+    if summary.interrupted:
+        raise typer.Exit(ExitCode.INTERRUPTED)

@@ -1,0 +1,31 @@
+"""``qprd write-back``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from qprd.cli.app import app
+from qprd.cli.options import DryRunOption, Given, JsonOption, ProjectGroup, expand, settings
+from qprd.cli.session import exit_for, report
+from qprd.settings import PredictConfig
+
+
+@app.command()
+@expand
+def write_back(
+    project: ProjectGroup,
+    given: Annotated[Given, settings(PredictConfig, "images")],
+    dry_run: DryRunOption = False,
+    json: JsonOption = None,
+) -> None:
+    """Put results that are already in PROJECT/qprd/results into the project, without predicting.
+
+    Example: qprd write-back project.qpproj --backend paquo
+    """
+    from qprd.jobs.write_back import write_back_project
+    from qprd.progress import TerminalProgress
+
+    with project.open() as opened:
+        summary = write_back_project(opened, dry_run=dry_run, progress=TerminalProgress(), **given)
+    report(summary, json)
+    exit_for(summary.failed)
