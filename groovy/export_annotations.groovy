@@ -23,6 +23,9 @@ import java.nio.charset.StandardCharsets
 import java.nio.file.Files
 import java.nio.file.StandardCopyOption
 
+// As in qprd/predictions.py; a test compares the two.
+final OWN = 'qprd'
+
 def project = getProject()
 def entry = getProjectEntry()
 if (project == null || entry == null) {
@@ -54,7 +57,7 @@ try {
 } catch (JsonParseException | IOException ignored) {
     // A damaged file is there to be replaced.
 }
-def member = earlier instanceof JsonObject ? earlier.get('qprd') : null
+def member = earlier instanceof JsonObject ? earlier.get(OWN) : null
 def listed = member instanceof JsonObject ? member.get('imported') : null
 def imported = listed instanceof JsonArray ? listed.collect { it.getAsString() } : []
 def present = annotations.collect { it.getID().toString() } as Set
@@ -66,7 +69,7 @@ if (imported && imported.every { !present.contains(it) }) {
 
 def collection = gson.toJson(FeatureCollection.wrap(annotations))
 def source = gson.toJson([entry: entry.getID(), image: entry.getOriginalImageName()])
-def text = collection.substring(0, collection.length() - 1) + ',"qprd":' + source + '}'
+def text = collection.substring(0, collection.length() - 1) + ",\"${OWN}\":" + source + '}'
 
 Files.createDirectories(folder)
 def temporary = folder.resolve('.' + entry.getID() + '.geojson.tmp')

@@ -20,6 +20,9 @@ import qupath.lib.io.GsonTools
 import java.nio.charset.StandardCharsets
 import java.nio.file.Files
 
+// As in qprd/predictions.py; a test compares the two.
+final OWN = 'qprd'
+
 def project = getProject()
 def entry = getProjectEntry()
 if (project == null || entry == null) {
@@ -29,7 +32,7 @@ def name = entry.getOriginalImageName()
 def file = project.getPath().getParent().resolve('qprd').resolve('annotations').resolve(entry.getID() + '.geojson')
 def gson = GsonTools.getInstance()
 def root = Files.isRegularFile(file) ? gson.fromJson(Files.readString(file, StandardCharsets.UTF_8), JsonObject.class) : null
-def listed = root?.getAsJsonObject('qprd')?.getAsJsonArray('imported')
+def listed = root?.getAsJsonObject(OWN)?.getAsJsonArray('imported')
 if (listed == null) {
     println "qprd: nothing was imported for ${name} (${file})"
     return

@@ -21,6 +21,7 @@ import qupath.lib.io.GsonTools
 import java.nio.charset.StandardCharsets
 import java.nio.file.Files
 
+// As in qprd/predictions.py; a test compares the two.
 final OWN = 'qprd'
 final OWN_TILE = 'qprd tile'
 final OWN_SCORE = 'qprd: score'

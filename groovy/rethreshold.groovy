@@ -44,6 +44,7 @@ final MIN_AREA_UM2 = 5000
 // Outlines are simplified by at most this.
 final TOLERANCE_UM = 4
 
+// As in qprd/predictions.py; a test compares the two.
 final OWN = 'qprd'
 final OWN_TILE = 'qprd tile'
 final OWN_SCORE = 'qprd: score'
@@ -52,6 +53,13 @@ final OWN_MEAN_SCORE = 'qprd: mean score'
 final OWN_MAX_SCORE = 'qprd: max score'
 final OWN_MEAN_PROBABILITY = 'qprd: mean probability'
 final OWN_AREA = 'qprd: area um^2'
+final OWN_BUNDLE = 'qprd: bundle'
+final OWN_THRESHOLD = 'qprd: threshold'
+final OWN_PROBABILITY_THRESHOLD = 'qprd: probability threshold'
+final OWN_THRESHOLD_SET_IN = 'qprd: threshold set in'
+final OWN_PREFIX = 'qprd: '
+final CONTOUR_CLASS = 'Tumor: qprd'
+final CONTOUR_COLOR = [255, 140, 0]
 final REVIEW = 'Review'
 
 // The rule of qprd's Python code (qprd/predictions.py, qprd/qupath/geojson.py): annotations of a class
@@ -141,7 +149,7 @@ def earlier = hierarchy.getAllObjects(false).findAll(isOwnContour) as LinkedHash
 def projectClasses = project.getPathClasses()
 def contourClass = earlier.findResult { it.getPathClass() } ?:
         tiles.findResult { isOwnClass(it.getPathClass()) ? it.getPathClass() : null } ?:
-        projectClasses.find { isOwnClass(it) } ?: PathClass.fromString('Tumor: qprd', ColorTools.packRGB(255, 140, 0))
+        projectClasses.find { isOwnClass(it) } ?: PathClass.fromString(CONTOUR_CLASS, ColorTools.packRGB(*CONTOUR_COLOR))
 
 // Users may have nested objects of theirs below ours: these move up before ours go.
 earlier.each { object ->
@@ -158,7 +166,7 @@ hierarchy.removeObjects(earlier, false)
 
 // A contour that a user accepted keeps its id; the new one at its place needs another.
 def taken = hierarchy.getAllObjects(false).collect { it.getID() } as HashSet
-def bundle = entry.getMetadataValue('qprd: bundle') ?: ''
+def bundle = entry.getMetadataValue(OWN_BUNDLE) ?: ''
 def plane = tiles[0].getROI().getImagePlane()
 def contours = polygons.withIndex().collect { polygon, index ->
     def contour = PathObjects.createAnnotationObject(GeometryTools.geometryToROI(polygon, plane), contourClass)
@@ -183,10 +191,9 @@ def contours = polygons.withIndex().collect { polygon, index ->
 }
 hierarchy.addObjects(contours)
 
-def above = 0
+def above = tiles.findAll { it.getMeasurementList().get(measurement) >= THRESHOLD } as LinkedHashSet
 tiles.each { tile ->
-    if (tile.getMeasurementList().get(measurement) >= THRESHOLD) {
-        above++
+    if (above.contains(tile)) {
         tile.setPathClass(contourClass)
     } else if (isOwnClass(tile.getPathClass())) {
         tile.resetPathClass()
@@ -194,8 +201,15 @@ tiles.each { tile ->
 }
 hierarchy.fireObjectClassificationsChangedEvent(this, tiles)
 
-def kind = measurement - 'qprd: '
-entry.putMetadataValue('qprd: threshold', "${kind} ${THRESHOLD}, set in QuPath")
+// The threshold of a slide is a raw score: the lowest that reaches the probability, or one that no tile reaches.
+def scoreOf = { tile -> tile.getMeasurementList().get(OWN_SCORE) }
+def raw = !calibrated ? THRESHOLD as double : above ? above.collect(scoreOf).min() : tiles.collect(scoreOf).max() + 0.001d
+entry.putMetadataValue(OWN_THRESHOLD, String.format(Locale.ROOT, '%.4f', raw))
+if (calibrated) {
+    entry.putMetadataValue(OWN_PROBABILITY_THRESHOLD, THRESHOLD.toString())
+}
+entry.putMetadataValue(OWN_THRESHOLD_SET_IN, 'QuPath')
+def kind = measurement - OWN_PREFIX
 if (!projectClasses.contains(contourClass)) {
     // A project that lists none gets QuPath's default ones, unless it lists ours.
     if (projectClasses) {
@@ -214,7 +228,7 @@ if (!projectClasses.contains(contourClass)) {
 }
 project.syncChanges()
 fireHierarchyUpdate()
-println "qprd: ${above} of ${tiles.size()} tiles of ${name} have a ${kind} of ${THRESHOLD} or more: " +
+println "qprd: ${above.size()} of ${tiles.size()} tiles of ${name} have a ${kind} of ${THRESHOLD} or more: " +
         "${contours.size()} contours, ${earlier.size()} earlier ones replaced"
 
 /** The scores of the tiles, and the outlines of what is at or above a threshold. */

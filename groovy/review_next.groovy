@@ -35,10 +35,12 @@ import java.nio.file.Files
 final ACCEPTED = null
 final REJECTED = 'Normal'
 
+// As in qprd/predictions.py; a test compares the two.
 final OWN = 'qprd'
 final OWN_MEAN_SCORE = 'qprd: mean score'
 final OWN_MEAN_PROBABILITY = 'qprd: mean probability'
 final OWN_RANK = 'qprd: review rank'
+final OWN_PREFIX = 'qprd: '
 final REVIEW = 'Review'
 final TITLE = 'qprd: review'
 
@@ -80,7 +82,7 @@ def items = regions + contours
 def tell = { object ->
     def mean = meanOf(object)
     (object.getName() ?: object.getPathClass().toString()) +
-            (Double.isNaN(mean) ? '' : ", ${measurement - 'qprd: '} ${String.format(Locale.ROOT, '%.3f', mean)}")
+            (Double.isNaN(mean) ? '' : ", ${measurement - OWN_PREFIX} ${String.format(Locale.ROOT, '%.3f', mean)}")
 }
 
 println "qprd: ${name} has ${regions.size()} regions and ${contours.size()} contours to review"

@@ -32,9 +32,11 @@ final COLOR_MAP = 'Magma'
 // Ends of the colors for raw scores, [low, high]; null takes those of the image. Probabilities: 0 to 1.
 final RAW_RANGE = null
 
+// As in qprd/predictions.py; a test compares the two.
 final OWN_TILE = 'qprd tile'
 final OWN_SCORE = 'qprd: score'
 final OWN_PROBABILITY = 'qprd: probability'
+final OWN_PREFIX = 'qprd: '
 
 def entry = getProjectEntry()
 def name = entry?.getOriginalImageName() ?: getCurrentServer().getMetadata().getName()
@@ -64,7 +66,7 @@ def measurement = calibrated ? OWN_PROBABILITY : OWN_SCORE
 def values = tiles.collect { it.getMeasurements().get(measurement) as double }
 def range = calibrated ? [0.0d, 1.0d] : RAW_RANGE ?: [values.min(), values.max()]
 def least = THRESHOLD == null ? Double.NEGATIVE_INFINITY : THRESHOLD as double
-println "qprd: ${values.count { it >= least }} of ${tiles.size()} tiles of ${name} shown, ${measurement - 'qprd: '}, " +
+println "qprd: ${values.count { it >= least }} of ${tiles.size()} tiles of ${name} shown, ${measurement - OWN_PREFIX}, " +
         "colors from ${range[0]} to ${range[1]}"
 
 if (!inView) {

@@ -1,4 +1,8 @@
-"""What a prediction yields for one slide: plain data, no pixels, no QuPath, no torch."""
+"""Predictions for one slide, and what marks them as ours in QuPath.
+
+Here is the one home of our classes, names, measurements, metadata keys and ids. The scripts in
+``groovy/`` repeat some of them, as each has to work alone inside QuPath; a test compares the two.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +25,26 @@ AREA_UM2 = "qprd: area um^2"
 #: Place of a region in the order of review, from 1; what tells it from a contour.
 REVIEW_RANK = "qprd: review rank"
 
-#: The derived part of the class of a predicted contour: ``Tumor`` becomes ``Tumor: qprd``.
-OWN_CLASS_SUFFIX = "qprd"
+#: Keys of entry metadata; what begins with the prefix is ours.
+OWN_PREFIX = "qprd: "
+BUNDLE = "qprd: bundle"
+DATE = "qprd: date"
+SLIDE_SCORE = "qprd: slide score"
+#: Always a number: the raw score from which tissue counts as tumor.
+THRESHOLD = "qprd: threshold"
+#: Set by ``rethreshold.groovy`` alone: the probability that was chosen there, and ``QuPath``.
+PROBABILITY_THRESHOLD = "qprd: probability threshold"
+THRESHOLD_SET_IN = "qprd: threshold set in"
+
+#: The derived part of the class of a predicted contour: ``Tumor`` becomes ``Tumor: qprd``. Also the
+#: member of our GeoJSON collections that QuPath passes over and our scripts read.
+OWN = "qprd"
+
+CONTOUR_CLASS = f"Tumor: {OWN}"
+CONTOUR_COLOR = (255, 140, 0)
 
 #: Class of a region that somebody should look at next: neither tumor nor normal.
-REVIEW_CLASS = f"Review: {OWN_CLASS_SUFFIX}"
+REVIEW_CLASS = f"Review: {OWN}"
 REVIEW_COLOR = (0, 170, 220)
 
 #: Name of every tile detection we write; with `SCORE` among its measurements it is ours.
@@ -46,8 +65,8 @@ class ScoreMap:
         x: Level-0 x of the left edge of column 0, QuPath frame.
         y: Level-0 y of the top edge of row 0, QuPath frame.
         cell_px: Edge of one cell in level-0 pixels; cell (r, c) covers
-            [x + c * cell_px, x + (c + 1) * cell_px) horizontally, likewise vertically.
-        mpp: Micrometres per level-0 pixel.
+            [x + c * cell_px, x + (c + 1) * cell_px) by [y + r * cell_px, y + (r + 1) * cell_px).
+        mpp: Micrometers per level-0 pixel.
     """
 
     scores: NDArray[np.float32]
@@ -64,7 +83,7 @@ class Detections:
     Attributes:
         scores: float64, (n,), finite: probabilities where the bundle is calibrated, else raw.
         x: float64, (n,), level-0 pixels of the QuPath frame.
-        y: Likewise.
+        y: float64, (n,), level-0 pixels of the QuPath frame.
     """
 
     scores: NDArray[np.float64]
@@ -113,7 +132,7 @@ class Predictions:
     Attributes:
         tiles: Tile detections.
         contours: Annotations of class ``contour_class``.
-        contour_class: e.g. ``Tumor: qprd``.
+        contour_class: Such as ``Tumor: qprd``.
         contour_color: RGB, 0..255.
         metadata: Entry metadata to set; every key starts with ``qprd: ``.
         review: Annotations of class `REVIEW_CLASS`, in any order.
@@ -121,8 +140,8 @@ class Predictions:
 
     tiles: tuple[PredictedTile, ...]
     contours: tuple[PredictedContour, ...]
-    contour_class: str = f"Tumor: {OWN_CLASS_SUFFIX}"
-    contour_color: tuple[int, int, int] = (255, 140, 0)
+    contour_class: str = CONTOUR_CLASS
+    contour_color: tuple[int, int, int] = CONTOUR_COLOR
     metadata: Mapping[str, str] = field(default_factory=dict)
     review: tuple[ReviewRegion, ...] = ()
 
@@ -167,6 +186,19 @@ def is_own_class(class_name: str | None) -> bool:
 
     A person may draw with it too: only together with `MEAN_SCORE` does it make a contour ours.
     """
-    if class_name is None:
-        return False
-    return OWN_CLASS_SUFFIX in class_parts(class_name)
+    return class_name is not None and OWN in class_parts(class_name)
+
+
+def is_own_contour(class_name: str | None, measurements: Mapping[str, float]) -> bool:
+    """Whether an annotation is ours, and nobody has accepted or rejected it since."""
+    return is_own_class(class_name) and MEAN_SCORE in measurements
+
+
+def is_own_tile(name: str | None, measurements: Mapping[str, float]) -> bool:
+    """Whether a tile is ours."""
+    return name == TILE_NAME and SCORE in measurements
+
+
+def own_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Those of an entry's metadata that are ours."""
+    return {key: value for key, value in metadata.items() if key.startswith(OWN_PREFIX)}

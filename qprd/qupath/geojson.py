@@ -22,13 +22,11 @@ from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
 from qprd.files.jsonfile import parse_json, read_text, well_formed
-from qprd.predictions import MEAN_SCORE, SCORE, TILE_NAME, class_parts, is_own_class, is_own_name
+from qprd.predictions import MEAN_SCORE, OWN, class_parts, is_own_name
 from qprd.qupath.precision import DECIMALS
 from qprd.qupath.project import Annotation, PathClass
 
 MAX_BYTES = 1024 * 2**20
-#: The member of our feature collections that QuPath ignores and our Groovy script reads.
-OWN_MEMBER = "qprd"
 
 _WHAT = "a GeoJSON file from QuPath"
 _MAX_NESTED = 64
@@ -117,21 +115,6 @@ def read_objects(source: Path | str) -> list[QuPathObject]:
     return objects_of(*read_root(source))
 
 
-def is_own_tile(found: QuPathObject) -> bool:
-    """True for a tile that qprd put there."""
-    return found.object_type == "tile" and found.name == TILE_NAME and SCORE in found.measurements
-
-
-def is_own_region(found: QuPathObject) -> bool:
-    """True for an annotation that qprd put there and nobody accepted or rejected since."""
-    return (
-        found.object_type == "annotation"
-        and found.path_class is not None
-        and is_own_class(found.path_class.name)
-        and MEAN_SCORE in found.measurements
-    )
-
-
 def read_root(source: Path | str) -> tuple[object, str | None]:
     """Parse a GeoJSON file (`Path`) or text (`str`): the JSON, and what to call it in errors.
 
@@ -146,7 +129,7 @@ def read_root(source: Path | str) -> tuple[object, str | None]:
 
 def own_member_of(root: object) -> Mapping[str, object]:
     """The ``qprd`` member of parsed GeoJSON, empty if there is none."""
-    member = root.get(OWN_MEMBER) if isinstance(root, Mapping) else None
+    member = root.get(OWN) if isinstance(root, Mapping) else None
     return member if isinstance(member, dict) else {}
 
 

@@ -22,8 +22,8 @@ from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
 from qprd.files.backups import ImportedFrom
-from qprd.predictions import class_parts, is_own_class
-from qprd.qupath.geojson import OWN_MEMBER, own_member_of
+from qprd.predictions import OWN, class_parts, is_own_class
+from qprd.qupath.geojson import own_member_of
 from qprd.qupath.pathclasses import class_to_geojson
 from qprd.qupath.precision import area_on_grid, same_outline
 from qprd.qupath.project import Annotation, AnnotationImport, PathClass
@@ -175,7 +175,7 @@ def with_imported(root: object, plan: ImportPlan, member: Mapping[str, object]) 
         *(feature for feature in features if not _is_one_of(feature, plan.outdated)),
         *(_feature(annotation, plan.path_class) for annotation in plan.added),
     ]
-    collection[OWN_MEMBER] = {
+    collection[OWN] = {
         **own,
         **member,
         "imported": [

@@ -19,6 +19,7 @@ from qprd.errors import QprdError
 from qprd.files.backups import ImportedFrom, Subject
 from qprd.files.writing import WriteAccess, WriteSession
 from qprd.predictions import (
+    OWN_PREFIX,
     REVIEW_CLASS,
     REVIEW_COLOR,
     SCORE,
@@ -27,6 +28,7 @@ from qprd.predictions import (
     Predictions,
     is_object_id,
     is_own_class,
+    own_metadata,
 )
 from qprd.qupath.comparison import compare, refuse_changes, stored_otherwise
 from qprd.qupath.entries import find_entries
@@ -46,8 +48,6 @@ from qprd.qupath.project import (
     WriteReport,
 )
 from qprd.qupath.projectedit import (
-    OWN_PREFIX,
-    own_metadata,
     recorded_metadata,
     server_builder,
     with_own_metadata,

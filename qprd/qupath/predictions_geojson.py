@@ -19,6 +19,8 @@ from shapely.geometry import Polygon
 from qprd.errors import QprdError
 from qprd.predictions import (
     MEAN_SCORE,
+    OWN,
+    OWN_PREFIX,
     REVIEW_CLASS,
     REVIEW_COLOR,
     REVIEW_RANK,
@@ -31,11 +33,10 @@ from qprd.predictions import (
     ReviewRegion,
     is_object_id,
     is_own_class,
+    is_own_contour,
+    is_own_tile,
 )
 from qprd.qupath.geojson import (
-    OWN_MEMBER,
-    is_own_region,
-    is_own_tile,
     objects_of,
     own_member_of,
     parse_color,
@@ -44,7 +45,6 @@ from qprd.qupath.geojson import (
 from qprd.qupath.pathclasses import class_to_geojson
 from qprd.qupath.precision import DECIMALS, area_on_grid, on_grid
 from qprd.qupath.project import PathClass
-from qprd.qupath.projectedit import OWN_PREFIX
 
 
 def predictions_to_geojson(predictions: Predictions) -> dict[str, object]:
@@ -72,7 +72,7 @@ def predictions_to_geojson(predictions: Predictions) -> dict[str, object]:
         "contourClass": snapped.contour_class,
         "contourColor": list(snapped.contour_color),
     }
-    return dict(geojson.FeatureCollection(features, **{OWN_MEMBER: member}))
+    return dict(geojson.FeatureCollection(features, **{OWN: member}))
 
 
 def predictions_to_text(predictions: Predictions) -> str:
@@ -112,11 +112,15 @@ def predictions_from_geojson(source: Path | str | Mapping[str, object]) -> Predi
     review: list[ReviewRegion] = []
     own_class: PathClass | None = None
     for found in objects_of(root, where):
-        if is_own_tile(found):
+        if found.object_type == "tile" and is_own_tile(found.name, found.measurements):
             left, top, right, _ = found.geometry.bounds
             size_px = round(right - left, DECIMALS)
             tiles.append(PredictedTile(found.id, left, top, size_px, found.measurements))
-        elif found.path_class is not None and is_own_region(found):
+        elif (
+            found.object_type == "annotation"
+            and found.path_class is not None
+            and is_own_contour(found.path_class.name, found.measurements)
+        ):
             if not isinstance(found.geometry, Polygon):
                 kind = found.geometry.geom_type
                 raise QprdError(f"A predicted contour is a {kind}, not a polygon.", where=where)

@@ -12,15 +12,8 @@ from pathlib import Path
 
 from qprd.errors import QprdError
 from qprd.files.jsonfile import read_json
+from qprd.predictions import OWN_PREFIX, own_metadata
 from qprd.qupath.qpproj import MAX_PROJECT_BYTES, read_project_file
-
-#: Entry metadata with keys that start with this are ours.
-OWN_PREFIX = "qprd: "
-
-
-def own_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Those of an entry's metadata that are ours."""
-    return {key: value for key, value in metadata.items() if key.startswith(OWN_PREFIX)}
 
 
 def recorded_metadata(project: Path, entry_id: str) -> dict[str, str]:

@@ -10,9 +10,10 @@ from qprd.errors import QprdError
 from qprd.files.backups import ImportedFrom, Run
 from qprd.files.filestate import sha256_of
 from qprd.files.transaction import FileTransaction
+from qprd.predictions import own_metadata
 from qprd.qupath.entrydata import EntryFolder
 from qprd.qupath.pathclasses import classes_path
-from qprd.qupath.projectedit import own_metadata, recorded_metadata, with_own_metadata
+from qprd.qupath.projectedit import recorded_metadata, with_own_metadata
 from qprd.qupath.qpproj import read_project_file
 
 #: The digest of a file of the project, by its path inside it; None if there is no such file.

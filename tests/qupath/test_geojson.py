@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qprd.errors import QprdError
-from qprd.predictions import MEAN_SCORE
-from qprd.qupath.geojson import color_from_argb, is_own_region, read_annotations, read_objects
+from qprd.predictions import MEAN_SCORE, is_own_contour
+from qprd.qupath.geojson import color_from_argb, read_annotations, read_objects
 from qprd.qupath.project import PathClass
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]]}
@@ -53,7 +53,9 @@ def test_what_qprd_made_is_known_whatever_its_class_is_now() -> None:
     edited = feature(classification={"name": "Normal"}, name="qprd review 7")
     found = read_annotations(json.dumps([made, drawn, edited]))
     assert [annotation.predicted for annotation in found] == [True, False, True]
-    assert not any(is_own_region(item) for item in read_objects(json.dumps([made, drawn])))
+    for item in read_objects(json.dumps([made, drawn])):
+        assert item.path_class is not None
+        assert not is_own_contour(item.path_class.name, item.measurements)
 
 
 @pytest.mark.parametrize("kind", ["MultiPolygon", "MultiLineString", "MultiPoint"])

@@ -321,10 +321,20 @@ def test_tiles_get_the_class_of_the_contours_at_or_above_the_threshold(session: 
         above_all = sum(tile["class"] is not None for tile in tiles)
         assert f"{above_all} of {len(tiles)} tiles" in session.printed(step)
     assert session.contours("none") == []
-    assert (
-        session.after["other"]["1"]["metadata"]["qprd: threshold"]
-        == "probability 0.7, set in QuPath"
-    )
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_the_threshold_of_an_image_stays_a_raw_score(session: Session) -> None:
+    for step, probability in (("same", 0.5), ("other", 0.7), ("none", 1.1)):
+        metadata = session.after[step]["1"]["metadata"]
+        threshold = float(metadata["qprd: threshold"])
+        assert float(metadata["qprd: probability threshold"]) == probability
+        assert metadata["qprd: threshold set in"] == "QuPath"
+        tiles = [item for item in session.after[step]["1"]["objects"] if is_tile(item)]
+        for tile in tiles:
+            above = tile["measurements"]["qprd: score"] >= threshold - 1e-4
+            assert above == (tile["measurements"]["qprd: probability"] >= probability)
 
 
 @pytest.mark.qupath

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from shapely.geometry import MultiPolygon, box
 
+from qprd import predictions as ours
 from qprd.errors import QprdError
 from qprd.predictions import (
     MAX_SCORE,
@@ -25,7 +27,6 @@ from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.geojson import read_annotations
 from qprd.qupath.precision import same_outline
 from qprd.qupath.project import AnnotationImport, PathClass
-from qprd.qupath.projectedit import OWN_PREFIX
 from qprd.qupath.scripts import copy_scripts, script_folder
 from tests.helpers.script_session import SETUP, launcher, run
 
@@ -139,14 +140,51 @@ def test_a_target_that_is_a_file_is_refused(tmp_path: Path) -> None:
         copy_scripts(tmp_path / "file")
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_scripts_share_their_names_with_python(name: str) -> None:
+#: What the scripts call the names of `qprd.predictions`.
+MIRRORED = {
+    "OWN": ours.OWN,
+    "OWN_TILE": ours.TILE_NAME,
+    "OWN_SCORE": ours.SCORE,
+    "OWN_PROBABILITY": ours.PROBABILITY,
+    "OWN_MEAN_SCORE": ours.MEAN_SCORE,
+    "OWN_MAX_SCORE": ours.MAX_SCORE,
+    "OWN_MEAN_PROBABILITY": ours.MEAN_PROBABILITY,
+    "OWN_AREA": ours.AREA_UM2,
+    "OWN_RANK": ours.REVIEW_RANK,
+    "OWN_PREFIX": ours.OWN_PREFIX,
+    "OWN_BUNDLE": ours.BUNDLE,
+    "OWN_THRESHOLD": ours.THRESHOLD,
+    "OWN_PROBABILITY_THRESHOLD": ours.PROBABILITY_THRESHOLD,
+    "OWN_THRESHOLD_SET_IN": ours.THRESHOLD_SET_IN,
+    "CONTOUR_CLASS": ours.CONTOUR_CLASS,
+    "REVIEW": ours.class_parts(ours.REVIEW_CLASS)[0],
+}
+ALL_SCRIPTS = sorted(path.name for path in script_folder().glob("*.groovy"))
+
+
+@pytest.mark.parametrize("name", ALL_SCRIPTS)
+def test_each_script_has_the_names_that_python_has(name: str) -> None:
     text = (script_folder() / name).read_text(encoding="utf-8")
     assert "0.5.1, 0.6 and 0.7" in text
-    if name == "import_predictions.groovy":
-        for shared in (SCORE, MEAN_SCORE, OWN_PREFIX):
-            assert f"'{shared}'" in text
-        assert "insertObjects" not in text
+    constants = dict(re.findall(r"^final (\w+) = '([^']*)'$", text, re.MULTILINE))
+    found = {key: value for key, value in constants.items() if key in MIRRORED}
+    assert found == {key: MIRRORED[key] for key in found}
+    if found:
+        assert "As in qprd/predictions.py" in text
+    others = set(constants) - set(found)
+    assert {key for key in others if key.startswith("OWN") or "qprd" in constants[key]} <= {"TITLE"}
+    code = re.sub(r"^final .*$", "", text, flags=re.MULTILINE)
+    # A key or a name of ours is said once, in its constant; sentences begin with "qprd: " too.
+    assert not re.search(r"'qprd: [^']*'(?! ?\+| *\))", code)
+    assert not re.search(r"'qprd tile'|\"qprd: [a-z ]+\"", code)
+
+
+def test_the_script_that_draws_contours_gives_them_pythons_color_and_ids() -> None:
+    text = (script_folder() / "rethreshold.groovy").read_text(encoding="utf-8")
+    assert f"CONTOUR_COLOR = {list(ours.CONTOUR_COLOR)}" in text
+    assert f"UUID.fromString('{ours._NAMESPACE}')" in text
+    assert 'contour.setName("qprd ${index + 1}")' in text
+    assert ours.contour_name(7) == "qprd 7"
 
 
 @pytest.mark.qupath

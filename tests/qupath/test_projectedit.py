@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from qprd.errors import QprdError
-from qprd.qupath.projectedit import own_metadata, server_builder, with_own_metadata
+from qprd.predictions import own_metadata
+from qprd.qupath.projectedit import server_builder, with_own_metadata
 
 
 def test_only_our_metadata_of_that_entry_change(colon_project: Path) -> None:

@@ -267,9 +267,9 @@ def save_slide(found: SlideScores, folder: Path) -> SlideResult:
 
 
 def _metadata(found: SlideScores) -> dict[str, str]:
-    metadata = {"qprd: bundle": found.model.name, "qprd: date": found.created}
+    metadata = {BUNDLE: found.model.name, DATE: found.created}
     if found.slide_score is not None:
-        metadata["qprd: slide score"] = f"{found.slide_score:.4f}"
+        metadata[SLIDE_SCORE] = f"{found.slide_score:.4f}"
     if found.threshold is not None:
-        metadata["qprd: threshold"] = f"{found.threshold:.4f}"
+        metadata[THRESHOLD] = f"{found.threshold:.4f}"
     return metadata
