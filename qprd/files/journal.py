@@ -1,6 +1,7 @@
 """The journal: which files are about to be replaced, written down before the first of them is.
 
-A process that dies in between, or a computer that loses power, leaves the journal behind.
+It is the manifest of the step that is under way, and becomes that of the backup when all files are
+replaced. A process that dies in between, or a computer that loses power, leaves the journal behind.
 `recover` then finishes what was begun or, where that is not possible any more, takes it back.
 """
 
@@ -10,17 +11,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-from pydantic import TypeAdapter, ValidationError
 
 from qprd.errors import ExitCode, QprdError
 from qprd.files.atomic import is_temporary_name, remove_if_empty, replacing, sync_folder
+from qprd.files.backups import MANIFEST, MANIFESTS, KeptFile, Manifest, read_manifest
 from qprd.files.filestate import sha256_of
-from qprd.files.jsonfile import read_text
 from qprd.files.layout import ProjectLayout, resolve_inside
-
-_MAX_JOURNAL_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -54,6 +50,14 @@ class Change:
         """
         kept = None if self.original is None else sha256_of(self.original)
         return sha256_of(self.target) == self.after and kept == self.before
+
+    def can_be_finished(self) -> bool:
+        """Whether the file was replaced, or can be as it was meant."""
+        now = sha256_of(self.target)
+        if not self.is_waiting():
+            # What is as it was before had been replaced and was being taken back.
+            return now != self.before
+        return now == self.before and (self.staged is None or sha256_of(self.staged) == self.after)
 
 
 def apply(change: Change) -> None:
@@ -95,76 +99,47 @@ def take_back(changes: Sequence[Change]) -> list[Path]:
     return left
 
 
-@dataclass(frozen=True)
-class _RecordedChange:
-    target: str
-    staged: str | None
-    original: str | None
-    before: str | None
-    after: str | None
+def kept_file(change: Change, root: Path) -> KeptFile:
+    """What a manifest says about a change."""
+    return KeptFile(
+        path=change.target.relative_to(root).as_posix(),
+        before=change.before,
+        after=change.after,
+        staged=None if change.staged is None else change.staged.name,
+    )
 
 
-@dataclass(frozen=True)
-class _Record:
-    state: Literal["preparing", "replacing"]
-    staged: tuple[str, ...]
-    step: str
-    changes: tuple[_RecordedChange, ...]
+def write_journal(project: Path, manifest: Manifest) -> None:
+    """Write down what is going to be replaced: from here on it can be finished.
 
-
-_RECORD = TypeAdapter(_Record)
-
-
-class Journal:
-    """The journal of one transaction.
-
-    Args:
-        project: The ``.qpproj`` file.
-        step: Folder of the transaction's backup, which is removed if it comes to nothing.
+    Raises:
+        OSError: the journal cannot be written.
     """
+    with replacing(ProjectLayout(project).journal) as new:
+        new.write_bytes(MANIFESTS.dump_json(manifest, indent=2))
 
-    def __init__(self, project: Path, step: Path) -> None:
-        self._layout = ProjectLayout(project)
-        self._root = project.parent.resolve()
-        self._step = step
 
-    def prepare(self, staged: Sequence[Path]) -> None:
-        """Write down which temporary files there will be, to be removed after a crash.
+def close_journal(project: Path, step: Path) -> None:
+    """All files were replaced: the journal becomes the manifest of the backup.
 
-        Raises:
-            OSError: the journal cannot be written.
-        """
-        names = tuple(self._name(path) for path in staged)
-        self._write(_Record("preparing", names, self._name(self._step), ()))
+    Raises:
+        OSError: it cannot be done.
+    """
+    shutil.move(ProjectLayout(project).journal, step / MANIFEST)
+    sync_folder(step)
 
-    def begin(self, changes: Sequence[Change]) -> None:
-        """Write down what is going to be replaced, for good: from here on it can be finished.
 
-        Raises:
-            OSError: the journal cannot be written.
-        """
-        recorded = tuple(
-            _RecordedChange(
-                self._name(change.target),
-                None if change.staged is None else self._name(change.staged),
-                None if change.original is None else self._name(change.original),
-                change.before,
-                change.after,
-            )
-            for change in changes
-        )
-        self._write(_Record("replacing", (), self._name(self._step), recorded))
+def drop_journal(project: Path, step: Path) -> None:
+    """Nothing was replaced, or all was taken back: the journal and the step's backup go.
 
-    def end(self) -> None:
-        """All is done, or nothing is left of it."""
-        self._layout.journal.unlink(missing_ok=True)
-
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self._root).as_posix()
-
-    def _write(self, record: _Record) -> None:
-        with replacing(self._layout.journal) as new:
-            new.write_bytes(_RECORD.dump_json(record))
+    Raises:
+        OSError: it cannot be done.
+    """
+    journal = ProjectLayout(project).journal
+    journal.unlink(missing_ok=True)
+    sync_folder(journal.parent)
+    shutil.rmtree(step, ignore_errors=True)
+    remove_if_empty(step.parent)
 
 
 def is_unfinished(project: Path) -> bool:
@@ -185,115 +160,81 @@ def recover(project: Path) -> list[str]:
     Raises:
         QprdError: the journal is damaged, or the files cannot be written.
     """
-    layout = ProjectLayout(project)
     if not is_unfinished(project):
         return []
-    record = _read(project)
-    step, changes, staged = _resolved(project, record)
+    step, changes = _read(project)
     try:
-        if record.state == "preparing":
-            for path in staged:
-                path.unlink(missing_ok=True)
-            shutil.rmtree(step, ignore_errors=True)
-            remove_if_empty(step.parent)
-            layout.journal.unlink(missing_ok=True)
-            return ["What an earlier command had begun to write was cleared away."]
-        said = _finish(changes) if _can_be_finished(changes) else None
-        if said is None:
+        left: list[Path] = []
+        is_finished = _finish(changes)
+        if not is_finished:
             left = take_back(changes)
-            said = _said("taken back", changes, left)
-            if not left:
-                shutil.rmtree(step, ignore_errors=True)
-            # A crash in between may have left it so.
-            remove_if_empty(step.parent)
         for folder in {change.target.parent for change in changes}:
             sync_folder(folder)
-        layout.journal.unlink(missing_ok=True)
+        if is_finished or left:
+            close_journal(project, step)
+        else:
+            drop_journal(project, step)
     except OSError as error:
         raise QprdError(
             f"A write that was broken off cannot be cleared up: {error.strerror or error}.",
-            where=str(layout.journal),
+            where=str(ProjectLayout(project).journal),
             fix="Free some space or get write access, and run it again; nothing is lost.",
             exit_code=ExitCode.FAILED,
         ) from error
+    names = ", ".join(change.target.name for change in changes)
+    done = "finished" if is_finished else "taken back"
+    said = f"A write that had been broken off was {done} ({names})."
+    if left:
+        others = ", ".join(str(path) for path in left)
+        said += f" Changed by another program since, and left as they are: {others}."
     return [said]
 
 
-def _can_be_finished(changes: Sequence[Change]) -> bool:
-    for change in changes:
-        now = sha256_of(change.target)
-        if change.is_waiting():
-            if now != change.before:
-                return False
-            if change.staged is not None and sha256_of(change.staged) != change.after:
-                return False
-        elif now == change.before:
-            # It had been replaced and was being taken back.
-            return False
-    return True
-
-
-def _finish(changes: Sequence[Change]) -> str | None:
-    """None if the files cannot be replaced."""
+def _finish(changes: Sequence[Change]) -> bool:
+    """Replace the files that still wait; False if they cannot be replaced."""
+    if not all(change.can_be_finished() for change in changes):
+        return False
     try:
         for change in changes:
             if change.is_waiting():
                 apply(change)
     except OSError:
-        return None
-    return _said("finished", changes, [])
+        return False
+    return True
 
 
-def _said(what: str, changes: Sequence[Change], left: Sequence[Path]) -> str:
-    names = ", ".join(change.target.name for change in changes)
-    said = f"A write that had been broken off was {what} ({names})."
-    if left:
-        others = ", ".join(str(path) for path in left)
-        said += f" Changed by another program since, and left as they are: {others}."
-    return said
-
-
-def _read(project: Path) -> _Record:
-    path = ProjectLayout(project).journal
-    text = read_text(path, what="a journal of qprd", limit_bytes=_MAX_JOURNAL_BYTES)
+def _read(project: Path) -> tuple[Path, list[Change]]:
+    """The step's folder and its changes; a stranger may have written the journal."""
+    layout = ProjectLayout(project)
+    root = project.parent.resolve()
     try:
-        return _RECORD.validate_json(text)
-    except ValidationError as error:
-        raise _damaged(project) from error
+        manifest = read_manifest(layout.journal)
+        backups = resolve_inside(layout.backups, root)
+        step = resolve_inside(root / manifest.folder, backups)
+        if step.parent.parent != backups:
+            raise ValueError("the step is no folder of a backup")
+        return step, [_change(file, root, step) for file in manifest.files]
+    except (QprdError, ValueError) as error:
+        raise QprdError(
+            "qprd's journal of an unfinished write is damaged; nothing was written.",
+            where=str(layout.journal),
+            fix="Look at the project in QuPath; if all is well, delete the journal.",
+            exit_code=ExitCode.FAILED,
+        ) from error
 
 
-def _resolved(project: Path, record: _Record) -> tuple[Path, list[Change], list[Path]]:
-    """The paths in a record, if none of them leads elsewhere: a stranger may have written it."""
-    root, backups = project.parent, ProjectLayout(project).backups
+def _change(file: KeptFile, root: Path, step: Path) -> Change:
+    """The change that a manifest records.
 
-    def inside(name: str, folder: Path = root) -> Path:
-        path = resolve_inside(root / name, folder)
-        if path == folder.resolve():
-            raise _damaged(project)
-        return path
-
-    def temporary(name: str, target: Path | None = None) -> Path:
-        path = inside(name)
-        is_beside = target is None or path == target.with_name(path.name)
-        if not (is_temporary_name(path) and is_beside):
-            raise _damaged(project)
-        return path
-
-    changes = []
-    for one in record.changes:
-        target = inside(one.target)
-        staged = None if one.staged is None else temporary(one.staged, target)
-        original = None if one.original is None else inside(one.original, backups)
-        if (staged is None) != (one.after is None) or (original is None) != (one.before is None):
-            raise _damaged(project)
-        changes.append(Change(target, staged, original, one.before, one.after))
-    return inside(record.step, backups), changes, [temporary(name) for name in record.staged]
-
-
-def _damaged(project: Path) -> QprdError:
-    return QprdError(
-        "qprd's journal of an unfinished write is damaged; nothing was written.",
-        where=str(ProjectLayout(project).journal),
-        fix="Look at the project in QuPath; if all is well, delete the journal.",
-        exit_code=ExitCode.FAILED,
-    )
+    Raises:
+        QprdError: a path leads out of the project.
+        ValueError: the record contradicts itself.
+    """
+    target = resolve_inside(root / file.path, root)
+    staged = None if file.staged is None else target.with_name(file.staged)
+    original = None if file.before is None else resolve_inside(step / file.path, step)
+    if (staged is None) != (file.after is None) or target == root:
+        raise ValueError("the record of a file contradicts itself")
+    if staged is not None and not is_temporary_name(staged):
+        raise ValueError("what takes a file's place is no temporary file")
+    return Change(target, staged, original, file.before, file.after)

@@ -24,11 +24,8 @@ from qprd.files.journal import Change, apply, take_back
 from qprd.files.layout import resolve_inside
 
 
-class Ledger(Protocol):
-    """Where a transaction is written down while it lasts, and what keeps the old files."""
-
-    def prepare(self, staged: Sequence[Path]) -> None:
-        """These temporary files are about to be written."""
+class Backup(Protocol):
+    """What keeps the files that a transaction replaces, and a record of it while it lasts."""
 
     def copy_of(self, target: Path) -> Path:
         """Where to keep the file as it was."""
@@ -50,17 +47,15 @@ class FileTransaction:
 
     Args:
         root: The folder of the project; links that lead out of it are refused.
-        ledger: Keeps what the files were; without one nothing outlasts the transaction.
+        backup: Keeps what the files were; without one nothing outlasts the transaction.
     """
 
-    def __init__(self, root: Path, *, ledger: Ledger | None = None) -> None:
+    def __init__(self, root: Path, backup: Backup | None = None) -> None:
         self._root = root
-        self._ledger: Ledger = ledger if ledger is not None else _NoLedger()
+        self._backup: Backup = backup if backup is not None else _NoBackup()
         self._staged: dict[Path, Path | None] = {}
         self._expected: dict[Path, FileState] = {}
         self._made: list[Path] = []
-        self._grown: set[Path] = set()
-        self._is_over = False
 
     def expect(self, path: Path) -> None:
         """Refuse to commit if this file changes from now on.
@@ -81,9 +76,7 @@ class FileTransaction:
         staged = self._temporary(target)
         self._staged[target] = staged
         try:
-            self._ledger.prepare([path for path in self._staged.values() if path is not None])
             if not staged.parent.exists():
-                self._grown.add(staged.parent.parent)
                 self._made.append(staged.parent)
                 staged.parent.mkdir(parents=True)
         except OSError as error:
@@ -107,19 +100,17 @@ class FileTransaction:
         """
         path = self.stage(target)
         try:
-            with path.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            path.write_bytes(content)
+            sync_file(path)
         except OSError as error:
             raise _not_written(target, error) from error
         return path
 
     def stage_copy(self, target: Path, source: Path) -> None:
-        """Stage what another file holds.
+        """Stage what another file holds, forced to the disk.
 
         Raises:
-            QprdError: as `stage_text`.
+            QprdError: as `stage_bytes`.
         """
         path = self.stage(target)
         try:
@@ -154,8 +145,6 @@ class FileTransaction:
         first = first.resolve() if first is not None else None
         changes: list[Change] = []
         target = Path()
-        # From here on whatever happens is cleared up below, or by who finds the journal.
-        self._is_over = True
         try:
             for target, before, after in self._differing():
                 staged = self._staged[target]
@@ -163,7 +152,7 @@ class FileTransaction:
                 changes.append(Change(target, staged, original, before, after))
             changes.sort(key=lambda change: change.target != first)
             if changes:
-                self._ledger.begin(changes)
+                self._backup.begin(changes)
             for change in changes:
                 target = change.target
                 # Writing the journal took a while.
@@ -176,9 +165,10 @@ class FileTransaction:
             if isinstance(error, OSError):
                 raise _not_written(target, error) from error
             raise
-        for folder in {change.target.parent for change in changes} | self._grown:
+        made_in = {folder.parent for folder in self._made}
+        for folder in {change.target.parent for change in changes} | made_in:
             sync_folder(folder)
-        self._ledger.end(changes)
+        self._backup.end(changes)
         for change in changes:
             if change.staged is None:
                 remove_if_empty(change.target.parent)
@@ -201,23 +191,23 @@ class FileTransaction:
             left = take_back(changes)
         except OSError as error:
             raise QprdError(
-                f"A failed write could not be taken back ({error.strerror or error}); the next "
-                "command that writes to the project tries again.",
+                f"A failed write could not be taken back ({error.strerror or error}).",
                 where=str(self._root),
+                fix="Run the command again: what writes to the project next tries to clear it up.",
                 exit_code=ExitCode.FAILED,
             ) from error
         if left:
             # Others have changed what we had replaced: its backup is worth keeping.
-            self._ledger.end(changes)
+            self._backup.end(changes)
         else:
-            self._ledger.abandon()
+            self._backup.abandon()
 
     def _kept(self, target: Path, staged: Path | None) -> Path:
         """A second name for the file that is about to be replaced."""
         if staged is not None:
             with contextlib.suppress(OSError):
                 shutil.copymode(target, staged)
-        original = self._ledger.copy_of(target)
+        original = self._backup.copy_of(target)
         original.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(target, original)
@@ -248,8 +238,6 @@ class FileTransaction:
         traceback: TracebackType | None,
     ) -> None:
         self._discard()
-        if not self._is_over:
-            self._ledger.abandon()
 
 
 def _refuse_unless(is_as_it_was: bool, path: Path) -> None:
@@ -288,14 +276,11 @@ class DryTransaction(FileTransaction):
         shutil.rmtree(self._elsewhere, ignore_errors=True)
 
 
-class _NoLedger:
+class _NoBackup:
     """Keeps the old files beside the new ones, for as long as the transaction lasts."""
 
     def __init__(self) -> None:
         self._copies: list[Path] = []
-
-    def prepare(self, staged: Sequence[Path]) -> None:
-        pass
 
     def copy_of(self, target: Path) -> Path:
         self._copies.append(temporary_name(target))

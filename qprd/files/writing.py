@@ -3,39 +3,58 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from qprd import __version__
 from qprd.errors import ExitCode, QprdError
 from qprd.files.atomic import sync_folder, write_error
-from qprd.files.backups import KeptFile, RunFolder, Subject, prune
-from qprd.files.journal import Change, Journal, is_unfinished, recover
+from qprd.files.backups import Manifest, Subject, new_run_name, prune, remove_broken_off
+from qprd.files.journal import (
+    Change,
+    close_journal,
+    drop_journal,
+    is_unfinished,
+    kept_file,
+    recover,
+    write_journal,
+)
 from qprd.files.layout import ProjectLayout, resolve_inside
 from qprd.files.transaction import DryTransaction, FileTransaction
 
 
 class WriteSession:
-    """A command that writes to a project.
+    """A command that writes to a project; its backup is a folder with a step for each transaction.
 
-    Attributes:
+    Args:
+        project: The ``.qpproj`` file.
+        command: Such as ``write-back``.
+        backend: Name of the backend that writes.
         dry_run: Whether nothing is to be touched.
         notes: What the user should know: what an earlier command left unfinished.
     """
 
-    def __init__(self, project: Path, run: RunFolder, *, dry_run: bool, notes: Sequence[str]):
-        self._project = project
-        self._run = run
+    def __init__(
+        self, project: Path, command: str, backend: str, *, dry_run: bool, notes: Sequence[str]
+    ) -> None:
+        self.project = project
+        self.command = command
+        self.backend = backend
         self.dry_run = dry_run
         self.notes = tuple(notes)
+        #: Paths of the files of which the backup has the state before the command.
+        self.kept: set[str] = set()
+        self._folder: Path | None = None
+        self._steps = 0
 
     @property
     def backup(self) -> Path | None:
         """Where the files are as they were; None if nothing was changed."""
-        return self._run.folder
+        return self._folder if self.kept else None
 
     def transaction(self, subject: Subject) -> FileTransaction:
         """Files to be replaced together; a step of the command's backup.
@@ -43,10 +62,65 @@ class WriteSession:
         Raises:
             QprdError: the folder of backups is a link out of the project.
         """
-        root = self._project.parent
+        root = self.project.parent
         if self.dry_run:
             return DryTransaction(root)
-        return FileTransaction(root, ledger=_StepLedger(self._project, self._run, subject))
+        if self._folder is None:
+            backups = resolve_inside(ProjectLayout(self.project).backups, root)
+            self._folder = backups / new_run_name(self.project)
+        self._steps += 1
+        return FileTransaction(
+            root, _StepBackup(self, self._folder / f"{self._steps:04d}", subject)
+        )
+
+
+class _StepBackup:
+    """The journal and the backup of one transaction."""
+
+    def __init__(self, session: WriteSession, folder: Path, subject: Subject) -> None:
+        self._session = session
+        self._project = session.project
+        self._root = session.project.parent.resolve()
+        self._folder = folder
+        self._subject = subject
+
+    def copy_of(self, target: Path) -> Path:
+        return self._folder / target.relative_to(self._root)
+
+    def begin(self, changes: Sequence[Change]) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # All folders of the backup whose names must be on the disk, up to that of backups.
+        backups = self._folder.parent.parent
+        kept = [change.original for change in changes if change.original is not None]
+        folders = {folder for path in kept for folder in path.parents if backups in folder.parents}
+        for folder in folders | {self._folder, self._folder.parent, backups}:
+            sync_folder(folder)
+        manifest = Manifest(
+            command=self._session.command,
+            backend=self._session.backend,
+            qprd=__version__,
+            time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            subject=self._subject,
+            files=tuple(kept_file(change, self._root) for change in changes),
+            folder=self._folder.relative_to(self._root).as_posix(),
+        )
+        write_journal(self._project, manifest)
+
+    def end(self, changes: Sequence[Change]) -> None:
+        # If the journal stays, the next command finds that all of it was done.
+        with contextlib.suppress(OSError):
+            if changes:
+                close_journal(self._project, self._folder)
+        for change in changes:
+            path = change.target.relative_to(self._root).as_posix()
+            if path in self._session.kept and change.original is not None:
+                with contextlib.suppress(OSError):
+                    change.original.unlink(missing_ok=True)
+            self._session.kept.add(path)
+
+    def abandon(self) -> None:
+        with contextlib.suppress(OSError):
+            drop_journal(self._project, self._folder)
 
 
 class WriteAccess:
@@ -75,22 +149,24 @@ class WriteAccess:
         """
         if self._session is not None:
             raise RuntimeError("sessions cannot be nested")
+        notes: list[str] = []
         with contextlib.ExitStack() as stack:
-            if dry_run:
-                unfinished = is_unfinished(self._project)
-                notes = ["An earlier write is unfinished; that would be cleared up first."]
-                notes = notes if unfinished else []
-            else:
+            if not dry_run:
                 stack.enter_context(_locked(self._project))
                 notes = recover(self._project)
+                remove_broken_off(self._project)
                 ProjectLayout(self._project).remove_leftovers(locked=True)
-            run = RunFolder(self._project, command, self._backend)
-            self._session = WriteSession(self._project, run, dry_run=dry_run, notes=notes)
+            elif is_unfinished(self._project):
+                notes = ["An earlier write is unfinished; that would be cleared up first."]
+            session = WriteSession(
+                self._project, command, self._backend, dry_run=dry_run, notes=notes
+            )
+            self._session = session
             try:
-                yield self._session
+                yield session
             finally:
                 self._session = None
-                if run.folder is not None:
+                if session.backup is not None:
                     prune(self._project)
 
     @contextmanager
@@ -125,9 +201,9 @@ def _locked(project: Path) -> Iterator[None]:
     """Hold the project's lock, which the system takes back from a process that dies."""
     path = ProjectLayout(project).lock
     resolve_inside(path, project.parent)
+    lock = FileLock(path, timeout=0)
     try:
         path.parent.mkdir(exist_ok=True)
-        lock = FileLock(path, timeout=0)
         lock.acquire()
     except Timeout as error:
         raise QprdError(
@@ -143,55 +219,3 @@ def _locked(project: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-class _StepLedger:
-    """The journal and the backup of one transaction."""
-
-    def __init__(self, project: Path, run: RunFolder, subject: Subject) -> None:
-        self._root = project.parent.resolve()
-        self._run = run
-        self._subject = subject
-        self._step = run.next_step()
-        self._journal = Journal(project, self._step)
-
-    def prepare(self, staged: Sequence[Path]) -> None:
-        self._journal.prepare(staged)
-
-    def copy_of(self, target: Path) -> Path:
-        return self._step / target.relative_to(self._root)
-
-    def begin(self, changes: Sequence[Change]) -> None:
-        self._step.mkdir(parents=True, exist_ok=True)
-        self._run.write(self._step, self._subject, self._files(changes))
-        for folder in self._folders(changes):
-            sync_folder(folder)
-        self._journal.begin(changes)
-
-    def _folders(self, changes: Sequence[Change]) -> set[Path]:
-        """All folders of the backup whose names must be on the disk, up to that of backups."""
-        backups = self._step.parent.parent
-        kept = [change.original for change in changes if change.original is not None]
-        inner = {folder for path in kept for folder in path.parents if backups in folder.parents}
-        return inner | {self._step.parent, backups}
-
-    def end(self, changes: Sequence[Change]) -> None:
-        if not changes:
-            self.abandon()
-            return
-        # If it stays, the next command finds that all of it was done.
-        with contextlib.suppress(OSError):
-            self._journal.end()
-        self._run.done(self._step, self._files(changes))
-
-    def abandon(self) -> None:
-        shutil.rmtree(self._step, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            self._journal.end()
-        self._run.clear()
-
-    def _files(self, changes: Sequence[Change]) -> list[KeptFile]:
-        return [
-            KeptFile(change.target.relative_to(self._root).as_posix(), change.before, change.after)
-            for change in changes
-        ]

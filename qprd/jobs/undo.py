@@ -236,9 +236,9 @@ class _Undoing:
 
 def _forget(run: Run, done: set[str]) -> None:
     """Remove the backup of a command that was taken back; of one that was in part, note that."""
-    if all(step.manifest.subject.entry in done for step in run.steps):
+    if all(step.manifest.subject.entry_id in done for step in run.steps):
         remove_folder(run.folder)
         return
     for step in run.steps:
-        if step.manifest.subject.entry in done:
+        if step.manifest.subject.entry_id in done:
             step.mark_undone()

@@ -103,7 +103,7 @@ def changes_of(run: Run, project: Path) -> ChangedProject:
     shared_paths = {project.name, classes_path(project).relative_to(project.parent).as_posix()}
     for step in run.steps:
         subject = step.manifest.subject
-        subjects[subject.entry] = subject
+        subjects[subject.entry_id] = subject
         for file in step.manifest.files:
             copy = None if file.before is None else step.copy_of(file.path)
             first = files.get(file.path)
@@ -113,13 +113,13 @@ def changes_of(run: Run, project: Path) -> ChangedProject:
                 else ChangedFile(file.path, first.before, file.after, first.copy)
             )
             if file.path not in shared_paths:
-                names = of_image.setdefault(subject.entry, [])
+                names = of_image.setdefault(subject.entry_id, [])
                 names += [file.path] if file.path not in names else []
     return ChangedProject(
         images=tuple(
             ChangedImage(
                 entry,
-                subject.image,
+                subject.image_name,
                 tuple(files[name] for name in of_image.get(entry, ())),
                 subject.imported,
             )

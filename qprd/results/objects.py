@@ -8,7 +8,7 @@ import numpy as np
 from shapely.geometry import Polygon
 
 from qprd.predictions import (
-    OWN_CLASS_SUFFIX,
+    OWN,
     PROBABILITY,
     SCORE,
     PredictedContour,
@@ -54,7 +54,7 @@ def predicted_objects(
             )
             for index, polygon in enumerate(polygons)
         ),
-        contour_class=": ".join((*class_parts(tumor_class), OWN_CLASS_SUFFIX)),
+        contour_class=": ".join((*class_parts(tumor_class), OWN)),
         metadata=metadata,
     )
 

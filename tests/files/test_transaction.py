@@ -12,7 +12,7 @@ import pytest
 from qprd.errors import QprdError
 from qprd.files.filestate import FileState
 from qprd.files.journal import Change, apply
-from qprd.files.transaction import FileTransaction, _NoLedger
+from qprd.files.transaction import FileTransaction, _NoBackup
 
 
 def test_nothing_changes_before_the_commit(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_what_was_expected_to_stay_and_did_not_stops_the_commit(tmp_path: Path) 
         assert "new" not in {path.read_text() for path in tmp_path.iterdir()}
 
 
-class Meddler(_NoLedger):
+class Meddler(_NoBackup):
     """Somebody who writes a file while the journal is written: after the last look at it."""
 
     def __init__(self, path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_file_written_between_the_check_and_its_replacement_is_kept(
 ) -> None:
     for each in "ab":
         (tmp_path / each).write_text("old")
-    with FileTransaction(tmp_path, ledger=Meddler(tmp_path / name)) as transaction:
+    with FileTransaction(tmp_path, Meddler(tmp_path / name)) as transaction:
         for each in "ab":
             transaction.stage_text(tmp_path / each, "new")
         with pytest.raises(QprdError, match="changed while qprd was writing"):

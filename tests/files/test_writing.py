@@ -278,25 +278,73 @@ def test_the_next_command_clears_up_and_says_so(crash: Crash) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"target": "../outside"},
-        {"target": "/etc/passwd"},
+        {"path": "../outside"},
+        {"path": "/etc/passwd"},
+        {"path": "."},
         {"staged": "project.qpproj"},
         {"staged": f"../{ABANDONED}"},
         {"staged": f"qprd/{ABANDONED}"},
-        {"original": "project.qpproj"},
-        {"original": None},
+        {"staged": None},
         {"after": None},
+        {"before": "digest", "path": "../../../project.qpproj"},
     ],
 )
 def test_a_strangers_journal_leads_nowhere(crash: Crash, change: dict[str, Any]) -> None:
     journal = ProjectLayout(crash.project).journal
     record = json.loads(journal.read_text())
-    record["changes"][0] |= change
+    record["files"][0] |= change
     journal.write_text(json.dumps(record))
     before = all_files(crash.project)
     with pytest.raises(QprdError):
         recover(crash.project)
     assert all_files(crash.project) == before
+
+
+@pytest.mark.parametrize(
+    "folder", ["", "..", "data", "qprd/backups", "qprd/backups/run", "/tmp/a/b"]
+)
+def test_a_journal_whose_backup_is_elsewhere_leads_nowhere(crash: Crash, folder: str) -> None:
+    journal = ProjectLayout(crash.project).journal
+    journal.write_text(json.dumps({**json.loads(journal.read_text()), "folder": folder}))
+    before = all_files(crash.project)
+    with pytest.raises(QprdError, match="journal of an unfinished write is damaged"):
+        recover(crash.project)
+    assert all_files(crash.project) == before
+
+
+def test_a_finished_write_can_be_taken_back_like_any_other(crash: Crash) -> None:
+    crash.replace("a")
+    recover(crash.project)
+    ((step,),) = (run.steps for run in undoable(crash.project))
+    assert [(file.path, step.copy_of(file.path).read_text()) for file in step.manifest.files] == [
+        ("a", "old"),
+        ("b", "old"),
+    ]
+
+
+def test_a_step_that_was_killed_before_it_changed_anything_is_removed(project: Path) -> None:
+    folder = write(project, "b")
+    assert folder is not None
+    (folder / "0002" / "qprd").mkdir(parents=True)
+    (folder.with_name("2099-01-01T00-00-00.000000Z") / "0001").mkdir(parents=True)
+    with WriteAccess(project, "exchange").session("write-back"):
+        pass
+    assert [path.name for path in folder.iterdir()] == ["0001"]
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_backups_of_earlier_versions_are_still_read(project: Path) -> None:
+    folder = write(project, "b")
+    assert folder is not None
+    manifest = folder / "0001" / "manifest.json"
+    record = json.loads(manifest.read_text())
+    record["subject"] = {"entry": "1", "image": "a.svs", "imported": None}
+    for file in record["files"]:
+        del file["staged"]
+    del record["folder"]
+    manifest.write_text(json.dumps(record))
+    ((step,),) = (run.steps for run in undoable(project))
+    assert step.manifest.subject == SUBJECT
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"state": "replacing"}'])

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from qprd.files.atomic import temporary_name
+from qprd.files.backups import Manifest, Subject
 from qprd.files.filestate import sha256_of
-from qprd.files.journal import Change, Journal, is_unfinished
+from qprd.files.journal import Change, is_unfinished, kept_file, write_journal
 from qprd.files.layout import ProjectLayout
 
 
@@ -20,7 +21,16 @@ class Crash:
         step = ProjectLayout(project).backups / "2026-01-01T00-00-00.000000Z" / "0001"
         step.mkdir(parents=True)
         self.changes = [self._change(name, step) for name in ("a", "b")]
-        Journal(project, step).begin(self.changes)
+        manifest = Manifest(
+            command="write-back",
+            backend="exchange",
+            qprd="1",
+            time="2026-01-01T00:00:00+00:00",
+            subject=Subject("1", "a.svs"),
+            files=tuple(kept_file(change, self.root) for change in self.changes),
+            folder=step.relative_to(self.root).as_posix(),
+        )
+        write_journal(project, manifest)
 
     def _change(self, name: str, step: Path) -> Change:
         target = self.root / name

@@ -37,6 +37,7 @@ PACKAGE = Path(qprd.__file__).parent
 TRACED = {
     str(PACKAGE / f"{name}.py")
     for name in (
+        "files/atomic",
         "files/transaction",
         "files/journal",
         "files/backups",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from qprd.errors import QprdError
+from qprd.files.atomic import is_temporary_name
 from qprd.qupath import comparison, paquo_backend
 from qprd.qupath.entrydata import EntryData
 from qprd.qupath.java import QuPath
@@ -64,7 +65,7 @@ def test_a_replacement_that_fails_takes_the_others_back(
     staged_moves = []
 
     def failing(self: Path, target: Path) -> Path:
-        if self.name == f".{target.name}.{self.name[-36:]}":
+        if is_temporary_name(self) and target.name != "journal.json":
             staged_moves.append(target)
             if len(staged_moves) == fails_at:
                 raise PermissionError(13, "Permission denied")

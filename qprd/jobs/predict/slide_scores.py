@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
 from qprd.errors import QprdError
-from qprd.predictions import Detections, ScoreMap
+from qprd.predictions import BUNDLE, DATE, SLIDE_SCORE, THRESHOLD, Detections, ScoreMap
 from qprd.results.contours import ProbabilityOf, contours, inside_image
 from qprd.results.detections import detections
 from qprd.results.folder import RESULT_FILES, SlideResult, save_result
