@@ -77,8 +77,8 @@ class ScoreMap:
 
 
 @dataclass(frozen=True)
-class Detections:
-    """Points of one slide where a lesion is suspected, the most suspected first.
+class LesionPoints:
+    """Points of one slide where a lesion is suspected, the highest score first.
 
     Attributes:
         scores: float64, (n,), finite: probabilities where the bundle is calibrated, else raw.

@@ -1,9 +1,12 @@
-"""Free-response ROC over lesions: sensitivity against false positives per slide (Camelyon16).
+"""Free-response ROC (FROC) over lesions: sensitivity against false positives per slide.
 
-The rules are those of the challenge's evaluation script (Ehteshami Bejnordi et al., JAMA 2017),
-without its faults: a slide has tumor if tumor was drawn on it, whatever its name; a missed lesion
-is missed at every threshold, and a hit counts whatever its score; the curve goes down to the lowest
-score.
+The rules are those of the Camelyon16 challenge's evaluation script without its faults: a slide has
+tumor if tumor was drawn on it, whatever its name; a missed lesion is missed at every threshold, and
+a hit counts whatever its score; the curve goes down to the lowest score.
+
+References:
+    B. Ehteshami Bejnordi et al., "Diagnostic assessment of deep learning algorithms for detection
+    of lymph node metastases in women with breast cancer", JAMA 318, 2017.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprd.evaluation.lesions import LesionMap
-from qprd.predictions import Detections
+from qprd.predictions import LesionPoints
 
 #: False positives per slide at which the FROC score averages the sensitivity.
 FROC_RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -26,14 +29,13 @@ NO_LESIONS = "no slide has a lesion that counts"
 
 @dataclass(frozen=True)
 class Matches:
-    """What the detections of one slide hit.
+    """Which lesions of one slide its lesion points hit.
 
     Attributes:
         lesions: (n,) numbers of the lesions that count, as in `LesionMap.lesions`.
-        best: (n,) index of the detection that hits each with the highest score, -1 if missed.
-        best_scores: (n,) its score, -inf if missed.
-        false_positives: (f,) indices of the detections outside of lesions and of isolated tumor
-            cells.
+        best: (n,) index of the point with the highest score in each lesion, -1 if it is missed.
+        best_scores: (n,) score of that point, -inf if the lesion is missed.
+        false_positives: (f,) indices of the points outside of lesions and isolated tumor cells.
         false_positive_scores: (f,) their scores.
     """
 
@@ -46,7 +48,7 @@ class Matches:
 
 @dataclass(frozen=True)
 class Froc:
-    """The curve and its summary. Counting detections of at least ``thresholds[i]`` gives point i.
+    """A FROC curve and its summary; counting points of at least ``thresholds[i]`` gives point i.
 
     Attributes:
         slides: Number of slides, those without lesions included.
@@ -69,26 +71,26 @@ class Froc:
     reason: str | None
 
 
-def match_detections(detections: Detections, truth: LesionMap) -> Matches:
-    """Compare the detections of one slide with its lesions.
+def match_points(points: LesionPoints, truth: LesionMap) -> Matches:
+    """Compare the lesion points of one slide with its lesions.
 
-    Of several detections in a lesion the best counts, once. Those in isolated tumor cells count
-    neither way. All of a slide without lesions are false positives.
+    Of several points in a lesion only the best counts. Points in isolated tumor cells count neither
+    way. On a slide without lesions all points are false positives.
 
     Args:
-        detections: In the same frame as the lesions.
+        points: In the same frame as the lesions.
         truth: From `lesion_map`.
 
     Raises:
         ValueError: A score is not finite.
     """
-    scores = np.asarray(detections.scores, np.float64)
+    scores = np.asarray(points.scores, np.float64)
     if not np.isfinite(scores).all():
         raise ValueError("scores must be finite")
-    labels = truth.labels_at(detections.x, detections.y)
+    labels = truth.labels_at(points.x, points.y)
     best = np.full(len(truth.is_itc) + 1, -1, np.intp)
-    # Descending, so that the first detection of a label is its best; stable, so that it is
-    # always the same of equal ones.
+    # Descending, so that the first point of a label is its best; stable, so that of equal ones it
+    # is always the same.
     order = np.argsort(-scores, kind="stable")
     hit, first = np.unique(labels[order], return_index=True)
     best[hit] = order[first]
@@ -106,15 +108,14 @@ def match_detections(detections: Detections, truth: LesionMap) -> Matches:
 
 
 def froc(slides: Sequence[Matches]) -> Froc:
-    """The FROC curve over slides, and its mean sensitivity at `FROC_RATES`.
+    """Compute the FROC curve over slides, and its mean sensitivity at `FROC_RATES`.
 
     Between two rates that thresholds reach, the sensitivity is interpolated linearly, as in the
-    challenge's script (``numpy.interp``); one can reach it by tossing a coin between the two
-    thresholds. Of several thresholds at one rate the most sensitive counts. Beyond the rate of the
-    lowest score, which nothing reaches, it stays what it is there.
+    challenge's script (``numpy.interp``). Of several thresholds at one rate the most sensitive
+    counts. Beyond the rate of the lowest score the sensitivity stays as it is there.
 
     Args:
-        slides: One for each slide, those without lesions or detections included.
+        slides: One for each slide, including those without lesions or points.
     """
     hits = np.concatenate([np.empty(0), *(m.best_scores[m.best >= 0] for m in slides)])
     false = np.concatenate([np.empty(0), *(m.false_positive_scores for m in slides)])
@@ -140,5 +141,5 @@ def froc(slides: Sequence[Matches]) -> Froc:
 
 
 def _at_least(scores: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.intp]:
-    """For each threshold the number of scores that are not below it."""
+    """The number of scores at or above each threshold."""
     return len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left")

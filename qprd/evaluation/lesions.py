@@ -1,7 +1,7 @@
 """Ground truth of the Camelyon16 lesion FROC: drawn tumor becomes lesions on a raster.
 
 The rules are those of the challenge's evaluation script (Ehteshami Bejnordi et al., JAMA 2017),
-which knows one resolution, 0.243 um/px. Here every length is in micrometres, so that a slide of any
+which knows one resolution, 0.243 um/px. Here every length is in micrometers, so that a slide of any
 resolution is treated alike. Only the surroundings of tumor are rasterized, never a whole slide.
 """
 
@@ -106,7 +106,7 @@ def lesion_map(tumor: BaseGeometry, mpp: float) -> LesionMap:
     Args:
         tumor: Polygons in level-0 pixels; points and lines are passed over, invalid outlines
             repaired.
-        mpp: Micrometres per level-0 pixel.
+        mpp: Micrometers per level-0 pixel.
 
     Raises:
         QprdError: the tumor is far larger than a slide.

@@ -19,7 +19,7 @@ from qprd.checked import MAX_PATCHES, STRICT, RawScore, Rule
 from qprd.evaluation.metrics import accuracy, sensitivity, specificity
 from qprd.evaluation.thresholds import accuracy_threshold, youden_threshold
 
-#: False-positive detections that are kept, the best-scored ones.
+#: Largest number of false positives that are kept, those with the highest scores.
 MAX_FALSE_POSITIVES: Final = 20_000
 #: Products such as 0.95 * 20 are a hair off.
 _ROUNDING = 1e-9
@@ -27,7 +27,7 @@ _ROUNDING = 1e-9
 
 @checked_dataclass(frozen=True, config=STRICT)
 class FalsePositives:
-    """Detections in what is labeled normal, on validation slides.
+    """Lesion points in tissue that is labeled normal, on validation slides.
 
     Attributes:
         scores: Raw scores, the highest first; at most `MAX_FALSE_POSITIVES`.
@@ -106,7 +106,7 @@ class Achieved:
         sensitivity: Of patches, 0..1.
         specificity: Likewise.
         accuracy: Likewise.
-        false_positives_per_slide: Detections in what is labeled normal, a slide.
+        false_positives_per_slide: Lesion points in tissue that is labeled normal.
     """
 
     sensitivity: float | None

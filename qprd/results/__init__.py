@@ -1,1 +1,1 @@
-"""What a prediction leaves: files, contours, lesion points."""
+"""Results of a prediction: contours, lesion points, and the files that hold them."""

@@ -1,9 +1,12 @@
-"""Results on disk: one folder an entry, written whole or not at all.
+"""Results on disk: one folder per entry, written whole or not at all.
 
-``score_map.npz`` (raw scores and grid), ``score_map.ome.tif`` (the same as an image, of
-probabilities where there are any), ``predictions.geojson`` (tiles and contours; QuPath takes it by
-drag and drop), ``review.geojson`` (regions to review, if asked for), ``detections.csv`` (score, x,
-y of suspected lesions), ``slide.json`` (`SlideResult`), ``overview.png`` (the picture).
+- ``score_map.npz``: raw scores and their grid
+- ``score_map.ome.tif``: the same as an image, of probabilities if there are any
+- ``predictions.geojson``: tiles and contours, which QuPath takes by drag and drop
+- ``review.geojson``: review regions, if they were asked for
+- ``detections.csv``: score, x and y of the lesion points
+- ``slide.json``: `SlideResult`
+- ``overview.png``: the picture
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from qprd.errors import QprdError
 from qprd.files.atomic import replacing, replacing_folder, write_errors
 from qprd.files.jsonfile import read_text
-from qprd.predictions import Detections, Predictions, ReviewRegion, ScoreMap
+from qprd.predictions import LesionPoints, Predictions, ReviewRegion, ScoreMap
 from qprd.qupath.predictions_geojson import predictions_from_geojson, predictions_to_text
 from qprd.results.tiff import write_score_tiff
 from qprd.slides.frame import Frame
@@ -31,15 +34,17 @@ SCORE_MAP = "score_map.npz"
 SCORE_TIFF = "score_map.ome.tif"
 PREDICTIONS = "predictions.geojson"
 REVIEW = "review.geojson"
-DETECTIONS = "detections.csv"
+LESION_POINTS = "detections.csv"
 SLIDE = "slide.json"
 OVERVIEW = "overview.png"
-#: All of them.
-RESULT_FILES = frozenset({SCORE_MAP, SCORE_TIFF, PREDICTIONS, REVIEW, DETECTIONS, SLIDE, OVERVIEW})
+#: All files of a result.
+RESULT_FILES = frozenset(
+    {SCORE_MAP, SCORE_TIFF, PREDICTIONS, REVIEW, LESION_POINTS, SLIDE, OVERVIEW}
+)
 
-_DETECTIONS_HEADER = "score,x,y"
-#: More than a million detections.
-_MAX_DETECTIONS_BYTES = 64 * 2**20
+_POINTS_HEADER = "score,x,y"
+#: Room for more than a million lesion points.
+_MAX_POINTS_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -47,19 +52,20 @@ class SlideResult:
     """Figures of one slide's prediction.
 
     Attributes:
-        entry_id: The project entry.
+        entry_id: Id of the project entry.
         image: Its image name.
         bundle: Name of the bundle that predicted.
         created: ISO 8601 time, UTC.
-        slide_score: Raw score that sums up the map; None without tissue.
-        threshold: Raw score from which tissue counts as tumor; None if the bundle has none.
+        slide_score: Raw score of the slide as a whole; None without tissue.
+        threshold: Raw score at and above which tissue is called tumor; None if there was none.
         tissue_um2: Area of the scored tiles.
         tumor_um2: Area of the contours.
         tiles: Number of scored tiles.
         contours: Number of contours.
-        mpp: Micrometres per level-0 pixel.
+        mpp: Micrometers per level-0 pixel.
         seconds: Time spent on the slide.
-        frame: What of the file the image was, and how it was turned: results hold in it alone.
+        frame: Which part of the file the image was, and how it was rotated: coordinates hold in
+            this frame alone.
         exact: Scored patch by patch, as all slides were before there was another way.
     """
 
@@ -86,22 +92,22 @@ def save_result(
     predictions: Predictions,
     *,
     probabilities: NDArray[np.float64] | None,
-    detections: Detections,
+    lesion_points: LesionPoints,
     overview: bytes,
 ) -> None:
     """Write one entry's results; an earlier result stays until the new one is complete.
 
     Args:
-        folder: Where they go.
+        folder: The folder to write.
         slide: The figures.
         score_map: The raw scores.
         predictions: Tiles and contours.
-        probabilities: Of the score map's cells, 0..1, NaN where these are; None if there are none.
-        detections: Suspected lesions.
+        probabilities: (rows, columns), 0..1, NaN where the scores are; None without a calibration.
+        lesion_points: Where a lesion is suspected.
         overview: The picture, a PNG.
 
     Raises:
-        QprdError: the disk is full or the folder cannot be written; the earlier result is intact.
+        QprdError: The disk is full or the folder cannot be written; the earlier result is intact.
     """
     with write_errors("The results", folder), replacing_folder(folder) as partial:
         np.savez_compressed(
@@ -112,7 +118,7 @@ def save_result(
         write_score_tiff(partial / SCORE_TIFF, score_map, probabilities, image=slide.image)
         text = predictions_to_text(predictions)
         (partial / PREDICTIONS).write_text(text, encoding="utf-8")
-        (partial / DETECTIONS).write_text(_detections_to_text(detections), encoding="utf-8")
+        (partial / LESION_POINTS).write_text(_points_to_text(lesion_points), encoding="utf-8")
         (partial / SLIDE).write_text(json.dumps(asdict(slide), indent=2), encoding="utf-8")
         (partial / OVERVIEW).write_bytes(overview)
 
@@ -121,7 +127,7 @@ def load_slide_result(folder: Path) -> SlideResult:
     """Read the figures of one entry.
 
     Raises:
-        QprdError: there is no result, or it is damaged.
+        QprdError: There is no result, or it is damaged.
     """
     try:
         return TypeAdapter(SlideResult).validate_json((folder / SLIDE).read_bytes())
@@ -132,10 +138,10 @@ def load_slide_result(folder: Path) -> SlideResult:
 
 
 def load_predictions(folder: Path) -> Predictions:
-    """Read the tiles, contours and regions to review of one entry.
+    """Read the tiles, contours and review regions of one entry.
 
     Raises:
-        QprdError: there is no result, or it is damaged.
+        QprdError: There is no result, or it is damaged.
     """
     path = folder / PREDICTIONS
     if not path.is_file():
@@ -147,48 +153,48 @@ def load_predictions(folder: Path) -> Predictions:
 
 
 def save_review(folder: Path, regions: Sequence[ReviewRegion]) -> None:
-    """Put regions to review into the results of one entry, which have none yet.
+    """Add review regions to the results of one entry, which have none yet.
 
     Raises:
-        QprdError: the disk is full or the folder cannot be written; the other results are intact.
+        QprdError: The disk is full or the folder cannot be written; the other results are intact.
     """
     text = predictions_to_text(Predictions((), (), review=tuple(regions)))
     with write_errors("The results", folder), replacing(folder / REVIEW) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
-def load_detections(folder: Path) -> Detections:
-    """Read the detections of one entry.
+def load_lesion_points(folder: Path) -> LesionPoints:
+    """Read the lesion points of one entry.
 
     Raises:
-        QprdError: there is no result, or it is damaged.
+        QprdError: There is no result, or it is damaged.
     """
-    path = folder / DETECTIONS
+    path = folder / LESION_POINTS
     if not path.is_file():
         raise _missing(folder)
-    text = read_text(path, what="a list of detections", limit_bytes=_MAX_DETECTIONS_BYTES)
+    text = read_text(path, what="a list of lesion points", limit_bytes=_MAX_POINTS_BYTES)
     header, *lines = text.splitlines() or [""]
     try:
         rows = [[float(number) for number in line.split(",")] for line in lines]
         table = np.array(rows, np.float64).reshape(len(rows), 3)
     except ValueError as error:
         raise _damaged(path) from error
-    if header != _DETECTIONS_HEADER or not np.isfinite(table).all():
+    if header != _POINTS_HEADER or not np.isfinite(table).all():
         raise _damaged(path)
-    return Detections(*table.T)
+    return LesionPoints(*table.T)
 
 
-def _detections_to_text(detections: Detections) -> str:
-    columns = (detections.scores.tolist(), detections.x.tolist(), detections.y.tolist())
+def _points_to_text(points: LesionPoints) -> str:
+    columns = (points.scores.tolist(), points.x.tolist(), points.y.tolist())
     rows = (f"{score!r},{x!r},{y!r}\n" for score, x, y in zip(*columns, strict=True))
-    return f"{_DETECTIONS_HEADER}\n{''.join(rows)}"
+    return f"{_POINTS_HEADER}\n{''.join(rows)}"
 
 
 def load_score_map(folder: Path) -> ScoreMap:
     """Read the score map of one entry.
 
     Raises:
-        QprdError: there is no result, or it is damaged.
+        QprdError: There is no result, or it is damaged.
     """
     try:
         with np.load(folder / SCORE_MAP, allow_pickle=False) as archive:

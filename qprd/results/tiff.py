@@ -30,7 +30,7 @@ def write_score_tiff(
     that are not NaN. The same map gives the same bytes.
 
     The file has the physical size of a cell and, as the position of the plane, that of the map's
-    upper left corner in micrometres from that of the slide. The same in level-0 pixels (``x_px``,
+    upper left corner in micrometers from that of the slide. The same in level-0 pixels (``x_px``,
     ``y_px``, ``cell_px``) is in a map annotation of namespace `GRID_NAMESPACE`.
 
     Args:

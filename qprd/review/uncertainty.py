@@ -1,4 +1,4 @@
-"""Which regions of slides a person should look at next: those that the model is least sure of."""
+"""Uncertain regions: the tissue that the model is least sure of, to be reviewed next."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from shapely.geometry.base import BaseGeometry
 
 from qprd.predictions import ScoreMap
 from qprd.results.contours import ProbabilityOf
-from qprd.results.detections import detections
+from qprd.results.lesion_points import lesion_points
 
 #: Edge of a region in patches: large enough for several training patches, small enough to be mostly
 #: one kind of tissue.
 REGION_PATCHES = 1.5
-#: Regions of a slide are at least so many edges apart, from center to center: neighbors would ask
+#: Smallest distance between the centers of two regions of a slide, in edges: neighbors would ask
 #: the same question twice.
 _SPACING = 2.0
-#: Least share of a region that is scored tissue.
+#: Smallest share of a region that is scored tissue.
 _MIN_TISSUE = 0.75
 
 
 @dataclass(frozen=True)
 class UncertainRegion:
-    """A square of a slide.
+    """A square of a slide that the model is unsure of.
 
     Attributes:
         polygon: Level-0 pixels, inside the image.
@@ -48,24 +48,26 @@ def uncertain_regions(
     patch_px: float,
     width: int,
     height: int,
-    most: int,
+    limit: int,
     probability_of: ProbabilityOf | None = None,
     known: BaseGeometry | None = None,
 ) -> list[UncertainRegion]:
-    """Squares of tissue whose cells are all close to the threshold, the closest first.
+    """Find squares of tissue whose cells are all close to the threshold, the closest first.
 
     The mean distance of a square's cells decides, not the distance of their mean: where tumor
     borders on normal tissue, some cells are above and some below, and none is in doubt.
 
     Args:
         score_map: The raw scores.
-        threshold: Raw score from which tissue counts as tumor.
+        threshold: Raw score at and above which tissue is called tumor.
         patch_px: Edge of a patch in level-0 pixels.
-        width: Of the image in level-0 pixels.
-        height: Likewise.
-        most: Return at most so many.
-        probability_of: Measures distances in probability, which slides have in common.
-        known: What is labeled already, level-0 pixels; no region touches a cell centered in it.
+        width: Width of the image in level-0 pixels.
+        height: Height of the image in level-0 pixels.
+        limit: Largest number of regions.
+        probability_of: Turns raw scores into probabilities, in which distances are comparable
+            between slides; None measures them in raw scores.
+        known: Regions that are labeled already, level-0 pixels; no region touches a cell centered
+            in them.
 
     Returns:
         Disjoint squares of an odd number of cells, about `REGION_PATCHES` patches wide.
@@ -82,25 +84,25 @@ def uncertain_regions(
         drawn = _centers_inside(score_map, known)
         distance[ndimage.maximum_filter(drawn, size=cells, mode="constant")] = np.nan
     edge_px = cells * score_map.cell_px
-    found = detections(score_map, -distance, radius_um=_SPACING * edge_px * score_map.mpp)
+    peaks = lesion_points(score_map, -distance, radius_um=_SPACING * edge_px * score_map.mpp)
     image = box(0, 0, width, height)
     regions = []
-    for negative, x, y in zip(found.scores[:most], found.x, found.y, strict=False):
+    for negative, x, y in zip(peaks.scores[:limit], peaks.x, peaks.y, strict=False):
         square = box(x - edge_px / 2, y - edge_px / 2, x + edge_px / 2, y + edge_px / 2)
         regions.append(UncertainRegion(shapely.intersection(square, image), float(-negative)))
     return regions
 
 
 def in_order_of_review(
-    of_slides: Mapping[str, Sequence[UncertainRegion]], most: int
+    of_slides: Mapping[str, Sequence[UncertainRegion]], limit: int
 ) -> list[tuple[str, UncertainRegion]]:
-    """Spread the regions to review over slides: the first of each, then the second of each, ...
+    """Order the regions of all slides: the first of each slide, then the second of each, and so on.
 
     Within a round, the closest to the threshold comes first.
 
     Args:
         of_slides: The regions of each slide, closest first.
-        most: Number of regions in all.
+        limit: Largest number of regions in total.
 
     Returns:
         Slide and region, in the order of review.
@@ -111,16 +113,16 @@ def in_order_of_review(
         for one_of_each in rounds
         for item in sorted(filter(None, one_of_each), key=lambda item: item[1].distance)
     ]
-    return ordered[:most]
+    return ordered[:limit]
 
 
 def _half_width(cells: float) -> int:
-    """Cells on either side of the middle one, such that all together are about so many."""
+    """Number of cells on each side of the middle one in a square of about ``cells``."""
     return max(0, round((cells - 1) / 2))
 
 
 def _mean_distance(distance: NDArray[np.float64], cells: int) -> NDArray[np.float64]:
-    """Mean over the scored cells of each square; NaN where too little of it, or its center, is."""
+    """Mean over the scored cells of each square; NaN if its center or most of it is not scored."""
     scored = ~np.isnan(distance)
     share = ndimage.uniform_filter(scored.astype(np.float64), cells, mode="constant")
     total = ndimage.uniform_filter(np.where(scored, distance, 0.0), cells, mode="constant")

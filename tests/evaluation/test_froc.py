@@ -17,10 +17,10 @@ from qprd.evaluation.froc import (
     NO_SLIDES,
     Matches,
     froc,
-    match_detections,
+    match_points,
 )
 from qprd.evaluation.lesions import LesionMap, lesion_map
-from qprd.predictions import Detections
+from qprd.predictions import LesionPoints
 from qprd.qupath.asap import read_asap
 
 MPP = 0.5
@@ -28,15 +28,15 @@ NO_TUMOR = lesion_map(shapely.MultiPolygon(), MPP)
 
 
 def squares(*places_um: tuple[float, float, float]) -> LesionMap:
-    """Lesions: x, y, edge of each in micrometres."""
+    """Lesions: x, y, edge of each in micrometers."""
     boxes = [shapely.box(*(s / MPP for s in (x, y, x + e, y + e))) for x, y, e in places_um]
     return lesion_map(shapely.MultiPolygon(boxes), MPP)
 
 
-def detected(*points_um: tuple[float, float, float]) -> Detections:
-    """Detections: score, x, y of each in micrometres."""
+def detected(*points_um: tuple[float, float, float]) -> LesionPoints:
+    """Lesion points: score, x, y of each in micrometers."""
     scores, x, y = np.array(points_um, float).reshape(-1, 3).T
-    return Detections(scores, x / MPP, y / MPP)
+    return LesionPoints(scores, x / MPP, y / MPP)
 
 
 #: A lesion at 1000..1600, another at 4000..4400, isolated tumor cells at 7000..7050 um.
@@ -45,7 +45,7 @@ TRUTH = squares((1000, 1000, 600), (4000, 1000, 400), (7000, 1000, 50))
 
 def test_the_best_hit_counts_once():
     points = detected((0.3, 1100, 1100), (0.9, 1500, 1500), (0.9, 1200, 1200), (0.2, 2500, 1000))
-    found = match_detections(points, TRUTH)
+    found = match_points(points, TRUTH)
     assert found.best.tolist() == [1, -1]
     assert found.best_scores.tolist() == [0.9, -np.inf]
     assert found.false_positives.tolist() == [3]
@@ -53,7 +53,7 @@ def test_the_best_hit_counts_once():
 
 
 def test_isolated_tumor_cells_are_neither_lesion_nor_false_positive():
-    found = match_detections(detected((0.9, 7025, 1025)), TRUTH)
+    found = match_points(detected((0.9, 7025, 1025)), TRUTH)
     assert len(found.lesions) == 2
     assert found.false_positives.size == 0
     curve = froc([found])
@@ -61,16 +61,16 @@ def test_isolated_tumor_cells_are_neither_lesion_nor_false_positive():
     assert curve.score == 0
 
 
-def test_all_detections_of_a_slide_without_lesions_are_false_positives():
+def test_all_points_of_a_slide_without_lesions_are_false_positives():
     """The distance transform of an all-normal mask must not invent a lesion."""
-    found = match_detections(detected((0.9, 0, 0), (0.1, 50_000, 80_000)), NO_TUMOR)
+    found = match_points(detected((0.9, 0, 0), (0.1, 50_000, 80_000)), NO_TUMOR)
     assert found.lesions.size == 0
     assert found.false_positives.tolist() == [0, 1]
 
 
 def test_a_slide_without_lesions_counts_as_a_slide():
-    hit = match_detections(detected((0.5, 1100, 1100), (0.6, 3000, 3000)), TRUTH)
-    normal = match_detections(detected((0.7, 0, 0)), NO_TUMOR)
+    hit = match_points(detected((0.5, 1100, 1100), (0.6, 3000, 3000)), TRUTH)
+    normal = match_points(detected((0.7, 0, 0)), NO_TUMOR)
     curve = froc([hit, normal])
     assert curve.slides == 2
     assert curve.thresholds.tolist() == [np.inf, 0.7, 0.6, 0.5]
@@ -83,7 +83,7 @@ def test_a_slide_without_lesions_counts_as_a_slide():
 
 def test_the_lowest_threshold_is_kept():
     """Dropping the lowest score loses a lesion that is hit by it alone."""
-    found = match_detections(detected((0.9, 1100, 1100), (0.1, 4100, 1100)), TRUTH)
+    found = match_points(detected((0.9, 1100, 1100), (0.1, 4100, 1100)), TRUTH)
     curve = froc([found])
     assert curve.thresholds[-1] == 0.1
     assert curve.sensitivity[-1] == 1
@@ -92,14 +92,14 @@ def test_the_lowest_threshold_is_kept():
 
 def test_a_missed_lesion_adds_no_threshold():
     """The challenge's script scores misses 0, which would be a threshold that hits them all."""
-    curve = froc([match_detections(detected((0.9, 1100, 1100)), TRUTH)])
+    curve = froc([match_points(detected((0.9, 1100, 1100)), TRUTH)])
     assert curve.thresholds.tolist() == [np.inf, 0.9]
     assert curve.sensitivity.tolist() == [0, 0.5]
 
 
 @pytest.mark.parametrize("score", [0.0, -2.0])
 def test_a_hit_counts_whatever_its_score(score: float):
-    curve = froc([match_detections(detected((score, 1100, 1100)), TRUTH)])
+    curve = froc([match_points(detected((score, 1100, 1100)), TRUTH)])
     assert curve.sensitivity[-1] == 0.5
 
 
@@ -107,7 +107,7 @@ def test_between_two_rates_sensitivity_is_interpolated():
     truth = squares((1000, 1000, 600))
     # At 0.5 the lesion and four false positives come at once: 0 -> 4 per slide.
     points = [(0.5, 1100.0, 1100.0)] + [(0.5, 3000.0 + i, 3000.0) for i in range(4)]
-    curve = froc([match_detections(detected(*points), truth)])
+    curve = froc([match_points(detected(*points), truth)])
     assert curve.at_rates == pytest.approx((1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 1))
 
 
@@ -115,16 +115,16 @@ def test_undefined_says_why():
     without_slides = froc([])
     assert (without_slides.score, without_slides.reason) == (None, NO_SLIDES)
     assert without_slides.at_rates is None
-    curve = froc([match_detections(detected((0.5, 0, 0)), NO_TUMOR)])
+    curve = froc([match_points(detected((0.5, 0, 0)), NO_TUMOR)])
     assert (curve.score, curve.at_rates, curve.reason) == (None, None, NO_LESIONS)
     assert curve.fp_per_slide.tolist() == [0, 1]
     assert np.isnan(curve.sensitivity).all()
-    only_itc = match_detections(detected(), squares((1000, 1000, 50)))
+    only_itc = match_points(detected(), squares((1000, 1000, 50)))
     assert froc([only_itc]).reason == NO_LESIONS
 
 
-def test_without_detections_the_score_is_0():
-    curve = froc([match_detections(detected(), TRUTH)])
+def test_without_points_the_score_is_0():
+    curve = froc([match_points(detected(), TRUTH)])
     assert curve.score == 0
     assert curve.reason is None
 
@@ -132,7 +132,7 @@ def test_without_detections_the_score_is_0():
 @pytest.mark.parametrize("score", [np.nan, np.inf])
 def test_scores_must_be_finite(score: float):
     with pytest.raises(ValueError, match="finite"):
-        match_detections(detected((score, 0, 0)), TRUTH)
+        match_points(detected((score, 0, 0)), TRUTH)
 
 
 # The rules once more, in plain loops, on the lesions of real slides.
@@ -140,7 +140,7 @@ def test_scores_must_be_finite(score: float):
 
 @dataclass
 class PlainSlide:
-    """A slide as the challenge's script sees it: a mask of level 5, and lists of detections."""
+    """A slide as the challenge's script sees it: a mask of level 5, and lists of points."""
 
     mask: np.ndarray
     scores: list[float]
@@ -211,8 +211,8 @@ def real_maps(shared_data: Path) -> list[list[shapely.Geometry]]:
 
 def real_slide(
     tumor: list[shapely.Geometry], seed: int
-) -> tuple[PlainSlide, Detections, LesionMap]:
-    """A slide of these lesions, and random detections on most of them and beside them."""
+) -> tuple[PlainSlide, LesionPoints, LesionMap]:
+    """A slide of these lesions, and random points on most of them and beside them."""
     rng = np.random.default_rng(seed)
     found = lesion_map(shapely.GeometryCollection(tumor), 0.243)
     if tumor:
@@ -234,13 +234,13 @@ def real_slide(
     # Few distinct values: ties within and between hits and false positives.
     scores = np.round(rng.random(len(x)), 1) - 0.2
     plain = PlainSlide(mask, scores.tolist(), x.tolist(), y.tolist())
-    return plain, Detections(scores, x, y), found
+    return plain, LesionPoints(scores, x, y), found
 
 
 def both_ways(real_maps: list[list[shapely.Geometry]], seed: int):
     slides = [real_slide(tumor, seed) for tumor in [*real_maps, []]]
     return [plain for plain, _, _ in slides], froc(
-        [match_detections(points, truth) for _, points, truth in slides]
+        [match_points(points, truth) for _, points, truth in slides]
     )
 
 
@@ -308,7 +308,7 @@ projects = st.lists(matches(), min_size=1, max_size=4)
 
 
 @given(projects)
-def test_the_curve_ascends_from_nothing_to_all_detections(slides: list[Matches]):
+def test_the_curve_ascends_from_nothing_to_all_points(slides: list[Matches]):
     curve = froc(slides)
     assert (np.diff(curve.thresholds) < 0).all()
     assert (np.diff(curve.fp_per_slide) >= 0).all()

@@ -12,7 +12,7 @@ PIXEL_PX = RASTER_UM / MPP
 
 
 def box_um(x: float, y: float, width: float, height: float | None = None) -> shapely.Polygon:
-    """A rectangle in micrometres, as level-0 pixels at `MPP`."""
+    """A rectangle in micrometers, as level-0 pixels at `MPP`."""
     height = width if height is None else height
     return shapely.box(*(side / MPP for side in (x, y, x + width, y + height)))
 

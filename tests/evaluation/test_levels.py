@@ -8,7 +8,7 @@ from shapely.geometry import Polygon, box
 
 from qprd.evaluation.calibration import Platt
 from qprd.evaluation.cells import LabeledCells
-from qprd.evaluation.froc import match_detections
+from qprd.evaluation.froc import match_points
 from qprd.evaluation.lesions import lesion_map
 from qprd.evaluation.levels import (
     NO_CALIBRATION,
@@ -21,7 +21,7 @@ from qprd.evaluation.levels import (
     slide_metrics,
 )
 from qprd.evaluation.overlap import Overlap
-from qprd.predictions import Detections
+from qprd.predictions import LesionPoints
 
 TUMOR = box(1000, 1000, 2000, 2000)  # 500 x 500 um
 
@@ -40,12 +40,12 @@ def slide(
     overlap: Overlap | None = None,
 ) -> SlideComparison:
     drawn = TUMOR if tumor else Polygon()
-    points = Detections(np.array([0.9, 0.2]), np.array([1500.0, 50.0]), np.array([1500.0, 50.0]))
+    points = LesionPoints(np.array([0.9, 0.2]), np.array([1500.0, 50.0]), np.array([1500.0, 50.0]))
     return SlideComparison(
         has_tumor=bool(tumor),
         slide_score=score,
         cells=cells(tumor, normal),
-        matches=match_detections(points, lesion_map(drawn, 0.5)),
+        matches=match_points(points, lesion_map(drawn, 0.5)),
         n_isolated=0,
         n_unjudged=1,
         overlap=overlap,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from qprd.files.layout import ProjectLayout
-from qprd.predictions import Detections, Predictions, ScoreMap
+from qprd.predictions import LesionPoints, Predictions, ScoreMap
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.geojson import read_annotations
 from qprd.results.contours import contours, inside_image
@@ -99,7 +99,7 @@ def score_project(project: Path, shared_data: Path) -> dict[str, tuple[ScoreMap,
                 score_map,
                 own,
                 probabilities=probability_of(score_map.scores),
-                detections=Detections(np.empty(0), np.empty(0), np.empty(0)),
+                lesion_points=LesionPoints(np.empty(0), np.empty(0), np.empty(0)),
                 overview=b"",
             )
             opened.write_predictions(entry, own)

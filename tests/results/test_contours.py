@@ -264,7 +264,7 @@ def test_only_small_holes_are_filled() -> None:
     assert Polygon(hole).contains(box(16 * 64, 16 * 64, 24 * 64, 24 * 64))
 
 
-def test_small_regions_are_dropped_by_area_in_square_micrometres() -> None:
+def test_small_regions_are_dropped_by_area_in_square_micrometers() -> None:
     values = np.zeros((20, 20))
     values[2, 2] = 6.0
     values[8:14, 8:14] = 6.0

@@ -15,7 +15,7 @@ from qprd.errors import QprdError
 from qprd.predictions import (
     MEAN_SCORE,
     SCORE,
-    Detections,
+    LesionPoints,
     PredictedContour,
     PredictedTile,
     Predictions,
@@ -23,12 +23,12 @@ from qprd.predictions import (
     object_id,
 )
 from qprd.results.folder import (
-    DETECTIONS,
+    LESION_POINTS,
     SCORE_MAP,
     SCORE_TIFF,
     SLIDE,
     SlideResult,
-    load_detections,
+    load_lesion_points,
     load_predictions,
     load_score_map,
     load_slide_result,
@@ -53,7 +53,7 @@ SLIDE_RESULT = SlideResult(
     Frame(5, 6, 700, 800, 90),
 )
 
-FOUND = Detections(np.array([1 / 3, 1e-9]), np.array([32.0, 1e5 + 0.1]), np.array([40.0, 8.5]))
+FOUND = LesionPoints(np.array([1 / 3, 1e-9]), np.array([32.0, 1e5 + 0.1]), np.array([40.0, 8.5]))
 
 
 def predictions(count: int = 3) -> Predictions:
@@ -75,7 +75,7 @@ def save(folder: Path, *, tiles: int = 3, overview: bytes = b"png") -> None:
         score_map,
         predictions(tiles),
         probabilities=SCORES / 4.0,
-        detections=FOUND,
+        lesion_points=FOUND,
         overview=overview,
     )
 
@@ -91,7 +91,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     stored = load_predictions(folder)
     assert [tile.id for tile in stored.tiles] == [tile.id for tile in predictions().tiles]
     assert stored.metadata == predictions().metadata
-    found = load_detections(folder)
+    found = load_lesion_points(folder)
     assert len(found) == 2
     for one, other in ((found.scores, FOUND.scores), (found.x, FOUND.x), (found.y, FOUND.y)):
         np.testing.assert_array_equal(one, other)
@@ -99,12 +99,12 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
 
 def test_detections_are_a_table_that_other_programs_read(tmp_path: Path) -> None:
     save(tmp_path / "1")
-    lines = (tmp_path / "1" / DETECTIONS).read_text().splitlines()
+    lines = (tmp_path / "1" / LESION_POINTS).read_text().splitlines()
     assert lines == ["score,x,y", "0.3333333333333333,32.0,40.0", "1e-09,100000.1,8.5"]
 
 
 def test_no_detections_are_none(tmp_path: Path) -> None:
-    nothing = Detections(np.empty(0), np.empty(0), np.empty(0))
+    nothing = LesionPoints(np.empty(0), np.empty(0), np.empty(0))
     score_map = ScoreMap(SCORES, 0.0, 8.0, 64.0, 0.5)
     save_result(
         tmp_path / "1",
@@ -112,10 +112,10 @@ def test_no_detections_are_none(tmp_path: Path) -> None:
         score_map,
         predictions(),
         probabilities=None,
-        detections=nothing,
+        lesion_points=nothing,
         overview=b"",
     )
-    assert len(load_detections(tmp_path / "1")) == 0
+    assert len(load_lesion_points(tmp_path / "1")) == 0
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,9 @@ def test_no_detections_are_none(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_damaged_detections_are_no_traceback(tmp_path: Path, text: str) -> None:
     save(tmp_path / "1")
-    (tmp_path / "1" / DETECTIONS).write_text(text)
+    (tmp_path / "1" / LESION_POINTS).write_text(text)
     with pytest.raises(QprdError, match="damaged"):
-        load_detections(tmp_path / "1")
+        load_lesion_points(tmp_path / "1")
 
 
 def test_saving_again_replaces_the_whole_folder(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_saving_again_replaces_the_whole_folder(tmp_path: Path) -> None:
 
 
 def test_a_result_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
-    for load in (load_predictions, load_score_map, load_slide_result, load_detections):
+    for load in (load_predictions, load_score_map, load_slide_result, load_lesion_points):
         with pytest.raises(QprdError) as caught:
             load(tmp_path)
         assert caught.value.fix == "Run qprd predict first."

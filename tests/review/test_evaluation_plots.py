@@ -8,7 +8,7 @@ from shapely.geometry import box
 
 from qprd.evaluation.calibration import Platt
 from qprd.evaluation.cells import LabeledCells
-from qprd.evaluation.froc import FROC_RATES, match_detections
+from qprd.evaluation.froc import FROC_RATES, match_points
 from qprd.evaluation.lesions import lesion_map
 from qprd.evaluation.levels import (
     LesionMetrics,
@@ -19,7 +19,7 @@ from qprd.evaluation.levels import (
     patch_metrics,
     slide_metrics,
 )
-from qprd.predictions import Detections
+from qprd.predictions import LesionPoints
 from qprd.review.evaluation_plots import evaluation_figures
 from qprd.review.heatmap import figure_png
 
@@ -36,13 +36,13 @@ Levels = tuple[PatchMetrics, SlideMetrics, LesionMetrics]
 
 def levels(*, has_tumor: tuple[bool, ...] = (True, False), calibrated: bool = True) -> Levels:
     """Metrics of slides with the same cells, and two lesion points, one of them in tumor."""
-    points = Detections(np.array([0.9, 0.5]), np.array([1500.0, 50.0]), np.array([1500.0, 50.0]))
+    points = LesionPoints(np.array([0.9, 0.5]), np.array([1500.0, 50.0]), np.array([1500.0, 50.0]))
     slides = [
         SlideComparison(
             has_tumor=tumor,
             slide_score=float(tumor),
             cells=LabeledCells(Y & tumor, SCORES, np.arange(6.0), np.zeros(6)),
-            matches=match_detections(
+            matches=match_points(
                 points, lesion_map(box(1000, 1000, 2000, 2000) if tumor else box(0, 0, 0, 0), 0.5)
             ),
             n_isolated=0,

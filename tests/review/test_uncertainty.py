@@ -28,7 +28,7 @@ def regions_of(scores: NDArray[np.floating], **options: object) -> list[Uncertai
         "patch_px": PATCH_PX,
         "width": int(columns * CELL_PX),
         "height": int(rows * CELL_PX),
-        "most": 100,
+        "limit": 100,
     }
     return uncertain_regions(map_of(scores), 0.5, **{**settings_, **options})  # type: ignore[arg-type]
 
@@ -46,7 +46,7 @@ def test_regions_are_disjoint_inside_the_image_and_the_closest_comes_first(
     scores: NDArray[np.float32], most: int
 ) -> None:
     width, height = int(scores.shape[1] * CELL_PX) - 10, int(scores.shape[0] * CELL_PX) - 10
-    found = regions_of(scores, most=most, width=width, height=height)
+    found = regions_of(scores, limit=most, width=width, height=height)
     assert len(found) <= most
     distances = [region.distance for region in found]
     assert distances == sorted(distances)
@@ -54,14 +54,14 @@ def test_regions_are_disjoint_inside_the_image_and_the_closest_comes_first(
         assert box(0, 0, width, height).covers(region.polygon)
         assert region.polygon.bounds[2] - region.polygon.bounds[0] <= EDGE_PX
         assert not any(region.polygon.intersects(other.polygon) for other in found[:number])
-        assert found[:number] == regions_of(scores, most=number, width=width, height=height)
+        assert found[:number] == regions_of(scores, limit=number, width=width, height=height)
 
 
 def test_what_is_uniformly_uncertain_comes_before_the_border_of_tumor() -> None:
     scores = np.zeros((12, 24))
     scores[:, 8:] = 1.0  # a border that nobody doubts, and which crosses the threshold
     scores[4:9, 14:19] = 0.6
-    (first,) = regions_of(scores, most=1)
+    (first,) = regions_of(scores, limit=1)
     assert box(14 * CELL_PX, 4 * CELL_PX, 19 * CELL_PX, 9 * CELL_PX).covers(first.polygon)
     assert first.polygon.area == EDGE_PX**2
     assert first.distance == pytest.approx(0.1)

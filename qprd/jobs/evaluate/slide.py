@@ -13,18 +13,18 @@ from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
 from qprd.evaluation.cells import labeled_cells
-from qprd.evaluation.froc import Matches, match_detections
+from qprd.evaluation.froc import Matches, match_points
 from qprd.evaluation.lesions import lesion_map
 from qprd.evaluation.levels import SlideComparison
 from qprd.evaluation.metrics import auroc, sensitivity, specificity
 from qprd.evaluation.mistakes import Mistake, worst_mistakes
 from qprd.evaluation.overlap import polygon_overlap
 from qprd.jobs.train.patches import slide_regions
-from qprd.predictions import Detections, is_own_class
+from qprd.predictions import LesionPoints, is_own_class
 from qprd.qupath.entry_slides import frame_of, require_same_frame
 from qprd.qupath.project import Annotation, Entry
 from qprd.results.folder import (
-    load_detections,
+    load_lesion_points,
     load_predictions,
     load_score_map,
     load_slide_result,
@@ -202,9 +202,9 @@ def evaluate_slide(
         overlap = polygon_overlap(found, regions.tumor, within=known_tissue).scaled(um2)
         overlap_all_tissue = polygon_overlap(found, regions.tumor, within=tissue).scaled(um2)
 
-    points = load_detections(folder)
+    points = load_lesion_points(folder)
     lesions = lesion_map(regions.tumor, slide.mpp)
-    matches, n_unjudged = _where_truth_is_known(match_detections(points, lesions), points, known)
+    matches, n_unjudged = _where_truth_is_known(match_points(points, lesions), points, known)
     comparison = SlideComparison(
         has_tumor=marks_tumor(annotations, rules.config),
         slide_score=result.slide_score,
@@ -277,7 +277,7 @@ def known_region(regions: LabelRegions, width: int, height: int) -> BaseGeometry
 
 
 def _where_truth_is_known(
-    matches: Matches, points: Detections, known: BaseGeometry
+    matches: Matches, points: LesionPoints, known: BaseGeometry
 ) -> tuple[Matches, int]:
     """Leave out the false positives where nothing was drawn; also their number."""
     shapely.prepare(known)

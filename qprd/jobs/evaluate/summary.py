@@ -34,7 +34,7 @@ _SLIDE_HEADINGS = (
     "sensitivity",
     "specificity",
     "lesions hit",
-    "false detections",
+    "false positives",
     "IoU",
 )
 
@@ -150,7 +150,7 @@ def level_tables(summary: EvaluateSummary) -> list[LevelTable]:
     if lesion["isolated_tumor_cells"]:
         lesion_basis += f", {lesion['isolated_tumor_cells']} too small to count"
     if unjudged := lesion["detections_where_nothing_is_drawn"]:
-        lesion_basis += f"; {unjudged} detections where nothing is drawn are left out"
+        lesion_basis += f"; {unjudged} lesion points where nothing is drawn are left out"
     return [
         _table(
             "Patches",

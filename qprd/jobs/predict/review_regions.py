@@ -123,7 +123,7 @@ def mark_uncertain(
                 patch_px=info.patch_px * info.mpp / score_map.mpp,
                 width=width,
                 height=height,
-                most=most,
+                limit=most,
                 probability_of=probability_of,
                 known=_labeled(annotations, width, height, score_map.mpp, trained),
             )

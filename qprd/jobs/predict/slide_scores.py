@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
 from qprd.errors import QprdError
-from qprd.predictions import BUNDLE, DATE, SLIDE_SCORE, THRESHOLD, Detections, ScoreMap
+from qprd.predictions import BUNDLE, DATE, SLIDE_SCORE, THRESHOLD, LesionPoints, ScoreMap
 from qprd.results.contours import ProbabilityOf, contours, inside_image
-from qprd.results.detections import detections
 from qprd.results.folder import RESULT_FILES, SlideResult, save_result
+from qprd.results.lesion_points import lesion_points
 from qprd.results.objects import predicted_objects
 from qprd.settings import PredictConfig, stored_train_config
 from qprd.slides.frame import Frame
@@ -177,7 +177,7 @@ class SlideScores:
         """Write what ``qprd predict`` writes for a slide into a folder of its own.
 
         ``score_map.npz`` and ``score_map.ome.tif`` hold the map, ``predictions.geojson`` tiles and
-        contours, ``detections.csv`` suspected lesions, ``slide.json`` figures, and ``overview.png``
+        contours, ``detections.csv`` lesion points, ``slide.json`` figures, and ``overview.png``
         is a picture.
 
         Args:
@@ -222,7 +222,7 @@ def save_slide(found: SlideScores, folder: Path) -> SlideResult:
         metadata=_metadata(found),
     )
     probabilities = None if found.probability_of is None else found.probability
-    points = detections(score_map, probabilities)
+    points = lesion_points(score_map, probabilities)
     result = SlideResult(
         entry_id=found.entry_id,
         image=found.image,
@@ -246,7 +246,7 @@ def save_slide(found: SlideScores, folder: Path) -> SlideResult:
         predictions,
         probabilities=probabilities,
         # Cells at the right and lower edge may have their centers beyond it.
-        detections=Detections(
+        lesion_points=LesionPoints(
             points.scores,
             np.minimum(points.x, found.frame.width),
             np.minimum(points.y, found.frame.height),

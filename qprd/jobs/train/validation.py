@@ -23,7 +23,7 @@ from qprd.evaluation.operating_point import (
     achieved_at,
     choose_threshold,
 )
-from qprd.results.detections import detections
+from qprd.results.lesion_points import lesion_points
 from qprd.sampling.build import SlideRegions
 from qprd.sampling.table import PatchTable
 from qprd.scoring.scorer import SlideScorer
@@ -136,10 +136,10 @@ def count_false_positives(
     open_slide: Callable[[str], Slide],
     scorer: SlideScorer,
 ) -> Counted:
-    """Score the validation slides whole, and take the detections in what is labeled normal.
+    """Score the validation slides whole, and take the lesion points in what is labeled normal.
 
     Labeled normal are the drawn normal regions, or, where none are drawn, the tissue away from
-    tumor: what the normal patches come from. A detection elsewhere is neither right nor wrong. A
+    tumor: what the normal patches come from. A point elsewhere is neither right nor wrong. A
     slide that cannot be scored is noted and left out.
 
     Args:
@@ -311,7 +311,7 @@ def _false_positives(
     assert regions.tissue is not None
     with open_slide(regions.entry_id) as slide:
         score_map = scorer.score(f"validating on {regions.name}", slide, regions.tissue)
-    found = detections(score_map)
+    found = lesion_points(score_map)
     normal = regions.regions.normal
     shapely.prepare(normal)
     inside: NDArray[np.bool_] = shapely.contains_xy(normal, found.x, found.y)

@@ -23,7 +23,7 @@ from qprd.jobs.evaluate.summary import EvaluateSummary
 from qprd.jobs.reporting import plain
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
-from qprd.results.folder import load_detections, load_score_map
+from qprd.results.folder import load_lesion_points, load_score_map
 from tests.helpers.drawn_project import (
     HEIGHT,
     MPP,
@@ -300,25 +300,27 @@ def test_a_slide_has_tumor_if_it_is_drawn_whatever_the_slide_is_called(
     # The drawn tumor of 112 x 128 um is no lesion by Camelyon16's rules.
     assert [slide.comparison.n_isolated for slide in summary.slides] == [1, 1, 0]
     third = summary.slides[2].comparison
-    detected = load_detections(result(predicted_project, 3))
+    detected = load_lesion_points(result(predicted_project, 3))
     assert len(third.matches.false_positives) + third.n_unjudged == len(detected)
 
 
-def test_detections_are_judged_at_the_threshold_on_their_own_scale(predicted_project: Path) -> None:
+def test_lesion_points_are_judged_at_the_threshold_on_their_own_scale(
+    predicted_project: Path,
+) -> None:
     """They are probabilities, while the threshold is a raw score."""
     annotate(predicted_project, 2, drawn(("Normal", box(0, 0, WIDTH, HEIGHT))))
     (bundle,) = (predicted_project.parent / "qprd" / "bundles").iterdir()
     info = fitted(bundle)
     assert info.calibration is not None
     (slide,) = plain(evaluate(predicted_project, split="val").report())["slides"]  # type: ignore[index]
-    scores = load_detections(result(predicted_project, 2)).scores
+    scores = load_lesion_points(result(predicted_project, 2)).scores
     least = info.calibration.probability(info.threshold)
     assert slide["false_positives_at_threshold"] == (scores >= least).sum()
     assert (slide["slide_score"] >= info.threshold) == (scores.max() >= least)
 
 
 def test_what_is_not_drawn_is_neither_right_nor_wrong(predicted_project: Path) -> None:
-    """Contours and detections outside of tumor and drawn normal tissue: nobody knows."""
+    """Contours and lesion points outside of tumor and drawn normal tissue: nobody knows."""
     predict(predicted_project, stride=32, images=[SECOND], threshold=-1)
     everything = evaluate(predicted_project, split="val")
     tissue = 512 * 576

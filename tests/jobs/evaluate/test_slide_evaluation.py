@@ -1,4 +1,4 @@
-"""Where the truth of a slide is known, and what becomes of detections elsewhere."""
+"""The part of a slide whose truth is known, and lesion points elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import shapely
 from shapely.geometry import box
 
-from qprd.evaluation.froc import match_detections
+from qprd.evaluation.froc import match_points
 from qprd.evaluation.lesions import lesion_map
 from qprd.jobs.evaluate.slide import (
     _where_truth_is_known,
@@ -16,7 +16,7 @@ from qprd.jobs.evaluate.slide import (
     known_region,
     marks_tumor,
 )
-from qprd.predictions import Detections
+from qprd.predictions import LesionPoints
 from qprd.qupath.project import Annotation
 from qprd.sampling.regions import LabelRegions, label_regions
 from qprd.slides.tissue import TissueMask
@@ -46,16 +46,16 @@ def regions(*annotations: Annotation) -> LabelRegions:
     ("with_normal", "false", "unknown"),
     [(True, [2], 2), (False, [2, 4], 1)],
 )
-def test_detections_are_false_only_where_somebody_would_have_drawn_tumor(
+def test_lesion_points_are_false_only_where_somebody_would_have_drawn_tumor(
     with_normal: bool, false: list[int], unknown: int
 ) -> None:
     annotations = [drawn(TUMOR, "Tumor"), drawn(IGNORED, "Ignore*")]
     annotations += [drawn(NORMAL, "Normal")] * with_normal
     found = regions(*annotations)
     known = known_region(found, WIDTH, HEIGHT)
-    points = Detections(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), X, Y)
+    points = LesionPoints(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), X, Y)
     judged, outside = _where_truth_is_known(
-        match_detections(points, lesion_map(found.tumor, MPP)), points, known
+        match_points(points, lesion_map(found.tumor, MPP)), points, known
     )
     # The one beside tumor is in the grown lesion.
     assert judged.best.tolist() == [0]

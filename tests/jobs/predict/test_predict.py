@@ -16,7 +16,7 @@ from qprd.errors import QprdError
 from qprd.predictions import PROBABILITY, SCORE, is_own_class
 from qprd.results.folder import (
     SCORE_TIFF,
-    load_detections,
+    load_lesion_points,
     load_predictions,
     load_score_map,
     load_slide_result,
@@ -41,9 +41,9 @@ from tests.helpers.drawn_project import (
 )
 
 
-def assert_detections_are(folder: Path, measurement: str) -> None:
-    """Detections are centers of tiles, the best among them, and score what the tiles measure."""
-    found = load_detections(folder)
+def assert_lesion_points_are(folder: Path, measurement: str) -> None:
+    """Lesion points are centers of tiles, the best among them, and score what the tiles measure."""
+    found = load_lesion_points(folder)
     values = {
         (min(tile.x + STRIDE / 2, WIDTH), min(tile.y + STRIDE / 2, HEIGHT)): tile.measurements
         for tile in load_predictions(folder).tiles
@@ -74,7 +74,7 @@ def test_every_slide_gets_results_that_agree_with_each_other(
             row, column = round(tile.y / STRIDE), round(tile.x / STRIDE)
             assert (tile.x, tile.y, tile.size_px) == (column * STRIDE, row * STRIDE, STRIDE)
             assert tile.measurements[SCORE] == pytest.approx(score_map.scores[row, column])
-        assert_detections_are(folder, PROBABILITY)
+        assert_lesion_points_are(folder, PROBABILITY)
         with Image.open(folder / "overview.png") as picture:
             picture.verify()
     assert summary.index.is_file()
@@ -130,7 +130,7 @@ def test_a_calibrated_bundle_gives_probabilities_that_rise_with_the_score(
     for tile in tiles:
         expected = 1 / (1 + math.exp(-(2 * tile.measurements[SCORE] - 1)))
         assert tile.measurements[PROBABILITY] == pytest.approx(expected, abs=1e-5)
-    assert_detections_are(result(trained_project, 3), PROBABILITY)
+    assert_lesion_points_are(result(trained_project, 3), PROBABILITY)
     picture = tifffile.imread(result(trained_project, 3) / SCORE_TIFF)
     assert np.count_nonzero(~np.isnan(picture)) == len(tiles)
     for tile in tiles:

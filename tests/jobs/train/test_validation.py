@@ -18,8 +18,8 @@ from qprd.jobs.train.job import train_project
 from qprd.jobs.train.records import PATCHES
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
-from qprd.results.detections import detections
 from qprd.results.folder import load_score_map
+from qprd.results.lesion_points import lesion_points
 from qprd.sampling.table import PatchTable
 from tests.helpers.drawn_project import (
     NAMES,
@@ -43,14 +43,14 @@ class OneSecond(datetime):
         return cls(2026, 1, 1, tzinfo=tz)
 
 
-#: The painted slides are smaller than the distance within which one detection suppresses others.
+#: The painted slides are smaller than the distance within which one lesion point suppresses others.
 RADIUS_UM = 40.0
 
 
 @pytest.fixture(autouse=True)
-def _near_detections(monkeypatch: pytest.MonkeyPatch) -> None:
-    near = functools.partial(detections, radius_um=RADIUS_UM)
-    monkeypatch.setattr("qprd.jobs.train.validation.detections", near)
+def _near_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    near = functools.partial(lesion_points, radius_um=RADIUS_UM)
+    monkeypatch.setattr("qprd.jobs.train.validation.lesion_points", near)
 
 
 def drawn_on(project: Path, number: int) -> Path:
@@ -122,7 +122,7 @@ def test_scrambled_test_labels_do_not_change_the_count_of_false_positives(
     assert_same_bundle(bundle, same)
 
 
-def test_false_positives_are_the_detections_in_what_is_labeled_normal(project: Path) -> None:
+def test_false_positives_are_the_lesion_points_in_what_is_labeled_normal(project: Path) -> None:
     summary = train(project, operating_point="fp-per-slide=1", patch_px=64)
     info = fitted(summary.bundle)
     assert info.config["operating_point"] == summary.operating_point == "fp-per-slide=1"
@@ -133,7 +133,7 @@ def test_false_positives_are_the_detections_in_what_is_labeled_normal(project: P
 
     predict(project, stride=None, images=(NAMES[1],))
     score_map = load_score_map(project.parent / "qprd" / "results" / "2")
-    found = detections(score_map, radius_um=RADIUS_UM)
+    found = lesion_points(score_map, radius_um=RADIUS_UM)
     left, top, right, bottom = NORMAL.bounds
     inside = (found.x > left) & (found.x < right) & (found.y > top) & (found.y < bottom)
     assert 1 < inside.sum() < len(found)

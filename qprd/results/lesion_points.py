@@ -1,44 +1,45 @@
-"""From a score map to detections: points that the lesion FROC can count."""
+"""Lesion points: the places of a score map where a lesion is suspected, found by peak."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qprd.predictions import Detections, ScoreMap
+from qprd.predictions import LesionPoints, ScoreMap
 
-#: Distance within which only the best cell becomes a detection: 768 px at the challenge's
-#: 0.243 um/px, as in Liu et al. (arXiv 1703.02442, 6 cells of 128 px) and in NCRF (12 of 64 px).
+#: Smallest distance between lesion points: 768 px at the challenge's 0.243 um/px, as in Liu et al.
+#: (arXiv 1703.02442, 6 cells of 128 px) and in NCRF (12 of 64 px).
 SUPPRESSION_UM = 768 * 0.243
 
 
-def detections(
+def lesion_points(
     score_map: ScoreMap,
     values: ArrayLike | None = None,
     *,
-    minimum: float = -np.inf,
     radius_um: float = SUPPRESSION_UM,
-) -> Detections:
-    """Non-maximum suppression: the best cell, none within a radius of it, the next best, ...
+) -> LesionPoints:
+    """Find peaks by non-maximum suppression: the best cell, the best one not near it, and so on.
 
-    By default there is no lower limit. A limit would only cut the list's end off, and with it the
-    FROC curve: where few false positives score high, its rates of 4 and 8 a slide are reached at
-    low scores, and which scores are low differs from model to model. The radius bounds the number:
-    at most 33 detections per mm² of tissue.
+    There is no lower limit. It would only cut off the end of the list, and with it the FROC curve:
+    where few false positives score high, 4 or 8 per slide are reached at low scores, and which
+    scores are low differs from model to model. The radius bounds the number of points: at most 33
+    per mm² of tissue.
 
     Args:
-        score_map: Raw scores; of cells with equal values the one with the higher score is better,
+        score_map: Raw scores; of cells with equal values the one with the higher score comes first,
             then the first in row-major order.
         values: (rows, columns) on the same grid, such as probabilities; None takes the raw scores.
-            NaN cells are never detections.
-        minimum: Cells below it are no detections.
-        radius_um: Between centers of cells. Shorter than a cell, every cell is a detection.
+            NaN cells are never chosen.
+        radius_um: Between centers of cells. If it is shorter than a cell, every cell is a point.
 
     Returns:
         Centers of the chosen cells and their values, best first.
 
     Raises:
         ValueError: The values are not on the map's grid, or the radius is negative.
+
+    References:
+        Y. Liu et al., "Detecting cancer metastases on gigapixel pathology images", 2017.
     """
     scores = score_map.scores
     chosen_by = np.asarray(scores if values is None else values, np.float64)
@@ -46,13 +47,13 @@ def detections(
         raise ValueError(f"values {chosen_by.shape} are not on the map's grid {scores.shape}")
     if not radius_um >= 0:
         raise ValueError(f"the radius must not be negative: {radius_um}")
-    candidates = np.flatnonzero(chosen_by.ravel() >= minimum)
+    candidates = np.flatnonzero(~np.isnan(chosen_by.ravel()))
     keys = (-scores.ravel()[candidates], -chosen_by.ravel()[candidates])
     ordered = candidates[np.lexsort(keys)]
     radius_cells = radius_um / (score_map.cell_px * score_map.mpp)
     chosen = _suppress(ordered, chosen_by.shape, radius_cells)
     rows, columns = np.divmod(chosen, chosen_by.shape[1])
-    return Detections(
+    return LesionPoints(
         scores=chosen_by[rows, columns],
         x=score_map.x + (columns + 0.5) * score_map.cell_px,
         y=score_map.y + (rows + 0.5) * score_map.cell_px,
@@ -62,7 +63,7 @@ def detections(
 def _suppress(
     ordered: NDArray[np.intp], shape: tuple[int, ...], radius_cells: float
 ) -> NDArray[np.intp]:
-    """Those of the flat indices, best first, that no better chosen one is near."""
+    """Flat indices, from best to worst, without those near a better one that was kept."""
     height, width = shape
     reach = int(min(radius_cells, max(height, width)))
     span = np.arange(-reach, reach + 1)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from qprd.predictions import ScoreMap
-from qprd.results.detections import SUPPRESSION_UM, detections
+from qprd.results.lesion_points import SUPPRESSION_UM, lesion_points
 
 
 def on_map(scores: object, cell_px: float = 64.0, mpp: float = 0.5) -> ScoreMap:
@@ -35,7 +35,7 @@ def plain_suppression(values: np.ndarray, scores: np.ndarray, radius_cells: floa
 def test_it_does_what_the_rule_says(scores: np.ndarray, radius_cells: float):
     # Probabilities with ties that the raw scores do not have.
     values = np.floor(scores / 2)
-    found = detections(on_map(scores), values, radius_um=radius_cells * 32)
+    found = lesion_points(on_map(scores), values, radius_um=radius_cells * 32)
     expected = plain_suppression(values, scores, radius_cells)
     assert found.scores.tolist() == [values[cell] for cell in expected]
     assert found.x.tolist() == [100 + (column + 0.5) * 64 for _, column in expected]
@@ -45,7 +45,7 @@ def test_it_does_what_the_rule_says(scores: np.ndarray, radius_cells: float):
 def test_no_two_are_near_and_none_is_left_out():
     scores = np.random.default_rng(0).random((40, 60)).astype(np.float32)
     scores[10:20, 10:30] = np.nan
-    found = detections(on_map(scores))
+    found = lesion_points(on_map(scores))
     assert (np.diff(found.scores) <= 0).all()
     um = np.column_stack([found.x, found.y]) * 0.5
     distance = np.linalg.norm(um[:, None] - um[None], axis=2)
@@ -56,33 +56,31 @@ def test_no_two_are_near_and_none_is_left_out():
     assert nearest.max() <= SUPPRESSION_UM
 
 
-def test_down_to_the_lowest_score_unless_told_otherwise():
+def test_points_go_down_to_the_lowest_score():
     scores = [[0.0, np.nan, np.nan, np.nan, 0.4, np.nan, np.nan, np.nan, 0.9]]
-    everything = detections(on_map(scores), radius_um=64)
+    everything = lesion_points(on_map(scores), radius_um=64)
     np.testing.assert_allclose(everything.scores, [0.9, 0.4, 0.0], rtol=1e-6)
-    limited = detections(on_map(scores), radius_um=64, minimum=0.3)
-    np.testing.assert_array_equal(limited.scores, everything.scores[:2])
 
 
-def test_the_radius_is_in_micrometres():
+def test_the_radius_is_in_micrometers():
     """The same tissue with cells of half the pixels at twice the um/px."""
     scores = np.random.default_rng(1).random((12, 12))
-    fine, coarse = detections(on_map(scores, 64, 0.5)), detections(on_map(scores, 32, 1.0))
+    fine, coarse = lesion_points(on_map(scores, 64, 0.5)), lesion_points(on_map(scores, 32, 1.0))
     np.testing.assert_array_equal(fine.scores, coarse.scores)
 
 
 @pytest.mark.parametrize("scores", [np.empty((0, 0)), np.full((3, 4), np.nan)])
 def test_without_tissue_there_are_none(scores: np.ndarray):
-    assert len(detections(on_map(scores))) == 0
+    assert len(lesion_points(on_map(scores))) == 0
 
 
 def test_infinite_radius_leaves_the_best():
-    found = detections(on_map([[1, 2], [5, 3]]), radius_um=np.inf)
+    found = lesion_points(on_map([[1, 2], [5, 3]]), radius_um=np.inf)
     assert found.scores.tolist() == [5]
 
 
 def test_values_must_be_on_the_grid():
     with pytest.raises(ValueError, match="grid"):
-        detections(on_map([[1, 2]]), [[1], [2]])
+        lesion_points(on_map([[1, 2]]), [[1], [2]])
     with pytest.raises(ValueError, match="radius"):
-        detections(on_map([[1, 2]]), radius_um=-1)
+        lesion_points(on_map([[1, 2]]), radius_um=-1)
