@@ -29,7 +29,6 @@ from qprd.demo.slides import draw_slide, write_pyramidal_tiff
 from qprd.errors import QprdError
 from qprd.progress import printable
 from qprd.qupath.asap import read_asap
-from qprd.slides.tissue import find_tissue
 
 #: So coarse that a slide of few pixels has room for lesions that count (275 um and longer).
 MPP = 1.0
@@ -41,8 +40,6 @@ _SIZE = (1100, 1000)
 #: Glass around the tissue, and tissue around the tumor, as shares of an edge.
 _GLASS, _FREE = 0.08, 0.2
 _GLASS_RGB = 242
-#: At which glands and nuclei have melted into tissue.
-_TISSUE_MPP = 8.0
 #: Outlines have a vertex every so many pixels, the real ones hundreds.
 _VERTEX_PX = 1.0
 _CENTERS = 40
@@ -106,12 +103,10 @@ def imitate(
 def _textures(seed: int) -> _Textures:
     """Two squares of tissue, cut out of one synthetic slide: drawing many takes minutes."""
     drawn = draw_slide(seed, 750, 750, mpp=MPP, tumor_nests=1)
-    # Fat is hardly darker than glass: an imitation all of fat would have no tissue.
-    stained = _is_stained(drawn.image)
 
     def square(polygons: Sequence[shapely.Polygon]) -> _Pixels:
         area = shapely.union_all(polygons)
-        inside = np.pad(_mask(area, stained.shape) & stained, 1)
+        inside = np.pad(_mask(area, drawn.image.shape[:2]), 1)
         reach = ndimage.distance_transform_cdt(inside, "chessboard")
         row, column = np.unravel_index(reach.argmax(), reach.shape)
         half = int(reach.max()) - 1
@@ -128,16 +123,6 @@ def _tissue() -> shapely.Polygon:
     corner = width / 5
     square = shapely.box(glass, glass, width - glass, height - glass)
     return square.buffer(-corner).buffer(corner)
-
-
-def _is_stained(image: _Pixels) -> NDArray[np.bool_]:
-    """Pixels of what counts as tissue at the resolution of a tissue mask, of a whole image."""
-    step = round(_TISSUE_MPP / MPP)
-    rows, columns = image.shape[0] // step, image.shape[1] // step
-    blocks = image[: rows * step, : columns * step].reshape(rows, step, columns, step, 3)
-    tissue = find_tissue(blocks.mean(axis=(1, 3)).astype(np.uint8))
-    fine = np.kron(tissue, np.ones((step, step), np.bool_))
-    return np.pad(fine, [(0, n - m) for n, m in zip(image.shape[:2], fine.shape, strict=True)])
 
 
 def _paint(tumor: shapely.Geometry, textures: _Textures, rng: np.random.Generator) -> _Pixels:

@@ -1,4 +1,4 @@
-"""Make a QuPath project: with no QuPath the files, with one also the annotations inside it."""
+"""Create a QuPath project: its files without QuPath, the annotations in its data with one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from qprd.qupath.pathclasses import argb_from_color, classes_path, classes_text
 from qprd.qupath.project import PathClass
 from qprd.qupath.qpproj import read_project_file
 
-#: The version whose project format is written.
+#: The QuPath version whose project format is written.
 _FORMAT_VERSION = "0.6.0"
 _THUMBNAIL_PX = (1000, 800)
 _CHANNELS = (("Red", (255, 0, 0)), ("Green", (0, 255, 0)), ("Blue", (0, 0, 255)))
@@ -34,13 +34,13 @@ DEFAULT_CLASSES = (
 
 @dataclass(frozen=True)
 class NewSlide:
-    """A slide to put into a new project.
+    """A slide of a new project.
 
     Attributes:
         path: An RGB file that OpenSlide reads.
-        mpp: Micrometres per level-0 pixel.
+        mpp: Micrometers per level-0 pixel.
         metadata: Entry metadata, such as ``{"split": "train"}``.
-        annotations: A GeoJSON feature collection as QuPath writes it, None if there are none.
+        annotations: A GeoJSON feature collection as QuPath writes it, or None.
     """
 
     path: Path
@@ -52,22 +52,24 @@ class NewSlide:
 def create_project(
     folder: Path, slides: Sequence[NewSlide], *, classes: Sequence[PathClass] = DEFAULT_CLASSES
 ) -> Path:
-    """Write a project that QuPath 0.6 and later open, and its annotations as exchange files.
+    """Write a project for QuPath 0.6 and later, with its annotations as exchange files.
 
     Args:
-        folder: Made if need be; it must not hold a project yet.
-        slides: In project order; their entry ids are 1, 2, ...
+        folder: Created if it does not exist; it must not hold a project.
+        slides: The slides in project order; their entry ids are 1, 2, ...
         classes: The project's classes.
 
     Returns:
         The ``project.qpproj``.
 
     Raises:
-        QprdError: there is a project already, a slide cannot be used, or the folder not written.
+        QprdError: The folder holds a project or cannot be written, or a slide cannot be used.
     """
     project = folder.resolve() / "project.qpproj"
     if project.exists():
-        raise QprdError("There is a project already.", where=str(project), fix="Name a new folder.")
+        raise QprdError(
+            "The folder already holds a project.", where=str(project), fix="Name a new folder."
+        )
     layout = ProjectLayout(project)
     images: list[dict[str, object]] = []
     with FileTransaction(project.parent) as transaction:
@@ -110,13 +112,13 @@ def create_project(
 
 
 def import_annotations(project: Path) -> int:
-    """Bring a project's exchange annotations into QuPath's own data, where those are still empty.
+    """Import a project's exchange annotations into QuPath's data of entries that have none yet.
 
     Returns:
-        How many entries got annotations.
+        Number of entries that got annotations.
 
     Raises:
-        QprdError: no QuPath, a malformed file, or a folder that cannot be written.
+        QprdError: There is no QuPath, a file is malformed, or a folder cannot be written.
     """
     from qprd.qupath.entrydata import EntryData, EntryFolder
     from qprd.qupath.java import start_qupath
@@ -154,19 +156,23 @@ def import_annotations(project: Path) -> int:
 
 
 def _server_builder(slide: NewSlide) -> dict[str, object]:
-    """What QuPath records about a slide that it reads with OpenSlide."""
+    """Return the record that QuPath keeps of a slide that it reads with OpenSlide."""
     path = slide.path.resolve()
     try:
         with openslide.OpenSlide(path) as opened:
             levels = opened.level_dimensions
             properties = dict(opened.properties)
     except (openslide.OpenSlideError, OSError) as error:
-        raise QprdError(f"This slide cannot be opened: {error}.", where=str(path)) from error
+        raise QprdError(
+            f"This slide cannot be opened: {error}.",
+            where=str(path),
+            fix="Check that the file is complete and opens in QuPath.",
+        ) from error
     if openslide.PROPERTY_NAME_BOUNDS_WIDTH in properties:
         raise QprdError(
             "This slide shows only a part of its file (openslide.bounds).",
             where=str(path),
-            fix="Make the project in QuPath.",
+            fix="Create the project in QuPath.",
         )
     width, height = levels[0]
     side = {"value": slide.mpp, "unit": "µm"}

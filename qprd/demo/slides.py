@@ -1,56 +1,82 @@
-"""Synthetic H&E slides: a demo project needs no patient.
+"""Draw H&E slides with known tumor, and write them as pyramidal TIFF.
 
-A slide is drawn as two stain concentrations, hematoxylin and eosin, and becomes RGB by
-Beer-Lambert's law, I = 255 exp(-(H h + E e)), as light through a real section does. Normal
-tissue has crypt-like glands, stroma with fibers and fibroblasts, fat, and dense lymphoid
-aggregates, so that tumor (crowded, large, irregular nuclei) is not merely what is dark.
+A slide is drawn as two stain concentrations, hematoxylin H and eosin E, and becomes RGB by
+Beer-Lambert's law, I = glass * exp(-(H h + E e)). Normal tissue has fibrous stroma, glands and
+dense lymphoid follicles, so that tumor (crowded, large, irregular nuclei) is not merely what is
+dark.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy import ndimage
-from scipy.spatial import cKDTree
 from shapely.geometry import Polygon
 
-from qprd.demo.canvas import Bools, Canvas, Floats, NucleusKind, dilate
 from qprd.errors import QprdError
+from qprd.slides.tissue import TissueMask
 
 #: Optical densities of hematoxylin and eosin in R, G, B: between those of Ruifrok and Johnston
 #: (2001), which are bluer than most scanners show them, and a real colon slide.
 _HEMATOXYLIN = np.array([0.58, 0.75, 0.33])
 _EOSIN = np.array([0.09, 0.95, 0.29])
 
+#: Edge of a square of the coarse grid on which structures are placed.
+_GRID_UM = 4.0
+
+#: Distance from structures that a slide has none of.
+_FAR_UM = 1e6
+
+_Floats = NDArray[np.float32]
+_Bools = NDArray[np.bool_]
+
+
+class _Nuclei(NamedTuple):
+    """Look of one kind of nucleus.
+
+    Attributes:
+        length_um: Range of the long axis.
+        aspect: Range of long by short axis.
+        density: Range of hematoxylin.
+        wobble: Deviation of the outline from an ellipse, as a share of the radius.
+        pale: How much paler than its membrane the center is, 0..1.
+    """
+
+    length_um: tuple[float, float]
+    aspect: tuple[float, float]
+    density: tuple[float, float]
+    wobble: float = 0.03
+    pale: float = 0.1
+
+
+_LYMPHOCYTE = _Nuclei((5.8, 7.4), (1.0, 1.2), (1.2, 1.55))
+_GLAND = _Nuclei((7.5, 10.0), (1.5, 2.1), (0.8, 1.1))
+_FIBROBLAST = _Nuclei((9.0, 15.0), (3.2, 5.5), (0.75, 1.1))
+_TUMOR = _Nuclei((8.5, 15.0), (1.05, 1.7), (0.65, 1.4), wobble=0.09, pale=0.5)
+
 
 @dataclass(frozen=True)
 class SyntheticSlide:
-    """A drawn slide and its truth.
+    """A drawn slide and its ground truth.
 
     Attributes:
         image: RGB, (height, width, 3), 0..255.
-        tumor: Outlines of the tumor nests, as an annotator would draw them, level-0 pixels.
-        normal: Regions of normal tissue, away from tumor.
-        mpp: Micrometres per pixel.
+        tumor: Outlines of the tumor nests, as an annotator would draw them, in level-0 pixels.
+        normal: Regions of normal tissue at a distance from tumor, in level-0 pixels.
+        mpp: Micrometers per pixel.
     """
 
     image: NDArray[np.uint8]
     tumor: tuple[Polygon, ...]
     normal: tuple[Polygon, ...]
     mpp: float
-
-
-_LYMPHOCYTE = NucleusKind((5.8, 7.4), (1.0, 1.18), 0.03, (1.25, 1.6), 0.22, 0.1, 0)
-_GLAND = NucleusKind((7.5, 10.0), (1.5, 2.1), 0.03, (0.85, 1.15), 0.18, 0.25, 1)
-_FIBROBLAST = NucleusKind((9.0, 15.0), (3.2, 5.5), 0.05, (0.75, 1.2), 0.15, 0.1, 0)
-_TUMOR = NucleusKind((8.5, 15.0), (1.05, 1.7), 0.08, (0.7, 1.6), 0.17, 0.5, 3)
 
 
 def draw_slide(
@@ -64,41 +90,214 @@ def draw_slide(
     """Draw a slide; the same arguments give the same slide.
 
     Args:
-        seed: Also decides the stain: each slide is a little redder, bluer, paler or darker.
+        seed: Decides the stain too: each slide is a little redder, bluer, paler or darker.
         width_px: Width at level 0.
         height_px: Height at level 0.
-        mpp: Micrometres per pixel; cells have their true size.
-        tumor_nests: How many tumor nests to place (fewer where they find no room); 0 gives a
-            slide of normal tissue.
+        mpp: Micrometers per pixel; cells have their true size.
+        tumor_nests: Number of tumor nests, fewer if there is no room for them; 0 draws normal
+            tissue only.
     """
-    canvas = Canvas(seed, width_px, height_px, mpp)
-    tissue = _tissue(canvas)
-    depth = ndimage.distance_transform_edt(np.pad(tissue, 1))[1:-1, 1:-1].astype(np.float32)
-    free = depth > canvas.px(25)
-    nests = _place(canvas, free, tumor_nests, (70.0, 130.0), irregular=0.16)
-    nest_mask = _paint(canvas, nests)
-    free &= ~dilate(nest_mask, canvas.px(35))
-    fat = free & (canvas.noise(420) > 0.95) & ~dilate(nest_mask, canvas.px(60))
-    fat = ndimage.gaussian_filter(fat.astype(np.float32), canvas.px(14)) > 0.55
-    follicles = _place(canvas, free & ~dilate(fat, canvas.px(40)), 3, (45.0, 85.0), irregular=0.1)
-    follicle_mask = _paint(canvas, follicles)
-    crowd = free & ~dilate(fat, canvas.px(40)) & ~dilate(follicle_mask, canvas.px(35))
-    glands = _place(canvas, crowd, 90, (24.0, 44.0), irregular=0.06, gap_um=6.0)
-    gland_mask = _paint(canvas, glands)
+    painter = _Painter(seed, width_px, height_px, mpp)
+    # Structures are given by how deep a pixel lies in them, in micrometers.
+    tissue = painter.tissue()
+    room = painter.distance_um(~painter.coarse(tissue)) > 20
+    clear = room.copy()
+    nest = painter.blobs(room, tumor_nests, (60, 115), wobble_um=12, gap_um=40)
+    follicle = painter.blobs(room, 3, (40, 75), wobble_um=8, gap_um=20)
+    gland = painter.blobs(room, 90, (24, 44), wobble_um=3, gap_um=12)
+    epithelium = np.maximum(gland, nest) > 0
 
-    angle = _draw_stroma(canvas, tissue, depth)
-    stroma = tissue & ~nest_mask & ~gland_mask & ~fat
-    _draw_fibroblasts(canvas, stroma & ~follicle_mask & (depth > canvas.px(7)), angle)
-    _draw_fat(canvas, fat)
-    _draw_lymphocytes(canvas, stroma, follicle_mask, nest_mask)
-    for outline in glands:
-        _draw_gland(canvas, outline)
-    for outline in nests:
-        _draw_nest(canvas, outline)
+    fibers, across_um = painter.fibers()
+    eosin = 0.36 + 0.11 * fibers + 0.06 * painter.noise(200)
+    eosin[follicle > 0] *= 0.6
+    eosin[epithelium] = 0.33 + 0.04 * painter.noise(2)[epithelium]
+    hematoxylin = np.select([np.maximum(nest, follicle) > 0, gland > 0], [0.26, 0.2], 0.07)
+    lumen = gland > 20
+    eosin[lumen], hematoxylin[lumen] = 0.04, 0.06
 
-    image = _scan(canvas)
-    tumor = tuple(Polygon(nest).buffer(canvas.px(4)).simplify(canvas.px(1.0)) for nest in nests)
-    return SyntheticSlide(image, tumor, _normal_regions(canvas, depth, nests), mpp)
+    # Lymphocytes lie scattered, in groups and beside tumor, and packed in follicles; the nuclei of
+    # a gland stand upright along its rim.
+    stroma = tissue & ~epithelium & (follicle < 0)
+    infiltrate = (painter.noise(110) > 1.3) | ((nest > -45) & (painter.noise(80) > 0.5))
+    for kind, where, spacing_um, angle in (
+        (_FIBROBLAST, stroma, 22.0, _slope(across_um) + math.pi / 2),
+        (_LYMPHOCYTE, stroma, 45.0, None),
+        (_LYMPHOCYTE, stroma & infiltrate, 12.0, None),
+        (_LYMPHOCYTE, follicle > 0, 7.2, None),
+        (_GLAND, (gland > 4) & (gland < 9), 5.5, _slope(gland)),
+        (_TUMOR, nest > 4, 12.0, None),
+    ):
+        painter.draw_nuclei(kind, where, spacing_um, angle)
+    image = painter.scan(tissue, hematoxylin, np.clip(eosin, 0.03, None))
+
+    tumor = painter.coarse(nest > 0)
+    normal = clear & (painter.distance_um(tumor) > 50)
+    return SyntheticSlide(image, painter.outlines(tumor), painter.outlines(normal), mpp)
+
+
+class _Painter:
+    """The size, resolution and random numbers of a slide, and the nuclei drawn so far."""
+
+    def __init__(self, seed: int, width: int, height: int, mpp: float) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.mpp = mpp
+        self._shape = (height, width)
+        self._step = max(1, round(_GRID_UM / mpp))
+        self._nuclei = Image.new("F", (width, height))
+
+    def noise(self, scale_um: float, along_um: float | None = None) -> _Floats:
+        """Return smooth noise of the slide's shape, mean 0 and standard deviation about 1.
+
+        Args:
+            scale_um: Size of its features.
+            along_um: Their size from left to right, where it differs.
+        """
+        scales_px = np.array([scale_um, along_um or scale_um]) / self.mpp
+        steps = np.maximum(1.0, scales_px / 4)
+        grid = np.ceil(self._shape / steps).astype(int) + 8
+        white = self.rng.standard_normal(grid, dtype=np.float32)
+        smooth = ndimage.gaussian_filter(white, 0.4 * scales_px / steps, mode="wrap")
+        height, width = self._shape / steps
+        image = Image.fromarray(smooth / smooth.std()).resize(
+            self._nuclei.size, Image.Resampling.BICUBIC, (3, 3, 3 + width, 3 + height)
+        )
+        return np.asarray(image, dtype=np.float32)
+
+    def tissue(self) -> _Bools:
+        """Return the mask of one piece of tissue that covers most of the slide."""
+        height, width = self._shape
+        y, x = np.ogrid[:height, :width]
+        radius = (np.abs(2 * x / width - 1) ** 3 + np.abs(2 * y / height - 1) ** 3) ** (1 / 3)
+        edge = 0.85 + 0.06 * self.noise(500) + 0.018 * self.noise(90) + 0.004 * self.noise(15)
+        labels, _ = ndimage.label(radius < edge)
+        largest = labels == np.bincount(labels[labels > 0]).argmax()
+        return np.asarray(ndimage.binary_fill_holes(largest), dtype=np.bool_)
+
+    def coarse(self, mask: _Bools) -> _Bools:
+        """Return every so many pixels of a mask: enough to place and outline structures."""
+        return mask[:: self._step, :: self._step]
+
+    def distance_um(self, mask: _Bools) -> _Floats:
+        """Return the distance of each pixel of the coarse grid from a coarse mask."""
+        if not mask.any():
+            return np.full(mask.shape, _FAR_UM, dtype=np.float32)
+        distance = ndimage.distance_transform_edt(~mask, sampling=self._step * self.mpp)
+        return np.asarray(distance, dtype=np.float32)
+
+    def blobs(
+        self,
+        room: _Bools,
+        count: int,
+        radius_um: tuple[float, float],
+        *,
+        wobble_um: float,
+        gap_um: float,
+    ) -> _Floats:
+        """Place wavy disks where there is room, and take their places out of it.
+
+        Args:
+            room: Coarse mask of where there is room; changed.
+            count: Number of disks, fewer if there is no room for them.
+            radius_um: Range of their radii.
+            wobble_um: How far outlines stray from a circle (standard deviation).
+            gap_um: Distance kept between disks.
+
+        Returns:
+            Depth of each pixel within its disk, in micrometers; negative outside of all.
+        """
+        depth = np.full(self._shape, -_FAR_UM, dtype=np.float32)
+        y, x = np.ogrid[: self._shape[0], : self._shape[1]]
+        y, x = (at * self.mpp + wobble_um * self.noise(70) for at in (y, x))
+        rows, columns = np.ogrid[: room.shape[0], : room.shape[1]]
+        step_um = self._step * self.mpp
+        for radius in self.rng.uniform(*radius_um, count):
+            spots = np.argwhere(self.distance_um(~np.pad(room, 1))[1:-1, 1:-1] > radius)
+            if len(spots):
+                row, column = self.rng.choice(spots)
+                away = np.hypot(rows - row, columns - column) * step_um
+                room &= away > radius + gap_um
+                own = radius - np.hypot(y - row * step_um, x - column * step_um)
+                np.maximum(depth, own, out=depth)
+        return depth
+
+    def fibers(self) -> tuple[_Floats, _Floats]:
+        """Draw the wavy fibers of stroma.
+
+        Returns:
+            Their density, mean 0 and standard deviation about 1, and the position across them in
+            micrometers: a fiber is a line along which this is constant.
+        """
+        straight = 0.7 * self.noise(4, 60) + 0.7 * self.noise(12, 150)
+        y, x = np.mgrid[: self._shape[0], : self._shape[1]].astype(np.float32)
+        y += 90 / self.mpp * self.noise(330)
+        return ndimage.map_coordinates(straight, (y, x), order=1, mode="wrap"), y * self.mpp
+
+    def draw_nuclei(
+        self, kind: _Nuclei, where: _Bools, spacing_um: float, angle: _Floats | None
+    ) -> None:
+        """Scatter nuclei over a mask.
+
+        Args:
+            kind: Their look.
+            where: Mask of their centers.
+            spacing_um: Distance between neighbors on the triangular grid that is jittered.
+            angle: Direction of their long axes at each pixel, in radians; random if None.
+        """
+        rng, spacing = self.rng, spacing_um / self.mpp
+        rows, columns = np.mgrid[: self._shape[0] : 0.87 * spacing, : self._shape[1] : spacing]
+        columns[1::2] += spacing / 2
+        xy = np.stack([columns, rows], axis=-1).reshape(-1, 2)
+        xy += rng.uniform(-0.3, 0.3, xy.shape) * spacing
+        column, row = np.clip(xy, 0, np.array(where.shape[::-1]) - 1).astype(int).T
+        xy, row, column = (array[where[row, column]] for array in (xy, row, column))
+        turn = rng.uniform(0, math.pi, len(xy)) if angle is None else angle[row, column]
+
+        # Outlines are complex numbers, x + iy: turning one is a product.
+        around = np.linspace(0, 2 * math.pi, 20, endpoint=False)
+        phase = rng.uniform(0, 2 * math.pi, (2, len(xy), 1))
+        radius = 1 + kind.wobble * sum(np.cos((k + 2) * around + phase[k]) for k in range(2))
+        aspect = rng.uniform(*kind.aspect, (len(xy), 1))
+        half_px = rng.uniform(*kind.length_um, (len(xy), 1)) / 2 / self.mpp
+        outlines = half_px * radius * (np.cos(around) + 1j * np.sin(around) / aspect)
+        outlines *= np.exp(1j * (turn + rng.normal(0, 0.15, len(xy))))[:, None]
+        centers = xy @ [1, 1j]
+        densities = rng.uniform(*kind.density, len(xy))
+        draw = ImageDraw.Draw(self._nuclei)
+        for center, outline, density in zip(centers, outlines, densities, strict=True):
+            for size, shade in ((1.0, 1.0), (0.6, 1 - kind.pale)):
+                xy_pairs = (center + size * outline).view(np.float64).tolist()
+                draw.polygon(xy_pairs, fill=density * shade)
+
+    def scan(self, tissue: _Bools, hematoxylin: _Floats, eosin: _Floats) -> NDArray[np.uint8]:
+        """Turn the stains of tissue and the nuclei into RGB, with optics and noise of a scanner."""
+        rng = self.rng
+        nuclei = np.asarray(self._nuclei) * (1 + 0.2 * self.noise(2))
+        eosin = tissue * eosin * np.exp(-nuclei)
+        hematoxylin = tissue * (hematoxylin + nuclei)
+        eosin *= rng.uniform(0.85, 1.2) * (1 + 0.06 * self.noise(500))
+        hematoxylin *= rng.uniform(0.85, 1.15) * (1 + 0.05 * self.noise(600))
+        stain_h = _HEMATOXYLIN * (1 + rng.normal(0, 0.05, 3))
+        stain_e = _EOSIN * (1 + rng.normal(0, [0.05, 0.05, 0.15]))
+        glass = np.array([241.0, 240.0, 242.0]) + rng.normal(0, 1.5, 3)
+        image = np.empty((*self._shape, 3), dtype=np.uint8)
+        for channel in range(3):
+            light = np.exp(-(hematoxylin * stain_h[channel] + eosin * stain_e[channel]))
+            light = ndimage.gaussian_filter(light, 0.35 / self.mpp) * glass[channel]
+            noisy = light + rng.normal(0, 1.6, light.shape)
+            image[..., channel] = np.clip(np.round(noisy), 0, 255)
+        return image
+
+    def outlines(self, mask: _Bools) -> tuple[Polygon, ...]:
+        """Return the outlines of the larger pieces of a coarse mask, in level-0 pixels."""
+        polygons = TissueMask(mask, self._step).to_polygons().simplify(self._step)
+        parts = shapely.get_parts(polygons)
+        return tuple(parts[shapely.area(parts) > (60 / self.mpp) ** 2])
+
+
+def _slope(field: _Floats) -> _Floats:
+    """Return the direction in which a field rises most, in radians, at each pixel."""
+    down, right = np.gradient(field)
+    return np.asarray(np.arctan2(down, right), dtype=np.float32)
 
 
 def write_pyramidal_tiff(image: NDArray[np.uint8], path: Path, mpp: float) -> None:
@@ -107,7 +306,7 @@ def write_pyramidal_tiff(image: NDArray[np.uint8], path: Path, mpp: float) -> No
     Args:
         image: RGB, (height, width, 3).
         path: The file to write; replaced if it exists.
-        mpp: Micrometres per pixel.
+        mpp: Micrometers per pixel.
 
     Raises:
         QprdError: The extra ``demo`` is not installed.
@@ -146,289 +345,3 @@ def _half(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     height, width = image.shape[0] // 2, image.shape[1] // 2
     blocks = image[: height * 2, : width * 2].reshape(height, 2, width, 2, 3)
     return np.asarray(np.round(blocks.mean(axis=(1, 3), dtype=np.float32)), dtype=np.uint8)
-
-
-def _tissue(canvas: Canvas) -> Bools:
-    """One piece of tissue with a wavy border that reaches most of the slide."""
-    y, x = np.mgrid[0 : canvas.height, 0 : canvas.width].astype(np.float32)
-    u, v = x / canvas.width * 2 - 1, y / canvas.height * 2 - 1
-    radius = (np.abs(u) ** 2.6 + np.abs(v) ** 2.6) ** (1 / 2.6)
-    edge = 0.86 + 0.06 * canvas.noise(500) + 0.018 * canvas.noise(90) + 0.004 * canvas.noise(15)
-    labels, count = ndimage.label(radius < edge)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    sizes[0] = 0
-    return np.asarray(ndimage.binary_fill_holes(labels == sizes.argmax()), dtype=np.bool_)
-
-
-def _outline(
-    canvas: Canvas, x: float, y: float, radius: float, irregular: float
-) -> NDArray[np.float64]:
-    """Closed wavy outline around (x, y), (n, 2)."""
-    rng = canvas.rng
-    theta = np.linspace(0, 2 * math.pi, max(48, int(radius)), endpoint=False)
-    wave = np.ones_like(theta)
-    for k in range(2, 8):
-        wave += irregular / k**0.6 * rng.normal() * np.cos(k * theta + rng.uniform(0, 2 * math.pi))
-    stretch, turn = rng.uniform(1.0, 1.45), rng.uniform(0, math.pi)
-    a = radius * wave * np.cos(theta) * math.sqrt(stretch)
-    b = radius * wave * np.sin(theta) / math.sqrt(stretch)
-    return np.stack(
-        [x + a * math.cos(turn) - b * math.sin(turn), y + a * math.sin(turn) + b * math.cos(turn)],
-        axis=1,
-    )
-
-
-def _place(
-    canvas: Canvas,
-    allowed: Bools,
-    count: int,
-    radius_um: tuple[float, float],
-    *,
-    irregular: float,
-    gap_um: float = 30.0,
-) -> list[NDArray[np.float64]]:
-    """Outlines inside ``allowed`` that keep a gap from each other."""
-    placed: list[NDArray[np.float64]] = []
-    room = allowed.copy()
-    for _ in range(count * 12):
-        if len(placed) == count:
-            break
-        radius = canvas.px(canvas.rng.uniform(*radius_um))
-        candidates = np.flatnonzero(room[::8, ::8])
-        if candidates.size == 0:
-            break
-        row, column = divmod(int(canvas.rng.choice(candidates)), room[::8, ::8].shape[1])
-        outline = _outline(canvas, column * 8.0, row * 8.0, radius, irregular)
-        cells = np.round(outline).astype(np.intp)
-        x, y = cells[:, 0], cells[:, 1]
-        if x.min() < 0 or y.min() < 0 or x.max() >= canvas.width or y.max() >= canvas.height:
-            continue
-        if not room[y, x].all():
-            continue
-        placed.append(outline)
-        grown = np.asarray(Polygon(outline).buffer(canvas.px(gap_um)).exterior.coords)
-        room &= ~canvas.fill(grown)
-    return placed
-
-
-def _paint(canvas: Canvas, outlines: Sequence[NDArray[np.float64]]) -> Bools:
-    mask = np.zeros((canvas.height, canvas.width), dtype=np.bool_)
-    for outline in outlines:
-        mask |= canvas.fill(outline)
-    return mask
-
-
-def _draw_stroma(canvas: Canvas, tissue: Bools, depth: Floats) -> Floats:
-    """Wavy eosinophilic fibers; returns their direction (radians) for the fibroblasts."""
-    shape = (canvas.height, canvas.width)
-    bend = canvas.px(90)
-    shift_x, shift_y = canvas.noise(330) * bend, canvas.noise(330) * bend
-    y, x = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
-    fibers = np.zeros(shape, dtype=np.float32)
-    for along_um, across_um, weight in ((26.0, 1.1, 1.0), (60.0, 3.2, 0.9)):
-        # Along a fiber nothing is fine: draw it short and stretch it.
-        stretch = max(1, int(canvas.px(along_um) / 6))
-        layer = canvas.rng.standard_normal((shape[0], shape[1] // stretch + 2), dtype=np.float32)
-        sigma = (canvas.px(across_um), canvas.px(along_um) / stretch)
-        layer = ndimage.gaussian_filter(layer, sigma, mode="wrap")
-        image = Image.fromarray(layer / layer.std())
-        fibers += weight * np.asarray(
-            image.resize((shape[1], shape[0]), Image.Resampling.BICUBIC), dtype=np.float32
-        )
-    fibers = ndimage.map_coordinates(fibers, (y + shift_y, x + shift_x), order=1, mode="wrap")
-    # A fiber is a line of constant y + shift_y.
-    slope_y, slope_x = np.gradient(shift_y)
-    angle: Floats = np.arctan2(-slope_x, 1 + slope_y).astype(np.float32)
-    ridges = np.tanh(fibers * 0.8)
-    base = 0.36 + 0.06 * canvas.noise(250) + 0.03 * canvas.noise(12)
-    loose = np.clip(0.5 + 0.5 * canvas.noise(160), 0, 1)
-    density = base + ridges * (0.09 + 0.10 * loose)
-    # Clefts between the bundles of loose stroma.
-    density -= 0.30 * loose * np.clip(-fibers - 1.15, 0, 1)
-    # Sections stain more strongly along their edge.
-    density += 0.12 * np.exp(-depth / canvas.px(12))
-    canvas.eosin += np.where(tissue, np.clip(density, 0.03, None), 0)
-    canvas.hematoxylin += np.where(tissue, 0.07 + 0.015 * canvas.noise(60), 0)
-    return angle
-
-
-def _draw_fibroblasts(canvas: Canvas, stroma: Bools, angle: Floats) -> None:
-    points = canvas.scatter(stroma, 17.0)
-    points = points[canvas.rng.random(len(points)) < 0.62]
-    column, row = np.clip(points.astype(np.intp), 0, (canvas.width - 1, canvas.height - 1)).T
-    directions = angle[row, column] + canvas.rng.normal(0, 0.22, len(points))
-    canvas.draw_nuclei(_FIBROBLAST, points, directions)
-
-
-def _draw_fat(canvas: Canvas, fat: Bools) -> None:
-    """Empty round cells with thin walls: Voronoi cells of scattered points."""
-    if not fat.any():
-        return
-    centers = canvas.scatter(dilate(fat, canvas.px(60)), 46.0)
-    rows, columns = np.nonzero(fat)
-    pixels = np.stack([columns, rows], axis=1).astype(np.float64)
-    warp = canvas.px(3) * np.stack([canvas.noise(40)[fat], canvas.noise(40)[fat]], axis=1)
-    nearest, _ = cKDTree(centers).query(pixels + warp, k=3)
-    wall = np.clip((nearest[:, 1] - nearest[:, 0]) / canvas.px(2.4), 0, 1)
-    # Where three cells meet the wall is thicker.
-    corner = np.clip((nearest[:, 2] - nearest[:, 0]) / canvas.px(9.0), 0, 1)
-    keep = 1 - wall * corner
-    canvas.eosin[fat] *= (keep * 0.85).astype(np.float32)
-    canvas.hematoxylin[fat] *= (keep * 0.8).astype(np.float32)
-    walls = np.zeros_like(fat)
-    walls[rows, columns] = keep > 0.75
-    points = canvas.scatter(walls, 16.0)
-    points = points[canvas.rng.random(len(points)) < 0.5]
-    canvas.draw_nuclei(_FIBROBLAST, points, canvas.rng.uniform(0, math.pi, len(points)))
-
-
-def _draw_lymphocytes(canvas: Canvas, stroma: Bools, follicles: Bools, nests: Bools) -> None:
-    """Scattered everywhere, denser in patches and beside tumor, packed in follicles."""
-    patches = canvas.noise(110)
-    infiltrate = dilate(nests, canvas.px(45)) & (patches > 0.3)
-    groups = (
-        (stroma & ~follicles, 24.0, 0.28),
-        (stroma & ~follicles & ((patches > 1.35) | infiltrate), 10.5, 0.75),
-        (follicles & stroma, 7.6, 0.93),
-    )
-    canvas.eosin[follicles] *= 0.7
-    canvas.hematoxylin[follicles] += 0.10
-    for allowed, spacing_um, share in groups:
-        points = canvas.scatter(allowed, spacing_um)
-        points = points[canvas.rng.random(len(points)) < share]
-        canvas.draw_nuclei(_LYMPHOCYTE, points, canvas.rng.uniform(0, math.pi, len(points)))
-
-
-def _draw_gland(canvas: Canvas, outline: NDArray[np.float64]) -> None:
-    """A ring of tall cells around a lumen: nuclei in order at the base, mucin towards the lumen."""
-    rng = canvas.rng
-    body = Polygon(outline)
-    inside = canvas.fill(outline)
-    rows, columns = np.nonzero(inside)
-    window = np.s_[
-        max(0, rows.min() - 4) : rows.max() + 5, max(0, columns.min() - 4) : columns.max() + 5
-    ]
-    part = inside[window]
-    depth = ndimage.distance_transform_edt(part).astype(np.float32) * canvas.mpp
-    tall = min(float(depth.max()) * 0.72, rng.uniform(19, 25))
-    edge = np.clip(depth / 1.2, 0, 1)
-    lumen = np.clip((depth - tall) / 1.5, 0, 1)
-    apical = np.clip((depth - 10.5) / 3, 0, 1) * (1 - lumen)
-    grain = 0.04 * rng.standard_normal(part.shape, dtype=np.float32)
-    eosin = 0.36 - 0.12 * apical + grain - 0.34 * lumen
-    hematoxylin = 0.24 - 0.07 * apical - 0.17 * lumen
-    # Goblet cells: round pale drops of mucin on the lumen's side.
-    for ring in _rings(body.buffer(-canvas.px(tall * 0.66))):
-        count = int(ring.length / canvas.px(9.5))
-        for i in range(count):
-            if rng.random() < 0.35:
-                continue
-            spot = ring.interpolate((i + rng.uniform(-0.2, 0.2)) / count, normalized=True)
-            radius = canvas.px(rng.uniform(2.6, 4.3))
-            y, x = np.ogrid[: part.shape[0], : part.shape[1]]
-            away = np.hypot(x + window[1].start - spot.x, y + window[0].start - spot.y).astype(
-                np.float32
-            )
-            drop = np.clip((radius - away) / canvas.px(0.8), 0, 1)
-            eosin = eosin * (1 - drop) + drop * 0.05
-            hematoxylin = hematoxylin * (1 - drop) + drop * 0.12
-    # A pale cleft and a thin basement membrane part the gland from the stroma.
-    membrane = np.exp(-(((depth - 0.6) / 0.7) ** 2)) * part
-    canvas.eosin[window] = canvas.eosin[window] * (1 - edge) + edge * np.clip(eosin, 0, None)
-    canvas.hematoxylin[window] *= 1 - edge
-    canvas.hematoxylin[window] += edge * np.clip(hematoxylin, 0, None)
-    canvas.eosin[window] += 0.15 * membrane
-    for ring in _rings(body.buffer(-canvas.px(5.8))):
-        count = max(6, int(ring.length / canvas.px(5.6)))
-        steps = (np.arange(count) + rng.uniform(-0.16, 0.16, count)) / count % 1.0
-        spots = shapely.get_coordinates(
-            shapely.line_interpolate_point(ring, steps, normalized=True)
-        )
-        ahead = shapely.get_coordinates(
-            shapely.line_interpolate_point(ring, (steps + 0.004) % 1.0, normalized=True)
-        )
-        along = np.arctan2(ahead[:, 1] - spots[:, 1], ahead[:, 0] - spots[:, 0])
-        spots = spots + rng.normal(0, canvas.px(0.7), spots.shape)
-        canvas.draw_nuclei(
-            _GLAND,
-            spots,
-            along + math.pi / 2 + rng.normal(0, 0.12, count),
-        )
-
-
-def _rings(shape: shapely.Geometry) -> list[shapely.LinearRing]:
-    parts = shapely.get_parts(shape)
-    return [part.exterior for part in parts if isinstance(part, Polygon) and not part.is_empty]
-
-
-def _draw_nest(canvas: Canvas, outline: NDArray[np.float64]) -> None:
-    """A solid sheet of tumor cells, with a few ragged lumina and necrotic debris."""
-    rng = canvas.rng
-    nest = canvas.fill(outline)
-    rows, columns = np.nonzero(nest)
-    margin = int(canvas.px(12))
-    top, left = max(0, rows.min() - margin), max(0, columns.min() - margin)
-    window = np.s_[top : rows.max() + margin, left : columns.max() + margin]
-    part = nest[window]
-    inward = ndimage.distance_transform_edt(part).astype(np.float32) * canvas.mpp
-    outward = ndimage.distance_transform_edt(~part).astype(np.float32) * canvas.mpp
-    # Fixation shrinks nests from the stroma, here and there.
-    gaps = np.clip(canvas.noise(60, part.shape) - 0.1, 0, 1)
-    halo = gaps * np.exp(-(((outward - 2.0) / 2.2) ** 2)) * ~part
-    canvas.eosin[window] *= 1 - 0.9 * halo
-    canvas.hematoxylin[window] *= 1 - 0.8 * halo
-    lumina = (canvas.noise(38, part.shape) > rng.uniform(1.5, 2.1)) & (inward > 14)
-    edge = np.clip(inward / 1.5, 0, 1)
-    grain = 0.05 * rng.standard_normal(part.shape, dtype=np.float32)
-    eosin = 0.34 + 0.05 * canvas.noise(30, part.shape) + grain
-    hematoxylin = 0.27 + 0.04 * canvas.noise(25, part.shape)
-    hollow = ndimage.gaussian_filter(lumina.astype(np.float32), canvas.px(0.8))
-    eosin = eosin * (1 - hollow) + hollow * (0.06 + 0.10 * (canvas.noise(7, part.shape) > 0.9))
-    hematoxylin = hematoxylin * (1 - hollow) + 0.03 * hollow
-    canvas.eosin[window] = canvas.eosin[window] * (1 - edge) + edge * eosin
-    canvas.hematoxylin[window] = canvas.hematoxylin[window] * (1 - edge) + edge * hematoxylin
-    room = np.zeros_like(nest)
-    room[window] = (inward > 3.5) & (hollow < 0.2)
-    points = canvas.scatter(room, rng.uniform(11.0, 12.6))
-    points = points[rng.random(len(points)) < 0.95]
-    canvas.draw_nuclei(
-        _TUMOR,
-        points,
-        rng.uniform(0, math.pi, len(points)),
-    )
-
-
-def _scan(canvas: Canvas) -> NDArray[np.uint8]:
-    """Stain maps to RGB: this slide's stain and section, the scanner's optics and its sensor."""
-    rng = canvas.rng
-    hematoxylin, eosin = canvas.hematoxylin, canvas.eosin
-    hematoxylin *= rng.uniform(0.85, 1.15) * (1 + 0.05 * canvas.noise(600))
-    eosin *= rng.uniform(0.85, 1.2) * (1 + 0.06 * canvas.noise(500))
-    stain_h = _HEMATOXYLIN * (1 + rng.normal(0, 0.05, 3))
-    stain_e = _EOSIN * (1 + rng.normal(0, [0.05, 0.05, 0.15], 3))
-    glass = np.array([241.0, 240.0, 242.0]) + rng.normal(0, 1.5, 3)
-    optics = max(0.35, 0.32 / canvas.mpp)
-    image = np.empty((canvas.height, canvas.width, 3), dtype=np.uint8)
-    for channel in range(3):
-        light = np.exp(-(hematoxylin * stain_h[channel] + eosin * stain_e[channel]))
-        light = ndimage.gaussian_filter(light, optics) * glass[channel]
-        light += rng.normal(0, 1.6, light.shape).astype(np.float32)
-        image[..., channel] = np.clip(np.round(light), 0, 255)
-    return image
-
-
-def _normal_regions(
-    canvas: Canvas, depth: Floats, nests: Sequence[NDArray[np.float64]]
-) -> tuple[Polygon, ...]:
-    """Tissue well inside the section and away from tumor, as simple outlines."""
-    step = max(1, round(canvas.px(8)))
-    inside = depth[::step, ::step] > canvas.px(20)
-    rows, columns = np.nonzero(inside)
-    cells = shapely.box(columns * step, rows * step, (columns + 1) * step, (rows + 1) * step)
-    region = shapely.union_all(cells).buffer(0)
-    for nest in nests:
-        region = region.difference(Polygon(nest).buffer(canvas.px(40)))
-    region = region.buffer(-canvas.px(15)).buffer(canvas.px(15)).simplify(canvas.px(3))
-    smallest = canvas.px(120) ** 2
-    parts = shapely.get_parts(region)
-    return tuple(part for part in parts if isinstance(part, Polygon) and part.area > smallest)

@@ -1,4 +1,4 @@
-"""``qprd demo``: a small project of drawn slides, and the whole main job on it."""
+"""``qprd demo``: create a small project of drawn slides, train on it, predict and write back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _DemoSlide:
     split: str | None
 
 
-#: The last two are not annotated: what the model has to find by itself.
+#: The last two are not annotated: the model has to find their tumor by itself.
 _SLIDES = (
     _DemoSlide("demo_1.tif", 6, "train"),
     _DemoSlide("demo_2.tif", 4, "train"),
@@ -54,14 +54,15 @@ _TRAINING: Mapping[str, object] = {
 
 @dataclass(frozen=True)
 class DemoSummary:
-    """What the demo did.
+    """Results of the demo.
 
     Attributes:
-        project: The project it made.
+        project: The project it created.
         training: Summary of the training.
         prediction: Summary of the prediction and the write-back.
-        tile_auroc: AUROC of the tiles of the unannotated slide with tumor, against what was drawn.
-        seconds: Time spent.
+        tile_auroc: AUROC of the tiles of the unannotated slide with tumor against the
+            drawn outlines, or None where it is undefined.
+        seconds: Wall-clock time.
     """
 
     project: Path
@@ -83,16 +84,16 @@ class DemoSummary:
 
 
 def run_demo(folder: Path, *, backend: Backend, seed: int, progress: Progress) -> DemoSummary:
-    """Draw slides, make a project of them, train, predict, write back.
+    """Draw slides, create a project of them, train, predict and write back.
 
     Args:
-        folder: New or empty.
+        folder: A new or empty folder.
         backend: How the project is read and written.
-        seed: Draws other slides.
-        progress: Shows what takes long.
+        seed: Another seed draws other slides.
+        progress: Receives the steps that take long.
 
     Raises:
-        QprdError: the folder is not empty, or an extra is missing.
+        QprdError: The folder is not empty, or an extra is missing.
     """
     started = time.perf_counter()
     if folder.is_dir() and any(folder.iterdir()):
@@ -121,7 +122,7 @@ def run_demo(folder: Path, *, backend: Backend, seed: int, progress: Progress) -
 def _draw_slides(
     folder: Path, seed: int, progress: Progress
 ) -> tuple[dict[str, SyntheticSlide], list[NewSlide]]:
-    """Draw the slides into a new folder, which is gone again if that fails."""
+    """Draw the slides into a new folder, and remove the folder if that fails."""
     drawn: dict[str, SyntheticSlide] = {}
     new: list[NewSlide] = []
     try:
@@ -174,7 +175,7 @@ def _annotations(drawing: SyntheticSlide) -> dict[str, object]:
 
 
 def _unseen_auroc(layout: ProjectLayout, drawn: Mapping[str, SyntheticSlide]) -> float | None:
-    """How well the tiles of the first unannotated slide tell its drawn tumor from the rest."""
+    """Return the AUROC of the tiles of the first unannotated slide against its drawn tumor."""
     index, slide = next((i, s) for i, s in enumerate(_SLIDES) if s.split is None)
     drawing = drawn[slide.name]
     height, width = drawing.image.shape[:2]

@@ -51,7 +51,7 @@ def test_exchange_opens_what_was_created(created: Path) -> None:
 
 def test_a_project_that_is_there_is_not_replaced(created: Path) -> None:
     before = created.read_bytes()
-    with pytest.raises(QprdError, match="a project already"):
+    with pytest.raises(QprdError, match="already holds a project"):
         create_project(created.parent, [])
     assert created.read_bytes() == before
 
