@@ -31,7 +31,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from qprd import __version__
 from qprd.evaluation.cells import tile_auroc
 from qprd.evaluation.metrics import auroc
 from qprd.evaluation.overlap import polygon_overlap
@@ -54,6 +53,7 @@ from qprd.sampling.splits import Split
 from qprd.sampling.table import PatchTable
 from qprd.settings import TrainConfig, predict_config, train_config
 from qprd.slides.tissue import tissue_mask
+from qprd.version import __version__
 
 _SETTINGS = {"teacher": "efficientnet_lite0", "normal": 300, "val_patches": 300}
 

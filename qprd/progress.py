@@ -1,17 +1,17 @@
-"""Progress of long work, shown on a terminal or not at all."""
+"""Progress of long work: bars in a terminal or a notebook, lines in a log file, or nothing."""
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
-    from rich.progress import TaskID
+    from tqdm import tqdm
 
 _SECONDS_BETWEEN_LINES = 60
 
@@ -65,52 +65,34 @@ class _SilentTask:
 
 
 class TerminalProgress:
-    """Bars with rate and time left on standard error; in a log file, a line now and then."""
+    """Bars on standard error or in a notebook; in a log file, a line now and then."""
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Task]:
-        """One bar, or the lines that stand for it where nobody watches a terminal."""
-        from rich.console import Console
-
-        console = Console(stderr=True)
-        if not console.is_terminal:
+        """One bar with rate and time left, or the lines that stand for it."""
+        if not (sys.stderr.isatty() or _in_notebook()):
             yield _LoggedTask(printable(title), total)
             return
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-        from rich.progress import Progress as RichProgress
+        from tqdm.auto import tqdm
 
-        with RichProgress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=console,
-        ) as bars:
-            yield _BarTask(bars, bars.add_task(printable(title), total=total, rate="", note=""))
+        with tqdm(total=total, desc=printable(title), dynamic_ncols=True) as bar:
+            yield _BarTask(bar)
+
+
+def _in_notebook() -> bool:
+    """Whether a notebook runs this that can show bars."""
+    return "ipykernel" in sys.modules and importlib.util.find_spec("ipywidgets") is not None
 
 
 class _BarTask:
-    def __init__(self, bars: RichProgress, task_id: TaskID) -> None:
-        self._bars = bars
-        self._task_id = task_id
+    def __init__(self, bar: tqdm[NoReturn]) -> None:
+        self._bar = bar
 
     def advance(self, count: int = 1) -> None:
-        self._bars.advance(self._task_id, count)
-        speed = self._bars.tasks[self._task_id].speed
-        self._bars.update(self._task_id, rate=f"{speed:.1f}/s" if speed else "")
+        self._bar.update(count)
 
     def note(self, text: str) -> None:
-        self._bars.update(self._task_id, note=text)
+        self._bar.set_postfix_str(printable(text))
 
 
 class _LoggedTask:
@@ -140,3 +122,10 @@ class _LoggedTask:
             file=sys.stderr,
             flush=True,
         )
+
+
+def progress_bars(progress: bool | Progress) -> Progress:
+    """Bars where they are wanted (True), none (False), or those that are given."""
+    if isinstance(progress, bool):
+        return TerminalProgress() if progress else SilentProgress()
+    return progress

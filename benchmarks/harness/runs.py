@@ -18,9 +18,9 @@ from harness.folder import PatchFolder, PatchImages
 from harness.splits import SplitSizes, draw_split
 from methods.interface import MethodOptions
 from methods.registry import ONE_CLASS, RELEVANT_OPTIONS, build_method, undefined_reason
-from qprd import __version__
 from qprd.errors import QprdError
 from qprd.settings import Recipe
+from qprd.version import __version__
 
 _VERSIONS_OF = (
     "torch",

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from qprd import __version__
 from qprd.errors import ExitCode, QprdError
+from qprd.version import __version__
 
 
 class _UserErrors(TyperGroup):

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from qprd import __version__
 from qprd.errors import ExitCode, QprdError
 from qprd.files.atomic import sync_folder, write_error
 from qprd.files.backups import Manifest, Subject, new_run_name, prune, remove_broken_off
@@ -25,6 +24,7 @@ from qprd.files.journal import (
 )
 from qprd.files.layout import ProjectLayout, resolve_inside
 from qprd.files.transaction import DryTransaction, FileTransaction
+from qprd.version import __version__
 
 
 class WriteSession:

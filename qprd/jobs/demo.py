@@ -96,12 +96,8 @@ def run_demo(folder: Path, *, backend: Backend, seed: int, progress: Progress) -
         QprdError: The folder is not empty, or an extra is missing.
     """
     started = time.perf_counter()
-    if folder.is_dir() and any(folder.iterdir()):
-        raise QprdError(
-            "The folder is not empty.", where=str(folder), fix="Name a new folder for the demo."
-        )
-    drawn, new = _draw_slides(folder / "slides", seed, progress)
-    project_file = create_project(folder / "project", new)
+    demo = draw_project(folder, seed=seed, progress=progress)
+    project_file, drawn = demo.file, demo.slides
     opened, _ = open_project(project_file, backend=backend)
     with opened:
         if opened.backend == "paquo":
@@ -119,8 +115,43 @@ def run_demo(folder: Path, *, backend: Backend, seed: int, progress: Progress) -
     )
 
 
+@dataclass(frozen=True)
+class DemoProject:
+    """The demo's project before anything was trained.
+
+    Attributes:
+        file: The project file.
+        slides: What was drawn, by image name.
+    """
+
+    file: Path
+    slides: Mapping[str, SyntheticSlide]
+
+
+def draw_project(
+    folder: Path, *, size_px: tuple[int, int] = (2000, 2500), seed: int, progress: Progress
+) -> DemoProject:
+    """Draw the demo's slides, and make a project of them.
+
+    Args:
+        folder: New or empty.
+        size_px: Width and height of a slide.
+        seed: Draws other slides.
+        progress: Shows what takes long.
+
+    Raises:
+        QprdError: the folder is not empty, or an extra is missing.
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        raise QprdError(
+            "The folder is not empty.", where=str(folder), fix="Name a new folder for the demo."
+        )
+    drawn, new = _draw_slides(folder / "slides", size_px, seed, progress)
+    return DemoProject(create_project(folder / "project", new), drawn)
+
+
 def _draw_slides(
-    folder: Path, seed: int, progress: Progress
+    folder: Path, size_px: tuple[int, int], seed: int, progress: Progress
 ) -> tuple[dict[str, SyntheticSlide], list[NewSlide]]:
     """Draw the slides into a new folder, and remove the folder if that fails."""
     drawn: dict[str, SyntheticSlide] = {}
@@ -129,7 +160,7 @@ def _draw_slides(
         folder.mkdir(parents=True, exist_ok=True)
         with progress.task("drawing slides", len(_SLIDES)) as task:
             for index, slide in enumerate(_SLIDES, start=seed * len(_SLIDES) + 1):
-                drawing = draw_slide(index, mpp=_MPP, tumor_nests=slide.tumor_nests)
+                drawing = draw_slide(index, *size_px, mpp=_MPP, tumor_nests=slide.tumor_nests)
                 path = folder / slide.name
                 write_pyramidal_tiff(drawing.image, path, _MPP)
                 drawn[slide.name] = drawing

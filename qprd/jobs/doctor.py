@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from qprd import __version__
 from qprd.checked import Backend
 from qprd.cores import cores
 from qprd.errors import QprdError
@@ -27,6 +26,7 @@ from qprd.qupath.java import find_qupath
 from qprd.qupath.opening import open_project
 from qprd.qupath.project import Annotation, Entry, Project
 from qprd.sampling.regions import is_derived
+from qprd.version import __version__
 
 #: Names shown where a finding concerns many images.
 _NAMES_SHOWN = 3
@@ -79,7 +79,7 @@ class Examination:
 
 
 def examine(
-    project: Path | None,
+    project: Project | Path | None,
     *,
     backend: Backend,
     slides: Sequence[Path],
@@ -91,7 +91,8 @@ def examine(
     """Check the installation, and a project if one is named or lies in the current folder.
 
     Args:
-        project: As for the other commands; without one the installation alone is checked.
+        project: An open project, or a place as for the other commands; without one the
+            installation alone is checked.
         backend: ``auto``, ``paquo`` or ``exchange``.
         slides: Folders to look for moved slides in.
         annotations: Folder of GeoJSON annotations.
@@ -100,6 +101,9 @@ def examine(
         tumor_class: Classes that mean tumor.
     """
     checks = list(_installation())
+    if project is not None and not isinstance(project, Path):
+        checks.append(Check(Status.PASS, "project", f"{project.path} ({project.backend})"))
+        return Examination((*checks, *_project(project, images, assume_mpp, tumor_class)))
     try:
         path = find_project(project)
     except QprdError as error:

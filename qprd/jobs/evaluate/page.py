@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from qprd import __version__
 from qprd.evaluation.mistakes import Mistake
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.evaluate.slide import EvaluatedSlide
@@ -18,6 +17,7 @@ from qprd.review.crops import crop_jpeg
 from qprd.review.evaluation_plots import evaluation_figures
 from qprd.review.heatmap import figure_png
 from qprd.review.pages import write_page
+from qprd.version import __version__
 
 if TYPE_CHECKING:
     from qprd.bundle.bundle import BundleInfo

@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from qprd import __version__
 from qprd.bundle.bundle import BundleInfo
 from qprd.errors import QprdError
 from qprd.files.jsonfile import read_text
@@ -16,6 +15,7 @@ from qprd.files.layout import ProjectLayout
 from qprd.qupath.entry_slides import recorded_name
 from qprd.results.folder import OVERVIEW, PREDICTIONS, SLIDE, load_slide_result
 from qprd.review.report import RunSummary, SlideRow, write_index
+from qprd.version import __version__
 
 #: The page of the last evaluation, and its figures as JSON.
 EVALUATION_PAGE = "evaluation.html"

@@ -9,7 +9,8 @@ from pathlib import Path
 from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.predict.index import write_results_index
-from qprd.jobs.predict.predictor import Predictor, load_for_prediction
+from qprd.jobs.predict.model import Model
+from qprd.jobs.predict.predictor import Predictor
 from qprd.jobs.predict.review_regions import (
     MarkedRegion,
     mark_uncertain,
@@ -89,7 +90,7 @@ def predict_project(
     project: Project,
     config: PredictConfig,
     *,
-    bundle: Path | None = None,
+    bundle: Path | Model | None = None,
     write_back: bool = False,
     progress: Progress,
 ) -> PredictSummary:
@@ -100,7 +101,8 @@ def predict_project(
     Args:
         project: Changed only by the write-back.
         config: Settings.
-        bundle: The model; None takes the newest in the project.
+        bundle: The folder of the model, or the model itself, which then keeps its device and
+            precision; None takes the newest in the project.
         write_back: Put the results into the project at the end.
         progress: Shows what takes long.
 
@@ -112,12 +114,17 @@ def predict_project(
     started = time.perf_counter()
     layout = ProjectLayout(project.path)
     layout.require_writable()
-    folder = newest_bundle(layout.bundles) if bundle is None else bundle
+    if isinstance(bundle, Model):
+        model = bundle
+    else:
+        model = Model(
+            newest_bundle(layout.bundles) if bundle is None else bundle,
+            weights=config.weights,
+            device=config.device,
+            precision=config.precision,
+        )
     entries = select_entries(project, config.images)
-    loaded = load_for_prediction(
-        folder, weights=config.weights, device=config.device, precision=config.precision
-    )
-    predictor = Predictor(loaded, config, progress)
+    predictor = Predictor(model, config, progress)
     require_threshold(config.uncertain, predictor.threshold)
 
     problems: list[str] = []
@@ -163,7 +170,7 @@ def predict_project(
     return PredictSummary(
         project=project.path,
         backend=project.backend,
-        bundle=folder,
+        bundle=model.bundle,
         threshold=predictor.threshold,
         slides=tuple(results),
         problems=tuple(problems),

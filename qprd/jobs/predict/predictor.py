@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qprd.checked import Rule
@@ -16,56 +14,20 @@ from qprd.progress import Progress
 from qprd.sampling.build import MAGNIFIED
 from qprd.scoring.scorer import SlideScorer
 from qprd.scoring.slide_score import slide_score
-from qprd.settings import Precision, PredictConfig, stored_train_config
+from qprd.settings import PredictConfig, stored_train_config
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import tissue_mask
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
     from qprd.bundle.bundle import BundleInfo
-    from qprd.model.frd import FRD
+    from qprd.jobs.predict.model import Model
 
 #: Longer edge of the thumbnail in the pictures.
 _THUMBNAIL_PX = 1600
 
 
-@dataclass(frozen=True)
-class LoadedBundle:
-    """A bundle in memory.
-
-    Attributes:
-        network: Ready for inference, on the device of ``fabric``.
-        info: What the bundle says of itself.
-        fabric: Where to compute.
-    """
-
-    network: FRD
-    info: BundleInfo
-    fabric: Fabric
-
-
-def load_for_prediction(
-    folder: Path, *, weights: str | None, device: str, precision: Precision
-) -> LoadedBundle:
-    """Load a bundle in the form that predicts fastest.
-
-    Raises:
-        QprdError: the device is not there, the bundle is damaged, or the teacher is another one.
-    """
-    from qprd.bundle.bundle import load_bundle
-    from qprd.device import make_fabric
-    from qprd.model.inference import for_inference
-
-    fabric = make_fabric(device, precision)
-    teacher = None if weights is None else Path(weights)
-    model, info = load_bundle(folder, weights=teacher, device=fabric.device)
-    # The plain network is let go of: its weights may be most of the memory.
-    return LoadedBundle(for_inference(model), info, fabric)
-
-
 class Predictor:
-    """A loaded bundle together with the settings of a prediction.
+    """A model together with the settings of a prediction.
 
     Attributes:
         info: The bundle, as it is for the scores that are made here.
@@ -77,24 +39,24 @@ class Predictor:
         QprdError: the bundle has no threshold for the operating point that was asked for.
     """
 
-    def __init__(self, bundle: LoadedBundle, config: PredictConfig, progress: Progress) -> None:
-        exact = config.exact or bundle.info.dense is None
-        self.info = info = bundle.info.scored(exact=exact)
+    def __init__(self, model: Model, config: PredictConfig, progress: Progress) -> None:
+        exact = config.exact or model.info.dense is None
+        self.info = info = model.info.scored(exact=exact)
         self._config = config
+        self.threshold = threshold_in_use(config, info)
         trained = stored_train_config(info.config, where=info.name)
         self._scorer = SlideScorer(
-            bundle.network,
+            model.network,
             mpp=info.mpp,
             patch_px=info.patch_px,
             patch_score=info.patch_score,
             min_tissue=trained.min_tissue if config.min_tissue is None else config.min_tissue,
             batch_size=config.batch_size,
-            fabric=bundle.fabric,
+            fabric=model.fabric,
             progress=progress,
             exact=exact,
             stride=config.stride,
         )
-        self.threshold = threshold_in_use(config, info)
         self.date = datetime.now(timezone.utc).isoformat(timespec="seconds")
         notes = [*no_probability(info), *patch_by_patch(info, config)]
         if config.operating_point is not None and info.validation is not None:

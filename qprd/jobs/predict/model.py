@@ -1,0 +1,163 @@
+"""A trained model as Python code holds it: a bundle that scores slides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qprd.errors import QprdError
+from qprd.jobs.predict.predictor import Predictor
+from qprd.jobs.predict.slide_scores import SlideScores
+from qprd.progress import Progress, progress_bars
+from qprd.settings import Precision, predict_config
+from qprd.slides.slide import Slide
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from qprd.bundle.bundle import BundleInfo
+    from qprd.jobs.train.summary import TrainSummary
+    from qprd.model.frd import FRD
+
+#: Settings that belong to a project, or to the model as it was loaded.
+_OF_A_PROJECT = {"images", "image", "uncertain", "assume_mpp"}
+_OF_THE_MODEL = {"weights", "device", "precision"}
+
+
+class Model:
+    """A trained model; get one from `train` or `load_model`.
+
+    Args:
+        bundle: The folder that the training wrote.
+        weights: Teacher weights on disk; None takes the published ones.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        precision: ``auto`` (bf16 on devices that have it, else 32 bits), ``32``, ``bf16``, ``16``.
+        training: What the training did, if it was just now.
+
+    Raises:
+        QprdError: there is no bundle, or its description is damaged.
+
+    Example:
+        >>> model
+        Model('...', teacher='efficientnet_lite0', mpp=0.5, threshold=...)
+        >>> model.figures["val_auroc"] > 0.5
+        True
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path,
+        *,
+        weights: str | Path | None = None,
+        device: str = "auto",
+        precision: Precision = "auto",
+        training: TrainSummary | None = None,
+    ) -> None:
+        from qprd.bundle.bundle import read_bundle_info
+
+        self.bundle = Path(bundle)
+        self.info: BundleInfo = read_bundle_info(self.bundle)
+        self.training = training
+        self._weights = None if weights is None else Path(weights)
+        self._device = device
+        self._precision: Precision = precision
+
+    def __repr__(self) -> str:
+        return (
+            f"Model({str(self.bundle)!r}, teacher={self.teacher!r}, mpp={self.mpp:g}, "
+            f"threshold={self.threshold})"
+        )
+
+    @property
+    def name(self) -> str:
+        """Name of the bundle."""
+        return self.info.name
+
+    @property
+    def teacher(self) -> str:
+        """Name of the frozen network."""
+        return self.info.teacher.name
+
+    @property
+    def mpp(self) -> float:
+        """Resolution at which the model sees slides, micrometers per pixel."""
+        return self.info.mpp
+
+    @property
+    def threshold(self) -> float | None:
+        """Raw score from which tissue counts as tumor; None without validation slides."""
+        return self.info.scored(exact=False).threshold
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        """What the validation measured, such as ``val_auroc``."""
+        return self.info.metrics
+
+    @cached_property
+    def fabric(self) -> Fabric:
+        """Where the model computes.
+
+        Raises:
+            QprdError: the device is not there.
+        """
+        from qprd.device import make_fabric
+
+        return make_fabric(self._device, self._precision)
+
+    @cached_property
+    def network(self) -> FRD:
+        """The network, ready for inference; loaded when it is first asked for.
+
+        Raises:
+            QprdError: the bundle is damaged, or the teacher is another one.
+        """
+        from qprd.bundle.bundle import load_bundle
+        from qprd.model.inference import for_inference
+
+        model, _ = load_bundle(self.bundle, weights=self._weights, device=self.fabric.device)
+        # The plain network is let go of: its weights may be most of the memory.
+        return for_inference(model)
+
+    def score(
+        self,
+        slide: str | Path,
+        *,
+        mpp: float | None = None,
+        progress: bool | Progress = True,
+        **settings: Any,
+    ) -> SlideScores:
+        """Score a slide; no project is needed.
+
+        Args:
+            slide: A file that OpenSlide reads, or a plain RGB image.
+            mpp: Micrometers per pixel of the slide, where the file does not say or is wrong.
+            progress: False shows no bar.
+            settings: Options of ``qprd predict``: ``stride``, ``threshold``, ``operating_point``,
+                ``slide_score``, ``min_tissue``, ``min_area_um2``, ``tolerance_um`` and others.
+
+        Raises:
+            QprdError: the slide cannot be read or has no resolution, or a setting is unknown or
+                out of range.
+
+        Example:
+            >>> found = model.score("demo/slides/demo_4.tif", stride=128, progress=False)
+            >>> found.scores.shape
+            (...)
+        """
+        config = predict_config(settings)
+        if not settings.keys().isdisjoint(_OF_A_PROJECT):
+            raise QprdError(
+                f"These settings are for projects: {', '.join(_OF_A_PROJECT & settings.keys())}.",
+                fix="Leave them out; mpp says the resolution of a slide.",
+            )
+        if not settings.keys().isdisjoint(_OF_THE_MODEL):
+            raise QprdError(
+                f"These settings are the model's: {', '.join(_OF_THE_MODEL & settings.keys())}.",
+                fix="Give them to load_model.",
+            )
+        predictor = Predictor(self, config, progress_bars(progress))
+        path = Path(slide)
+        with Slide(path, mpp=mpp) as opened:
+            return predictor.score(opened, path.name, path.name)
