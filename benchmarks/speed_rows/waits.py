@@ -61,7 +61,7 @@ def _contours() -> Row:
     found: list[shapely.Polygon] = []
 
     def outline() -> None:
-        found[:] = contours(score_map, 1.0)
+        found[:] = contours(score_map, 1.0, min_area_um2=5_000, min_hole_um2=5_000, tolerance_um=4)
 
     (spent,) = seconds(outline)
     vertices = int(shapely.get_num_coordinates(found).sum())

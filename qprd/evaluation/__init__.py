@@ -1,1 +1,1 @@
-"""Metrics and calibration. Knows no QuPath."""
+"""Metrics with intervals, calibration, operating points, lesions and FROC."""

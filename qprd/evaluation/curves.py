@@ -1,4 +1,4 @@
-"""Curves over all thresholds: ROC and precision-recall, thinned to what a picture can show."""
+"""ROC and precision-recall curves over all thresholds, thinned to what a picture can show."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qprd.evaluation.metrics import checked_labels, has_both_classes
+
 _Floats = NDArray[np.float64]
 
-#: Points of a curve at most.
+#: Largest number of points of a curve.
 MAX_POINTS = 1000
 
 
@@ -27,17 +29,20 @@ class Curve:
 
 
 def roc_curve(y_true: ArrayLike, scores: ArrayLike) -> Curve | None:
-    """Sensitivity over 1 - specificity, from (0, 0) to (1, 1).
+    """Compute the ROC curve: sensitivity over 1 - specificity, from (0, 0) to (1, 1).
 
     Args:
         y_true: (n,) bool.
         scores: (n,) finite.
 
     Returns:
-        The curve; None unless both classes are there.
+        The curve; None unless both classes are present.
+
+    Raises:
+        ValueError: As `checked_labels`.
     """
-    y, s = np.asarray(y_true, dtype=np.bool_), np.asarray(scores, dtype=np.float64)
-    if y.all() or not y.any():
+    y, s = checked_labels(y_true, scores)
+    if not has_both_classes(y):
         return None
     from sklearn.metrics import roc_curve as sklearn_roc_curve
 
@@ -46,17 +51,20 @@ def roc_curve(y_true: ArrayLike, scores: ArrayLike) -> Curve | None:
 
 
 def precision_recall_curve(y_true: ArrayLike, scores: ArrayLike) -> Curve | None:
-    """Precision over recall; each step is drawn at the precision of its threshold.
+    """Compute the precision-recall curve; each step has the precision of its threshold.
 
     Args:
         y_true: (n,) bool.
         scores: (n,) finite.
 
     Returns:
-        The curve; None unless both classes are there.
+        The curve; None unless both classes are present.
+
+    Raises:
+        ValueError: As `checked_labels`.
     """
-    y, s = np.asarray(y_true, dtype=np.bool_), np.asarray(scores, dtype=np.float64)
-    if y.all() or not y.any():
+    y, s = checked_labels(y_true, scores)
+    if not has_both_classes(y):
         return None
     from sklearn.metrics import precision_recall_curve as sklearn_curve
 
@@ -66,7 +74,7 @@ def precision_recall_curve(y_true: ArrayLike, scores: ArrayLike) -> Curve | None
 
 
 def _thinned(x: _Floats, y: _Floats) -> Curve:
-    """At most `MAX_POINTS` corners, both ends among them."""
+    """Keep at most `MAX_POINTS` corners, both ends among them."""
     if x.size > MAX_POINTS:
         # Evenly along the curve, so that a steep part keeps its corners.
         along = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])

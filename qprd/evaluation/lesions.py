@@ -1,8 +1,12 @@
-"""Ground truth of the Camelyon16 lesion FROC: drawn tumor becomes lesions on a raster.
+"""Lesions: drawn tumor on a raster, as the Camelyon16 lesion FROC counts it.
 
-The rules are those of the challenge's evaluation script (Ehteshami Bejnordi et al., JAMA 2017),
-which knows one resolution, 0.243 um/px. Here every length is in micrometers, so that a slide of any
-resolution is treated alike. Only the surroundings of tumor are rasterized, never a whole slide.
+The rules are those of the challenge's evaluation script, which knows one resolution, 0.243 um/px.
+Here every length is in micrometers, so that slides of any resolution are treated alike. Only the
+surroundings of tumor are rasterized, never a whole slide.
+
+References:
+    B. Ehteshami Bejnordi et al., "Diagnostic assessment of deep learning algorithms for detection
+    of lymph node metastases in women with breast cancer", JAMA 318, 2017.
 """
 
 from __future__ import annotations
@@ -23,23 +27,23 @@ from qprd.errors import QprdError
 
 #: Edge of a raster pixel: level 5 of the challenge's slides.
 RASTER_UM = 0.243 * 2**5
-#: Tumor grows by half of this on each side: what is nearer to each other becomes one lesion.
+#: Tumor regions closer than this become one lesion: each grows by half of it.
 JOINED_UM = 75.0
 #: A lesion whose major axis, after growing, is shorter than this is isolated tumor cells (ITC).
 ITC_UM = 275.0
 
 _GROWTH_PX = JOINED_UM / (2 * RASTER_UM)
-#: Around tumor, so that grown tumor never reaches the edge of its window.
+#: Margin around tumor, so that grown tumor never reaches the edge of its window.
 _MARGIN_PX = math.ceil(_GROWTH_PX) + 1
 #: A raster of 90 x 90 mm, more than fits on a slide.
 _MAX_PIXELS = 2**27
-#: Points that are looked up at once.
+#: Number of points that are looked up at once.
 _CHUNK_POINTS = 2**20
 
 
 @dataclass(frozen=True)
 class LesionWindow:
-    """Part of the raster that holds lesions whole.
+    """A part of the raster that holds whole lesions.
 
     Attributes:
         row: First raster row; raster pixel (0, 0) begins at the slide's level-0 (0, 0).
@@ -54,13 +58,13 @@ class LesionWindow:
 
 @dataclass(frozen=True)
 class LesionMap:
-    """The lesions of one slide, numbered from 1; isolated tumor cells are numbered alike.
+    """The lesions of one slide, numbered from 1, isolated tumor cells included.
 
     Attributes:
         pixel_px: Edge of a raster pixel in level-0 pixels.
-        windows: Where there are lesions; they do not overlap.
-        major_axis_um: (n,) of the ellipse with the lesion's second moments, after growing.
-        bounds: (n, 4) x0, y0, x1, y1 of each lesion in level-0 pixels, after growing.
+        windows: The parts of the raster with lesions; they do not overlap.
+        major_axis_um: (n,) major axis of the ellipse with the second moments of the grown lesion.
+        bounds: (n, 4) x0, y0, x1, y1 of each grown lesion in level-0 pixels.
     """
 
     pixel_px: float
@@ -70,7 +74,7 @@ class LesionMap:
 
     @property
     def is_itc(self) -> NDArray[np.bool_]:
-        """(n,) bool: isolated tumor cells, neither a lesion nor a place of false positives."""
+        """(n,) bool: isolated tumor cells, which are neither lesions nor false positives."""
         return self.major_axis_um < ITC_UM
 
     @property
@@ -79,11 +83,11 @@ class LesionMap:
         return np.flatnonzero(~self.is_itc) + 1
 
     def labels_at(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.int32]:
-        """The lesion at each place, isolated tumor cells included; 0 where there is none.
+        """Look up the lesion at each point, isolated tumor cells included; 0 where there is none.
 
         Args:
-            x: (m,) level-0 pixels of the frame that the tumor was drawn in.
-            y: (m,) likewise.
+            x: (m,) x in level-0 pixels of the frame that the tumor was drawn in.
+            y: (m,) y in level-0 pixels.
         """
         columns = np.floor(np.asarray(x, np.float64) / self.pixel_px)
         rows = np.floor(np.asarray(y, np.float64) / self.pixel_px)
@@ -96,27 +100,27 @@ class LesionMap:
         return found
 
 
-def lesion_map(tumor: BaseGeometry, mpp: float) -> LesionMap:
-    """Lesions of a slide from its drawn tumor.
+def lesion_map(tumor_region: BaseGeometry, mpp: float) -> LesionMap:
+    """Find the lesions of a slide from its drawn tumor.
 
-    A raster pixel is tumor if its center is; a polygon without such a pixel gets the one it lies
-    in. Pixels nearer to tumor than 75 um / 2 are joined to it, holes are filled, and what touches,
-    also at a corner, is one lesion. No tumor means no lesion.
+    A raster pixel is tumor if its center is; a polygon that contains no center gets the pixel it
+    lies in. Tumor grows by 75 um / 2, holes are filled, and what touches, even at a corner, is one
+    lesion.
 
     Args:
-        tumor: Polygons in level-0 pixels; points and lines are passed over, invalid outlines
+        tumor_region: Polygons in level-0 pixels; points and lines are ignored, invalid outlines
             repaired.
         mpp: Micrometers per level-0 pixel.
 
     Raises:
-        QprdError: the tumor is far larger than a slide.
+        QprdError: The tumor is far larger than a slide.
         ValueError: ``mpp`` is not positive, or a coordinate not finite.
     """
     if not (math.isfinite(mpp) and mpp > 0):
         raise ValueError(f"mpp must be positive, not {mpp}")
     pixel_px = RASTER_UM / mpp
     # One raster pixel is one unit from here on.
-    polygons = _polygons(shapely.transform(tumor, lambda points: points / pixel_px))
+    polygons = _polygons(shapely.transform(tumor_region, lambda points: points / pixel_px))
     windows: list[LesionWindow] = []
     axes: list[float] = []
     bounds: list[tuple[float, float, float, float]] = []
@@ -124,7 +128,7 @@ def lesion_map(tumor: BaseGeometry, mpp: float) -> LesionMap:
     if sum(_area(box) for box, _ in groups) > _MAX_PIXELS:
         raise QprdError(
             f"The drawn tumor is larger than any slide at {mpp:.4g} um/px.",
-            fix="Check the pixel size in QuPath's image tab, and the outlines.",
+            fix="Check the pixel size in QuPath's image tab and the drawn outlines.",
         )
     from skimage.measure import regionprops
 
@@ -161,10 +165,10 @@ _Box = tuple[int, int, int, int]
 
 
 def _groups(polygons: Sequence[shapely.Polygon]) -> list[tuple[_Box, list[shapely.Polygon]]]:
-    """Polygons that may become one lesion, each group with a box of pixels that holds it grown.
+    """Group polygons that may become one lesion, each group with a box that holds it when grown.
 
-    Boxes do not even touch. So no lesion reaches into two of them, and whatever fills a hole of
-    one lesion is in the same box.
+    Boxes do not even touch, so that no lesion reaches into two of them, and whatever fills a hole
+    of a lesion is in the same box.
     """
     if not polygons:
         return []
@@ -185,7 +189,7 @@ def _groups(polygons: Sequence[shapely.Polygon]) -> list[tuple[_Box, list[shapel
     members: list[list[shapely.Polygon]] = [[] for _ in boxes]
     for polygon, number in zip(polygons, group.tolist(), strict=True):
         members[number].append(polygon)
-    # From top to bottom, so that the numbers of lesions do not hang on the order of drawing.
+    # From top to bottom, so that the numbers of lesions do not depend on the order of drawing.
     order = np.lexsort((boxes[:, 0], boxes[:, 1]))
     left, top, right, bottom = boxes.astype(int).T.tolist()
     return [((left[i], top[i], right[i], bottom[i]), members[i]) for i in order.tolist()]
@@ -197,7 +201,7 @@ def _area(box: _Box) -> int:
 
 
 def _draw(polygon: shapely.Polygon, drawn: NDArray[np.bool_], left: int, top: int) -> None:
-    """Mark the pixels whose centers are in a polygon, or the one that it lies in."""
+    """Mark the pixels whose centers are in a polygon, or else the pixel it lies in."""
     shapely.prepare(polygon)
     x0, y0, x1, y1 = (math.floor(side) for side in polygon.bounds)
     x = np.arange(x0, x1 + 1) + 0.5
@@ -215,6 +219,6 @@ def _draw(polygon: shapely.Polygon, drawn: NDArray[np.bool_], left: int, top: in
 
 
 def _disk(radius: float) -> NDArray[np.bool_]:
-    """Pixels nearer to the center one than ``radius``: growing by it is a distance threshold."""
+    """Pixels closer than ``radius`` to the center: dilation by it is a distance threshold."""
     reach = np.arange(-math.floor(radius), math.floor(radius) + 1)
     return reach[:, None] ** 2 + reach[None, :] ** 2 < radius**2

@@ -1,7 +1,7 @@
-"""Thresholds chosen on validation data by a stated rule.
+"""Operating points: thresholds chosen on validation data by a rule.
 
-Tumor is ``score >= threshold``. All figures here are those of the data that chose the threshold: an
-upper bound of what to expect elsewhere.
+Tumor is ``score >= threshold``. All figures here are those of the data that chose the threshold,
+which are an upper bound of what to expect elsewhere.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from qprd.evaluation.thresholds import accuracy_threshold, youden_threshold
 
 #: Largest number of false positives that are kept, those with the highest scores.
 MAX_FALSE_POSITIVES: Final = 20_000
-#: Products such as 0.95 * 20 are a hair off.
+#: Products such as 0.95 * 20 are off by a rounding error.
 _ROUNDING = 1e-9
 
 
@@ -49,11 +49,13 @@ class FalsePositives:
 
 @checked_dataclass(frozen=True, config=STRICT)
 class ValidationScores:
-    """All that thresholds are chosen from; in the bundle, so that another rule needs no training.
+    """The scores that thresholds are chosen from.
+
+    The bundle holds them, so that another rule needs no training.
 
     Attributes:
         tumor: Raw scores of the tumor patches, ascending.
-        normal: Of the normal patches, ascending.
+        normal: Raw scores of the normal patches, ascending.
         false_positives: None unless the training counted them.
     """
 
@@ -89,7 +91,7 @@ class ValidationScores:
 
 @dataclass(frozen=True)
 class NoThreshold:
-    """A rule that chose nothing.
+    """The answer of a rule that cannot choose a threshold.
 
     Attributes:
         reason: Why, in one sentence for the user.
@@ -100,12 +102,12 @@ class NoThreshold:
 
 @dataclass(frozen=True)
 class Achieved:
-    """What a threshold achieves on validation data; None where it is not defined or not counted.
+    """The figures of a threshold on validation data; None where undefined or not counted.
 
     Attributes:
-        sensitivity: Of patches, 0..1.
-        specificity: Likewise.
-        accuracy: Likewise.
+        sensitivity: Fraction of the tumor patches that are found, 0..1.
+        specificity: Fraction of the normal patches that are called normal, 0..1.
+        accuracy: Fraction of all patches that are labeled correctly, 0..1.
         false_positives_per_slide: Lesion points in tissue that is labeled normal.
     """
 
@@ -115,12 +117,12 @@ class Achieved:
     false_positives_per_slide: float | None
 
     def __str__(self) -> str:
-        """The figures that there are, in a line."""
+        """The figures that are known, in one line."""
         figures = {
             "sensitivity": self.sensitivity,
             "specificity": self.specificity,
             "accuracy": self.accuracy,
-            "false positives a slide": self.false_positives_per_slide,
+            "false positives per slide": self.false_positives_per_slide,
         }
         return ", ".join(
             f"{name} {value:.3f}" for name, value in figures.items() if value is not None
@@ -128,14 +130,14 @@ class Achieved:
 
 
 def choose_threshold(rule: Rule, validation: ValidationScores) -> float | NoThreshold:
-    """The threshold that a rule chooses.
+    """Choose a threshold by a rule.
 
     Args:
-        rule: See `Rule`.
-        validation: Of validation data, never of test data.
+        rule: The operating point, such as ``sensitivity=0.95``.
+        validation: Scores of validation data, never of test data.
 
     Returns:
-        A raw score; or why there is none.
+        A raw score, or the reason why there is none.
     """
     if rule.name == "fp-per-slide":
         assert rule.value is not None
@@ -153,7 +155,7 @@ def choose_threshold(rule: Rule, validation: ValidationScores) -> float | NoThre
 
 
 def achieved_at(threshold: float, validation: ValidationScores) -> Achieved:
-    """What a threshold achieves on the validation data."""
+    """Measure a threshold on the validation data."""
     y, scores = validation.labeled()
     counted = validation.false_positives
     return Achieved(
@@ -164,12 +166,12 @@ def achieved_at(threshold: float, validation: ValidationScores) -> Achieved:
     )
 
 
-def _by_false_positives(most: float, found: FalsePositives | None) -> float | NoThreshold:
+def _by_false_positives(per_slide: float, found: FalsePositives | None) -> float | NoThreshold:
     if found is None:
         return NoThreshold("false positives were not counted on validation slides")
     if not found.scores:
         return NoThreshold("nothing that is labeled normal was scored on the validation slides")
-    allowed = math.floor(most * found.slides + _ROUNDING)
+    allowed = math.floor(per_slide * found.slides + _ROUNDING)
     if allowed < len(found.scores):
         return math.nextafter(found.scores[allowed], math.inf)
     if len(found.scores) == MAX_FALSE_POSITIVES:

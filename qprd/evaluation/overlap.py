@@ -1,4 +1,4 @@
-"""How well contours cover what was drawn: areas, IoU and Dice, of one slide or of many."""
+"""Overlap of contours and drawn regions: areas, IoU and Dice, of one slide or of many."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from shapely.geometry.base import BaseGeometry
 
 @dataclass(frozen=True)
 class Overlap:
-    """Areas of a predicted and a true region; those of several slides can be added.
+    """Areas of a predicted region, a true region and their intersection.
+
+    Overlaps of several slides can be added.
 
     Attributes:
         predicted: Area of the predicted region.
-        truth: Area of the true one.
+        truth: Area of the true region.
         both: Area of their intersection.
     """
 
@@ -33,13 +35,13 @@ class Overlap:
 
     @property
     def iou(self) -> float | None:
-        """Intersection over union, 0..1; None if both regions are empty."""
+        """Intersection over union (Jaccard index), 0..1; None if both regions are empty."""
         union = self.predicted + self.truth - self.both
         return self.both / union if union > 0 else None
 
     @property
     def dice(self) -> float | None:
-        """2 * intersection / (predicted + true), 0..1; None if both regions are empty."""
+        """Dice coefficient, 2 * both / (predicted + truth), 0..1; None if both are empty."""
         total = self.predicted + self.truth
         return 2 * self.both / total if total > 0 else None
 
@@ -47,12 +49,12 @@ class Overlap:
 def polygon_overlap(
     predicted: BaseGeometry, truth: BaseGeometry, within: BaseGeometry | None = None
 ) -> Overlap:
-    """Areas of two regions, such as contours and the drawn tumor.
+    """Measure the overlap of two regions, such as contours and the drawn tumor.
 
     Args:
         predicted: Polygons or multipolygons; invalid ones are repaired.
-        truth: Likewise, in the same frame.
-        within: Only what lies in it counts, such as the annotated part of a slide.
+        truth: Polygons or multipolygons in the same frame.
+        within: Only the area inside it counts, such as the annotated part of a slide.
 
     Returns:
         Areas in square units of the frame.

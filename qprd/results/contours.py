@@ -1,4 +1,4 @@
-"""From a score map to polygons that a pathologist can accept or reject."""
+"""Contours: polygons around the tumor of a score map."""
 
 from __future__ import annotations
 
@@ -45,37 +45,35 @@ def contours(
     score_map: ScoreMap,
     threshold: float,
     *,
-    min_area_um2: float = 2_000.0,
-    min_hole_um2: float = 2_000.0,
-    tolerance_um: float = 5.0,
+    min_area_um2: float,
+    min_hole_um2: float,
+    tolerance_um: float,
     probability_of: ProbabilityOf | None = None,
 ) -> list[Polygon]:
     """Outline the regions whose score is at or above the threshold.
 
-    The outlines are the iso-line of the probability map at the probability of the threshold, or,
-    without probabilities, of the raw scores at the threshold. The same cells are inside either way.
-    It is the iso-line of the surface through the cell centers (marching squares
-    with linear interpolation), not the staircase around the cells: it is smooth, and it claims
-    no more than the scores do, for it separates the centers of cells at or above the threshold
-    from those below and so stays within one cell of the staircase. Where tumor meets the outside
-    of the tissue or of the map there is no score to interpolate to, and the outline runs midway
-    between the two centers, along the cell edge. Cells that touch only at a corner are joined if
-    the mean of the four scores around the corner is above the threshold.
+    An outline is an iso-line of the probabilities at the probability of the threshold, or without a
+    calibration of the raw scores at the threshold. The same cells are inside either way. The
+    iso-line is that of the surface through the cell centers (marching squares with linear
+    interpolation) instead of the staircase around the cells. It is smooth, and as it separates the
+    centers of cells at or above the threshold from those below, it stays within one cell of the
+    staircase. Where tumor meets the edge of the tissue or of the map there is no score to
+    interpolate to, and the outline runs midway between the two centers, along the cell edge. Cells
+    that touch only at a corner are joined if the mean of the four scores around the corner is above
+    the threshold.
 
     The outlines are then simplified (Douglas-Peucker, all polygons together so that none crosses
-    another). Holes and regions inside holes come out as drawn: a region inside a hole is a
-    polygon of its own, unless the hole is filled.
+    another). A region inside a hole is a polygon of its own, unless the hole is filled.
 
     Args:
         score_map: Scores; NaN counts as below any threshold.
         threshold: Raw score, inclusive.
-        min_area_um2: Smaller polygons are dropped (the default is a disk of 50 um). It holds for
-            the result.
-        min_hole_um2: Smaller holes are filled, with what lies in them. It is judged before the
+        min_area_um2: Smaller polygons are dropped, judged after the simplification.
+        min_hole_um2: Smaller holes are filled with what lies in them, judged before the
             simplification.
         tolerance_um: No point of a simplified outline is farther than this from the original one,
-            and the reverse (Hausdorff distance). Below `GRID_PX`, the rounding is what counts.
-        probability_of: See `ProbabilityOf`.
+            and the reverse (Hausdorff distance). Below `GRID_PX` the rounding decides.
+        probability_of: Turns raw scores into probabilities; None without a calibration.
 
     Returns:
         Valid polygons in level-0 pixels of the QuPath frame whose interiors do not overlap,
@@ -114,15 +112,15 @@ def contours(
 
 
 def inside_image(
-    polygons: Sequence[Polygon], width: int, height: int, *, least_px2: float = 0.0
+    polygons: Sequence[Polygon], width: int, height: int, *, min_area_px2: float = 0.0
 ) -> list[Polygon]:
     """Clip polygons to the image: cells at its right and lower edge may reach beyond it.
 
     Args:
         polygons: Level-0 pixels.
-        width: Of the image.
-        height: Likewise.
-        least_px2: Pieces smaller than this are dropped.
+        width: Width of the image.
+        height: Height of the image.
+        min_area_px2: Smaller pieces of clipped polygons are dropped.
     """
     image = shapely.box(0, 0, width, height)
     clipped: list[Polygon] = []
@@ -132,7 +130,9 @@ def inside_image(
         else:
             parts = shapely.get_parts(polygon.intersection(image))
             clipped += [
-                part for part in parts if isinstance(part, Polygon) and 0 < part.area >= least_px2
+                part
+                for part in parts
+                if isinstance(part, Polygon) and 0 < part.area >= min_area_px2
             ]
     return clipped
 
@@ -140,12 +140,12 @@ def inside_image(
 def contour_measurements(
     score_map: ScoreMap, polygon: Polygon, probability_of: ProbabilityOf | None = None
 ) -> dict[str, float]:
-    """Measure one contour: mean and maximum score, mean probability, and its area.
+    """Measure one contour: mean and maximum score, mean probability, and area.
 
     Args:
         score_map: The scores that the contour came from.
         polygon: Level-0 pixels of the QuPath frame.
-        probability_of: See `ProbabilityOf`; without it there is no mean probability.
+        probability_of: Turns raw scores into probabilities; None leaves out the mean probability.
 
     Returns:
         `MEAN_SCORE`, `MAX_SCORE` and `MEAN_PROBABILITY` over the tissue cells whose centers lie in
@@ -179,7 +179,7 @@ def contour_measurements(
 
 
 def _excess(over: NDArray[np.float64], above: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """How far each cell is over the threshold, one cell of outside added on every side; never 0.
+    """Distance of each cell from the threshold, never 0, with one cell of outside on every side.
 
     A value of exactly 0 would put the outline through a cell's center, where rings can touch and
     collapse. A cell outside the tissue gets the negative mean of its neighbors above the
@@ -187,7 +187,7 @@ def _excess(over: NDArray[np.float64], above: NDArray[np.bool_]) -> NDArray[np.f
 
     Args:
         over: Value minus threshold, NaN outside the tissue; rounding may have made it 0.
-        above: Which cells are inside.
+        above: True for cells that are inside.
     """
     excess = np.pad(over, 1, constant_values=np.nan)
     outside, above = np.isnan(excess), np.pad(above, 1)
@@ -311,7 +311,7 @@ def _simplify_rings(
 
 
 def _faulty(polygons: NDArray[np.object_]) -> NDArray[np.bool_]:
-    """Which polygons are invalid, or share more than points with another one."""
+    """True for polygons that are invalid or share more than points with another one."""
     faulty: NDArray[np.bool_] = ~shapely.is_valid(polygons)
     if not faulty.any() and not MultiPolygon(list(polygons)).is_valid:
         first, second = shapely.STRtree(polygons).query(polygons, predicate="intersects")

@@ -24,23 +24,23 @@ def write_score_tiff(
 ) -> None:
     """Write a score map as one float32 channel, a pixel a cell.
 
-    Where there are probabilities, these are what is written, 0..1: a range that a viewer knows
-    how to color; else the raw scores. Cells that were not scored are NaN on every level: 0 would
-    read as "surely no tumor". A pixel of a smaller level is the mean of those of its four pixels
-    that are not NaN. The same map gives the same bytes.
+    With a calibration the probabilities are written, 0..1, a range that viewers know how to color;
+    without one the raw scores. Cells that were not scored are NaN on every level, as 0 would mean
+    "surely no tumor". A pixel of a smaller level is the mean of those of its four pixels that are
+    not NaN. The same map gives the same bytes.
 
-    The file has the physical size of a cell and, as the position of the plane, that of the map's
-    upper left corner in micrometers from that of the slide. The same in level-0 pixels (``x_px``,
-    ``y_px``, ``cell_px``) is in a map annotation of namespace `GRID_NAMESPACE`.
+    The file states the physical size of a cell and, as the position of the plane, the distance of
+    the map's upper left corner from that of the slide in micrometers. The same in level-0 pixels
+    (``x_px``, ``y_px``, ``cell_px``) is in a map annotation of namespace `GRID_NAMESPACE`.
 
     Args:
         path: The file to write; replaced if it exists.
         score_map: The raw scores and their grid.
-        probabilities: (rows, columns), NaN where the scores are; None if there are none.
+        probabilities: (rows, columns), NaN where the scores are; None without a calibration.
         image: Name of the slide.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: The file cannot be written.
     """
     import tifffile
 
@@ -73,7 +73,7 @@ def write_score_tiff(
 def _metadata(
     score_map: ScoreMap, level: NDArray[np.float32], channel: str, image: str
 ) -> dict[str, object]:
-    """What tifffile makes the OME-XML of."""
+    """Metadata from which tifffile makes the OME-XML."""
     digest = hashlib.sha256(level.tobytes())
     grid = {
         "x_px": score_map.x,
@@ -82,7 +82,7 @@ def _metadata(
         "mpp": score_map.mpp,
     }
     digest.update(repr((level.shape, grid, channel, image)).encode("utf-8", "surrogatepass"))
-    # A slide's name may hold what no XML can.
+    # A slide's name may hold characters that XML cannot.
     name = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in image)
     cell_um = score_map.cell_px * score_map.mpp
     return {
@@ -110,7 +110,7 @@ def _metadata(
 
 
 def _tiles(level: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    """The tiles of a level, row by row; those at the lower and right edge filled with NaN."""
+    """The tiles of a level, row by row; those at the lower and right edge are padded with NaN."""
     rows, columns = level.shape
     for row in range(0, rows, TILE):
         for column in range(0, columns, TILE):
@@ -121,7 +121,7 @@ def _tiles(level: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
 
 
 def _half(level: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean of 2 x 2 pixels without those that are NaN; an odd last row or column counts alone."""
+    """Mean of 2 x 2 pixels, ignoring NaN; an odd last row or column is averaged alone."""
     rows, columns = ((length + 1) // 2 for length in level.shape)
     total = np.zeros((rows, columns), np.float32)
     count = np.zeros((rows, columns), np.uint8)

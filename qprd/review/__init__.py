@@ -1,1 +1,1 @@
-"""Contours, heatmaps and the result pages. Knows no training."""
+"""Pictures and pages that people look at, and the choice of regions to review."""

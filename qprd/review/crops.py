@@ -1,4 +1,4 @@
-"""A place on a slide as a small picture: one cell outlined, and the border of what was drawn."""
+"""Crops of a slide around one cell, with the cell and the drawn border outlined."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def crop_jpeg(
 
     Args:
         pixels: uint8 RGB, (height, width, 3).
-        left: Of the crop, in level-0 pixels.
-        top: Likewise.
+        left: Left edge of the crop in level-0 pixels.
+        top: Top edge of the crop in level-0 pixels.
         downsample: Level-0 pixels per pixel of the crop.
         cell: x0, y0, x1, y1 in level-0 pixels.
         drawn: Polygons in level-0 pixels, whose border is shown where it crosses the crop.
 
     Returns:
-        A JPEG file of the size of ``pixels``.
+        The crop as a JPEG file.
     """
     height, width = pixels.shape[:2]
     image = Image.fromarray(pixels)

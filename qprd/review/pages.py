@@ -1,6 +1,6 @@
-"""HTML pages that need no network, no server, and no script to be read.
+"""HTML pages that can be read without network, server or script.
 
-Everything shown is escaped: names come from strangers' projects.
+Everything shown is escaped, since names come from strangers' projects.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from qprd.files.atomic import replacing, write_errors
 
 
 def write_page(path: Path, template: str, **content: object) -> Path:
-    """Fill a template of this package and write it, whole or not at all.
+    """Fill a template of this package and write the page, whole or not at all.
 
     Args:
         path: The page.
-        template: Name of the template.
-        content: What it shows.
+        template: File name of the template.
+        content: Values for the template.
 
     Returns:
         ``path``.

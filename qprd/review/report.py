@@ -1,4 +1,4 @@
-"""The page that shows what a prediction found: ``results/index.html``."""
+"""The results page, ``results/index.html``: the slides of a prediction and what was found."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class SlideRow:
     """One slide on the page.
 
     Attributes:
-        name: The entry's name, as QuPath shows it.
+        name: Name of the entry, as QuPath shows it.
         picture: PNG of the heatmap, relative to the results folder; None if there is none.
         slide_score: Raw score of the slide; None if nothing was scored.
-        contours: How many.
+        contours: Number of contours.
         tumor_area_mm2: Area inside the contours.
         tissue_area_mm2: Area of the tissue that was scored.
-        split: ``train``, ``val`` or ``test`` if the model has seen the slide or was tested on it.
-        files: What else there is of the slide: label to path relative to the results folder.
+        split: ``train`` or ``val`` if the model has seen the slide.
+        files: Other files of the slide: label to path relative to the results folder.
         warnings: What the reader must know about this slide.
     """
 
@@ -47,18 +47,18 @@ class SlideRow:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What the page says about the model and the run.
+    """The model and the run, as the page shows them.
 
     Attributes:
         bundle: Name of the bundle.
         teacher: Name of the teacher network.
-        date: When the prediction was made, as it shall be shown.
-        version: qprd's version.
+        date: When the prediction was made, as text.
+        version: Version of qprd.
         threshold: Raw score at and above which tissue is called tumor; None if there is none.
-        validation: Figures of the validation: name to value, as they shall be shown.
+        validation: Figures of the validation by name, as text.
         warnings: What the reader must know about all slides, such as a missing validation.
-        evaluation: Page of the figures against the annotations, relative to the results folder, and
-            what it is about; None if there is none.
+        evaluation: The evaluation page, relative to the results folder, and a description of it;
+            None if there is none.
     """
 
     bundle: str
@@ -74,7 +74,7 @@ class RunSummary:
 def write_index(results_dir: Path, slides: Sequence[SlideRow], summary: RunSummary) -> Path:
     """Write the index page.
 
-    Slides come in descending order of their score; a reader's browser can sort them otherwise.
+    Slides come in descending order of their score; the page can sort them in other ways.
 
     Args:
         results_dir: Folder that holds the pictures and files; the page is written into it.

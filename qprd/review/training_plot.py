@@ -1,4 +1,4 @@
-"""How the training went: loss and validation figures for each epoch."""
+"""Plot of a training: loss and validation figures by epoch."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def training_figure(
     """Draw loss (above) and validation accuracy and AUROC (below) over the epochs.
 
     Args:
-        history: One row an epoch: ``epoch``, ``loss``, and where there was a validation
-            ``val_accuracy`` and ``val_auroc``; what is missing, None or NaN is not drawn.
-        best_epoch: The epoch that was kept; None if there is none to mark.
-        title: What was trained.
+        history: One row per epoch: ``epoch``, ``loss``, and with a validation ``val_accuracy`` and
+            ``val_auroc``; values that are missing, None or NaN are not drawn.
+        best_epoch: The epoch to mark as the one that was kept; None for none.
+        title: Title of the plot.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

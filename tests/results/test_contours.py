@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon, box
 
 from qprd.predictions import AREA_UM2, MAX_SCORE, MEAN_PROBABILITY, MEAN_SCORE, ScoreMap
-from qprd.results.contours import GRID_PX, contour_measurements, contours, inside_image
+from qprd.results.contours import GRID_PX, contour_measurements, inside_image
+from qprd.results.contours import contours as find_contours
 
 THRESHOLD = 2.0
 
@@ -36,6 +37,25 @@ score_maps = st.builds(
 
 def as_map(values: Any, cell_px: float = 64.0, mpp: float = 0.5) -> ScoreMap:
     return ScoreMap(np.asarray(values, dtype=np.float32), 0.0, 0.0, cell_px, mpp)
+
+
+def contours(
+    score_map: ScoreMap,
+    threshold: float,
+    *,
+    min_area_um2: float = 2_000,
+    min_hole_um2: float = 2_000,
+    tolerance_um: float = 5,
+    probability_of: Any = None,
+) -> list[Polygon]:
+    return find_contours(
+        score_map,
+        threshold,
+        min_area_um2=min_area_um2,
+        min_hole_um2=min_hole_um2,
+        tolerance_um=tolerance_um,
+        probability_of=probability_of,
+    )
 
 
 def exact(score_map: ScoreMap, threshold: float = THRESHOLD) -> list[Polygon]:
@@ -380,5 +400,5 @@ def test_contours_end_at_the_image(points: list[tuple[int, int]]) -> None:
     image = box(0, 0, 100, 80)
     assert all(part.within(image.buffer(1e-9)) and part.area > 0 for part in clipped)
     assert sum(part.area for part in clipped) == pytest.approx(polygon.intersection(image).area)
-    large = inside_image([polygon], 100, 80, least_px2=50)
+    large = inside_image([polygon], 100, 80, min_area_px2=50)
     assert large == [part for part in clipped if part.area >= 50 or part is polygon]

@@ -30,7 +30,7 @@ def draw(**changes: Any) -> bytes:
         "thumbnail": THUMBNAIL,
         "downsample": 16.0,
         "score_map": SCORES,
-        "contours": contours(SCORES, 2.0),
+        "contours": contours(SCORES, 2.0, min_area_um2=0, min_hole_um2=0, tolerance_um=5),
         "threshold": 2.0,
         "title": "slide.svs",
         "dpi": 60,
@@ -267,7 +267,7 @@ def test_a_real_slide_can_be_drawn(shared_data: Path) -> None:
     gray = thumbnail.mean(axis=2)
     darkness = (255 - gray[:780, :180].reshape(78, 10, 18, 10).mean(axis=(1, 3))) / 60
     scores = ScoreMap(darkness.astype(np.float32), 0, 0, 10 * downsample, 0.5015)
-    found = contours(scores, 1.5)
+    found = contours(scores, 1.5, min_area_um2=0, min_hole_um2=0, tolerance_um=5)
     assert found
     picture = decoded(
         heatmap_png(thumbnail, downsample, scores, found, threshold=1.5, title="colon_2.tif")

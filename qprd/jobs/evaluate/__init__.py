@@ -1,1 +1,1 @@
-"""What `qprd evaluate` does, step by step."""
+"""The steps of ``qprd evaluate``."""

@@ -1,4 +1,4 @@
-"""Which slides an evaluation may be made on, given what the model has already seen."""
+"""Choice of the slides of an evaluation, given what the model has already seen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from qprd.bundle.bundle import BundleInfo
 
 EvaluatedSplit = Literal["test", "val", "all"]
-#: What the model used a slide for.
+#: What the model has used a slide for.
 Seen = Literal["train", "val"]
 
 _NAMES_SHOWN = 5
@@ -27,10 +27,10 @@ class ChosenSlides:
     """The slides of a split.
 
     Attributes:
-        split: The one that was taken.
-        entries: Its annotated slides, in project order.
-        seen: By entry id, what the model used them for; the others it has never seen.
-        notes: What the reader of the figures must know of the choice.
+        split: The split that was chosen.
+        entries: Its annotated slides in project order.
+        seen: By entry id, what the model used the slide for; it has never seen the others.
+        notes: What the reader of the figures must know about the choice.
     """
 
     split: EvaluatedSplit
@@ -45,20 +45,21 @@ def choose_slides(
     info: BundleInfo,
     asked: EvaluatedSplit | None,
 ) -> ChosenSlides:
-    """Choose the slides of a split; none that the model was trained on is ever test or validation.
+    """Choose the slides of a split; a training slide is never a test or validation slide.
 
-    A slide's split is its entry metadata ``split``, else what the bundle used it for; an annotated
-    slide that the bundle did not use is a test slide. Slides are known by their names, as in the
-    bundle: of two with the same name, both count as seen.
+    A slide's split is its entry metadata ``split``, or else what the bundle used it for; an
+    annotated slide that the bundle did not use is a test slide. The bundle knows slides by name: of
+    two with the same name, both count as seen.
 
     Args:
         annotated: Slides whose truth is known.
         bare: Slides without annotations.
         info: The bundle.
-        asked: None takes the test slides, or without any the validation slides.
+        asked: The split to evaluate; None takes the test slides, or without any the validation
+            slides.
 
     Raises:
-        QprdError: there is no slide in the split, or a slide's metadata name no split.
+        QprdError: There is no slide in the split, or a slide's metadata name no split.
     """
     seen: dict[str, Seen] = {}
     split_of: dict[str, str] = {}
@@ -78,7 +79,8 @@ def choose_slides(
             if meant not in (None, used):
                 does = "was trained on it" if used == "train" else "was validated on it"
                 conflicts.append(
-                    f"{entry.name}: its metadata say {meant}, but the model {does}: {used} it is"
+                    f"{entry.name}: its metadata say {meant}, but the model {does}, "
+                    f"so it counts as {used}"
                 )
 
     def having(split: EvaluatedSplit) -> tuple[Entry, ...]:
@@ -96,7 +98,7 @@ def choose_slides(
     left_out = [e for e in bare if parse_split(e.metadata.get("split"), e.name) in (split, None)]
     if left_out:
         notes.append(
-            "left out, as nothing on them says what is tumor or normal: "
+            "left out, as neither tumor nor normal tissue is drawn on them: "
             + some_names(left_out, _NAMES_SHOWN)
         )
     return ChosenSlides(split, entries, seen, tuple(notes))
@@ -108,7 +110,7 @@ def _seen_notes(entries: Sequence[Entry], seen: Mapping[str, Seen]) -> list[str]
     validated = [e for e in entries if seen.get(e.id) == "val"]
     if trained:
         notes.append(
-            "the model was trained on these, so the figures say little of new slides: "
+            "the model was trained on these, so the figures say little about new slides: "
             + some_names(trained, _NAMES_SHOWN)
         )
     if validated:
@@ -132,8 +134,8 @@ def _nothing(
         fix = f"Give --split {others}, or annotate a slide that the model has not seen."
     else:
         fix = (
-            "Annotate a slide that the model was not trained on; --split all measures those that "
-            "there are."
+            "Annotate a slide that the model was not trained on, or give --split all to measure "
+            "the training slides."
         )
     return QprdError(
         f"There are no annotated {wanted}; there are: {', '.join(listed) or 'none'}.",

@@ -139,8 +139,9 @@ class SlideScores:
             tolerance_um=self.config.tolerance_um if tolerance_um is None else tolerance_um,
             probability_of=self.probability_of,
         )
-        least_px2 = area_um2 / self.mpp**2
-        return inside_image(polygons, self.frame.width, self.frame.height, least_px2=least_px2)
+        min_area_px2 = area_um2 / self.mpp**2
+        width, height = self.frame.width, self.frame.height
+        return inside_image(polygons, width, height, min_area_px2=min_area_px2)
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw the slide, its scores over it as colors, and the contours.
