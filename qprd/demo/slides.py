@@ -111,7 +111,8 @@ def draw_slide(
     eosin = 0.36 + 0.11 * fibers + 0.06 * painter.noise(200)
     eosin[follicle > 0] *= 0.6
     eosin[epithelium] = 0.33 + 0.04 * painter.noise(2)[epithelium]
-    hematoxylin = np.select([np.maximum(nest, follicle) > 0, gland > 0], [0.26, 0.2], 0.07)
+    hematoxylin = np.full_like(eosin, 0.07)
+    hematoxylin[np.maximum(nest, follicle) > 0], hematoxylin[gland > 0] = 0.26, 0.2
     lumen = gland > 20
     eosin[lumen], hematoxylin[lumen] = 0.04, 0.06
 
@@ -206,18 +207,20 @@ class _Painter:
             Depth of each pixel within its disk, in micrometers; negative outside of all.
         """
         depth = np.full(self._shape, -_FAR_UM, dtype=np.float32)
-        y, x = np.ogrid[: self._shape[0], : self._shape[1]]
-        y, x = (at * self.mpp + wobble_um * self.noise(70) for at in (y, x))
+        grid = np.ogrid[: self._shape[0], : self._shape[1]]
+        y, x = (at.astype(np.float32) * self.mpp + wobble_um * self.noise(70) for at in grid)
         rows, columns = np.ogrid[: room.shape[0], : room.shape[1]]
-        step_um = self._step * self.mpp
         for radius in self.rng.uniform(*radius_um, count):
             spots = np.argwhere(self.distance_um(~np.pad(room, 1))[1:-1, 1:-1] > radius)
             if len(spots):
                 row, column = self.rng.choice(spots)
-                away = np.hypot(rows - row, columns - column) * step_um
+                away = np.hypot(rows - row, columns - column) * self._step * self.mpp
                 room &= away > radius + gap_um
-                own = radius - np.hypot(y - row * step_um, x - column * step_um)
-                np.maximum(depth, own, out=depth)
+                center, reach = np.array([row, column]) * self._step, (radius + 100) / self.mpp
+                near = tuple(slice(max(0, int(at - reach)), int(at + reach)) for at in center)
+                top, left = center * self.mpp
+                own = np.float32(radius) - np.hypot(y[near] - top, x[near] - left)
+                depth[near] = np.maximum(depth[near], own)
         return depth
 
     def fibers(self) -> tuple[_Floats, _Floats]:
@@ -276,14 +279,14 @@ class _Painter:
         hematoxylin = tissue * (hematoxylin + nuclei)
         eosin *= rng.uniform(0.85, 1.2) * (1 + 0.06 * self.noise(500))
         hematoxylin *= rng.uniform(0.85, 1.15) * (1 + 0.05 * self.noise(600))
-        stain_h = _HEMATOXYLIN * (1 + rng.normal(0, 0.05, 3))
-        stain_e = _EOSIN * (1 + rng.normal(0, [0.05, 0.05, 0.15]))
-        glass = np.array([241.0, 240.0, 242.0]) + rng.normal(0, 1.5, 3)
+        stain_h = (_HEMATOXYLIN * (1 + rng.normal(0, 0.05, 3))).tolist()
+        stain_e = (_EOSIN * (1 + rng.normal(0, [0.05, 0.05, 0.15]))).tolist()
+        glass = (np.array([241.0, 240.0, 242.0]) + rng.normal(0, 1.5, 3)).tolist()
         image = np.empty((*self._shape, 3), dtype=np.uint8)
         for channel in range(3):
             light = np.exp(-(hematoxylin * stain_h[channel] + eosin * stain_e[channel]))
             light = ndimage.gaussian_filter(light, 0.35 / self.mpp) * glass[channel]
-            noisy = light + rng.normal(0, 1.6, light.shape)
+            noisy = light + 1.6 * rng.standard_normal(light.shape, dtype=np.float32)
             image[..., channel] = np.clip(np.round(noisy), 0, 255)
         return image
 
