@@ -48,6 +48,9 @@ Precision = Literal["auto", "32", "bf16", "16"]
 PatchScore = Literal["mean", "max"]
 SlideScore = Literal["max", "p99", "mean"]
 
+#: Most validation and test patches of each class where no number is given.
+HELD_OUT_PER_LABEL: Final = 300
+
 MODEL: Final = "Model and loss"
 ANNOTATIONS: Final = "Annotations"
 PATCHES: Final = "Patches"
@@ -177,7 +180,9 @@ class TrainConfig(BaseModel):
     a review, and of the tumor patches from accepted regions."""
     val_patches: Annotated[
         Annotated[int, Field(ge=1, le=MAX_PATCHES)] | None,
-        Option(PATCHES, "N", default="as many as there are, up to 300", example=300),
+        Option(
+            PATCHES, "N", default=f"as many as there are, up to {HELD_OUT_PER_LABEL}", example=300
+        ),
     ] = None
     """Number of validation patches of each class."""
     operating_point: Annotated[OperatingPoint, Option(SCORES, "RULE")] = "accuracy"

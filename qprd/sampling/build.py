@@ -15,9 +15,6 @@ from qprd.sampling.region_index import RegionIndex
 from qprd.sampling.regions import LabelRegions
 from qprd.sampling.sampler import (
     MAX_FRUITLESS,
-    MAX_OVERLAP,
-    MIN_COVERAGE,
-    MIN_TISSUE,
     Bounds,
     iter_patches,
     patch_rng,
@@ -32,12 +29,12 @@ from qprd.sampling.splits import (
     cut_slide,
 )
 from qprd.sampling.table import LABELS, Label, Patch, PatchTable
+from qprd.settings import HELD_OUT_PER_LABEL, TrainConfig
 
 if TYPE_CHECKING:
     from qprd.slides.tissue import TissueMask
 
-#: Validation and test patches of each label where no number is asked for: at most so many.
-HELD_OUT_PER_LABEL = 300
+_DEFAULTS = TrainConfig()
 
 #: `SamplingRules.max_overlap` inside reviewed regions, where it is larger: these are small, and a
 #: patch a little further on is another view of what the model was not sure of, or wrong about.
@@ -84,9 +81,9 @@ class SlideRegions:
 class SamplingRules:
     """What makes a patch acceptable; see `qprd.sampling.sampler.iter_patches`."""
 
-    min_coverage: float = MIN_COVERAGE
-    max_overlap: float = MAX_OVERLAP
-    min_tissue: float = MIN_TISSUE
+    min_coverage: float = _DEFAULTS.min_coverage
+    max_overlap: float = _DEFAULTS.max_overlap
+    min_tissue: float = _DEFAULTS.min_tissue
     max_fruitless: int = MAX_FRUITLESS
 
 
@@ -100,7 +97,7 @@ def build_patch_table(
     seed: int,
     val: int | None = None,
     test: int | None = None,
-    hard_fraction: float = 0.0,
+    hard_fraction: float = _DEFAULTS.hard_fraction,
     fractions: tuple[float, float, float] = FRACTIONS,
     rules: SamplingRules | None = None,
 ) -> PatchTable:

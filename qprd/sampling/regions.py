@@ -18,6 +18,7 @@ from qprd.errors import QprdError
 from qprd.predictions import class_parts, is_own_class
 from qprd.qupath.outlines import MAX_CROSSINGS, repaired
 from qprd.qupath.project import Annotation
+from qprd.settings import TrainConfig
 
 if TYPE_CHECKING:
     from qprd.slides.tissue import TissueMask
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
 NormalSource = Literal["annotations", "tissue", "none"]
 Role = Literal["tumor", "normal", "rejected", "ignored", "pending"]
 
+_DEFAULTS = TrainConfig()
+
 #: Distance kept between tumor and the tissue that counts as normal without having been drawn:
 #: room for a loosely drawn border and for the infiltrating front beyond it.
-MARGIN_UM = 100.0
+MARGIN_UM = _DEFAULTS.margin_um
 
 #: Area (square level-0 pixels) below which an overlap or a clipped edge is rounding, not news.
 _NEGLIGIBLE_PX2 = 1.0
@@ -177,8 +180,8 @@ def label_regions(
     *,
     mpp: float,
     tissue: TissueMask | None = None,
-    tumor_classes: Sequence[str] = ("Tumor",),
-    normal_classes: Sequence[str] = ("Normal",),
+    tumor_classes: Sequence[str] = _DEFAULTS.tumor_class,
+    normal_classes: Sequence[str] = _DEFAULTS.normal_class,
     margin_um: float = MARGIN_UM,
     unannotated_normal: bool = False,
 ) -> LabelRegions:

@@ -17,12 +17,6 @@ from qprd.sampling.region_index import RegionIndex
 if TYPE_CHECKING:
     from qprd.slides.tissue import TissueMask
 
-#: Smallest share of a patch that lies in its label region.
-MIN_COVERAGE = 0.75
-#: Largest share of a patch that another patch of the same label and slide may cover.
-MAX_OVERLAP = 0.5
-#: Smallest share of a patch that is tissue.
-MIN_TISSUE = 0.5
 #: A region counts as full after so many candidates in a row without a new patch.
 MAX_FRUITLESS = 20_000
 
@@ -43,40 +37,6 @@ def patch_rng(seed: int, *parts: str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
 
 
-def sample_patches(
-    region: MultiPolygon | RegionIndex,
-    tissue: TissueMask | None,
-    *,
-    n: int,
-    size_px: float,
-    bounds: Bounds,
-    rng: np.random.Generator,
-    min_coverage: float = MIN_COVERAGE,
-    max_overlap: float = MAX_OVERLAP,
-    min_tissue: float = MIN_TISSUE,
-    max_fruitless: int = MAX_FRUITLESS,
-) -> NDArray[np.int64]:
-    """Draw up to ``n`` patch positions; fewer if the region is full before.
-
-    The first k of n positions are those that asking for k gives. See `iter_patches`.
-
-    Returns:
-        (k, 2) top-left corners x, y in level-0 pixels, k <= n.
-    """
-    patches = iter_patches(
-        region,
-        tissue,
-        size_px=size_px,
-        bounds=bounds,
-        rng=rng,
-        min_coverage=min_coverage,
-        max_overlap=max_overlap,
-        min_tissue=min_tissue,
-        max_fruitless=max_fruitless,
-    )
-    return np.array(list(islice(patches, n)), dtype=np.int64).reshape(-1, 2)
-
-
 def iter_patches(
     region: MultiPolygon | RegionIndex,
     tissue: TissueMask | None,
@@ -84,9 +44,9 @@ def iter_patches(
     size_px: float,
     bounds: Bounds,
     rng: np.random.Generator,
-    min_coverage: float = MIN_COVERAGE,
-    max_overlap: float = MAX_OVERLAP,
-    min_tissue: float = MIN_TISSUE,
+    min_coverage: float,
+    max_overlap: float,
+    min_tissue: float,
     max_fruitless: int = MAX_FRUITLESS,
 ) -> Iterator[tuple[int, int]]:
     """Yield random patch positions in a region until it is full.

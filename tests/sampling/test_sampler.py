@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import shapely
@@ -9,17 +11,18 @@ from shapely.geometry import MultiPolygon, Polygon, box
 
 from qprd.errors import QprdError
 from qprd.sampling.build import SlideRegions
-from qprd.sampling.sampler import patch_rng, sample_patches, sample_stratified, stratify
+from qprd.sampling.sampler import iter_patches, patch_rng, sample_stratified, stratify
 from qprd.slides.tissue import TissueMask
 
 BOUNDS = (0.0, 0.0, 2000.0, 2000.0)
 
 
 def sample(region, tissue=None, *, n=200, size_px=50.0, seed=0, **options):
-    options = {"bounds": BOUNDS, "max_fruitless": 2000, **options}
-    return sample_patches(
-        region, tissue, n=n, size_px=size_px, rng=patch_rng(seed, "entry", "tumor"), **options
-    )
+    rules = {"min_coverage": 0.75, "max_overlap": 0.5, "min_tissue": 0.5, "max_fruitless": 2000}
+    options = {"bounds": BOUNDS, **rules, **options}
+    rng = patch_rng(seed, "entry", "tumor")
+    drawn = itertools.islice(iter_patches(region, tissue, size_px=size_px, rng=rng, **options), n)
+    return np.array(list(drawn), dtype=np.int64).reshape(-1, 2)
 
 
 def holed(x: float, y: float, radius: float) -> Polygon:
