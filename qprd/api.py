@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from qprd.jobs.export import ExportSummary, ModelFormat
     from qprd.jobs.import_asap import ImportSummary
     from qprd.jobs.predict.job import PredictSummary
+    from qprd.jobs.remove import RemoveSummary
     from qprd.jobs.undo import UndoSummary
-    from qprd.jobs.write_back import RemoveSummary, WriteBackSummary
+    from qprd.jobs.write_back import WriteBackSummary
     from qprd.qupath.project import Project
 
 _LOG = logging.getLogger("qprd")
@@ -297,7 +298,7 @@ def remove(
         >>> qprd.remove(project, dry_run=True, progress=False).removed
         {}
     """
-    from qprd.jobs.write_back import remove_from_project
+    from qprd.jobs.remove import remove_from_project
 
     return remove_from_project(
         project, images=_names(images), dry_run=dry_run, progress=progress_bars(progress)
@@ -535,9 +536,9 @@ def copy_scripts(folder: str | Path) -> list[Path]:
         >>> [path.name for path in qprd.copy_scripts("scripts")][0]
         'export_annotations.groovy'
     """
-    from qprd.qupath import scripts
+    from qprd.jobs import groovy
 
-    return scripts.copy_scripts(Path(folder))
+    return list(groovy.copy_scripts(Path(folder)).scripts)
 
 
 def _merged(

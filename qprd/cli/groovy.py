@@ -9,6 +9,7 @@ import typer
 
 from qprd.cli.app import app
 from qprd.cli.options import JsonOption
+from qprd.cli.session import report
 
 
 @app.command()
@@ -20,10 +21,6 @@ def groovy(
 
     Example: qprd groovy ~/QuPath/scripts
     """
-    from qprd.jobs.reporting import write_json_object
-    from qprd.qupath.scripts import copy_scripts
+    from qprd.jobs.groovy import copy_scripts
 
-    written = copy_scripts(folder)
-    write_json_object(json, {"scripts": [str(path) for path in written]})
-    for path in written:
-        typer.echo(path)
+    report(copy_scripts(folder), json)

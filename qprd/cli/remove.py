@@ -22,7 +22,7 @@ def remove(
 
     Example: qprd remove project.qpproj --image colon_2.tif
     """
-    from qprd.jobs.write_back import remove_from_project
+    from qprd.jobs.remove import remove_from_project
     from qprd.progress import TerminalProgress
 
     with project.open() as opened:

@@ -29,11 +29,11 @@ def parse_json(text: str, *, what: str, where: str | None = None) -> object:
         ) from error
 
 
-def read_text(path: Path, *, what: str, limit_bytes: int) -> str:
-    """Read a UTF-8 file of at most ``limit_bytes``.
+def read_bytes(path: Path, *, what: str, limit_bytes: int) -> bytes:
+    """Read a file of at most ``limit_bytes``.
 
     Raises:
-        QprdError: it is missing, no plain file, too large, unreadable, or not UTF-8.
+        QprdError: it is missing, no plain file, too large, or unreadable.
     """
     try:
         if not path.is_file():
@@ -47,8 +47,17 @@ def read_text(path: Path, *, what: str, limit_bytes: int) -> str:
             f"This is too large to be {what}: more than {limit_bytes // 2**20} MiB.",
             where=str(path),
         )
+    return data
+
+
+def read_text(path: Path, *, what: str, limit_bytes: int) -> str:
+    """Read a UTF-8 file of at most ``limit_bytes``.
+
+    Raises:
+        QprdError: as `read_bytes`, or it is not UTF-8.
+    """
     try:
-        return data.decode("utf-8-sig")
+        return read_bytes(path, what=what, limit_bytes=limit_bytes).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise QprdError(f"This is not {what}: it is not UTF-8 text.", where=str(path)) from error
 

@@ -100,7 +100,7 @@ def run_demo(folder: Path, *, backend: Backend, seed: int, progress: Progress) -
     project_file, drawn = demo.file, demo.slides
     opened, _ = open_project(project_file, backend=backend)
     with opened:
-        if opened.backend == "paquo":
+        if opened.writes_qupath_data:
             import_annotations(project_file)
     opened, _ = open_project(project_file, backend=backend)
     with opened:

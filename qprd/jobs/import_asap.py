@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,86 +11,66 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
-from qprd.jobs.write_back import NOTHING_TOUCHED, changed_files, kept_in
+from qprd.jobs.reporting import NOTHING_TOUCHED, RELOAD, backup_note, changed_files
 from qprd.predictions import class_parts
-from qprd.qupath.asap import AsapRegion, read_asap
-from qprd.qupath.entry_slides import open_slide, select_entries
+from qprd.qupath.asap import TumorOutline, read_asap
+from qprd.qupath.entry_slides import frame_of, select_entries
 from qprd.qupath.pathclasses import DEFAULT_COLOR
 from qprd.qupath.precision import area_on_grid
-from qprd.qupath.project import AnnotationImport, Entry, PathClass, Project
+from qprd.qupath.project import AnnotationImport, Entry, ImportReport, PathClass, Project
 from qprd.slides.frame import Frame
 
-#: `open_slide` wants a resolution, and here none counts.
-_ANY_MPP = 1.0
 
-
-@dataclass(frozen=True)
-class ImportSummary:
+@dataclass(frozen=True, kw_only=True)
+class ImportSummary(ImportReport):
     """What an import did.
 
     Attributes:
         project: The project file.
-        backend: How it was written.
+        backend: Name of the backend that wrote.
+        in_qupath: Whether QuPath's own data were written; else a script brings them there.
         image: The image's name.
         tumor_class: The class of the annotations.
-        added: Annotations that are new.
-        unchanged: Annotations that an earlier import of the file had put there.
-        edited: Likewise, but changed by a person since, and left as they are.
-        removed: Annotations of an earlier import that the file does not have any more.
-        where: The file that holds them.
         notes: What the user should know.
         backup: Where the files are as they were before; None if none of them changed.
-        files: Which files changed, or would change.
         dry_run: Whether nothing was touched, and this is what would be done.
     """
 
     project: Path
     backend: str
+    in_qupath: bool
     image: str
     tumor_class: str
-    added: int
-    unchanged: int
-    edited: int
-    removed: int
-    where: Path
     notes: tuple[str, ...]
     backup: Path | None = None
-    files: tuple[Path, ...] = ()
     dry_run: bool = False
 
     def lines(self) -> list[str]:
         """The summary for people."""
-        others = [
-            f"{count} {what}"
-            for count, what in (
-                (self.unchanged, "were there already"),
-                (self.edited, "were changed since an earlier import and stay as they are"),
-                (self.removed, "of an earlier import removed"),
-            )
-            if count
-        ]
-        done = f"{self.image}: {self.added} annotations of class {self.tumor_class} added"
-        lines = [f"{'; '.join([done, *others])} ({self.backend})."]
+        done = [f"{self.image}: {self.added} annotations of class {self.tumor_class} added"]
+        if self.unchanged:
+            done.append(f"{self.unchanged} were there already")
+        if self.edited:
+            done.append(f"{self.edited} were changed since an earlier import and stay as they are")
+        if self.removed:
+            done.append(f"{self.removed} of an earlier import removed")
+        lines = [f"{'; '.join(done)} ({self.backend})."]
         lines += [f"note: {note}" for note in self.notes]
         if self.dry_run:
             return [*lines, changed_files(self.files, self.project), NOTHING_TOUCHED]
         if not self.added + self.removed:
             return lines
         if self.backup is not None:
-            lines.append(kept_in(self.backup, self.project))
-        if self.backend == "paquo":
-            lines.append(
-                "If QuPath has this image open: File > Reload data, and do not save before, or "
-                "QuPath undoes the import."
-            )
-        else:
-            lines.append(
-                f"They are in {self.where}, which qprd reads. To bring them into QuPath, run "
-                "groovy/import_annotations.groovy there, before the next export (qprd groovy DIR "
-                "puts the scripts into DIR)."
-            )
-            if self.removed:
-                lines.append("If QuPath has those that were removed, delete them there.")
+            lines.append(backup_note(self.backup, self.project))
+        if self.in_qupath:
+            return [*lines, RELOAD]
+        lines.append(
+            f"They are in {self.where}, which qprd reads. To bring them into QuPath, run "
+            "groovy/import_annotations.groovy there, before the next export (qprd groovy DIR "
+            "puts the scripts into DIR)."
+        )
+        if self.removed:
+            lines.append("If QuPath has those that were removed, delete them there.")
         return lines
 
 
@@ -114,42 +95,6 @@ def import_asap(
         QprdError: the file cannot be read or has no tumor, there is no such image or several, its
             frame is not that of the file, all tumor is outside of it, or nothing can be written.
     """
-    entry = _the_entry(project, image)
-    drawn = read_asap(file)
-    if not drawn.tumor:
-        raise QprdError(
-            "The file has no tumor annotation with an area"
-            + "".join(f"; {note}" for note in drawn.notes)
-            + ".",
-            where=str(file),
-        )
-    regions, remarks = _in_frame(drawn.tumor, _frame(entry), where=f"{file}, {entry.name}")
-    name = ": ".join(class_parts(tumor_class))
-    known = {path_class.name: path_class for path_class in project.classes()}
-    color = known[name].color if name in known else None
-    imported = AnnotationImport(
-        source=file.name, path_class=PathClass(name, color or DEFAULT_COLOR), regions=regions
-    )
-    with project.writing("import-asap", dry_run=dry_run) as session:
-        report = project.import_annotations(entry, imported)
-    return ImportSummary(
-        project=project.path,
-        backend=project.backend,
-        image=entry.name,
-        tumor_class=name,
-        added=report.added,
-        unchanged=report.unchanged,
-        edited=report.edited,
-        removed=report.removed,
-        where=report.where,
-        notes=(*session.notes, *drawn.notes, *remarks),
-        backup=session.backup,
-        files=report.files,
-        dry_run=dry_run,
-    )
-
-
-def _the_entry(project: Project, image: str) -> Entry:
     entries = select_entries(project, [image])
     if len(entries) > 1:
         raise QprdError(
@@ -157,10 +102,39 @@ def _the_entry(project: Project, image: str) -> Entry:
             where="--image",
             fix="Rename the one that is meant in QuPath.",
         )
-    return entries[0]
+    entry = entries[0]
+    drawn = read_asap(file)
+    if not drawn.tumor:
+        raise QprdError(
+            "; ".join(["The file has no tumor annotation with an area", *drawn.notes]) + ".",
+            where=str(file),
+            fix="Give the file in which the tumor was drawn.",
+        )
+    frame = _unchanged_frame(entry)
+    areas, notes = _in_frame(drawn.tumor, frame, where=f"{file}, {entry.name}")
+    name = ": ".join(class_parts(tumor_class))
+    colors = {path_class.name: path_class.color for path_class in project.classes()}
+    imported = AnnotationImport(
+        source=file.name,
+        path_class=PathClass(name, colors.get(name) or DEFAULT_COLOR),
+        areas=areas,
+    )
+    with project.writing("import-asap", dry_run=dry_run) as session:
+        report = project.import_annotations(entry, imported)
+    return ImportSummary(
+        project=project.path,
+        backend=project.backend,
+        in_qupath=project.writes_qupath_data,
+        image=entry.name,
+        tumor_class=name,
+        **vars(report),
+        notes=(*session.notes, *drawn.notes, *notes),
+        backup=session.backup,
+        dry_run=dry_run,
+    )
 
 
-def _frame(entry: Entry) -> Frame:
+def _unchanged_frame(entry: Entry) -> Frame:
     """Where QuPath's frame of an image lies in the slide's file.
 
     Raises:
@@ -173,30 +147,30 @@ def _frame(entry: Entry) -> Frame:
             where=entry.name,
             fix="Add the slide to the project as it is, and name that image.",
         )
-    with open_slide(entry, assume_mpp=_ANY_MPP) as slide:
-        return slide.frame
+    return frame_of(entry)
 
 
 def _in_frame(
-    tumor: Sequence[AsapRegion], frame: Frame, *, where: str
+    tumor: Sequence[TumorOutline], frame: Frame, *, where: str
 ) -> tuple[tuple[tuple[str, BaseGeometry], ...], list[str]]:
-    """Regions moved from the file's level-0 pixels to QuPath's frame, and cut off at its edge."""
+    """Outlines moved from the file's level-0 pixels to QuPath's frame, and cut off at its edge."""
     image = shapely.box(0, 0, frame.width, frame.height)
     offset = (frame.file_x, frame.file_y)
     inside: list[tuple[str, BaseGeometry]] = []
-    clipped = outside = vanished = 0
-    moved = [shapely.transform(region.geometry, lambda xy: xy - offset) for region in tumor]
-    for region, geometry in zip(tumor, moved, strict=True):
+    counts: Counter[str] = Counter()
+    moved = [shapely.transform(outline.geometry, lambda xy: xy - offset) for outline in tumor]
+    for outline, geometry in zip(tumor, moved, strict=True):
         if not image.intersects(geometry):
-            outside += 1
+            counts["left out: outside the image"] += 1
             continue
         is_whole = image.covers(geometry)
         area = area_on_grid(geometry if is_whole else geometry.intersection(image))
         if area is None:
-            vanished += 1
-        else:
-            clipped += not is_whole
-            inside.append((region.name, area))
+            counts["left out: smaller than 0.01 px"] += 1
+            continue
+        if not is_whole:
+            counts["cut off at the edge of the image"] += 1
+        inside.append((outline.name, area))
     if not inside:
         x0, y0, x1, y1 = shapely.total_bounds(moved)
         raise QprdError(
@@ -205,13 +179,7 @@ def _in_frame(
             where=where,
             fix="Check that the file belongs to this slide, at its full resolution.",
         )
-    notes = []
+    notes = [f"{count} annotations {what}" for what, count in counts.items()]
     if offset != (0, 0):
         notes.append(f"moved by {-offset[0]}, {-offset[1]} px, as QuPath crops the slide")
-    if outside:
-        notes.append(f"{outside} annotations left out: outside the image")
-    if clipped:
-        notes.append(f"{clipped} annotations cut off at the edge of the image")
-    if vanished:
-        notes.append(f"{vanished} annotations left out: smaller than 0.01 px")
     return tuple(inside), notes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from qprd.files.backups import UNDO, Run, Subject, undoable
 from qprd.files.filestate import sha256_of
 from qprd.files.layout import ProjectLayout
 from qprd.files.writing import WriteSession
-from qprd.jobs.write_back import NOTHING_TOUCHED, changed_files
+from qprd.jobs.reporting import NOTHING_TOUCHED, RELOAD, changed_files
 from qprd.progress import Progress
-from qprd.qupath.project import Entry, Project
+from qprd.qupath.project import Project
 from qprd.qupath.undo import ChangedImage, ChangedProject, changes_of, stage_earlier
 
 
@@ -47,7 +47,8 @@ class UndoSummary:
 
     Attributes:
         project: The project file.
-        backend: How it was written.
+        backend: Name of the backend that wrote.
+        in_qupath: Whether QuPath's own data were written; else a script does the rest there.
         commands: What was taken back, the newest first.
         left: Number of commands that can still be taken back.
         notes: What else the user should know.
@@ -56,6 +57,7 @@ class UndoSummary:
 
     project: Path
     backend: str
+    in_qupath: bool
     commands: tuple[UndoneCommand, ...]
     left: int
     notes: tuple[str, ...]
@@ -70,43 +72,36 @@ class UndoSummary:
         """The summary for people."""
         lines = [f"note: {note}" for note in self.notes]
         for command in self.commands:
-            count = len(command.restored) + len(command.own_only)
-            lines.append(
-                f"{'Would take back' if self.dry_run else 'Took back'} {command.command} of "
-                f"{command.time} on {count} images."
-            )
-            lines += [
-                f"{name}: changed since; only what is qprd's {self._goes} back"
-                for name in command.own_only
-            ]
-            if self.dry_run:
-                lines += [f"{name}: becomes what it was before" for name in command.restored]
-                replaced = [file for file in command.files if file not in command.removed]
-                if replaced or not command.removed:
-                    lines.append(changed_files(replaced, self.project))
-                if command.removed:
-                    lines.append(changed_files(command.removed, self.project, "removes"))
-            lines += [f"not taken back: {problem}" for problem in command.problems]
+            lines += self._lines_of(command)
         if self.dry_run:
             return [*lines, NOTHING_TOUCHED]
         if self.left:
             lines.append(f"{self.left} earlier ones can still be taken back: qprd undo")
         changed = any(command.files for command in self.commands)
-        if changed and self.backend == "paquo":
-            lines.append(
-                "If QuPath has one of these images open: File > Reload data, and do not save "
-                "before, or QuPath undoes this."
-            )
-        if changed and self.backend == "exchange":
+        if changed and self.in_qupath:
+            lines.append(RELOAD)
+        elif changed:
             lines.append(
                 "What a Groovy script brought into QuPath is still there: "
                 "groovy/import_predictions.groovy takes predictions out again."
             )
         return lines
 
-    @property
-    def _goes(self) -> str:
-        return "would go" if self.dry_run else "went"
+    def _lines_of(self, command: UndoneCommand) -> list[str]:
+        took, went = ("Would take", "would go") if self.dry_run else ("Took", "went")
+        count = len(command.restored) + len(command.own_only)
+        lines = [f"{took} back {command.command} of {command.time} on {count} images."]
+        lines += [
+            f"{name}: changed since; only what is qprd's {went} back" for name in command.own_only
+        ]
+        if self.dry_run:
+            lines += [f"{name}: becomes what it was before" for name in command.restored]
+            replaced = [file for file in command.files if file not in command.removed]
+            if replaced or not command.removed:
+                lines.append(changed_files(replaced, self.project))
+            if command.removed:
+                lines.append(changed_files(command.removed, self.project, "removes"))
+        return [*lines, *(f"not taken back: {problem}" for problem in command.problems)]
 
 
 def undo_project(
@@ -134,7 +129,7 @@ def undo_project(
             raise QprdError(
                 "There is nothing to take back.",
                 where=str(ProjectLayout(project.path).backups),
-                fix="qprd remove takes out all that qprd wrote.",
+                fix="Run qprd remove, which takes out all that qprd wrote.",
             )
         undoing = _Undoing(project, session)
         commands = []
@@ -147,6 +142,7 @@ def undo_project(
     return UndoSummary(
         project=project.path,
         backend=project.backend,
+        in_qupath=project.writes_qupath_data,
         commands=tuple(commands),
         left=left,
         notes=session.notes,
@@ -160,16 +156,17 @@ class _Undoing:
     def __init__(self, project: Project, session: WriteSession) -> None:
         self._project = project
         self._session = session
-        self._entries: Mapping[str, Entry] = {entry.id: entry for entry in project.entries()}
-        #: In a dry run, what files would be by then.
+        #: In a dry run, digests of what files would be by then.
         self._would_be: dict[str, str | None] = {}
+        #: Ids of the images of which a later command could not be taken back.
         self._stuck: set[str] = set()
 
     def take_back(self, run: Run) -> UndoneCommand:
+        """Take back a command on all images where that is possible."""
         changed = changes_of(run, self._project.path)
         ours: list[ChangedImage] = []
         theirs: list[ChangedImage] = []
-        problems: list[str] = []
+        problems: dict[ChangedImage, QprdError] = {}
         for image in changed.images:
             try:
                 if image.entry_id in self._stuck:
@@ -177,34 +174,30 @@ class _Undoing:
                 changed.earlier(image)
                 (ours if image.is_ours(self._digest_of) else theirs).append(image)
             except QprdError as error:
-                self._stuck.add(image.entry_id)
-                problems.append(error.told_of(image.name))
-        files = list(self._restore(run, changed, tuple(ours)))
-        own_only: list[str] = []
+                problems[image] = error
+        files = list(self._restore(run, changed, ours))
         for image in theirs:
             try:
                 files += self._restore_own(changed, image)
-                own_only.append(image.name)
             except QprdError as error:
-                self._stuck.add(image.entry_id)
-                problems.append(error.told_of(image.name))
-        done = {image.entry_id for image in changed.images} - self._stuck
+                problems[image] = error
+        self._stuck |= {image.entry_id for image in problems}
+        if not self._session.dry_run:
+            _forget(run, {image.entry_id for image in changed.images} - self._stuck)
         root = self._project.path.parent.resolve()
         new = {root / file.path for image in ours for file in image.files if file.before is None}
-        if not self._session.dry_run:
-            _forget(run, done)
         return UndoneCommand(
             command=run.command,
             time=run.time,
-            restored=tuple(image.name for image in ours),
-            own_only=tuple(own_only),
+            restored=tuple(image.image_name for image in ours),
+            own_only=tuple(image.image_name for image in theirs if image not in problems),
             files=tuple(dict.fromkeys(files)),
             removed=tuple(file for file in dict.fromkeys(files) if file in new),
-            problems=tuple(problems),
+            problems=tuple(error.told_of(image.image_name) for image, error in problems.items()),
         )
 
     def _restore(
-        self, run: Run, changed: ChangedProject, images: tuple[ChangedImage, ...]
+        self, run: Run, changed: ChangedProject, images: Sequence[ChangedImage]
     ) -> Sequence[Path]:
         """Make files what they were before."""
         if not images:
@@ -220,13 +213,10 @@ class _Undoing:
 
     def _restore_own(self, changed: ChangedProject, image: ChangedImage) -> Sequence[Path]:
         """Make our objects what they were before."""
-        entry = self._entries.get(image.entry_id)
-        if entry is None:
-            raise QprdError("The project does not have this image any more.")
-        earlier = changed.earlier(image)
-        if image.imported is None:
-            return self._project.restore_predictions(entry, earlier).files
-        return self._project.restore_import(entry, earlier, image.imported).files
+        for entry in self._project.entries():
+            if entry.id == image.entry_id:
+                return self._project.restore_own(entry, changed.earlier(image), image.imported)
+        raise QprdError("The project does not have this image any more.")
 
     def _digest_of(self, path: str) -> str | None:
         if path in self._would_be:
@@ -235,10 +225,10 @@ class _Undoing:
 
 
 def _forget(run: Run, done: set[str]) -> None:
-    """Remove the backup of a command that was taken back; of one that was in part, note that."""
-    if all(step.manifest.subject.entry_id in done for step in run.steps):
+    """Remove the backup of a command that was taken back; of one that was in part, record that."""
+    taken_back = [step for step in run.steps if step.manifest.subject.entry_id in done]
+    if len(taken_back) == len(run.steps):
         remove_folder(run.folder)
         return
-    for step in run.steps:
-        if step.manifest.subject.entry_id in done:
-            step.mark_undone()
+    for step in taken_back:
+        step.mark_undone()

@@ -124,6 +124,11 @@ class ExchangeProject:
         return "exchange"
 
     @property
+    def writes_qupath_data(self) -> bool:
+        """False."""
+        return False
+
+    @property
     def version(self) -> str:
         """The QuPath that wrote the project."""
         return self._file.version
@@ -169,7 +174,7 @@ class ExchangeProject:
         if self._given_annotations is not None:
             file = self._annotations_by_name(entry, self._given_annotations)
         else:
-            own = self._layout.annotations / f"{self._own(entry).id}.geojson"
+            own = self._annotation_file(entry)
             file = own if own.is_file() else None
             saved = _modified_ns(self._data_file(entry))
             is_outdated = file is not None and _modified_ns(file) < saved
@@ -276,7 +281,7 @@ class ExchangeProject:
             )
         origin = ImportedFrom(imported.source, imported.path_class.name)
         subject = Subject(entry.id, entry.name, origin)
-        path = self._layout.annotations / f"{self._own(entry).id}.geojson"
+        path = self._annotation_file(entry)
         with self._access.transaction(subject, "import-asap") as transaction:
             transaction.expect(path)
             source = self.annotation_source(entry)
@@ -327,6 +332,7 @@ class ExchangeProject:
             files = transaction.commit()
         return WriteReport(
             entry_id=entry.id,
+            image_name=entry.name,
             tiles=len(meant.tiles),
             contours=len(meant.contours),
             review=len(meant.review),
@@ -352,35 +358,35 @@ class ExchangeProject:
         with self._access.session(command, dry_run=dry_run) as session:
             yield session
 
-    def restore_predictions(self, entry: Entry, earlier: Mapping[str, Path | None]) -> WriteReport:
-        """Never possible: here predictions are whole files.
+    def restore_own(
+        self, entry: Entry, earlier: Mapping[str, Path | None], imported: ImportedFrom | None
+    ) -> tuple[Path, ...]:
+        """See `qprd.qupath.project.Project.restore_own`.
 
         Raises:
-            QprdError: always.
+            QprdError: as `import_annotations`; always for predictions, which are whole files here.
         """
-        if self.prediction_file(entry).relative_to(self.path.parent).as_posix() in earlier:
+        file = self.prediction_file(entry) if imported is None else self._annotation_file(entry)
+        name = file.relative_to(self.path.parent).as_posix()
+        if name not in earlier:
+            raise QprdError(
+                "QuPath has saved this image since, and only a QuPath can take out what is qprd's.",
+                where=entry.name,
+                fix="Use --backend paquo.",
+            )
+        if imported is None:
             raise QprdError(
                 "The file of predictions was changed by another program since; it stays.",
-                where=str(self.prediction_file(entry)),
+                where=str(file),
                 fix="Delete it, or run qprd remove.",
             )
-        raise _needs_qupath(entry)
+        copy = earlier[name]
+        had = () if copy is None else read_annotations(copy)
+        return self.import_annotations(entry, earlier_import(entry.id, imported, had)).files
 
-    def restore_import(
-        self, entry: Entry, earlier: Mapping[str, Path | None], imported: ImportedFrom
-    ) -> ImportReport:
-        """See `qprd.qupath.project.Project.restore_import`.
-
-        Raises:
-            QprdError: as `import_annotations`, or it was another backend that imported.
-        """
-        path = self._layout.annotations / f"{self._own(entry).id}.geojson"
-        name = path.relative_to(self.path.parent).as_posix()
-        if name not in earlier:
-            raise _needs_qupath(entry)
-        file = earlier[name]
-        had = () if file is None else read_annotations(file)
-        return self.import_annotations(entry, earlier_import(entry.id, imported, had))
+    def _annotation_file(self, entry: Entry) -> Path:
+        """The project's own file of an entry's annotations."""
+        return self._layout.annotations / f"{self._own(entry).id}.geojson"
 
     def _own(self, entry: Entry) -> Entry:
         """The entry, if it is one of this project: its id becomes a file name."""
@@ -406,14 +412,6 @@ def _count_earlier(path: Path) -> int:
         return count_predictions(path)
     except QprdError:
         return 0
-
-
-def _needs_qupath(entry: Entry) -> QprdError:
-    return QprdError(
-        "QuPath has saved this image since, and only a QuPath can take out what is qprd's.",
-        where=entry.name,
-        fix="Use --backend paquo.",
-    )
 
 
 def _differ(what: str, path: Path) -> QprdError:

@@ -71,7 +71,7 @@ def plan_import(
             fix="Name a class of your own, such as Tumor.",
         )
     wanted: dict[str, Annotation] = {}
-    for name, region in imported.regions:
+    for name, region in imported.areas:
         geometry = area_on_grid(region)
         if geometry is None:
             raise QprdError(f"The region {name!r} has no area at a precision of 0.01 px.")
@@ -126,7 +126,7 @@ def earlier_import(
     return AnnotationImport(
         source=imported.source,
         path_class=PathClass(classes.pop()),
-        regions=tuple((one.name or "", one.geometry) for one in of_source),
+        areas=tuple((one.name or "", one.geometry) for one in of_source),
     )
 
 

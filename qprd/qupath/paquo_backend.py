@@ -96,6 +96,11 @@ class PaquoProject:
         return "paquo"
 
     @property
+    def writes_qupath_data(self) -> bool:
+        """True."""
+        return True
+
+    @property
     def version(self) -> str:
         """The QuPath that reads and writes the project."""
         return self._qupath.version
@@ -195,6 +200,7 @@ class PaquoProject:
         where, files = self._rewrite(Subject(entry.id, entry.name), edit, entry, "write-back")
         return WriteReport(
             entry_id=entry.id,
+            image_name=entry.name,
             tiles=len(meant.tiles),
             contours=len(meant.contours),
             review=len(meant.review),
@@ -247,44 +253,37 @@ class PaquoProject:
             self._reread()
             yield session
 
-    def restore_predictions(self, entry: Entry, earlier: Mapping[str, Path | None]) -> WriteReport:
-        """See `qprd.qupath.project.Project.restore_predictions`.
+    def restore_own(
+        self, entry: Entry, earlier: Mapping[str, Path | None], imported: ImportedFrom | None
+    ) -> tuple[Path, ...]:
+        """See `qprd.qupath.project.Project.restore_own`.
 
         Raises:
             QprdError: as `write_predictions`; or the earlier data cannot be read.
         """
         recorded = self._recorded(entry)
-        data, project = self._earlier_data(entry, earlier), earlier.get(self.path.name)
-        metadata = own_metadata(recorded.metadata)
-        if project is not None:
-            metadata = recorded_metadata(project, recorded.id)
-        if data is None:
-            return self.write_predictions(entry, Predictions((), (), metadata=metadata))
-        return self.write_predictions(entry, data.predictions(metadata))
-
-    def restore_import(
-        self, entry: Entry, earlier: Mapping[str, Path | None], imported: ImportedFrom
-    ) -> ImportReport:
-        """See `qprd.qupath.project.Project.restore_import`.
-
-        Raises:
-            QprdError: as `restore_predictions`.
-        """
-        data = self._earlier_data(entry, earlier)
-        had = () if data is None else tuple(read_annotations(data.annotations_as_geojson()))
-        return self.import_annotations(entry, earlier_import(entry.id, imported, had))
-
-    def _earlier_data(self, entry: Entry, earlier: Mapping[str, Path | None]) -> EntryData | None:
-        """An entry's data as an earlier file has them, None if there were none."""
-        name = self._folder(self._recorded(entry).id).data.relative_to(self.path.parent).as_posix()
+        name = self._folder(recorded.id).data.relative_to(self.path.parent).as_posix()
         if name not in earlier:
             raise QprdError(
                 "It was written as a file, and that has changed since.",
                 where=entry.name,
-                fix="qprd remove takes out all that is qprd's.",
+                fix="Run qprd remove, which takes out all that is qprd's.",
             )
         file = earlier[name]
-        return None if file is None else EntryData.read_file(self._qupath, file)
+        data = None if file is None else EntryData.read_file(self._qupath, file)
+        if imported is not None:
+            had = () if data is None else read_annotations(data.annotations_as_geojson())
+            return self.import_annotations(entry, earlier_import(entry.id, imported, had)).files
+        project = earlier.get(self.path.name)
+        metadata = (
+            own_metadata(recorded.metadata)
+            if project is None
+            else recorded_metadata(project, recorded.id)
+        )
+        before = Predictions((), (), metadata=metadata)
+        if data is not None:
+            before = data.predictions(metadata)
+        return self.write_predictions(entry, before).files
 
     def close(self) -> None:
         """Nothing is held open."""

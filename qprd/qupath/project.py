@@ -56,7 +56,7 @@ class SlideSource:
         path: The file, found; None if it is missing.
         tried: Where it was looked for.
         width: Width of the entry's frame in level-0 pixels; None if the project does not say.
-        height: Likewise.
+        height: Height of the entry's frame in level-0 pixels; None if the project does not say.
         mpp: Micrometres per pixel from the project (mean of x and y), None if uncalibrated.
         rotation: Clockwise rotation that QuPath applies to the file's image.
         crop: x, y, width, height of a crop in the *unrotated* file frame (after QuPath's own
@@ -91,6 +91,7 @@ class WriteReport:
 
     Attributes:
         entry_id: The entry.
+        image_name: Its image name.
         tiles: Tiles that are new.
         contours: Contours that are new.
         replaced: Objects of ours that are gone for them.
@@ -100,6 +101,7 @@ class WriteReport:
     """
 
     entry_id: str
+    image_name: str
     tiles: int
     contours: int
     replaced: int
@@ -110,19 +112,19 @@ class WriteReport:
 
 @dataclass(frozen=True)
 class AnnotationImport:
-    """Regions drawn in another program, to become annotations of one entry.
+    """Areas drawn in another program, to become annotations of one entry.
 
     Attributes:
         source: What they come from, such as a file's name. Importing from it again replaces what
             it gave before.
         path_class: The class they get; its color counts where there is no such class yet.
-        regions: Name and area of each: a valid polygon or multipolygon in level-0 pixels of the
+        areas: Name and geometry of each: a valid polygon or multipolygon in level-0 pixels of the
             entry's frame.
     """
 
     source: str
     path_class: PathClass
-    regions: tuple[tuple[str, BaseGeometry], ...]
+    areas: tuple[tuple[str, BaseGeometry], ...]
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ class ImportReport:
         entry_id: The entry.
         added: Annotations that are new.
         unchanged: Annotations that an earlier import had put there.
-        edited: Likewise, but changed by a person since, and left as they are.
+        edited: Annotations of an earlier import that a person changed, left as they are.
         removed: Annotations of an earlier import that the source does not have any more.
         where: The file that holds them.
         files: All files that changed, or would change in a dry run.
@@ -156,7 +158,15 @@ class Project(Protocol):
 
     @property
     def backend(self) -> str:
-        """``"paquo"`` or ``"exchange"``."""
+        """Its name, for reports; what it can do is said by `writes_qupath_data`."""
+        ...
+
+    @property
+    def writes_qupath_data(self) -> bool:
+        """Whether what is written is in QuPath's own data at once.
+
+        Otherwise it is in files, which scripts bring into QuPath and take out of it.
+        """
         ...
 
     @property
@@ -225,25 +235,21 @@ class Project(Protocol):
         """
         ...
 
-    def restore_predictions(self, entry: Entry, earlier: Mapping[str, Path | None]) -> WriteReport:
-        """Bring back our objects and metadata as earlier files had them; touch nothing else.
+    def restore_own(
+        self, entry: Entry, earlier: Mapping[str, Path | None], imported: ImportedFrom | None
+    ) -> tuple[Path, ...]:
+        """Make our objects and metadata what earlier files had; touch nothing else.
 
         Args:
             entry: The entry, which a person has changed since.
             earlier: By path inside the project, the file as it was, None if there was none.
+            imported: Restores what had been imported from this source instead.
+
+        Returns:
+            All files that changed, or would change in a dry run.
 
         Raises:
             QprdError: nothing was changed, or this backend cannot tell our objects from others.
-        """
-        ...
-
-    def restore_import(
-        self, entry: Entry, earlier: Mapping[str, Path | None], imported: ImportedFrom
-    ) -> ImportReport:
-        """Bring back what had been imported from a source before; touch nothing else.
-
-        Raises:
-            QprdError: as `restore_predictions`.
         """
         ...
 

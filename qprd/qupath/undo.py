@@ -1,8 +1,8 @@
-"""What taking back a command comes to: which files can be as they were, and which images not."""
+"""Undoing of a command: which files can be as they were, and which images not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -56,13 +56,13 @@ class ChangedImage:
 
     Attributes:
         entry_id: The project entry.
-        name: Its name.
+        image_name: Its name.
         files: The files that are this image's alone.
         imported: Where its annotations came from; None for predictions.
     """
 
     entry_id: str
-    name: str
+    image_name: str
     files: tuple[ChangedFile, ...]
     imported: ImportedFrom | None
 
@@ -98,42 +98,34 @@ class ChangedProject:
 def changes_of(run: Run, project: Path) -> ChangedProject:
     """Sum up the steps of a command."""
     files: dict[str, ChangedFile] = {}
-    of_image: dict[str, list[str]] = {}
-    subjects = {}
-    shared_paths = {project.name, classes_path(project).relative_to(project.parent).as_posix()}
+    subjects = {step.manifest.subject.entry_id: step.manifest.subject for step in run.steps}
+    paths: dict[str, dict[str, None]] = {entry_id: {} for entry_id in subjects}
     for step in run.steps:
-        subject = step.manifest.subject
-        subjects[subject.entry_id] = subject
         for file in step.manifest.files:
-            copy = None if file.before is None else step.copy_of(file.path)
+            paths[step.manifest.subject.entry_id][file.path] = None
             first = files.get(file.path)
-            files[file.path] = (
-                ChangedFile(file.path, file.before, file.after, copy)
-                if first is None
-                else ChangedFile(file.path, first.before, file.after, first.copy)
-            )
-            if file.path not in shared_paths:
-                names = of_image.setdefault(subject.entry_id, [])
-                names += [file.path] if file.path not in names else []
-    return ChangedProject(
-        images=tuple(
-            ChangedImage(
-                entry,
-                subject.image_name,
-                tuple(files[name] for name in of_image.get(entry, ())),
-                subject.imported,
-            )
-            for entry, subject in subjects.items()
-        ),
-        shared=tuple(files[name] for name in files if name in shared_paths),
+            if first is None:
+                copy = None if file.before is None else step.copy_of(file.path)
+                first = ChangedFile(file.path, file.before, file.after, copy)
+            files[file.path] = ChangedFile(file.path, first.before, file.after, first.copy)
+    shared = {project.name, classes_path(project).relative_to(project.parent).as_posix()}
+    images = (
+        ChangedImage(
+            entry_id,
+            subject.image_name,
+            tuple(files[path] for path in paths[entry_id] if path not in shared),
+            subject.imported,
+        )
+        for entry_id, subject in subjects.items()
     )
+    return ChangedProject(tuple(images), tuple(files[path] for path in files if path in shared))
 
 
 def stage_earlier(
     transaction: FileTransaction,
     project: Path,
     changed: ChangedProject,
-    images: tuple[ChangedImage, ...],
+    images: Sequence[ChangedImage],
     digest_of: Digest,
 ) -> None:
     """Stage the files of images as they were, and what of the shared files is about them.
@@ -162,7 +154,7 @@ def stage_earlier(
             _stage_metadata(transaction, project, file.copy, images)
 
 
-def _in_order(files: tuple[ChangedFile, ...], project: Path) -> list[ChangedFile]:
+def _in_order(files: Sequence[ChangedFile], project: Path) -> list[ChangedFile]:
     """The summary before the data if it will count fewer objects, else after them.
 
     Should it come to a crash in between, it never claims more than there are: that would look like
@@ -194,11 +186,11 @@ def _stage(
 
 
 def _stage_metadata(
-    transaction: FileTransaction, project: Path, copy: Path, images: tuple[ChangedImage, ...]
+    transaction: FileTransaction, project: Path, copy: Path, images: Sequence[ChangedImage]
 ) -> None:
     transaction.expect(project)
     there = {entry.id: own_metadata(entry.metadata) for entry in read_project_file(project).entries}
-    earlier: Mapping[str, Mapping[str, str]] = {
+    earlier = {
         image.entry_id: recorded_metadata(copy, image.entry_id)
         for image in images
         if image.entry_id in there

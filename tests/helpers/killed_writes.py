@@ -25,8 +25,8 @@ from typing import Any
 import qprd
 from qprd.errors import QprdError
 from qprd.files.writing import WriteAccess
+from qprd.jobs.remove import remove_from_project
 from qprd.jobs.undo import undo_project
-from qprd.jobs.write_back import remove_from_project
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.project import Project

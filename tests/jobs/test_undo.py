@@ -17,8 +17,8 @@ from qprd.files.layout import ProjectLayout
 from qprd.files.transaction import FileTransaction
 from qprd.files.writing import WriteAccess
 from qprd.jobs.doctor import examine
+from qprd.jobs.remove import remove_from_project
 from qprd.jobs.undo import UndoSummary, undo_project
-from qprd.jobs.write_back import remove_from_project
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.project import AnnotationImport, PathClass

@@ -12,7 +12,8 @@ from qprd.cli import app
 from qprd.demo.slides import write_pyramidal_tiff
 from qprd.errors import QprdError
 from qprd.jobs.predict.job import predict_project
-from qprd.jobs.write_back import WriteBackSummary, remove_from_project, write_back_project
+from qprd.jobs.remove import remove_from_project
+from qprd.jobs.write_back import WriteBackSummary, write_back_project
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.opening import open_project

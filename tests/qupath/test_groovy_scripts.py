@@ -11,6 +11,7 @@ from shapely.geometry import MultiPolygon, box
 
 from qprd import predictions as ours
 from qprd.errors import QprdError
+from qprd.jobs.groovy import copy_scripts
 from qprd.predictions import (
     MAX_SCORE,
     MEAN_SCORE,
@@ -27,7 +28,7 @@ from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.geojson import read_annotations
 from qprd.qupath.precision import same_outline
 from qprd.qupath.project import AnnotationImport, PathClass
-from qprd.qupath.scripts import copy_scripts, script_folder
+from qprd.qupath.scripts import script_folder
 from tests.helpers.script_session import SETUP, launcher, run
 
 SCRIPTS = (
@@ -127,7 +128,7 @@ def is_own(item: dict[str, Any]) -> bool:
 def test_scripts_are_copied_and_replaced(tmp_path: Path) -> None:
     target = tmp_path / "new" / "folder"
     for _ in range(2):
-        copies = copy_scripts(target)
+        copies = copy_scripts(target).scripts
         assert {path.name for path in copies} >= set(SCRIPTS)
         for copy in copies:
             assert copy.read_bytes() == (script_folder() / copy.name).read_bytes()

@@ -52,8 +52,8 @@ def test_ids_are_always_the_same_and_hang_on_what_they_should() -> None:
         ids("2"),
         ids(source="b.xml"),
         ids(path_class=PathClass("Other")),
-        ids(regions=tuple(("name", region) for _, region in ALL.regions)),
-        ids(regions=tuple((n, shapely.affinity.translate(r, 0.5, 0)) for n, r in ALL.regions)),
+        ids(areas=tuple(("name", region) for _, region in ALL.areas)),
+        ids(areas=tuple((n, shapely.affinity.translate(r, 0.5, 0)) for n, r in ALL.areas)),
     ]
     assert all(set(ids()).isdisjoint(other) for other in others)
     # A color is none of the user's work.
