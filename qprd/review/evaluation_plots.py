@@ -8,14 +8,12 @@ import numpy as np
 
 from qprd.evaluation.froc import FROC_RATES
 from qprd.evaluation.levels import LesionMetrics, PatchMetrics, SlideMetrics
+from qprd.review.figures import BLUE, GRID, ORANGE, QUIET, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Okabe and Ito's colors, told apart with every kind of color blindness; dashes differ too.
-_PATCHES, _SLIDES = "#0072b2", "#d55e00"
-_QUIET, _GRID = "#5c5c66", "#e6e6ea"
 #: Leftmost rate of the FROC plot, whose axis is logarithmic.
 _LOWEST_RATE = 1 / 8
 
@@ -45,13 +43,13 @@ def evaluation_figures(
 def roc_figure(patch: PatchMetrics, slide: SlideMetrics) -> Figure:
     """Draw the ROC curves of patches and slides, whichever there are, and the threshold."""
     figure, axes = _axes("ROC", "1 - specificity", "sensitivity")
-    axes.plot([0, 1], [0, 1], color=_QUIET, linewidth=0.8, linestyle=":")
+    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
     if patch.roc is not None:
         label = f"patches: AUROC {patch.auroc:.3f}"
-        axes.plot(patch.roc.x, patch.roc.y, color=_PATCHES, label=label)
+        axes.plot(patch.roc.x, patch.roc.y, color=BLUE, label=label)
     if slide.roc is not None:
         label = f"slides: AUROC {slide.auroc:.3f}"
-        axes.plot(slide.roc.x, slide.roc.y, color=_SLIDES, linestyle="--", label=label)
+        axes.plot(slide.roc.x, slide.roc.y, color=ORANGE, linestyle="--", label=label)
     if patch.sensitivity is not None and patch.specificity is not None:
         _mark_threshold(axes, 1 - patch.specificity, patch.sensitivity)
     axes.legend(loc="lower right", fontsize=8.5, frameon=False)
@@ -69,12 +67,12 @@ def precision_recall_figure(patch: PatchMetrics) -> Figure:
     prevalence = n_tumor / (n_tumor + n_normal)
     figure, axes = _axes("Precision and recall", "recall (sensitivity)", "precision")
     axes.axhline(
-        prevalence, color=_QUIET, linewidth=0.8, linestyle=":", label=f"tumor: {prevalence:.0%}"
+        prevalence, color=QUIET, linewidth=0.8, linestyle=":", label=f"tumor: {prevalence:.0%}"
     )
     axes.plot(
         np.concatenate([[0.0], curve.x]),
         np.concatenate([curve.y[:1], curve.y]),
-        color=_PATCHES,
+        color=BLUE,
         drawstyle="steps-pre",
         label=f"patches: average precision {patch.average_precision:.3f}",
     )
@@ -95,14 +93,14 @@ def froc_figure(lesion: LesionMetrics) -> Figure:
     axes.plot(
         rates,
         np.interp(rates, curve.fp_per_slide, curve.sensitivity),
-        color=_PATCHES,
+        color=BLUE,
         label=f"lesions: {curve.lesions} on {curve.slides} slide{'s' * (curve.slides != 1)}",
     )
     axes.plot(
         FROC_RATES,
         list(lesion.sensitivity_at.values()),
         "o",
-        color=_PATCHES,
+        color=BLUE,
         markeredgecolor="white",
         label=f"score {lesion.froc_score:.3f}",
     )
@@ -127,11 +125,11 @@ def reliability_figure(patch: PatchMetrics) -> Figure:
         edgecolor="white",
         label="share of the cells",
     )
-    axes.plot([0, 1], [0, 1], color=_QUIET, linewidth=0.8, linestyle=":")
+    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
     points = np.array([(b.mean_probability, b.fraction_tumor) for b in bins if b.count], np.float64)
     axes.plot(
         *points.T,
-        color=_PATCHES,
+        color=BLUE,
         marker="o",
         markersize=4,
         label=f"calibration error {patch.expected_calibration_error:.3f}",
@@ -141,21 +139,17 @@ def reliability_figure(patch: PatchMetrics) -> Figure:
 
 
 def _mark_threshold(axes: Axes, x: float, y: float) -> None:
-    axes.plot(x, y, "o", color=_PATCHES, markeredgecolor="white", label="threshold")
+    axes.plot(x, y, "o", color=BLUE, markeredgecolor="white", label="threshold")
 
 
 def _axes(title: str, x: str, y: str, *, equal: bool = True) -> tuple[Figure, Axes]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6, 4.4), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure((4.6, 4.4))
     axes = figure.subplots()
     axes.set_title(title, loc="left", fontsize=11.5, fontweight="bold")
     axes.set(xlabel=x, ylabel=y, ylim=(-0.02, 1.02))
     if equal:
         axes.set(xlim=(-0.02, 1.02), aspect="equal")
     axes.set_axisbelow(True)
-    axes.grid(visible=True, color=_GRID, linewidth=0.8)
+    axes.grid(visible=True, color=GRID, linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

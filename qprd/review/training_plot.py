@@ -7,13 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qprd.review.heatmap import figure_png
+from qprd.review.figures import BLUE, GREEN, GRID, ORANGE, QUIET, figure_png, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-#: Okabe and Ito's colors, told apart with every kind of color blindness; markers differ too.
-_LOSS, _ACCURACY, _AUROC, _BEST = "#0072b2", "#d55e00", "#009e73", "#5c5c66"
 
 
 def training_plot(
@@ -46,18 +43,15 @@ def training_figure(
         best_epoch: The epoch to mark as the one that was kept; None for none.
         title: Title of the plot.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(7.0, 5.2), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure((7.0, 5.2))
     figure.suptitle(title, x=0.02, ha="left", fontweight="bold", fontsize=11.5, parse_math=False)
     loss_axes, validation_axes = figure.subplots(2, 1, sharex=True)
     for axes, key, label, color, marker in (
-        (loss_axes, "loss", "training loss", _LOSS, "o"),
-        (validation_axes, "val_accuracy", "validation accuracy", _ACCURACY, "s"),
-        (validation_axes, "val_auroc", "validation AUROC", _AUROC, "^"),
+        (loss_axes, "loss", "training loss", BLUE, "o"),
+        (validation_axes, "val_accuracy", "validation accuracy", ORANGE, "s"),
+        (validation_axes, "val_auroc", "validation AUROC", GREEN, "^"),
     ):
         points = [(row["epoch"], value) for row in history if _is_number(value := row.get(key))]
         if points:
@@ -66,12 +60,12 @@ def training_figure(
             )
     for axes, label in ((loss_axes, "loss"), (validation_axes, "validation")):
         axes.set_ylabel(label)
-        axes.grid(visible=True, color="#e6e6ea", linewidth=0.8)
+        axes.grid(visible=True, color=GRID, linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
         if best_epoch is not None:
             axes.axvline(
                 best_epoch,
-                color=_BEST,
+                color=QUIET,
                 linestyle="--",
                 linewidth=1,
                 label=f"best epoch: {best_epoch}",
@@ -83,7 +77,7 @@ def training_figure(
         validation_axes.set_ylim(min(low, 0.5), max(high, 1.02))
     else:
         validation_axes.text(
-            0.5, 0.5, "no validation", transform=validation_axes.transAxes, ha="center", color=_BEST
+            0.5, 0.5, "no validation", transform=validation_axes.transAxes, ha="center", color=QUIET
         )
         validation_axes.set_yticks([])
     epochs = [row["epoch"] or 0 for row in history] or [1]

@@ -20,7 +20,7 @@ from qprd.predictions import (
 )
 from qprd.progress import SilentProgress
 from qprd.qupath.geojson import read_annotations
-from qprd.review import heatmap, training_plot
+from qprd.review import figures, training_plot
 from qprd.sampling.regions import label_regions
 
 TRUTH = Truth(MultiPolygon([box(0, 0, 100, 100)]), MultiPolygon([box(100, 0, 200, 100)]))
@@ -79,7 +79,7 @@ def test_a_share_of_the_drawn_area_is_annotated_at_first(share: float) -> None:
 def test_a_small_loop_runs_from_annotations_to_figures(
     shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (training_plot, heatmap):
+    for module in (training_plot, figures):
         monkeypatch.setattr(module, "figure_png", lambda *_, **_options: b"")
     plan = Plan(
         patch_px=32,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from qprd.review import heatmap, training_plot
+from qprd.review import figures, training_plot
 from tests.helpers.drawn_project import copied, make_project, train
 
 
@@ -34,7 +34,7 @@ def real_pictures() -> None:
 def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rendering is most of the time of a job this small, and tested in tests/review."""
     if "real_pictures" not in request.fixturenames:
-        for module in (training_plot, heatmap):
+        for module in (training_plot, figures):
             monkeypatch.setattr(module, "figure_png", lambda *_, **_options: b"\x89PNG")
 
 

@@ -21,7 +21,7 @@ from qprd.evaluation.levels import (
 )
 from qprd.predictions import LesionPoints
 from qprd.review.evaluation_plots import evaluation_figures
-from qprd.review.heatmap import figure_png
+from qprd.review.figures import figure_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

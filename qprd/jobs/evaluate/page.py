@@ -15,7 +15,7 @@ from qprd.progress import Progress
 from qprd.qupath.entry_slides import open_slide
 from qprd.review.crops import crop_jpeg
 from qprd.review.evaluation_plots import evaluation_figures
-from qprd.review.heatmap import figure_png
+from qprd.review.figures import figure_png
 from qprd.review.pages import write_page
 from qprd.version import __version__
 

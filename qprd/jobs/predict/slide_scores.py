@@ -209,7 +209,8 @@ def save_slide(found: SlideScores, folder: Path) -> SlideResult:
     Raises:
         QprdError: the disk is full or the folder cannot be written; what was there is intact.
     """
-    from qprd.review.heatmap import heatmap_png
+    from qprd.review.figures import figure_png
+    from qprd.review.overview import overview_figure
 
     score_map, um2 = found.score_map, found.mpp**2
     polygons = [] if found.threshold is None else found.contours()
@@ -252,16 +253,18 @@ def save_slide(found: SlideScores, folder: Path) -> SlideResult:
             np.minimum(points.x, found.frame.width),
             np.minimum(points.y, found.frame.height),
         ),
-        overview=heatmap_png(
-            found.thumbnail,
-            found.downsample,
-            score_map,
-            polygons,
-            threshold=found.threshold,
-            title=found.image,
-            slide_score=found.slide_score,
-            probability_of=found.probability_of,
-            raw_range=found._raw_range,
+        overview=figure_png(
+            overview_figure(
+                found.thumbnail,
+                found.downsample,
+                score_map,
+                polygons,
+                threshold=found.threshold,
+                title=found.image,
+                slide_score=found.slide_score,
+                probability_of=found.probability_of,
+                raw_range=found._raw_range,
+            )
         ),
     )
     return result

@@ -13,7 +13,8 @@ from shapely.geometry import Polygon, box
 
 from qprd.predictions import ScoreMap
 from qprd.results.contours import contours
-from qprd.review.heatmap import heatmap_figure, heatmap_png
+from qprd.review.figures import figure_png
+from qprd.review.overview import overview_figure
 
 THUMBNAIL = np.full((120, 80, 3), (230, 190, 215), dtype=np.uint8)
 SCORES = ScoreMap(
@@ -33,9 +34,8 @@ def draw(**changes: Any) -> bytes:
         "contours": contours(SCORES, 2.0, min_area_um2=0, min_hole_um2=0, tolerance_um=5),
         "threshold": 2.0,
         "title": "slide.svs",
-        "dpi": 60,
     } | changes
-    return heatmap_png(**arguments)
+    return figure_png(overview_figure(**arguments), dpi=60)
 
 
 def texts(**changes: Any) -> list[str]:
@@ -49,7 +49,7 @@ def texts(**changes: Any) -> list[str]:
     } | changes
     from matplotlib.text import Text
 
-    figure = heatmap_figure(**arguments)
+    figure = overview_figure(**arguments)
     return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
 
 
@@ -71,7 +71,7 @@ def test_cells_outside_the_tissue_are_transparent() -> None:
     nothing = ScoreMap(np.full((12, 8), np.nan, dtype=np.float32), 0, 0, 160, 0.5)
     from matplotlib import colormaps
 
-    figure = heatmap_figure(THUMBNAIL, 16.0, nothing, [], threshold=2.0, title="empty")
+    figure = overview_figure(THUMBNAIL, 16.0, nothing, [], threshold=2.0, title="empty")
     overlay = figure.axes[1].images[1]
     assert np.ma.getmaskarray(overlay.get_array()).all()
     assert overlay.get_cmap()(np.ma.masked_all(1))[0, 3] == 0
@@ -80,7 +80,7 @@ def test_cells_outside_the_tissue_are_transparent() -> None:
 
 def test_overlay_lies_where_the_score_map_says() -> None:
     shifted = ScoreMap(SCORES.scores, x=320, y=-160, cell_px=80, mpp=0.5)
-    figure = heatmap_figure(THUMBNAIL, 16.0, shifted, [], threshold=2.0, title="shifted")
+    figure = overview_figure(THUMBNAIL, 16.0, shifted, [], threshold=2.0, title="shifted")
     slide, heatmap = figure.axes[:2]
     assert tuple(heatmap.images[1].get_extent()) == (320, 320 + 8 * 80, -160 + 12 * 80, -160)
     for axes in (slide, heatmap):
@@ -102,7 +102,7 @@ def test_overlay_lies_where_the_score_map_says() -> None:
 def test_raw_scores_are_shown_in_the_range_given_or_in_that_of_the_slide(
     raw_range: tuple[float, float] | None, threshold: float | None, limits: tuple[float, float]
 ) -> None:
-    figure = heatmap_figure(
+    figure = overview_figure(
         THUMBNAIL, 16.0, SCORES, [], threshold=threshold, title="a", raw_range=raw_range
     )
     assert figure.axes[1].images[1].get_clim() == pytest.approx(limits)
@@ -129,7 +129,7 @@ def probability_of(scores: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def test_probabilities_are_shown_from_0_to_1_with_the_threshold_as_probability() -> None:
-    figure = heatmap_figure(
+    figure = overview_figure(
         THUMBNAIL, 16.0, SCORES, [], threshold=2.0, title="a", probability_of=probability_of
     )
     assert figure.axes[1].images[1].get_clim() == (0, 1)
@@ -152,7 +152,7 @@ def test_header_names_slide_score_threshold_and_area() -> None:
 def test_nothing_that_is_written_is_cut_off_or_written_over(
     shape: tuple[int, int], dpi: int
 ) -> None:
-    figure = heatmap_figure(
+    figure = overview_figure(
         np.zeros((*shape, 3), np.uint8),
         16.0,
         SCORES,
@@ -180,7 +180,7 @@ def test_nothing_that_is_written_is_cut_off_or_written_over(
 def test_scale_bar_is_a_round_length_within_the_picture() -> None:
     from matplotlib.patches import Rectangle
 
-    figure = heatmap_figure(THUMBNAIL, 16.0, SCORES, [], threshold=2.0, title="a")
+    figure = overview_figure(THUMBNAIL, 16.0, SCORES, [], threshold=2.0, title="a")
     assert "200 µm" in texts()  # the picture is 640 um wide
     [bar] = [
         patch
@@ -224,7 +224,7 @@ def test_holes_are_drawn() -> None:
     ring = Polygon(
         box(100, 100, 1000, 1500).exterior.coords, [box(300, 300, 700, 900).exterior.coords]
     )
-    figure = heatmap_figure(THUMBNAIL, 16.0, SCORES, [ring], threshold=2.0, title="a")
+    figure = overview_figure(THUMBNAIL, 16.0, SCORES, [ring], threshold=2.0, title="a")
     for axes in figure.axes[:2]:
         assert all(len(lines.get_segments()) == 2 for lines in axes.collections)
 
@@ -249,10 +249,11 @@ def test_drawing_leaves_pyplot_alone() -> None:
 
     code = (
         "import sys, numpy as np; from qprd.predictions import ScoreMap;"
-        "from qprd.review.heatmap import heatmap_png;"
+        "from qprd.review.figures import figure_png;"
+        "from qprd.review.overview import overview_figure;"
         "assert 'matplotlib' not in sys.modules;"
-        "heatmap_png(np.zeros((9, 9, 3), np.uint8), 1.0,"
-        " ScoreMap(np.ones((3, 3), np.float32), 0, 0, 3, 1), [], threshold=1, title='a');"
+        "figure_png(overview_figure(np.zeros((9, 9, 3), np.uint8), 1.0,"
+        " ScoreMap(np.ones((3, 3), np.float32), 0, 0, 3, 1), [], threshold=1, title='a'));"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
@@ -269,7 +270,8 @@ def test_a_real_slide_can_be_drawn(shared_data: Path) -> None:
     scores = ScoreMap(darkness.astype(np.float32), 0, 0, 10 * downsample, 0.5015)
     found = contours(scores, 1.5, min_area_um2=0, min_hole_um2=0, tolerance_um=5)
     assert found
-    picture = decoded(
-        heatmap_png(thumbnail, downsample, scores, found, threshold=1.5, title="colon_2.tif")
+    figure = overview_figure(
+        thumbnail, downsample, scores, found, threshold=1.5, title="colon_2.tif"
     )
+    picture = decoded(figure_png(figure))
     assert picture.std() > 20
