@@ -1,4 +1,4 @@
-"""The results page over all slides that have results in the project's folder."""
+"""The index of the results: a page with all slides that have results in the project's folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qprd.files.jsonfile import read_text
 from qprd.files.layout import ProjectLayout
 from qprd.qupath.entry_slides import recorded_name
 from qprd.results.folder import OVERVIEW, PREDICTIONS, SLIDE, load_slide_result
-from qprd.review.report import RunSummary, SlideRow, write_index
+from qprd.review.index_page import SlideRow, write_index
 from qprd.version import __version__
 
 #: The page of the last evaluation, and its figures as JSON.
@@ -29,13 +29,13 @@ def write_results_index(
     """Write ``results/index.html`` with a row for each slide, earlier predictions included.
 
     Args:
-        layout: Of the project.
+        layout: The folders of the project.
         info: The bundle of the current prediction; slides of another one are marked.
-        threshold: The one in use.
-        date: Of the current prediction.
+        threshold: Threshold of the current prediction; None if there is none.
+        date: Date of the current prediction.
 
     Raises:
-        QprdError: the page cannot be written.
+        QprdError: The page cannot be written.
     """
     folders = sorted(path.parent for path in layout.results.glob(f"[!.]*/{SLIDE}"))
     rows = [_row(folder, info) for folder in folders]
@@ -57,22 +57,27 @@ def write_results_index(
             "The model was validated on another part of the slide it was trained on: its figures "
             "are optimistic."
         )
-    summary = RunSummary(
+    return write_index(
+        layout.results,
+        rows,
         bundle=info.name,
-        teacher=info.teacher.name,
-        date=date,
-        version=__version__,
         threshold=threshold,
-        validation=_validation(info),
-        warnings=tuple(warnings),
-        evaluation=None if evaluation is None else _told(evaluation, info, date),
+        facts={
+            "Bundle": info.name,
+            "Teacher": info.teacher.name,
+            "Threshold": "\N{EN DASH}" if threshold is None else f"{threshold:.3f}",
+            **_validation(info),
+            "Date": date,
+            "qprd": __version__,
+        },
+        warnings=warnings,
+        evaluation=None if evaluation is None else _described(evaluation, info, date),
     )
-    return write_index(layout.results, rows, summary)
 
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """What the index tells of ``evaluation.json``."""
+    """What the index shows of ``evaluation.json``."""
 
     bundle: str
     split: str
@@ -81,7 +86,7 @@ class _Evaluation:
 
 
 def _evaluation(layout: ProjectLayout) -> _Evaluation | None:
-    """The last evaluation, or None: it is only mentioned, so damage is no reason to fail."""
+    """The last evaluation; None if it is missing or damaged, as the index only mentions it."""
     if not (layout.results / EVALUATION_PAGE).is_file():
         return None
     try:
@@ -95,7 +100,7 @@ def _evaluation(layout: ProjectLayout) -> _Evaluation | None:
         return None
 
 
-def _told(evaluation: _Evaluation, info: BundleInfo, date: str) -> tuple[PurePosixPath, str]:
+def _described(evaluation: _Evaluation, info: BundleInfo, date: str) -> tuple[PurePosixPath, str]:
     area = evaluation.patch.get("auroc")
     text = f"evaluated on {evaluation.split} slides, {evaluation.created}"
     if isinstance(area, float):

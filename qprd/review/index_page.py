@@ -45,41 +45,29 @@ class SlideRow:
         return 100 * self.tumor_area_mm2 / self.tissue_area_mm2
 
 
-@dataclass(frozen=True)
-class RunSummary:
-    """The model and the run, as the page shows them.
-
-    Attributes:
-        bundle: Name of the bundle.
-        teacher: Name of the teacher network.
-        date: When the prediction was made, as text.
-        version: Version of qprd.
-        threshold: Raw score at and above which tissue is called tumor; None if there is none.
-        validation: Figures of the validation by name, as text.
-        warnings: What the reader must know about all slides, such as a missing validation.
-        evaluation: The evaluation page, relative to the results folder, and a description of it;
-            None if there is none.
-    """
-
-    bundle: str
-    teacher: str
-    date: str
-    version: str
-    threshold: float | None
-    validation: Mapping[str, str] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    evaluation: tuple[PurePosixPath, str] | None = None
-
-
-def write_index(results_dir: Path, slides: Sequence[SlideRow], summary: RunSummary) -> Path:
+def write_index(
+    results_dir: Path,
+    slides: Sequence[SlideRow],
+    *,
+    bundle: str,
+    threshold: float | None,
+    facts: Mapping[str, str],
+    warnings: Sequence[str] = (),
+    evaluation: tuple[PurePosixPath, str] | None = None,
+) -> Path:
     """Write the index page.
 
     Slides come in descending order of their score; the page can sort them in other ways.
 
     Args:
         results_dir: Folder that holds the pictures and files; the page is written into it.
-        slides: One row a slide.
-        summary: The model and the run.
+        slides: One row per slide.
+        bundle: Name of the bundle.
+        threshold: Raw score at and above which tissue is called tumor; None if there is none.
+        facts: What else the header says about the model and the run, by name.
+        warnings: What the reader must know about all slides, such as a missing validation.
+        evaluation: The evaluation page, relative to the results folder, and a description of it;
+            None if there is none.
 
     Returns:
         The page.
@@ -96,4 +84,13 @@ def write_index(results_dir: Path, slides: Sequence[SlideRow], summary: RunSumma
             slide.name,
         ),
     )
-    return write_page(results_dir / INDEX_NAME, INDEX_NAME, slides=ordered, summary=summary)
+    return write_page(
+        results_dir / INDEX_NAME,
+        INDEX_NAME,
+        slides=ordered,
+        bundle=bundle,
+        threshold=threshold,
+        facts=facts,
+        warnings=warnings,
+        evaluation=evaluation,
+    )
