@@ -7,7 +7,8 @@ the regions were not drawn by a pathologist). Everything is measured on colon_2,
 the threshold and, for the paper's recipe, the epoch: the AUROC of the last epoch, which nothing
 chose, is printed beside it. For the best recipe it chose the share of the student.
 
-Patches and slide are scored both ways: patch by patch (``--exact``) and from large fields.
+Slides and their patches are scored from large fields, the default; by the best recipe also patch by
+patch (``--scoring patches``).
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from qprd.bundle.names import HISTORY_FILE, PATCHES_FILE
+from qprd.bundle.reading import read_bundle_info
 from qprd.evaluation.cells import tile_auroc
 from qprd.evaluation.metrics import auroc
 from qprd.evaluation.overlap import polygon_overlap
@@ -39,7 +42,6 @@ from qprd.files.layout import ProjectLayout
 from qprd.jobs.predict.job import predict_project
 from qprd.jobs.reporting import write_json_object
 from qprd.jobs.train.job import train_project
-from qprd.jobs.train.records import HISTORY, PATCHES
 from qprd.jobs.train.summary import TrainSummary
 from qprd.model.teacher import build_teacher
 from qprd.progress import TerminalProgress
@@ -64,7 +66,6 @@ class PatchRow:
 
     method: str
     auroc: float
-    dense_auroc: float | None
     accuracy: float
     last_epoch_auroc: float | None
     seconds: float
@@ -109,9 +110,7 @@ def main() -> None:
             for seed in range(arguments.seeds):
                 rows += _patch_rows(project, {**given, "seed": seed, "epochs": arguments.epochs})
             # The default comes last: its results are those that stay.
-            figures = [
-                _slide_figures(project, {**given, "exact": exact}) for exact in (True, False)
-            ]
+            figures = [_slide_figures(project, bundle, given) for bundle in _last_two(project)]
     write_json_object(arguments.json, {"patches": rows, "colon_2": figures})
     _print(rows, figures)
 
@@ -126,33 +125,40 @@ def _copy(data: Path, folder: Path) -> Path:
 
 
 def _patch_rows(project: Project, given: dict[str, Any]) -> list[PatchRow]:
-    """Plain RD, FRD, the linear probe and FRD ``best``, which comes last: the newest bundle."""
+    """Plain RD, FRD, the linear probe and FRD ``best``, whose two bundles are the newest ones."""
     settings, seed = {**_SETTINGS, **given}, given["seed"]
     plain = train_config({**settings, "recipe": "paper", "tumor": 0})
     paper = train_config({**settings, "recipe": "paper", "tumor": 30})
     best = train_config({**settings, "recipe": "best", "tumor": 30})
-    rd, frd, fused = (
+    by_patch = best.model_copy(update={"scoring": "patches"})
+    rd, frd, patches, fused = (
         train_project(project, config, progress=TerminalProgress())
-        for config in (plain, paper, best)
+        for config in (plain, paper, by_patch, best)
     )
-    table = PatchTable.from_csv(fused.bundle / PATCHES)
+    table = PatchTable.from_csv(fused.bundle / PATCHES_FILE)
     return [
         _network_row(f"plain RD, seed {seed}", rd),
         _network_row(f"FRD, paper, seed {seed}", frd),
         _linear_row(project, table, best, seed),
+        _network_row(f"FRD, best, patch by patch, seed {seed}", patches),
         _network_row(f"FRD, best, seed {seed}", fused),
     ]
 
 
+def _last_two(project: Project) -> list[Path]:
+    """The folders of the two newest bundles, the older one first."""
+    folders = ProjectLayout(project.path).bundles.iterdir()
+    return sorted(folders, key=lambda folder: read_bundle_info(folder).created)[-2:]
+
+
 def _network_row(method: str, summary: TrainSummary) -> PatchRow:
-    history = (summary.bundle / HISTORY).read_text(encoding="utf-8").splitlines()
+    history = (summary.bundle / HISTORY_FILE).read_text(encoding="utf-8").splitlines()
     last = dict(zip(history[0].split(","), history[-1].split(","), strict=True))
     assert summary.val_auroc is not None
     assert summary.val_accuracy is not None
     return PatchRow(
         method,
         summary.val_auroc,
-        summary.dense_auroc,
         summary.val_accuracy,
         # The rows of "best" are those of the student alone.
         float(last["val_auroc"]) if summary.recipe == "paper" else None,
@@ -195,20 +201,20 @@ def _linear_row(project: Project, table: PatchTable, config: TrainConfig, seed: 
     return PatchRow(
         f"linear probe, seed {seed}",
         area,
-        None,
         best.accuracy,
         None,
         time.perf_counter() - started,
     )
 
 
-def _slide_figures(project: Project, given: dict[str, Any]) -> SlideFigures:
-    """Predict colon_2 with the newest bundle and compare with the drawn regions."""
+def _slide_figures(project: Project, bundle: Path, given: dict[str, Any]) -> SlideFigures:
+    """Predict colon_2 with a bundle and compare with the drawn regions."""
     config = predict_config({"images": ["colon_2.tif"], **given})
     summary = predict_project(
         project,
         config,
-        write_back=not config.exact,
+        bundle=bundle,
+        write_back=True,
         progress=TerminalProgress(),
     )
     entry = next(entry for entry in project.entries() if entry.name == "colon_2.tif")
@@ -226,7 +232,7 @@ def _slide_figures(project: Project, given: dict[str, Any]) -> SlideFigures:
     assert in_drawn is not None
     assert in_tissue is not None
     return SlideFigures(
-        "patch by patch" if config.exact else "from fields",
+        summary.slides[0].scoring,
         area,
         iou,
         in_drawn,
@@ -254,19 +260,15 @@ def _print(rows: Sequence[PatchRow], figures: Sequence[SlideFigures]) -> None:
         f"300 + 300 validation patches\nPython {platform.python_version()}, "
         f"torch {torch.__version__}, qprd {__version__}, {torch.get_num_threads()} threads\n"
     )
-    print("| method | AUROC | AUROC from fields | accuracy | AUROC, last epoch | seconds |")
-    print("|---|---|---|---|---|---|")
+    print("| method | AUROC | accuracy | AUROC, last epoch | seconds |")
+    print("|---|---|---|---|---|")
     for row in rows:
-        dense, last = (
-            "" if value is None else f"{value:.3f}"
-            for value in (row.dense_auroc, row.last_epoch_auroc)
-        )
+        last = "" if row.last_epoch_auroc is None else f"{row.last_epoch_auroc:.3f}"
         print(
-            f"| {row.method} | {row.auroc:.3f} | {dense} | {row.accuracy:.3f} | {last} "
-            f"| {row.seconds:.0f} |"
+            f"| {row.method} | {row.auroc:.3f} | {row.accuracy:.3f} | {last} | {row.seconds:.0f} |"
         )
     print("\nAll of colon_2 with the last FRD; IoU of the contours with Tumor:\n")
-    print("| scored | tile AUROC | IoU | in drawn regions | in their tissue | seconds |")
+    print("| scored by | tile AUROC | IoU | in drawn regions | in their tissue | seconds |")
     print("|---|---|---|---|---|---|")
     for slide in figures:
         print(

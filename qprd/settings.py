@@ -44,6 +44,7 @@ MAX_UNCERTAIN = 10_000
 Recipe = Literal["best", "paper"]
 Similarity = Literal["image", "location"]
 Labels = Literal["patch", "mask"]
+Scoring = Literal["fields", "patches"]
 Precision = Literal["auto", "32", "bf16", "16"]
 PatchScore = Literal["mean", "max"]
 SlideScore = Literal["max", "p99", "mean"]
@@ -221,8 +222,9 @@ class TrainConfig(BaseModel):
         default_factory=_ByTeacher(resnet=False, other=False, best=True)
     )
     """Flip and turn training patches at random."""
-    exact: Annotated[bool, Option(TRAINING)] = False
-    """Score each patch by itself."""
+    scoring: Annotated[Scoring, Option(SCORES)] = "fields"
+    """fields: score slides from large fields. patches: patch by patch as published, which is
+    slower. Networks that average over all they see are always scored patch by patch."""
     seed: Annotated[int, Field(ge=0, lt=2**32), Option(TRAINING, "N")] = 0
     """Seed of splits, sampling, initialization and order."""
     device: _Device = "auto"
@@ -267,8 +269,6 @@ class PredictConfig(BaseModel):
     ] = None
     """Distance of neighboring scores, and edge of a tile, in pixels at the bundle's resolution;
     an even number."""
-    exact: Annotated[bool, Option(SCORES)] = False
-    """Score each patch by itself."""
     slide_score: Annotated[SlideScore, Option(SCORES)] = "max"
     """How the score map of a slide becomes its score."""
     uncertain: Annotated[int, Field(ge=0, le=MAX_UNCERTAIN), Option(SCORES, "N")] = 0

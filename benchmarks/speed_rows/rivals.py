@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from qprd.bundle.bundle import load_bundle, newest_bundle
+from qprd.bundle.reading import load_bundle, newest_bundle
 from qprd.evaluation.calibration import Platt
 from qprd.export.scorer import Score, TwoLogits
 from qprd.export.wsinfer import CONFIG_FILE, MODEL_FILE, wsinfer_files
@@ -75,7 +75,8 @@ def _exported(folder: Path) -> Path:
     """The folder of the project's network for WSInfer."""
     bundle = newest_bundle(ProjectLayout(folder / "project" / "project.qpproj").bundles)
     model, info = load_bundle(bundle)
-    network = TwoLogits(Score(model, info.patch_px, info.patch_score), Platt(1.0, 0.0))
+    score = Score(model, info.network.patch_px, info.scoring.patch_score)
+    network = TwoLogits(score, Platt(1.0, 0.0))
     exported = folder / "model"
     exported.mkdir()
     for name, content in wsinfer_files(network, info).items():

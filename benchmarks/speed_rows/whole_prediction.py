@@ -13,7 +13,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from qprd.bundle.bundle import BundleInfo, Fitted, TeacherInfo, save_bundle
+from qprd.bundle.records import (
+    BundleInfo,
+    NetworkInfo,
+    ScoringInfo,
+    TeacherInfo,
+    TrainingInfo,
+)
+from qprd.bundle.writing import save_bundle
 from qprd.demo.creation import NewSlide, create_project
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.predict.job import predict_project
@@ -60,13 +67,9 @@ def prepare(
     config = train_config({"teacher": teacher, "recipe": recipe})
     info = BundleInfo(
         name="untrained",
-        teacher=TeacherInfo.of(model.teacher),
-        mpp=model_mpp,
-        patch_px=config.patch_px,
-        recipe=recipe,
-        threshold=None,
-        dense=Fitted(None, None, None),
-        config=config.model_dump(mode="json"),
+        network=NetworkInfo(TeacherInfo.of(model.teacher), recipe, model_mpp, config.patch_px),
+        scoring=ScoringInfo("fields", config.patch_score, threshold=None),
+        training=TrainingInfo(config=config.model_dump(mode="json")),
     )
     save_bundle(ProjectLayout(project).bundles / info.name, model, info)
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from qprd.bundle.bundle import BundleInfo, load_bundle, newest_bundle
+from qprd.bundle.reading import load_bundle, newest_bundle
+from qprd.bundle.records import BundleInfo
 from qprd.device import make_fabric
 from qprd.errors import QprdError
 from qprd.evaluation.bootstrap import Interval, patch_intervals
@@ -132,17 +133,17 @@ def score_test_patches(
             images = decode_all(
                 part,
                 lambda entry_id: open_slide(entries[entry_id]),
-                patch_px=info.patch_px,
+                patch_px=info.network.patch_px,
                 folder=Path(tmp),
             )
-            config = stored_train_config(info.config, where=info.name)
+            config = stored_train_config(info.training.config, where=info.name)
             scores.append(
                 score_patches(
                     model,
                     images,
                     fabric=fabric,
                     batch_size=config.batch_size,
-                    reduction=info.patch_score,
+                    reduction=info.scoring.patch_score,
                 )
             )
             task.advance(len(part))
@@ -150,16 +151,18 @@ def score_test_patches(
 
 
 def _check(test: PatchTable, info: BundleInfo) -> None:
-    seen = {*info.training_slides, *info.validation_slides} & {p.name for p in test.patches}
+    known = {*info.training.slides, *info.training.validation_slides}
+    seen = known & {p.name for p in test.patches}
     if seen:
         raise QprdError(
             "The model has seen these test slides in training or validation.",
             where=", ".join(sorted(seen)),
         )
-    mpp = {patch.mpp for patch in test.patches if abs(patch.mpp - info.mpp) > 1e-6 * info.mpp}
+    own = info.network.mpp
+    mpp = {patch.mpp for patch in test.patches if abs(patch.mpp - own) > 1e-6 * own}
     if mpp:
         raise QprdError(
-            f"The table is for {min(mpp):g} um/px; the model works at {info.mpp:g}.",
+            f"The table is for {min(mpp):g} um/px; the model works at {info.network.mpp:g}.",
             fix="Make the table with the --mpp that the model was trained with.",
         )
 
@@ -167,7 +170,7 @@ def _check(test: PatchTable, info: BundleInfo) -> None:
 def _figures(test: PatchTable, scores: np.ndarray, info: BundleInfo) -> PatchFigures:
     tumor = np.array([patch.label == "tumor" for patch in test.patches], np.bool_)
     slides = np.array([patch.slide for patch in test.patches])
-    threshold = info.threshold
+    threshold = info.scoring.threshold
     figures: dict[str, float | None] = {
         "auroc": auroc(tumor, scores),
         "average_precision": average_precision(tumor, scores),

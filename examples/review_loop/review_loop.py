@@ -24,14 +24,14 @@ import numpy as np
 import shapely
 from oracle import Answer, Truth, answered_features, answers, drawn_features
 
-from qprd.bundle.bundle import load_bundle
+from qprd.bundle.names import PATCHES_FILE
+from qprd.bundle.reading import load_bundle
 from qprd.device import make_fabric
 from qprd.evaluation.metrics import auroc
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.predict.job import predict_project
 from qprd.jobs.reporting import write_json_object
 from qprd.jobs.train.job import train_project
-from qprd.jobs.train.records import PATCHES
 from qprd.jobs.train.summary import TrainSummary
 from qprd.progress import Progress, TerminalProgress
 from qprd.qupath.exchange import ExchangeProject
@@ -176,7 +176,7 @@ class Loop:
             summary = self._train(number, parent=bundle if go_on else None)
             bundle, review = summary.bundle, summary.review
             if first is None:
-                first = PatchTable.from_csv(bundle / PATCHES)
+                first = PatchTable.from_csv(bundle / PATCHES_FILE)
             own = self._tested(bundle)
             yield Row(
                 seed=self._seed,
@@ -220,7 +220,7 @@ class Loop:
         }
         extra = self._sampled(TRAINED, self._truth, more, seed=self._seed)
         with tempfile.TemporaryDirectory() as folder:
-            table = Path(folder) / PATCHES
+            table = Path(folder) / PATCHES_FILE
             PatchTable((*first.patches, *extra.patches)).to_csv(table)
             return self._train(number, patches=table)
 
@@ -240,12 +240,12 @@ class Loop:
             images = decode_all(
                 self._test,
                 lambda _: Slide(self._slides / HELD_OUT),
-                patch_px=info.patch_px,
+                patch_px=info.network.patch_px,
                 folder=Path(folder),
             )
         fabric = make_fabric("cpu", "32")
         scores = score_patches(
-            model, images, fabric=fabric, batch_size=32, reduction=info.patch_score
+            model, images, fabric=fabric, batch_size=32, reduction=info.scoring.patch_score
         )
         area = auroc(np.array([patch.label == "tumor" for patch in self._test.patches]), scores)
         assert area is not None

@@ -11,7 +11,7 @@ import json
 import numpy as np
 import torch
 
-from qprd.bundle.bundle import BundleInfo
+from qprd.bundle.records import BundleInfo
 from qprd.errors import ExitCode, QprdError
 from qprd.export.scorer import ProbabilityAndScore, Score, random_patches
 
@@ -64,7 +64,8 @@ def onnx_model(network: ProbabilityAndScore | Score, info: BundleInfo) -> bytes:
     )
     assert program is not None
     model = program.model_proto
-    model.doc_string = f"{info.name}: patches of {info.patch_px} px at {info.mpp:g} um/px"
+    patches = f"patches of {info.network.patch_px} px at {info.network.mpp:g} um/px"
+    model.doc_string = f"{info.name}: {patches}"
     onnx.helper.set_model_props(model, onnx_metadata(info))
     written: bytes = model.SerializeToString()
     require_same_results(written, network)
@@ -75,10 +76,12 @@ def onnx_metadata(info: BundleInfo) -> dict[str, str]:
     """What a program needs to know to use the file; values that are no text are JSON."""
     return {
         "qprd.bundle": info.name,
-        "qprd.patch_px": json.dumps(info.patch_px),
-        "qprd.mpp": json.dumps(info.mpp),
-        "qprd.threshold": json.dumps(info.threshold),
-        "qprd.classes": json.dumps({label: list(names) for label, names in info.classes.items()}),
+        "qprd.patch_px": json.dumps(info.network.patch_px),
+        "qprd.mpp": json.dumps(info.network.mpp),
+        "qprd.threshold": json.dumps(info.scoring.threshold),
+        "qprd.classes": json.dumps(
+            {label: list(names) for label, names in info.training.classes.items()}
+        ),
         "qprd.version": info.versions.get("qprd", ""),
     }
 

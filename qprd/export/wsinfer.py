@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from qprd.bundle.bundle import BundleInfo
+from qprd.bundle.records import BundleInfo
 from qprd.errors import ExitCode, QprdError
 from qprd.export.scorer import TwoLogits, random_patches
 
@@ -61,13 +61,13 @@ def wsinfer_config(info: BundleInfo) -> dict[str, Any]:
     """
     return {
         "spec_version": "1.0",
-        "architecture": info.teacher.name,
+        "architecture": info.network.teacher.name,
         "num_classes": 2,
         "class_names": list(class_names(info)),
-        "patch_size_pixels": info.patch_px,
-        "spacing_um_px": info.mpp,
+        "patch_size_pixels": info.network.patch_px,
+        "spacing_um_px": info.network.mpp,
         "transform": [
-            {"name": "Resize", "arguments": {"size": info.patch_px}},
+            {"name": "Resize", "arguments": {"size": info.network.patch_px}},
             {"name": "ToTensor"},
         ],
     }
@@ -76,7 +76,7 @@ def wsinfer_config(info: BundleInfo) -> dict[str, Any]:
 def class_names(info: BundleInfo) -> tuple[str, str]:
     """Names of the normal and the tumor class, unlike each other: those the labels came from."""
     normal, tumor = (
-        info.classes.get(label, ())[:1] or (default,)
+        info.training.classes.get(label, ())[:1] or (default,)
         for label, default in (("normal", "Normal"), ("tumor", "Tumor"))
     )
     return (f"not {tumor[0]}" if normal == tumor else normal[0]), tumor[0]
@@ -85,18 +85,20 @@ def class_names(info: BundleInfo) -> tuple[str, str]:
 def model_card(info: BundleInfo) -> str:
     """The text that QuPath shows beside the model, in Markdown."""
     normal, tumor = class_names(info)
+    network = info.network
     lines = [
         f"# {info.name}",
         "",
-        f"Tells {tumor} from {normal} in patches of {info.patch_px} px at {info.mpp:g} um/px. "
-        f"Made by qprd {info.versions.get('qprd', '')} with the teacher {info.teacher.name}. "
+        f"Tells {tumor} from {normal} in patches of {network.patch_px} px at {network.mpp:g} "
+        f"um/px. Made by qprd {info.versions.get('qprd', '')} with the teacher "
+        f"{network.teacher.name}. "
         "For research only.",
         "",
         f"The probability holds for as much {tumor} as {normal}, the mix of the patches it was "
         "calibrated on.",
     ]
-    if info.calibration is not None and info.threshold is not None:
-        at = float(info.calibration.probability(info.threshold))
+    if info.scoring.calibration is not None and info.scoring.threshold is not None:
+        at = float(info.scoring.calibration.probability(info.scoring.threshold))
         lines += [
             "",
             f"qprd's own threshold is a probability of {at:.3f}; WSInfer's class is "

@@ -18,7 +18,7 @@ from qprd.qupath.project import Entry, Project
 from qprd.results.folder import PREDICTIONS, load_predictions
 
 if TYPE_CHECKING:
-    from qprd.bundle.bundle import BundleInfo
+    from qprd.bundle.records import BundleInfo
 
 Format = Literal["wsinfer", "onnx", "geojson"]
 ModelFormat = Literal["wsinfer", "onnx"]
@@ -63,7 +63,7 @@ class ExportSummary:
 
 def is_bundle(place: Path | None) -> bool:
     """Whether this is the folder of a bundle, and not a project."""
-    from qprd.bundle.bundle import INFO_FILE
+    from qprd.bundle.names import INFO_FILE
 
     return place is not None and (place / INFO_FILE).is_file()
 
@@ -79,7 +79,7 @@ def export_newest(
         output: None takes a place in ``PROJECT/qprd/exports``.
         weights: See `export_bundle`.
     """
-    from qprd.bundle.bundle import newest_bundle
+    from qprd.bundle.reading import newest_bundle
 
     layout = ProjectLayout(project)
     bundle = newest_bundle(layout.bundles)
@@ -109,7 +109,7 @@ def export_bundle(
         QprdError: the bundle cannot be used, has no probabilities though WSInfer needs them, or
             the files cannot be written. Older files are then as they were.
     """
-    from qprd.bundle.bundle import load_bundle, read_bundle_info
+    from qprd.bundle.reading import load_bundle, read_bundle_info
     from qprd.export.onnx import onnx_model, require_onnx
     from qprd.export.scorer import ProbabilityAndScore, Score, TwoLogits
     from qprd.export.wsinfer import wsinfer_files
@@ -117,23 +117,22 @@ def export_bundle(
     info = read_bundle_info(bundle)
     if format == "onnx":
         require_onnx()
-    elif info.calibration is None:
+    elif info.scoring.calibration is None:
         raise _no_probability(info)
     model, info = load_bundle(bundle, weights=weights)
-    score = Score(model, info.patch_px, info.patch_score)
+    score = Score(model, info.network.patch_px, info.scoring.patch_score)
     if format == "onnx":
         file = folder / f"{info.name}.onnx" if output is None else output
-        network = (
-            score if info.calibration is None else ProbabilityAndScore(score, info.calibration)
-        )
+        calibration = info.scoring.calibration
+        network = score if calibration is None else ProbabilityAndScore(score, calibration)
         _write(file.parent, {file.name: onnx_model(network, info)})
-        notes = tuple(no_probability(info))
+        notes = (*no_probability(info), *_scores_patches(info))
         return ExportSummary("onnx", info.name, file, (file.name,), notes=notes)
-    assert info.calibration is not None
+    assert info.scoring.calibration is not None
     target = folder / f"{info.name}-wsinfer" if output is None else output
-    files = wsinfer_files(TwoLogits(score, info.calibration), info)
+    files = wsinfer_files(TwoLogits(score, info.scoring.calibration), info)
     _write(target, files)
-    return ExportSummary("wsinfer", info.name, target, tuple(files))
+    return ExportSummary("wsinfer", info.name, target, tuple(files), notes=_scores_patches(info))
 
 
 def export_geojson(
@@ -196,6 +195,17 @@ def _no_probability(info: BundleInfo) -> QprdError:
         "WSInfer shows probabilities, and " + "".join(no_probability(info)) + ".",
         where=info.name,
         fix="Train with a validation slide (entry metadata split = val), or use --format onnx.",
+    )
+
+
+def _scores_patches(info: BundleInfo) -> tuple[str, ...]:
+    """What differs where other programs score each patch by itself."""
+    if info.scoring.by == "patches":
+        return ()
+    return (
+        "the exported network scores each patch by itself, while threshold and probability were "
+        "chosen for scores from large fields, so that they are approximate; train with --scoring "
+        "patches for an export of which they are exact",
     )
 
 

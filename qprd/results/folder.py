@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from qprd.errors import QprdError
 from qprd.files.atomic import replacing, replacing_folder, write_errors
@@ -28,6 +28,7 @@ from qprd.files.jsonfile import read_text
 from qprd.predictions import LesionPoints, Predictions, ReviewRegion, ScoreMap
 from qprd.qupath.predictions_geojson import predictions_from_geojson, predictions_to_text
 from qprd.results.tiff import write_score_tiff
+from qprd.settings import Scoring
 from qprd.slides.frame import Frame
 
 SCORE_MAP = "score_map.npz"
@@ -66,7 +67,7 @@ class SlideResult:
         seconds: Time spent on the slide.
         frame: Which part of the file the image was, and how it was rotated: coordinates hold in
             this frame alone.
-        exact: Scored patch by patch, as all slides were before there was another way.
+        scoring: Scored from large fields, or patch by patch.
     """
 
     entry_id: str
@@ -82,7 +83,7 @@ class SlideResult:
     mpp: float
     seconds: float
     frame: Frame
-    exact: bool = True
+    scoring: Scoring = "fields"
 
 
 def save_result(
@@ -130,10 +131,14 @@ def load_slide_result(folder: Path) -> SlideResult:
         QprdError: There is no result, or it is damaged.
     """
     try:
-        return TypeAdapter(SlideResult).validate_json((folder / SLIDE).read_bytes())
+        values = json.loads((folder / SLIDE).read_bytes())
+        if isinstance(values, dict) and "scoring" not in values:
+            # Earlier results say ``exact``; the first ones, patch by patch, do not even say that.
+            values["scoring"] = "patches" if values.pop("exact", True) else "fields"
+        return TypeAdapter(SlideResult).validate_python(values)
     except OSError as error:
         raise _missing(folder, error) from error
-    except ValidationError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(folder / SLIDE) from error
 
 

@@ -13,7 +13,7 @@ from qprd.predictions import ScoreMap
 from qprd.progress import Progress
 from qprd.sampling.table import PatchTable
 from qprd.scoring.fields import Windows
-from qprd.settings import PatchScore
+from qprd.settings import PatchScore, Scoring
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import TissueMask
 
@@ -36,7 +36,7 @@ class SlideScorer:
         batch_size: Patches a forward pass.
         fabric: Where to compute.
         progress: Shows one bar a slide.
-        exact: Patch by patch (`by_patch`), else from large fields (`by_field`).
+        scoring: From large fields (`by_field`), or patch by patch (`by_patch`).
         stride: Edge of a cell in pixels at ``mpp``; None is half a patch.
     """
 
@@ -48,7 +48,7 @@ class SlideScorer:
     batch_size: int
     fabric: Fabric
     progress: Progress
-    exact: bool = False
+    scoring: Scoring = "fields"
     stride: int | None = None
 
     def score(self, name: str, slide: Slide, tissue: TissueMask) -> ScoreMap:
@@ -74,7 +74,7 @@ class SlideScorer:
             min_tissue=self.min_tissue,
         )
         with self.progress.task(name, int(grid.wanted.sum())) as task:
-            if not self.exact:
+            if self.scoring == "fields":
                 return score_slide_densely(
                     self.model,
                     slide,
@@ -96,7 +96,7 @@ class SlideScorer:
     def patch_scores(
         self, table: PatchTable, open_slide: Callable[[str], Slide]
     ) -> NDArray[np.float32]:
-        """Scores of patches from large fields of their slides, (n,), whatever ``exact`` says.
+        """Scores of patches from large fields of their slides, (n,), whatever ``scoring`` says.
 
         Args:
             table: The patches; they are moved to whole pixels at their resolution.

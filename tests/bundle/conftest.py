@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from qprd.bundle.bundle import (
-    INFO_FILE,
-    MODEL_FILE,
+from qprd.bundle.names import INFO_FILE, MODEL_FILE
+from qprd.bundle.records import (
     BundleInfo,
-    Fitted,
+    NetworkInfo,
+    ScoringInfo,
     TeacherInfo,
-    save_bundle,
+    TrainingInfo,
 )
-from qprd.evaluation.calibration import Isotonic, Platt
+from qprd.bundle.writing import save_bundle
+from qprd.evaluation.calibration import Isotonic
 from qprd.evaluation.operating_point import ValidationScores
 from qprd.evaluation.reliability import Reliability, ReliabilityBin
 from qprd.model.frd import FRD, build_frd
@@ -48,18 +49,16 @@ def model() -> FRD:
 def info(model: FRD) -> BundleInfo:
     return BundleInfo(
         name="colon 1",
-        teacher=TeacherInfo.of(model.teacher),
-        mpp=0.5,
-        patch_px=128,
-        threshold=1.25,
-        classes={"tumor": ("Tumor",), "normal": ("Normal", "Stroma: Ünder")},
-        calibration=ISOTONIC,
-        dense=Fitted(1.5, Platt(2.0, -1.0), ValidationScores((1.0, 2.0), (0.5,))),
-        config={"teacher": "resnet18", "alpha": "auto", "images": [], "weights": None},
-        metrics={"auroc": 0.9, "history": [1, 2.5, None]},
-        patches={"normal": 300, "tumor": 30},
-        training_slides=("colon_1.tif",),
-        validation_slides=("colon_2.tif",),
+        network=NetworkInfo(TeacherInfo.of(model.teacher), "paper", 0.5, 128),
+        scoring=ScoringInfo("fields", "mean", 1.25, ISOTONIC, ValidationScores((1.0, 2.0), (0.5,))),
+        training=TrainingInfo(
+            config={"teacher": "resnet18", "alpha": "auto", "images": [], "weights": None},
+            classes={"tumor": ("Tumor",), "normal": ("Normal", "Stroma: Ünder")},
+            patches={"normal": 300, "tumor": 30},
+            slides=("colon_1.tif",),
+            validation_slides=("colon_2.tif",),
+            metrics={"auroc": 0.9, "history": [1, 2.5, None]},
+        ),
     )
 
 

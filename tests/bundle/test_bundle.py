@@ -19,18 +19,18 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 import qprd
-from qprd.bundle.bundle import (
-    INFO_FILE,
-    MODEL_FILE,
-    BundleInfo,
-    load_bundle,
-    newest_bundle,
-    read_bundle_info,
-    save_bundle,
-)
+from qprd.bundle.formats import info_from_json, info_to_json
+from qprd.bundle.names import INFO_FILE, MODEL_FILE
+from qprd.bundle.reading import load_bundle, newest_bundle, read_bundle_info
+from qprd.bundle.records import BundleInfo
+from qprd.bundle.writing import save_bundle
 from qprd.errors import QprdError
 from qprd.model.frd import FRD, build_frd
 from qprd.model.teacher import build_teacher
+
+
+def with_threshold(info: BundleInfo, threshold: float) -> BundleInfo:
+    return replace(info, scoring=replace(info.scoring, threshold=threshold))
 
 
 def test_round_trip_gives_the_same_maps_and_the_same_info(
@@ -51,9 +51,10 @@ def test_a_fused_model_comes_back_with_its_head(tmp_path: Path, info: BundleInfo
     for name, tensor in fused.trainable_state().items():
         if name.startswith("head."):
             tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.1)
-    save_bundle(tmp_path / "fused", fused, replace(info, recipe="best"))
+    best = replace(info, network=replace(info.network, recipe="best"))
+    save_bundle(tmp_path / "fused", fused, best)
     loaded, read = load_bundle(tmp_path / "fused")
-    assert read.recipe == "best"
+    assert read.network.recipe == "best"
     assert type(loaded) is type(fused)
     for name, tensor in fused.trainable_state().items():
         assert torch.equal(tensor, loaded.trainable_state()[name]), name
@@ -92,8 +93,8 @@ def test_saving_again_replaces_the_bundle_and_keeps_what_lies_beside_it(
     folder = tmp_path / "deep" / "bundle"
     save_bundle(folder, model, info)
     (folder / "history.csv").write_text("epoch,loss\n")
-    save_bundle(folder, model, replace(info, threshold=2.0))
-    assert read_bundle_info(folder).threshold == 2.0
+    save_bundle(folder, model, with_threshold(info, 2.0))
+    assert read_bundle_info(folder).scoring.threshold == 2.0
     assert (folder / "history.csv").read_text() == "epoch,loss\n"
     assert [p.name for p in folder.parent.iterdir()] == ["bundle"]
 
@@ -131,7 +132,7 @@ def test_full_disk_leaves_the_earlier_bundle_whole(
 ) -> None:
     before = (bundle / INFO_FILE).read_bytes()
     with largest_file(size), pytest.raises(QprdError, match="cannot be written"):
-        save_bundle(bundle, model, replace(info, threshold=3.0))
+        save_bundle(bundle, model, with_threshold(info, 3.0))
     assert (bundle / INFO_FILE).read_bytes() == before
     load_bundle(bundle)
     assert [p.name for p in bundle.parent.iterdir()] == ["bundle"]
@@ -150,8 +151,8 @@ def test_a_write_that_is_broken_off_leaves_the_earlier_bundle_alone(
 
     monkeypatch.setattr(Path, "rename", broken_off)
     with pytest.raises((KeyboardInterrupt, QprdError)):
-        save_bundle(bundle, model, replace(info, threshold=3.0))
-    assert read_bundle_info(bundle).threshold == info.threshold
+        save_bundle(bundle, model, with_threshold(info, 3.0))
+    assert read_bundle_info(bundle).scoring.threshold == info.scoring.threshold
     assert [p.name for p in bundle.parent.iterdir()] == ["bundle"]
 
 
@@ -182,14 +183,20 @@ json_values = st.recursive(
 def test_info_survives_json(
     info: BundleInfo, metrics: dict[str, Any], slides: list[str], threshold: float
 ) -> None:
-    changed = replace(info, metrics=metrics, training_slides=tuple(slides), threshold=threshold)
-    assert BundleInfo.from_json(changed.to_json(), "here") == changed
+    training = replace(info.training, metrics=metrics, slides=tuple(slides))
+    changed = replace(with_threshold(info, threshold), training=training)
+    assert info_from_json(info_to_json(changed), "here") == changed
 
 
 def test_info_is_checked_when_it_is_made(info: BundleInfo) -> None:
-    for change in ({"mpp": -1.0}, {"name": "a/b"}, {"threshold": float("nan")}, {"patch_px": 33}):
+    for record, change in (
+        (info, {"name": "a/b"}),
+        (info.network, {"mpp": -1.0}),
+        (info.network, {"patch_px": 33}),
+        (info.scoring, {"threshold": float("nan")}),
+    ):
         with pytest.raises(ValueError, match=next(iter(change))):
-            replace(info, **change)  # type: ignore[arg-type]
+            replace(record, **change)
 
 
 def test_newest_bundle_goes_by_creation_not_by_name_or_file_time(
@@ -199,12 +206,12 @@ def test_newest_bundle_goes_by_creation_not_by_name_or_file_time(
     for name, days in (("a", 2), ("b", 3), ("c", 1)):
         (tmp_path / name).mkdir()
         dated = replace(info, created=start + timedelta(days=days))
-        (tmp_path / name / INFO_FILE).write_text(dated.to_json(), encoding="utf-8")
+        (tmp_path / name / INFO_FILE).write_text(info_to_json(dated), encoding="utf-8")
     (tmp_path / "not a bundle").mkdir()
     (tmp_path / ".b.00000000-1-00000000.tmp").mkdir()
     late = replace(info, created=start + timedelta(days=9))
     (tmp_path / ".b.00000000-1-00000000.tmp" / INFO_FILE).write_text(
-        late.to_json(), encoding="utf-8"
+        info_to_json(late), encoding="utf-8"
     )
     assert newest_bundle(tmp_path) == tmp_path / "b"
 
@@ -224,19 +231,9 @@ def test_no_bundle_yet_says_how_to_get_one(tmp_path: Path) -> None:
 
 
 def test_what_a_bundle_says_of_itself_is_read_without_torch() -> None:
-    code = "import sys, qprd.bundle.bundle; print(sorted({'torch', 'timm'} & set(sys.modules)))"
+    code = "import sys, qprd.bundle.reading; print(sorted({'torch', 'timm'} & set(sys.modules)))"
     environment = {**os.environ, "PYTHONPATH": str(Path(qprd.__file__).parents[1])}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
-
-
-def test_each_way_of_scoring_has_a_threshold_and_calibration_of_its_own(info: BundleInfo) -> None:
-    assert info.dense is not None
-    assert info.scored(exact=True) == info
-    dense = info.scored(exact=False)
-    assert (dense.threshold, dense.calibration) == (1.5, info.dense.calibration)
-    assert dense.validation == info.dense.validation != info.validation
-    alone = replace(info, dense=None)
-    assert alone.scored(exact=False) == alone

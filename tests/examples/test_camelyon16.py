@@ -347,7 +347,7 @@ def test_listed_test_patches_are_scored_at_the_threshold_of_validation_patches(
     found = scored(trained, some)
     info = json.loads((trained[1] / "bundle.json").read_text(encoding="utf-8"))
     assert (found.tumor, found.normal, found.slides) == (8, 12, 2)
-    assert found.threshold == info["threshold"]
+    assert found.threshold == info["scoring"]["threshold"]
     # Of the same scores with every label turned around.
     other = {"tumor": "normal", "normal": "tumor"}
     turned = scored(trained, [replace(p, label=other[p.label]) for p in some])  # type: ignore[arg-type]

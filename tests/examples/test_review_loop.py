@@ -102,7 +102,7 @@ def test_a_small_loop_runs_from_annotations_to_figures(
     bundles = sorted((tmp_path / "project" / "qprd" / "bundles").iterdir())
     assert len(bundles) == 3
     infos = [json.loads((bundle / "bundle.json").read_text()) for bundle in bundles]
-    assert sorted(len(info["ancestors"]) for info in infos) == [0, 0, 1]
+    assert sorted(len(info["training"]["ancestors"]) for info in infos) == [0, 0, 1]
 
 
 def test_the_table_has_means_over_seeds() -> None:

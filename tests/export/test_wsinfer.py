@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision import transforms
 
+from qprd.bundle.records import TrainingInfo
 from qprd.errors import QprdError
 from qprd.evaluation.calibration import Isotonic, Platt
 from qprd.export.scorer import Score, TwoLogits
@@ -98,15 +99,17 @@ def test_the_network_is_bound_to_no_device(
 def test_classes_of_one_name_are_told_apart(plain: FRD) -> None:
     info = bundle_info(plain, None)
     assert class_names(info) == ("Stroma", "Tumor: sub")
-    assert class_names(replace(info, classes={})) == ("Normal", "Tumor")
+    assert class_names(replace(info, training=TrainingInfo())) == ("Normal", "Tumor")
     both = {"tumor": ("A",), "normal": ("A",)}
-    assert class_names(replace(info, classes=both)) == ("not A", "A")
+    assert class_names(replace(info, training=TrainingInfo(classes=both))) == ("not A", "A")
 
 
 def test_the_model_card_names_the_probability_of_the_threshold(plain: FRD) -> None:
     info = bundle_info(plain, Platt(2.0, -2.5))
     assert "a probability of 0.500" in model_card(info)
-    assert "threshold" not in model_card(replace(info, threshold=None))
+    assert "threshold" not in model_card(
+        replace(info, scoring=replace(info.scoring, threshold=None))
+    )
 
 
 def test_the_model_card_is_among_the_files(

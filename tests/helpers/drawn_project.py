@@ -18,7 +18,6 @@ from scipy import ndimage
 from shapely.geometry import box, mapping
 
 import qprd
-from qprd.bundle.bundle import BundleInfo, read_bundle_info
 from qprd.demo.creation import NewSlide, create_project
 from qprd.demo.slides import write_pyramidal_tiff
 from qprd.jobs.predict.job import PredictSummary, predict_project
@@ -157,13 +156,6 @@ def predict(project: Path, *, bundle: Path | None = None, **flags: object) -> Pr
             write_back=write_back,
             progress=SilentProgress(),
         )
-
-
-def fitted(bundle: Path) -> BundleInfo:
-    """A bundle with the threshold and the calibration that predict without ``--exact``."""
-    info = read_bundle_info(bundle)
-    assert info.dense is not None
-    return info.scored(exact=False)
 
 
 def flags_of(settings: Mapping[str, object]) -> list[str]:

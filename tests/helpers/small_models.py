@@ -6,7 +6,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qprd.bundle.bundle import BundleInfo, TeacherInfo
+from qprd.bundle.records import (
+    BundleInfo,
+    NetworkInfo,
+    ScoringInfo,
+    TeacherInfo,
+    TrainingInfo,
+)
 from qprd.device import make_fabric
 from qprd.evaluation.calibration import Isotonic, Platt
 from qprd.model.frd import FRD, FusedFRD, build_frd
@@ -52,10 +58,11 @@ def curve_through(
 def bundle_info(model: FRD, calibration: Platt | Isotonic | None) -> BundleInfo:
     return BundleInfo(
         name="colon 1",
-        teacher=TeacherInfo.of(model.teacher),
-        mpp=0.5,
-        patch_px=PATCH_PX,
-        threshold=None if calibration is None else 1.25,
-        classes={"tumor": ("Tumor: sub", "Tumor"), "normal": ("Stroma",)},
-        calibration=calibration,
+        network=NetworkInfo(TeacherInfo.of(model.teacher), "paper", 0.5, PATCH_PX),
+        scoring=ScoringInfo(
+            "fields", "mean", None if calibration is None else 1.25, calibration=calibration
+        ),
+        training=TrainingInfo(
+            classes={"tumor": ("Tumor: sub", "Tumor"), "normal": ("Stroma",)},
+        ),
     )

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from qprd.bundle.bundle import load_bundle
+from qprd.bundle.names import HISTORY_FILE, PATCHES_FILE, PLOT_FILE
+from qprd.bundle.reading import load_bundle
 from qprd.cli import app
 from qprd.errors import QprdError
 from qprd.jobs.predict.job import predict_project
 from qprd.jobs.train.job import train_project
-from qprd.jobs.train.records import HISTORY, PATCHES, PLOT
 from qprd.jobs.write_back import write_back_project
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
@@ -93,7 +93,7 @@ def test_a_disk_that_fills_up_while_training_leaves_no_half_bundle(
     assert unfinished(disk) == []
 
 
-@pytest.mark.parametrize("full_at", [PATCHES, HISTORY, PLOT])
+@pytest.mark.parametrize("full_at", [PATCHES_FILE, HISTORY_FILE, PLOT_FILE])
 def test_a_disk_that_fills_up_after_the_bundle_leaves_it_usable(
     project: Path, mounted: Mount, monkeypatch: pytest.MonkeyPatch, full_at: str
 ) -> None:
@@ -104,15 +104,15 @@ def test_a_disk_that_fills_up_after_the_bundle_leaves_it_usable(
     disk = mounted("size=100m")
     small = copied(project, disk / "project")
     before_it = {
-        PATCHES: (bundle, "save_bundle"),
-        HISTORY: (loop, "save_history"),
-        PLOT: (training_plot, "training_plot"),
+        PATCHES_FILE: (bundle, "save_bundle"),
+        HISTORY_FILE: (loop, "save_history"),
+        PLOT_FILE: (training_plot, "training_plot"),
     }
     module, name = before_it[full_at]
     original = getattr(module, name)
 
     def then_full(*args: object, **options: object) -> object:
-        if full_at != PATCHES:
+        if full_at != PATCHES_FILE:
             fill(disk)
             return original(*args, **options)
         result = original(*args, **options)

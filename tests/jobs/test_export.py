@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from qprd.bundle.bundle import INFO_FILE, read_bundle_info
+from qprd.bundle.names import INFO_FILE
+from qprd.bundle.reading import read_bundle_info
 from qprd.cli import app
 from qprd.errors import ExitCode, QprdError
 from qprd.export.wsinfer import CONFIG_FILE, MODEL_FILE, README_FILE
@@ -28,7 +29,7 @@ def bundle(trained_project: Path) -> Path:
 def uncalibrate(bundle: Path) -> None:
     file = bundle / INFO_FILE
     document = json.loads(file.read_text(encoding="utf-8"))
-    document["calibration"] = None
+    document["scoring"]["calibration"] = None
     file.write_text(json.dumps(document), encoding="utf-8")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qprd.bundle.bundle import load_bundle
+from qprd.bundle.reading import load_bundle
 from qprd.device import make_fabric
 from qprd.export.wsinfer import CONFIG_FILE, MODEL_FILE
 from qprd.jobs.export import export_newest
@@ -60,8 +60,8 @@ def test_wsinfer_gives_the_probabilities_of_qprd(
     table = (out / "model-outputs-csv" / SLIDE).with_suffix(".csv")
     (bundle,) = (trained_project.parent / "qprd" / "bundles").iterdir()
     network, info = load_bundle(bundle)
-    assert info.calibration is not None
-    edge = info.patch_px
+    assert info.scoring.calibration is not None
+    edge = info.network.patch_px
     with Slide(shared_data / "slides" / SLIDE) as slide:
         # What lies beyond the slide is black to WSInfer and white to qprd.
         rows = [
@@ -79,9 +79,9 @@ def test_wsinfer_gives_the_probabilities_of_qprd(
         np.stack(patches).transpose(0, 3, 1, 2),
         fabric=make_fabric("cpu", "32"),
         batch_size=256,
-        reduction=info.patch_score,
+        reduction=info.scoring.patch_score,
     )
-    expected = info.calibration.probability(scores)
+    expected = info.scoring.calibration.probability(scores)
     found = np.array([float(row["prob_Tumor"]) for row in rows])
     assert np.ptp(expected) > 0.1
     print(f"{len(rows)} patches, largest difference {np.abs(found - expected).max():.2e}")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from qprd.bundle.bundle import load_bundle, newest_bundle
+from qprd.bundle.reading import load_bundle, newest_bundle
 from qprd.cli import app
 from qprd.errors import ExitCode
 from qprd.qupath.exchange import ExchangeProject
@@ -90,8 +90,8 @@ def test_a_training_keeps_its_best_epoch_so_far(
     assert code == ExitCode.INTERRUPTED
     assert f"Interrupted after {epochs} epochs" in printed
     _, info = load_bundle(newest_bundle(project.parent / "qprd" / "bundles"))
-    assert info.metrics["epochs"] == epochs
-    assert info.threshold is not None
+    assert info.training.metrics["epochs"] == epochs
+    assert info.scoring.threshold is not None
     assert unfinished(project.parent) == []
     assert snapshot(project.parent, without="qprd") == before
     assert predict(project, images=NAMES[2:]).failed == 0
@@ -154,7 +154,7 @@ def test_in_a_process_of_its_own_a_real_ctrl_c_ends_it_well(project: Path) -> No
     flags = flags_of({**TRAINING, "epochs": 10_000, "batch_size": 8, "backend": "exchange"})
     assert _interrupted_process(project, flags) == ExitCode.INTERRUPTED
     _, info = load_bundle(newest_bundle(project.parent / "qprd" / "bundles"))
-    assert 1 <= int(str(info.metrics["epochs"])) < 10_000
+    assert 1 <= int(str(info.training.metrics["epochs"])) < 10_000
     assert unfinished(project.parent) == []
 
 
@@ -166,7 +166,7 @@ def test_java_does_not_take_ctrl_c_away(colon_project: Path) -> None:
     code = _interrupted_process(colon_project, flags_of({**TRAINING, **few}))
     assert code == ExitCode.INTERRUPTED
     _, info = load_bundle(newest_bundle(colon_project.parent / "qprd" / "bundles"))
-    assert info.training_slides == ("colon_1.tif",)
+    assert info.training.slides == ("colon_1.tif",)
     assert snapshot(colon_project.parent, without="qprd") == before
     assert unfinished(colon_project.parent) == []
 

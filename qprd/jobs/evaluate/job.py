@@ -29,7 +29,7 @@ from qprd.results.folder import load_slide_result
 from qprd.settings import TrainConfig, stored_train_config
 
 if TYPE_CHECKING:
-    from qprd.bundle.bundle import BundleInfo
+    from qprd.bundle.records import BundleInfo
 
 #: Mistakes of each kind that are shown.
 _SHOWN = 8
@@ -63,7 +63,7 @@ def evaluate_project(
     Raises:
         QprdError: there is nothing to evaluate.
     """
-    from qprd.bundle.bundle import newest_bundle, read_bundle_info
+    from qprd.bundle.reading import newest_bundle, read_bundle_info
 
     started = time.perf_counter()
     layout = ProjectLayout(project.path)
@@ -81,12 +81,12 @@ def evaluate_project(
         f"{some_names(members, _NAMES_SHOWN)}: {note}"
         for note, members in annotation_notes(project, chosen.entries).items()
     ]
-    usable, problems, info, threshold = _usable(chosen, layout, info, notes)
+    usable, problems, threshold = _usable(chosen, layout, info, notes)
     rules = EvaluationRules(
         config,
         threshold=threshold,
         point_threshold=_of_points(threshold, info),
-        patch_um=info.patch_px * info.mpp,
+        patch_um=info.network.patch_um,
         mistakes_shown=_SHOWN,
     )
     slides = []
@@ -115,7 +115,7 @@ def evaluate_project(
     if unscored:
         names = some_names(unscored, _NAMES_SHOWN)
         notes.append(f"without a slide score, and so left out of the slide figures: {names}")
-    probability_of = None if info.calibration is None else info.calibration.probability
+    probability_of = info.scoring.probability_of
     compared = [slide.comparison for slide in slides]
     with progress.task("measuring", 4) as task:
         patch = patch_metrics(compared, threshold=threshold, probability_of=probability_of)
@@ -151,7 +151,7 @@ def evaluate_project(
 
 def _config(info: BundleInfo, unannotated_normal: bool, assume_mpp: float | None) -> TrainConfig:
     """Classes and rules of the training; what is normal was decided there."""
-    config = stored_train_config(info.config, where=info.name)
+    config = stored_train_config(info.training.config, where=info.name)
     return config.model_copy(
         update={
             "unannotated_normal": unannotated_normal or config.unannotated_normal,
@@ -162,20 +162,15 @@ def _config(info: BundleInfo, unannotated_normal: bool, assume_mpp: float | None
 
 def _of_points(threshold: float | None, info: BundleInfo) -> float | None:
     """The threshold on the scale of the lesion points: a probability if there is a calibration."""
-    if threshold is None or info.calibration is None:
+    if threshold is None or info.scoring.calibration is None:
         return threshold
-    return float(info.calibration.probability(threshold))
+    return float(info.scoring.calibration.probability(threshold))
 
 
 def _usable(
     chosen: ChosenSlides, layout: ProjectLayout, info: BundleInfo, notes: list[str]
-) -> tuple[list[Entry], list[str], BundleInfo, float | None]:
-    """Slides with results of this bundle, what is wrong with the others, and the threshold.
-
-    Also the bundle as it is for these results: scores patch by patch and those from large fields
-    are not the same numbers.
-    """
-    exact: bool | None = None
+) -> tuple[list[Entry], list[str], float | None]:
+    """Slides with results of this bundle, what is wrong with the others, and the threshold."""
     usable: list[Entry] = []
     problems: list[str] = []
     drawn_at: dict[float | None, list[Entry]] = {}
@@ -187,18 +182,18 @@ def _usable(
                     f"Its results are of the bundle {result.bundle}, not of {info.name}.",
                     fix="Run qprd predict again, or name that bundle with --bundle DIR.",
                 )
-            if result.exact != (exact := result.exact if exact is None else exact):
+            if result.scoring != info.scoring.by:
                 raise QprdError(
-                    "Some slides were scored patch by patch and some from large fields.",
-                    fix="Run qprd predict on all of them, with --exact or without.",
+                    f"It was scored by {result.scoring}; the bundle's threshold is for scores by "
+                    f"{info.scoring.by}.",
+                    fix="Run qprd predict again.",
                 )
         except QprdError as error:
             problems.append(error.told_of(entry.name))
             continue
         usable.append(entry)
         drawn_at.setdefault(result.threshold, []).append(entry)
-    info = info.scored(exact=bool(exact))
-    threshold = info.threshold
+    threshold = info.scoring.threshold
     if threshold is None and len(drawn_at) == 1:
         (threshold,) = drawn_at
         if threshold is not None:
@@ -216,4 +211,4 @@ def _usable(
                 f"the contours were drawn at {value:.4g}, while the bundle's threshold {now}: "
                 f"pixel figures are of the former, patch figures of the latter ({names})"
             )
-    return usable, problems, info, threshold
+    return usable, problems, threshold

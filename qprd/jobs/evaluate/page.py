@@ -20,7 +20,7 @@ from qprd.review.pages import write_page
 from qprd.version import __version__
 
 if TYPE_CHECKING:
-    from qprd.bundle.bundle import BundleInfo
+    from qprd.bundle.records import BundleInfo
 
 #: Edge of a crop in its own pixels, and in patches.
 _CROP_PX = 320
@@ -105,7 +105,7 @@ def publish(
     write_results_index(
         layout,
         info,
-        threshold=thresholds.pop() if len(thresholds) == 1 else info.threshold,
+        threshold=thresholds.pop() if len(thresholds) == 1 else info.scoring.threshold,
         date=max(slide.predicted for slide in summary.slides),
     )
 
@@ -120,7 +120,7 @@ def _cards(
     cards: dict[int, MistakeCard] = {}
     for index in sorted({index for index, _ in mistakes}):
         evaluated = slides[index]
-        edge_px = _CROP_PATCHES * max(info.patch_px * info.mpp / evaluated.mpp, evaluated.cell_px)
+        edge_px = _CROP_PATCHES * max(info.network.patch_um / evaluated.mpp, evaluated.cell_px)
         downsample = edge_px / _CROP_PX
         half = evaluated.cell_px / 2
         with open_slide(evaluated.entry, assume_mpp=evaluated.mpp) as slide:
@@ -144,6 +144,7 @@ def _cards(
 
 
 def _score(score: float, info: BundleInfo) -> str:
-    if info.calibration is None:
+    probability_of = info.scoring.probability_of
+    if probability_of is None:
         return f"score {score:.3f}"
-    return f"score {score:.3f}, probability {float(info.calibration.probability(score)):.3f}"
+    return f"score {score:.3f}, probability {float(probability_of(score)):.3f}"

@@ -12,7 +12,7 @@ from qprd.qupath.project import Entry
 from qprd.sampling.splits import SPLITS, parse_split
 
 if TYPE_CHECKING:
-    from qprd.bundle.bundle import BundleInfo
+    from qprd.bundle.records import BundleInfo
 
 EvaluatedSplit = Literal["test", "val", "all"]
 #: What the model has used a slide for.
@@ -66,9 +66,9 @@ def choose_slides(
     conflicts: list[str] = []
     for entry in annotated:
         name = recorded_name(entry.name)
-        if name in info.training_slides:
+        if name in info.training.slides:
             seen[entry.id] = "train"
-        elif name in info.validation_slides:
+        elif name in info.training.validation_slides:
             seen[entry.id] = "val"
         meant = parse_split(entry.metadata.get("split"), entry.name)
         used = seen.get(entry.id)

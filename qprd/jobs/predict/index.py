@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from qprd.bundle.bundle import BundleInfo
+from qprd.bundle.records import BundleInfo
 from qprd.errors import QprdError
 from qprd.files.jsonfile import read_text
 from qprd.files.layout import ProjectLayout
@@ -41,8 +41,8 @@ def write_results_index(
     rows = [_row(folder, info) for folder in folders]
     evaluation = _evaluation(layout)
     warnings = []
-    validation = info.validation
-    if info.threshold is None and not (validation and validation.tumor and validation.normal):
+    scoring, validation = info.scoring, info.scoring.validation
+    if scoring.threshold is None and not (validation and validation.tumor and validation.normal):
         warnings.append(
             "The model was trained without validation patches of both classes: its scores have no "
             "tested threshold and no probability."
@@ -52,7 +52,7 @@ def write_results_index(
             "There is no threshold, and so there are no contours: predict with --threshold or "
             "--operating-point."
         )
-    if set(info.validation_slides) & set(info.training_slides):
+    if set(info.training.validation_slides) & set(info.training.slides):
         warnings.append(
             "The model was validated on another part of the slide it was trained on: its figures "
             "are optimistic."
@@ -64,7 +64,7 @@ def write_results_index(
         threshold=threshold,
         facts={
             "Bundle": info.name,
-            "Teacher": info.teacher.name,
+            "Teacher": info.network.teacher.name,
             "Threshold": "\N{EN DASH}" if threshold is None else f"{threshold:.3f}",
             **_validation(info),
             "Date": date,
@@ -125,10 +125,10 @@ def _row(folder: Path, info: BundleInfo) -> SlideRow:
         warnings.append("No tissue was found.")
     split = None
     name = recorded_name(result.image)
-    if name in info.training_slides:
+    if name in info.training.slides:
         split = "train"
         warnings.append("The model was trained on this slide.")
-    elif name in info.validation_slides:
+    elif name in info.training.validation_slides:
         split = "val"
     return SlideRow(
         name=result.image,
@@ -151,8 +151,9 @@ def _validation(info: BundleInfo) -> dict[str, str]:
     shown = {
         name: f"{value:.3f}"
         for key, name in names.items()
-        if isinstance(value := info.metrics.get(key), float)
+        if isinstance(value := info.training.metrics.get(key), float)
     }
-    if info.calibration is not None and (reliability := info.calibration.reliability) is not None:
+    calibration = info.scoring.calibration
+    if calibration is not None and (reliability := calibration.reliability) is not None:
         shown["calibration error"] = f"{reliability.expected_calibration_error:.3f}"
     return shown

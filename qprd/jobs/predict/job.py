@@ -109,7 +109,7 @@ def predict_project(
     Raises:
         QprdError: nothing could be predicted at all.
     """
-    from qprd.bundle.bundle import newest_bundle
+    from qprd.bundle.reading import newest_bundle
 
     started = time.perf_counter()
     layout = ProjectLayout(project.path)

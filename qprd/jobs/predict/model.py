@@ -17,7 +17,7 @@ from qprd.slides.slide import Slide
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from qprd.bundle.bundle import BundleInfo
+    from qprd.bundle.records import BundleInfo
     from qprd.jobs.train.summary import TrainSummary
     from qprd.model.frd import FRD
 
@@ -55,7 +55,7 @@ class Model:
         precision: Precision = "auto",
         training: TrainSummary | None = None,
     ) -> None:
-        from qprd.bundle.bundle import read_bundle_info
+        from qprd.bundle.reading import read_bundle_info
 
         self.bundle = Path(bundle)
         self.info: BundleInfo = read_bundle_info(self.bundle)
@@ -78,22 +78,22 @@ class Model:
     @property
     def teacher(self) -> str:
         """Name of the frozen network."""
-        return self.info.teacher.name
+        return self.info.network.teacher.name
 
     @property
     def mpp(self) -> float:
         """Resolution at which the model sees slides, micrometers per pixel."""
-        return self.info.mpp
+        return self.info.network.mpp
 
     @property
     def threshold(self) -> float | None:
         """Raw score from which tissue counts as tumor; None without validation slides."""
-        return self.info.scored(exact=False).threshold
+        return self.info.scoring.threshold
 
     @property
     def figures(self) -> Mapping[str, Any]:
         """What the validation measured, such as ``val_auroc``."""
-        return self.info.metrics
+        return self.info.training.metrics
 
     @cached_property
     def fabric(self) -> Fabric:
@@ -113,7 +113,7 @@ class Model:
         Raises:
             QprdError: the bundle is damaged, or the teacher is another one.
         """
-        from qprd.bundle.bundle import load_bundle
+        from qprd.bundle.reading import load_bundle
         from qprd.model.inference import for_inference
 
         model, _ = load_bundle(self.bundle, weights=self._weights, device=self.fabric.device)

@@ -19,7 +19,7 @@ from qprd.slides.slide import Slide
 from qprd.slides.tissue import tissue_mask
 
 if TYPE_CHECKING:
-    from qprd.bundle.bundle import BundleInfo
+    from qprd.bundle.records import BundleInfo
     from qprd.jobs.predict.model import Model
 
 #: Longer edge of the thumbnail in the pictures.
@@ -30,7 +30,7 @@ class Predictor:
     """A model together with the settings of a prediction.
 
     Attributes:
-        info: The bundle, as it is for the scores that are made here.
+        info: The bundle's description of itself.
         threshold: Raw score from which tissue counts as tumor; None if there is none.
         date: When the prediction began, ISO 8601, UTC.
         notes: What the user should know, whatever the slide.
@@ -40,30 +40,30 @@ class Predictor:
     """
 
     def __init__(self, model: Model, config: PredictConfig, progress: Progress) -> None:
-        exact = config.exact or model.info.dense is None
-        self.info = info = model.info.scored(exact=exact)
+        self.info = info = model.info
         self._config = config
         self.threshold = threshold_in_use(config, info)
-        trained = stored_train_config(info.config, where=info.name)
+        trained = stored_train_config(info.training.config, where=info.name)
         self._scorer = SlideScorer(
             model.network,
-            mpp=info.mpp,
-            patch_px=info.patch_px,
-            patch_score=info.patch_score,
+            mpp=info.network.mpp,
+            patch_px=info.network.patch_px,
+            patch_score=info.scoring.patch_score,
             min_tissue=trained.min_tissue if config.min_tissue is None else config.min_tissue,
             batch_size=config.batch_size,
             fabric=model.fabric,
             progress=progress,
-            exact=exact,
+            scoring=info.scoring.by,
             stride=config.stride,
         )
         self.date = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        notes = [*no_probability(info), *patch_by_patch(info, config)]
-        if config.operating_point is not None and info.validation is not None:
+        notes = no_probability(info)
+        validation = info.scoring.validation
+        if config.operating_point is not None and validation is not None:
             assert self.threshold is not None
             notes.append(
                 f"operating point {config.operating_point}: threshold {self.threshold:.3f}, on the "
-                f"validation data that chose it {achieved_at(self.threshold, info.validation)}"
+                f"validation data that chose it {achieved_at(self.threshold, validation)}"
             )
         self.notes = tuple(notes)
 
@@ -81,10 +81,10 @@ class Predictor:
         started = time.perf_counter()
         score_map = self._scorer.score(image, slide, tissue_mask(slide))
         notes = []
-        if score_map.mpp > self.info.mpp * MAGNIFIED:
+        if score_map.mpp > self.info.network.mpp * MAGNIFIED:
             notes.append(
                 f"{image}: {score_map.mpp:.3g} um/px is coarser than the model's "
-                f"{self.info.mpp:.3g} um/px; its scores are less to be trusted"
+                f"{self.info.network.mpp:.3g} um/px; its scores are less to be trusted"
             )
         thumbnail, downsample = slide.thumbnail(_THUMBNAIL_PX)
         return SlideScores(
@@ -100,7 +100,6 @@ class Predictor:
             config=self._config,
             created=self.date,
             seconds=time.perf_counter() - started,
-            exact=self._scorer.exact,
             notes=tuple(notes),
         )
 
@@ -114,11 +113,12 @@ def threshold_in_use(config: PredictConfig, info: BundleInfo) -> float | None:
     if config.threshold != "auto":
         return config.threshold
     if config.operating_point is None:
-        return info.threshold
+        return info.scoring.threshold
     chosen: float | NoThreshold = NoThreshold("it was trained by an earlier qprd")
-    if info.validation is not None:
-        chosen = choose_threshold(Rule.parse(config.operating_point), info.validation)
-    elif info.threshold is None:
+    if info.scoring.validation is not None:
+        rule = Rule.parse(config.operating_point)
+        chosen = choose_threshold(rule, info.scoring.validation)
+    elif info.scoring.threshold is None:
         chosen = NoThreshold("no validation patches")
     if isinstance(chosen, NoThreshold):
         raise QprdError(
@@ -131,19 +131,8 @@ def threshold_in_use(config: PredictConfig, info: BundleInfo) -> float | None:
 
 def no_probability(info: BundleInfo) -> list[str]:
     """Why a bundle gives raw scores only, for the user; empty if it gives probabilities."""
-    if info.calibration is not None:
+    if info.scoring.calibration is not None:
         return []
-    reason = info.metrics.get("no_probability")
+    reason = info.training.metrics.get("no_probability")
     why = f": {reason}" if isinstance(reason, str) else ""
     return [f"the bundle gives raw scores and no probabilities{why}"]
-
-
-def patch_by_patch(info: BundleInfo, config: PredictConfig) -> list[str]:
-    """Why slides are scored the slow way without having been asked to, for the user."""
-    if config.exact or info.dense is not None:
-        return []
-    return [
-        "slides are scored patch by patch, which is slower: the bundle has no threshold and "
-        "probability for scores from large fields. It was trained with --exact, by an earlier "
-        "qprd, or with a teacher that needs it"
-    ]

@@ -23,7 +23,7 @@ from qprd.sampling.regions import label_regions
 from qprd.settings import TrainConfig, stored_train_config
 
 if TYPE_CHECKING:
-    from qprd.bundle.bundle import BundleInfo
+    from qprd.bundle.records import BundleInfo
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ def mark_uncertain(
         QprdError: the annotations or results of an entry cannot be read, or not be written.
     """
     layout = ProjectLayout(project.path)
-    trained = stored_train_config(info.config, where=info.name)
-    probability_of = None if info.calibration is None else info.calibration.probability
+    trained = stored_train_config(info.training.config, where=info.name)
+    probability_of = info.scoring.probability_of
     found: dict[str, list[UncertainRegion]] = {}
     with progress.task("uncertain regions", len(entries)) as task:
         for entry in entries:
@@ -120,7 +120,7 @@ def mark_uncertain(
             found[entry.id] = uncertain_regions(
                 score_map,
                 threshold,
-                patch_px=info.patch_px * info.mpp / score_map.mpp,
+                patch_px=info.network.patch_px * info.network.mpp / score_map.mpp,
                 width=width,
                 height=height,
                 limit=most,

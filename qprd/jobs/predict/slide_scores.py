@@ -22,7 +22,7 @@ from qprd.slides.frame import Frame
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from qprd.bundle.bundle import BundleInfo
+    from qprd.bundle.records import BundleInfo
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,6 @@ class SlideScores:
         config: Settings of the prediction.
         created: When, ISO 8601, UTC.
         seconds: Time spent.
-        exact: Scored patch by patch.
         notes: What the user should know.
 
     Example:
@@ -66,7 +65,6 @@ class SlideScores:
     config: PredictConfig = field(repr=False)
     created: str = field(repr=False)
     seconds: float = field(repr=False)
-    exact: bool = field(repr=False)
     notes: tuple[str, ...] = ()
 
     @property
@@ -102,8 +100,7 @@ class SlideScores:
     @property
     def probability_of(self) -> ProbabilityOf | None:
         """Turns raw scores into probabilities; None if the model has no calibration."""
-        calibration = self.model.calibration
-        return None if calibration is None else calibration.probability
+        return self.model.scoring.probability_of
 
     def contours(
         self,
@@ -200,7 +197,8 @@ class SlideScores:
 
     @property
     def _raw_range(self) -> tuple[float, float] | None:
-        return None if self.model.validation is None else self.model.validation.range
+        validation = self.model.scoring.validation
+        return None if validation is None else validation.range
 
 
 def save_slide(found: SlideScores, folder: Path) -> SlideResult:
@@ -214,12 +212,13 @@ def save_slide(found: SlideScores, folder: Path) -> SlideResult:
 
     score_map, um2 = found.score_map, found.mpp**2
     polygons = [] if found.threshold is None else found.contours()
+    trained = stored_train_config(found.model.training.config, found.model.name)
     predictions = predicted_objects(
         score_map,
         polygons,
         bundle=found.model.name,
         entry_id=found.entry_id,
-        tumor_class=stored_train_config(found.model.config, found.model.name).tumor_class[0],
+        tumor_class=trained.tumor_class[0],
         probability_of=found.probability_of,
         metadata=_metadata(found),
     )
@@ -239,7 +238,7 @@ def save_slide(found: SlideScores, folder: Path) -> SlideResult:
         mpp=found.mpp,
         seconds=found.seconds,
         frame=found.frame,
-        exact=found.exact,
+        scoring=found.model.scoring.by,
     )
     save_result(
         folder,

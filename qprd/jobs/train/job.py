@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprd.bundle.ancestry import limited
+from qprd.bundle.names import new_bundle_name
 from qprd.checked import Rule
 from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
@@ -20,7 +20,7 @@ from qprd.jobs.train.parent import start_training
 from qprd.jobs.train.patches import prepare_patches
 from qprd.jobs.train.records import patch_cache, require_space, save_records, writing_cache
 from qprd.jobs.train.summary import TrainSummary
-from qprd.jobs.train.validation import require_possible, validate_both_ways
+from qprd.jobs.train.validation import require_possible, validate
 from qprd.progress import Progress
 from qprd.qupath.entry_slides import recorded_name
 from qprd.qupath.project import Project
@@ -58,7 +58,8 @@ def train_project(
         QprdError: something of the user's is missing or wrong; no bundle was written.
         KeyboardInterrupt: Ctrl-C before there was anything to keep.
     """
-    from qprd.bundle.bundle import BundleInfo, Fitted, TeacherInfo, save_bundle
+    from qprd.bundle.records import BundleInfo, NetworkInfo, TeacherInfo, TrainingInfo
+    from qprd.bundle.writing import save_bundle
     from qprd.device import make_fabric
     from qprd.model.inference import for_inference
     from qprd.sampling.dataset import PatchDataset, decode_all
@@ -135,27 +136,27 @@ def train_project(
         batch_size=config.batch_size,
         fabric=fabric,
         progress=progress,
-        exact=config.exact or far,
+        scoring="patches" if far else config.scoring,
     )
-    validation = validate_both_ways(
+    validation = validate(
         outcome.val_scores,
         prepared.table,
         prepared.slides,
         prepared.open,
         scorer,
         rule=rule,
-        count=not outcome.interrupted,
         seed=config.seed,
+        interrupted=outcome.interrupted,
     )
-    used, dense = validation.used, validation.dense
-    reliability = None if used.calibration is None else used.calibration.reliability
+    calibration = validation.scoring.calibration
+    reliability = None if calibration is None else calibration.reliability
     best = outcome.best
     notes = (
         *prepared.notes,
         *prepared.table.notes,
         *validation.notes,
-        *worth(outcome),
-        *([_seeing_far(config.teacher)] if far else []),
+        *quality_notes(outcome),
+        *([_sees_far_note(config.teacher)] if far and config.scoring == "fields" else []),
     )
     training_slides, validation_slides = start.with_earlier(
         _slide_names(train_table), _slide_names(val_table)
@@ -163,39 +164,37 @@ def train_project(
     seen, review = prepared.seen(config), prepared.review_counts(config)
     now = datetime.now(timezone.utc)
     info = BundleInfo(
-        name=_bundle_name(now, config, layout.bundles),
+        name=new_bundle_name(now, config.teacher, layout.bundles),
         created=now,
-        teacher=TeacherInfo.of(model.teacher),
-        recipe=config.recipe,
-        mpp=config.mpp,
-        patch_px=config.patch_px,
-        patch_score=config.patch_score,
-        threshold=validation.exact.threshold,
-        calibration=validation.exact.calibration,
-        validation=validation.exact.scores,
-        dense=None if dense is None else Fitted(dense.threshold, dense.calibration, dense.scores),
-        classes={"tumor": config.tumor_class, "normal": config.normal_class},
-        config=config.model_dump(mode="json"),
-        metrics={
-            "best_epoch": best.epoch,
-            "epochs": len(outcome.history),
-            "val_accuracy": best.val_accuracy,
-            "val_auroc": best.val_auroc,
-            "dense_val_auroc": validation.dense_auroc,
-            "no_probability": used.uncalibrated,
-            "operating_point": None if used.achieved is None else asdict(used.achieved),
-        },
-        patches={
-            f"{split}_{label}": count
-            for table, split in ((train_table, "train"), (val_table, "val"))
-            for (_, label), count in table.counts().items()
-            if count
-        },
-        training_slides=training_slides,
-        validation_slides=validation_slides,
-        ancestors=start.ancestors,
-        annotations=limited(seen),
-        review=review,
+        network=NetworkInfo(
+            TeacherInfo.of(model.teacher), config.recipe, config.mpp, config.patch_px
+        ),
+        scoring=validation.scoring,
+        training=TrainingInfo(
+            config=config.model_dump(mode="json"),
+            classes={"tumor": config.tumor_class, "normal": config.normal_class},
+            patches={
+                f"{split}_{label}": count
+                for table, split in ((train_table, "train"), (val_table, "val"))
+                for (_, label), count in table.counts().items()
+                if count
+            },
+            slides=training_slides,
+            validation_slides=validation_slides,
+            metrics={
+                "best_epoch": best.epoch,
+                "epochs": len(outcome.history),
+                "val_accuracy": validation.accuracy,
+                "val_auroc": validation.auroc,
+                "no_probability": validation.no_probability,
+                "operating_point": None
+                if validation.achieved is None
+                else asdict(validation.achieved),
+            },
+            ancestors=start.ancestors,
+            annotations=limited(seen),
+            review=review,
+        ),
     )
     bundle = layout.bundles / info.name
     save_bundle(bundle, model, info)
@@ -210,12 +209,11 @@ def train_project(
         slides={split: list(_slide_names(prepared.table.subset(split))) for split in SPLITS},
         best_epoch=best.epoch,
         epochs=len(outcome.history),
-        val_accuracy=best.val_accuracy,
-        val_auroc=best.val_auroc,
-        dense_auroc=validation.dense_auroc,
-        threshold=used.threshold,
+        val_accuracy=validation.accuracy,
+        val_auroc=validation.auroc,
+        threshold=validation.scoring.threshold,
         operating_point=str(rule),
-        achieved=used.achieved,
+        achieved=validation.achieved,
         calibration=reliability,
         notes=tuple(dict.fromkeys(notes)),
         interrupted=outcome.interrupted or validation.interrupted,
@@ -226,8 +224,8 @@ def train_project(
     )
 
 
-def worth(outcome: TrainingOutcome) -> list[str]:
-    """What must be said of a model before anybody uses it."""
+def quality_notes(outcome: TrainingOutcome) -> list[str]:
+    """Warnings about a model that has hardly learned anything, or whose training diverged."""
     notes = []
     if outcome.diverged:
         notes.append(
@@ -243,7 +241,7 @@ def worth(outcome: TrainingOutcome) -> list[str]:
     return notes
 
 
-def _seeing_far(teacher: str) -> str:
+def _sees_far_note(teacher: str) -> str:
     return (
         f"the teacher {teacher} judges a patch by averages over all that it is shown: slides are "
         "scored patch by patch, which is slower"
@@ -260,10 +258,3 @@ def _patch_counts(table: PatchTable) -> dict[str, dict[str, int]]:
         if count:
             counts.setdefault(split, {})[label] = count
     return counts
-
-
-def _bundle_name(now: datetime, config: TrainConfig, bundles: Path) -> str:
-    """Time and teacher; numbered where another training ended in the same second."""
-    name = f"{now:%Y%m%d-%H%M%S}-{config.teacher.replace(':', '-')}"
-    numbered = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
-    return next(free for free in numbered if not (bundles / free).exists())

@@ -14,7 +14,9 @@ from qprd.bundle.ancestry import (
     SeenSlide,
     annotation_changes,
 )
-from qprd.bundle.bundle import MODEL_FILE, BundleInfo, load_bundle, read_bundle_info
+from qprd.bundle.names import MODEL_FILE
+from qprd.bundle.reading import load_bundle, read_bundle_info
+from qprd.bundle.records import BundleInfo
 from qprd.errors import ExitCode, QprdError
 from qprd.files.filestate import sha256_of
 from qprd.qupath.entry_slides import recorded_name
@@ -47,8 +49,8 @@ class Start:
         """
         if self.parent is None:
             return {}
-        splits: dict[str, Split] = dict.fromkeys(self.parent.validation_slides, "val")
-        return splits | dict.fromkeys(self.parent.training_slides, "train")
+        splits: dict[str, Split] = dict.fromkeys(self.parent.training.validation_slides, "val")
+        return splits | dict.fromkeys(self.parent.training.slides, "train")
 
     def refuse_leak(self, table: PatchTable) -> None:
         """Refuse to validate on slides that the weights were trained on.
@@ -61,7 +63,7 @@ class Start:
         if self.parent is None or len({patch.slide for patch in table.patches}) < 2:
             return
         for patch in table.subset("val").patches:
-            if recorded_name(patch.name) in self.parent.training_slides:
+            if recorded_name(patch.name) in self.parent.training.slides:
                 raise QprdError(
                     f"{patch.name} is to validate, but {self.parent.name} was trained on it: "
                     "threshold and probability would be too optimistic.",
@@ -78,15 +80,15 @@ class Start:
         """
         if self.parent is None:
             return tuple(training), tuple(validation)
-        trained = tuple(dict.fromkeys((*training, *self.parent.training_slides)))
-        earlier = (name for name in self.parent.validation_slides if name not in trained)
+        trained = tuple(dict.fromkeys((*training, *self.parent.training.slides)))
+        earlier = (name for name in self.parent.training.validation_slides if name not in trained)
         return trained, tuple(dict.fromkeys((*validation, *earlier)))
 
     def changes(self, seen: Sequence[SeenSlide]) -> AnnotationChanges | None:
         """What happened to annotations since the earlier bundle; None where that is not known."""
-        if self.parent is None or not self.parent.annotations:
+        if self.parent is None or not self.parent.training.annotations:
             return None
-        return annotation_changes(self.parent.annotations, seen)
+        return annotation_changes(self.parent.training.annotations, seen)
 
 
 def parent_settings(folder: Path) -> TrainConfig:
@@ -95,7 +97,7 @@ def parent_settings(folder: Path) -> TrainConfig:
     Raises:
         QprdError: it is no bundle, or damaged.
     """
-    return stored_train_config(read_bundle_info(folder).config, where=str(folder))
+    return stored_train_config(read_bundle_info(folder).training.config, where=str(folder))
 
 
 def start_training(config: TrainConfig, parent: Path | None) -> Start:
@@ -121,16 +123,16 @@ def start_training(config: TrainConfig, parent: Path | None) -> Start:
     digest = sha256_of(parent / MODEL_FILE)
     if digest is None:
         raise QprdError("The bundle vanished while it was read.", where=str(parent))
-    ancestors = (Ancestor(info.name, digest, info.created), *info.ancestors)
+    ancestors = (Ancestor(info.name, digest, info.created), *info.training.ancestors)
     return Start(model, info, ancestors[:MAX_ANCESTORS])
 
 
 def _require_same_kind(info: BundleInfo, config: TrainConfig, folder: Path) -> None:
     for option, asked, has in (
-        ("recipe", config.recipe, info.recipe),
-        ("teacher", config.teacher, info.teacher.name),
-        ("mpp", config.mpp, info.mpp),
-        ("patch-px", config.patch_px, info.patch_px),
+        ("recipe", config.recipe, info.network.recipe),
+        ("teacher", config.teacher, info.network.teacher.name),
+        ("mpp", config.mpp, info.network.mpp),
+        ("patch-px", config.patch_px, info.network.patch_px),
     ):
         if asked != has:
             raise QprdError(

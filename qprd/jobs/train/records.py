@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qprd.bundle.names import HISTORY_FILE, PATCHES_FILE, PLOT_FILE
 from qprd.errors import ExitCode, QprdError
 from qprd.files.atomic import replacing, scratch_folder, write_errors
 from qprd.sampling.table import PatchTable
@@ -16,10 +17,6 @@ from qprd.sampling.table import PatchTable
 if TYPE_CHECKING:
     from qprd.model.frd import FRD
     from qprd.training.loop import TrainingOutcome
-
-PATCHES = "patches.csv"
-HISTORY = "history.csv"
-PLOT = "history.png"
 
 
 def writing_cache(path: Path) -> AbstractContextManager[None]:
@@ -59,9 +56,9 @@ def save_records(bundle: Path, table: PatchTable, outcome: TrainingOutcome) -> N
     rows = [asdict(row) for row in outcome.history]
     best = outcome.best.epoch
     records: dict[str, Callable[[Path], object]] = {
-        PATCHES: table.to_csv,
-        HISTORY: lambda path: save_history(outcome.history, path),
-        PLOT: lambda path: training_plot(rows, path, best_epoch=best, title=bundle.name),
+        PATCHES_FILE: table.to_csv,
+        HISTORY_FILE: lambda path: save_history(outcome.history, path),
+        PLOT_FILE: lambda path: training_plot(rows, path, best_epoch=best, title=bundle.name),
     }
     for name, save in records.items():
         what = f"The bundle is saved and can be used, but its {name}"

@@ -27,7 +27,6 @@ class TrainSummary:
         epochs: Finished epochs.
         val_accuracy: Of the most accurate threshold, on validation patches; None if undefined.
         val_auroc: Likewise.
-        dense_auroc: Of scores from large fields, which predict unless something else is asked for.
         threshold: Raw score from which tissue counts as tumor; None without validation.
         operating_point: The rule that chose it.
         achieved: What it achieves on the validation data that chose it; None without threshold.
@@ -53,7 +52,6 @@ class TrainSummary:
     epochs: int
     val_accuracy: float | None
     val_auroc: float | None
-    dense_auroc: float | None
     threshold: float | None
     operating_point: str
     achieved: Achieved | None
@@ -86,8 +84,6 @@ class TrainSummary:
                 f"{epoch}, on validation patches: "
                 f"accuracy {self.val_accuracy:.3f}, AUROC {self.val_auroc:.3f}."
             )
-            if self.dense_auroc is not None:
-                lines.append(f"Scored from large fields: AUROC {self.dense_auroc:.3f}.")
         else:
             lines.append(
                 f"Epoch {self.best_epoch} of {self.epochs} is kept; without validation patches "

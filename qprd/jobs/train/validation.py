@@ -1,4 +1,4 @@
-"""What the validation slides decide once a model is trained: threshold and probability."""
+"""Validation of a trained model: the slides that choose its threshold and its probability."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from qprd.bundle.records import ScoringInfo
 from qprd.checked import MAX_PATCHES, Rule
 from qprd.errors import QprdError
-from qprd.evaluation.calibration import Isotonic, Platt, Uncalibrated, fit_calibration
+from qprd.evaluation.calibration import Uncalibrated, fit_calibration
 from qprd.evaluation.metrics import auroc
 from qprd.evaluation.operating_point import (
     MAX_FALSE_POSITIVES,
@@ -23,6 +24,7 @@ from qprd.evaluation.operating_point import (
     achieved_at,
     choose_threshold,
 )
+from qprd.evaluation.thresholds import accuracy_threshold
 from qprd.results.lesion_points import lesion_points
 from qprd.sampling.build import SlideRegions
 from qprd.sampling.table import PatchTable
@@ -34,67 +36,26 @@ _LITTLE = 0.5
 
 
 @dataclass(frozen=True)
-class Validated:
-    """Threshold and probability, or why there are none.
+class Validation:
+    """What validation found out about a model.
 
     Attributes:
-        threshold: Raw score from which tissue counts as tumor.
-        achieved: What it achieves on the validation data.
-        scores: All that it was chosen from; None without validation patches.
-        calibration: From raw scores to probabilities.
-        uncalibrated: Why there is no calibration, in one sentence; None if there is one.
+        scoring: How slides are scored with it, with threshold, calibration and validation scores,
+            as far as there are any.
+        achieved: What the threshold achieves on the validation data; None without one.
+        accuracy: Of the most accurate threshold, on validation patches; None if undefined.
+        auroc: Of the validation patches; None if undefined.
+        no_probability: Why there is no calibration, in one sentence; None if there is one.
         notes: What the user should know.
+        interrupted: Ctrl-C ended it early.
     """
 
-    threshold: float | None
+    scoring: ScoringInfo
     achieved: Achieved | None
-    scores: ValidationScores | None
-    calibration: Platt | Isotonic | None
-    uncalibrated: str | None
+    accuracy: float | None
+    auroc: float | None
+    no_probability: str | None
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class BothWays:
-    """What was decided for scores patch by patch, and for scores from large fields.
-
-    Attributes:
-        exact: For the former.
-        dense: For the latter; None if they shall not or cannot be used.
-        notes: What the user should know, also of the way that predicts.
-        interrupted: Ctrl-C ended it.
-    """
-
-    exact: Validated
-    dense: Validated | None
-    notes: tuple[str, ...]
-    interrupted: bool
-
-    @property
-    def used(self) -> Validated:
-        """That of the way which predicts unless something else is asked for."""
-        return self.exact if self.dense is None else self.dense
-
-    @property
-    def dense_auroc(self) -> float | None:
-        """AUROC of the validation patches from large fields; None if it is not defined."""
-        if self.dense is None or self.dense.scores is None:
-            return None
-        return auroc(*self.dense.scores.labeled())
-
-
-@dataclass(frozen=True)
-class Counted:
-    """The search for false positives.
-
-    Attributes:
-        found: None if no slide could be scored, or not all before the interruption.
-        notes: What the user should know.
-        interrupted: Ctrl-C ended it.
-    """
-
-    found: FalsePositives | None = None
-    notes: tuple[str, ...] = ()
     interrupted: bool = False
 
 
@@ -130,12 +91,71 @@ def require_possible(rule: Rule, table: PatchTable, slides: Sequence[SlideRegion
     )
 
 
+def validate(
+    patch_scores: NDArray[np.float32] | None,
+    table: PatchTable,
+    slides: Sequence[SlideRegions],
+    open_slide: Callable[[str], Slide],
+    scorer: SlideScorer,
+    *,
+    rule: Rule,
+    seed: int,
+    interrupted: bool = False,
+) -> Validation:
+    """Score the validation patches as slides are scored, and choose threshold and probability.
+
+    If they cannot be scored from large fields, or Ctrl-C comes meanwhile, the model scores patch by
+    patch, which the training has done already.
+
+    Args:
+        patch_scores: Raw scores (n,) of the validation patches, patch by patch; None without any.
+        table: The patches.
+        slides: Label regions of all slides.
+        open_slide: Opens the slide of an entry.
+        scorer: The trained model.
+        rule: Chooses the threshold.
+        seed: Of the folds of the cross-validation.
+        interrupted: Ctrl-C ended the training: false positives are not counted.
+    """
+    val = table.subset("val")
+    y_true = np.array([patch.label == "tumor" for patch in val.patches], np.bool_)
+    scores, notes = patch_scores, list[str]()
+    false_positives = None
+    if scorer.scoring == "fields":
+        why = "Ctrl-C came before the validation patches were scored from large fields"
+        try:
+            scores = scorer.patch_scores(val, open_slide)
+        except (QprdError, KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt):
+                interrupted = True
+            else:
+                why = f"the validation patches cannot be scored from large fields: {error}"
+            notes.append(f"slides are scored patch by patch, which is slower, because {why}")
+            scorer = replace(scorer, scoring="patches")
+    if rule.name == "fp-per-slide" and not interrupted:
+        try:
+            false_positives = count_false_positives(table, slides, open_slide, scorer, notes)
+        except KeyboardInterrupt:
+            interrupted = True
+    decided = _decide(
+        ScoringInfo(scorer.scoring, scorer.patch_score, threshold=None),
+        y_true,
+        scores,
+        slides=[patch.slide for patch in val.patches],
+        rule=rule,
+        false_positives=false_positives,
+        seed=seed,
+    )
+    return replace(decided, notes=(*notes, *decided.notes), interrupted=interrupted)
+
+
 def count_false_positives(
     table: PatchTable,
     slides: Sequence[SlideRegions],
     open_slide: Callable[[str], Slide],
     scorer: SlideScorer,
-) -> Counted:
+    notes: list[str],
+) -> FalsePositives | None:
     """Score the validation slides whole, and take the lesion points in what is labeled normal.
 
     Labeled normal are the drawn normal regions, or, where none are drawn, the tissue away from
@@ -147,112 +167,42 @@ def count_false_positives(
         slides: Their label regions.
         open_slide: Opens the slide of an entry.
         scorer: The trained model.
+        notes: Takes what the user should know.
+
+    Returns:
+        None if no slide could be scored.
     """
-    chosen = _with_normal({patch.slide for patch in table.subset("val").patches}, slides)
     scores: list[NDArray[np.float64]] = []
-    notes = []
-    for regions in chosen:
+    for regions in _with_normal({patch.slide for patch in table.subset("val").patches}, slides):
         try:
             scores.append(_false_positives(regions, open_slide, scorer))
             notes += _little_labeled(regions)
         except QprdError as error:
             notes.append(error.told_of(regions.name))
-        except KeyboardInterrupt:
-            return Counted(None, tuple(notes), interrupted=True)
     if not scores:
-        return Counted(None, tuple(notes))
+        return None
     highest = np.sort(np.concatenate(scores))[::-1][:MAX_FALSE_POSITIVES]
-    return Counted(FalsePositives(tuple(highest.tolist()), len(scores)), tuple(notes))
+    return FalsePositives(tuple(highest.tolist()), len(scores))
 
 
-def validate_both_ways(
+def _decide(
+    scoring: ScoringInfo,
+    y_true: NDArray[np.bool_],
     scores: NDArray[np.float32] | None,
-    table: PatchTable,
-    slides: Sequence[SlideRegions],
-    open_slide: Callable[[str], Slide],
-    scorer: SlideScorer,
     *,
-    rule: Rule,
-    count: bool,
-    seed: int,
-) -> BothWays:
-    """Choose threshold and probability for either way of scoring.
-
-    False positives are counted in the way that predicts alone: patch by patch it takes long.
-
-    Args:
-        scores: Of the validation patches, patch by patch; None without any.
-        table: The patches.
-        slides: Label regions of all slides.
-        open_slide: Opens the slide of an entry.
-        scorer: The trained model; if it is exact, there is no other way.
-        rule: Chooses the threshold.
-        count: Count false positives, if the rule needs them.
-        seed: Of the folds of the cross-validation.
-    """
-    val = table.subset("val")
-    tumor = np.array([patch.label == "tumor" for patch in val.patches], np.bool_)
-    names = [patch.slide for patch in val.patches]
-    notes: list[str] = []
-    from_fields, interrupted = None, False
-    if not scorer.exact:
-        try:
-            from_fields = scorer.patch_scores(val, open_slide)
-        except QprdError as error:
-            notes.append(f"no threshold for scores from large fields: {error}")
-        except KeyboardInterrupt:
-            interrupted = True
-        if from_fields is None:
-            scorer = replace(scorer, exact=True)
-    counted = Counted()
-    if count and rule.name == "fp-per-slide" and not interrupted:
-        counted = count_false_positives(table, slides, open_slide, scorer)
-    patch_by_patch = validate(
-        scores,
-        tumor,
-        names,
-        rule,
-        false_positives=counted.found if scorer.exact else None,
-        seed=seed,
-    )
-    dense = None
-    if from_fields is not None:
-        dense = validate(from_fields, tumor, names, rule, false_positives=counted.found, seed=seed)
-    used = patch_by_patch if dense is None else dense
-    return BothWays(
-        exact=patch_by_patch,
-        dense=dense,
-        notes=(*notes, *counted.notes, *used.notes),
-        interrupted=interrupted or counted.interrupted,
-    )
-
-
-def validate(
-    scores: NDArray[np.float32] | None,
-    tumor: NDArray[np.bool_],
     slides: Sequence[str],
     rule: Rule,
-    *,
-    false_positives: FalsePositives | None = None,
+    false_positives: FalsePositives | None,
     seed: int,
-) -> Validated:
-    """Choose the threshold and fit the probability.
-
-    Args:
-        scores: Raw scores of the validation patches, (n,); None without any.
-        tumor: (n,).
-        slides: Slide of each patch, (n,).
-        rule: Chooses the threshold.
-        false_positives: What `count_false_positives` found, if it was asked.
-        seed: Of the folds of the cross-validation.
-    """
+) -> Validation:
+    """Choose the threshold and fit the probability, on patches with labels and scores (n,)."""
     if scores is None or not scores.size:
         reason = "no validation patches"
-        return Validated(None, None, None, None, reason, (_without(reason),))
-    validation = ValidationScores.of(tumor, scores, false_positives)
+        return Validation(scoring, None, None, None, reason, (_without(reason),))
+    validation = ValidationScores.of(y_true, scores, false_positives)
     chosen = choose_threshold(rule, validation)
     threshold = None if isinstance(chosen, NoThreshold) else chosen
-    fitted = fit_calibration(tumor, scores, slides, seed=seed)
+    fitted = fit_calibration(y_true, scores, slides, seed=seed)
     calibration = None if isinstance(fitted, Uncalibrated) else fitted
     notes = []
     if isinstance(chosen, NoThreshold):
@@ -266,12 +216,15 @@ def validate(
         notes.append(f"no probability: {fitted.reason}")
     elif fitted.reliability is not None and fitted.reliability.log_loss_isotonic is None:
         notes.append(f"probability: {fitted.reliability.reason}")
-    return Validated(
-        threshold=threshold,
+    best = accuracy_threshold(y_true, scores)
+    return Validation(
+        scoring=replace(
+            scoring, threshold=threshold, calibration=calibration, validation=validation
+        ),
         achieved=None if threshold is None else achieved_at(threshold, validation),
-        scores=validation,
-        calibration=calibration,
-        uncalibrated=fitted.reason if isinstance(fitted, Uncalibrated) else None,
+        accuracy=None if best is None else best.accuracy,
+        auroc=auroc(y_true, scores),
+        no_probability=fitted.reason if isinstance(fitted, Uncalibrated) else None,
         notes=tuple(notes),
     )
 

@@ -14,6 +14,7 @@ import shapely
 import tifffile
 from shapely.geometry import box, mapping
 
+from qprd.bundle.reading import read_bundle_info
 from qprd.errors import QprdError
 from qprd.evaluation.cells import labeled_cells
 from qprd.evaluation.metrics import auroc
@@ -35,7 +36,6 @@ from tests.helpers.drawn_project import (
     copied,
     draw_no_tumor_on,
     environment,
-    fitted,
     outlines,
     painted,
     predict,
@@ -241,7 +241,7 @@ def test_contours_of_another_threshold_are_said(predicted_project: Path) -> None
 def test_without_a_threshold_there_are_areas_but_no_accuracy(predicted_project: Path) -> None:
     (bundle,) = (predicted_project.parent / "qprd" / "bundles").iterdir()
     info = json.loads((bundle / "bundle.json").read_text())
-    info["dense"] |= {"threshold": None, "calibration": None}
+    info["scoring"] |= {"threshold": None, "calibration": None}
     (bundle / "bundle.json").write_text(json.dumps(info))
     predict(predicted_project, stride=32)
     summary = evaluate(predicted_project, split="val")
@@ -310,13 +310,13 @@ def test_lesion_points_are_judged_at_the_threshold_on_their_own_scale(
     """They are probabilities, while the threshold is a raw score."""
     annotate(predicted_project, 2, drawn(("Normal", box(0, 0, WIDTH, HEIGHT))))
     (bundle,) = (predicted_project.parent / "qprd" / "bundles").iterdir()
-    info = fitted(bundle)
-    assert info.calibration is not None
+    info = read_bundle_info(bundle)
+    assert info.scoring.calibration is not None
     (slide,) = plain(evaluate(predicted_project, split="val").report())["slides"]  # type: ignore[index]
     scores = load_lesion_points(result(predicted_project, 2)).scores
-    least = info.calibration.probability(info.threshold)
+    least = info.scoring.calibration.probability(info.scoring.threshold)
     assert slide["false_positives_at_threshold"] == (scores >= least).sum()
-    assert (slide["slide_score"] >= info.threshold) == (scores.max() >= least)
+    assert (slide["slide_score"] >= info.scoring.threshold) == (scores.max() >= least)
 
 
 def test_what_is_not_drawn_is_neither_right_nor_wrong(predicted_project: Path) -> None:

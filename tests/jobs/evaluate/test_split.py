@@ -4,7 +4,13 @@ from datetime import datetime, timezone
 
 import pytest
 
-from qprd.bundle.bundle import BundleInfo, TeacherInfo
+from qprd.bundle.records import (
+    BundleInfo,
+    NetworkInfo,
+    ScoringInfo,
+    TeacherInfo,
+    TrainingInfo,
+)
 from qprd.errors import QprdError
 from qprd.jobs.evaluate.split import choose_slides
 from qprd.qupath.project import Entry, SlideSource
@@ -12,12 +18,12 @@ from qprd.qupath.project import Entry, SlideSource
 TEACHER = TeacherInfo("efficientnet_lite0", "0" * 64, "wheel", (0.5,) * 3, (0.5,) * 3)
 INFO = BundleInfo(
     name="bundle",
-    teacher=TEACHER,
-    mpp=0.5,
-    patch_px=128,
-    threshold=1.0,
-    training_slides=("trained", "both", "x" * 1000),
-    validation_slides=("validated", "both"),
+    network=NetworkInfo(TEACHER, "best", 0.5, 128),
+    scoring=ScoringInfo("fields", "mean", 1.0),
+    training=TrainingInfo(
+        slides=("trained", "both", "x" * 1000),
+        validation_slides=("validated", "both"),
+    ),
     created=datetime(2026, 1, 1, tzinfo=timezone.utc),
 )
 

@@ -11,6 +11,7 @@ import tifffile
 from PIL import Image
 from shapely.geometry import box
 
+from qprd.bundle.reading import read_bundle_info
 from qprd.demo.slides import write_pyramidal_tiff
 from qprd.errors import QprdError
 from qprd.predictions import PROBABILITY, SCORE, is_own_class
@@ -30,7 +31,6 @@ from tests.helpers.drawn_project import (
     add_slide,
     draw_no_tumor_on,
     edit,
-    fitted,
     painted,
     predict,
     result,
@@ -122,7 +122,7 @@ def test_a_calibrated_bundle_gives_probabilities_that_rise_with_the_score(
 ) -> None:
     (bundle,) = (trained_project.parent / "qprd" / "bundles").iterdir()
     info = json.loads((bundle / "bundle.json").read_text())
-    info["dense"]["calibration"] = {"method": "platt", "slope": 2.0, "intercept": -1.0}
+    info["scoring"]["calibration"] = {"method": "platt", "slope": 2.0, "intercept": -1.0}
     (bundle / "bundle.json").write_text(json.dumps(info))
     summary = predict(trained_project, images=(NAMES[2],))
     assert summary.notes == ()
@@ -179,7 +179,7 @@ def test_without_a_threshold_there_are_tiles_and_no_contours_until_one_is_given(
 
 def test_another_rule_chooses_the_threshold_without_a_training(trained_project: Path) -> None:
     (bundle,) = (trained_project.parent / "qprd" / "bundles").iterdir()
-    validation = fitted(bundle).validation
+    validation = read_bundle_info(bundle).scoring.validation
     assert validation is not None
     summary = predict(trained_project, operating_point="sensitivity=1", images=(NAMES[2],))
     assert summary.threshold == min(validation.tumor)
@@ -194,15 +194,16 @@ def test_another_rule_chooses_the_threshold_without_a_training(trained_project: 
 def test_an_earlier_bundle_has_only_its_own_threshold(trained_project: Path) -> None:
     (bundle,) = (trained_project.parent / "qprd" / "bundles").iterdir()
     info = json.loads((bundle / "bundle.json").read_text())
-    del info["validation"], info["dense"], info["config"]["operating_point"]
-    info["format"] = 1
-    (bundle / "bundle.json").write_text(json.dumps(info))
+    network, scoring, training = (info.pop(name) for name in ("network", "scoring", "training"))
+    del scoring["by"], scoring["validation"], training["config"]["operating_point"]
+    training["training_slides"] = training.pop("slides")
+    flat = {**info, **network, **scoring, **training, "format": 1}
+    (bundle / "bundle.json").write_text(json.dumps(flat))
     with pytest.raises(QprdError, match="earlier qprd"):
         predict(trained_project, operating_point="youden", images=(NAMES[2],))
     summary = predict(trained_project, images=(NAMES[2],))
-    assert summary.threshold == info["threshold"]
-    assert load_slide_result(result(trained_project, 3)).exact
-    assert any("patch by patch" in note for note in summary.notes)
+    assert summary.threshold == scoring["threshold"]
+    assert load_slide_result(result(trained_project, 3)).scoring == "patches"
 
 
 def test_the_newest_bundle_is_taken_unless_one_is_named(trained_project: Path) -> None:
@@ -313,19 +314,19 @@ Change = Callable[[dict], object]  # type: ignore[type-arg]
 @pytest.mark.parametrize(
     "change",
     [
-        lambda info: info["config"].update(tumor_class=[]),
-        lambda info: info["config"].update(tumor_class=["\n"], unknown=1),
-        lambda info: info.update(config={"teacher": 3}),
-        lambda info: info.update(calibration={"slope": "big"}),
-        lambda info: info.update(calibration={"slope": float("1e400"), "intercept": 0}),
-        lambda info: info.update(calibration={}),
-        lambda info: info["validation"].update(tumor=[None]),
-        lambda info: info["config"].update(operating_point="best"),
+        lambda info: info["training"]["config"].update(tumor_class=[]),
+        lambda info: info["training"]["config"].update(tumor_class=["\n"], unknown=1),
+        lambda info: info["training"].update(config={"teacher": 3}),
+        lambda info: info["scoring"].update(calibration={"slope": "big"}),
+        lambda info: info["scoring"].update(calibration={"slope": float("1e400"), "intercept": 0}),
+        lambda info: info["scoring"].update(calibration={}),
+        lambda info: info["scoring"]["validation"].update(tumor=[None]),
+        lambda info: info["training"]["config"].update(operating_point="best"),
         lambda info: info.update(name="../../escaped"),
-        lambda info: info.update(threshold="high"),
-        lambda info: info.update(patch_px=100_000),
-        lambda info: info.update(mpp=0),
-        lambda info: info["teacher"].update(name="timm:../../x"),
+        lambda info: info["scoring"].update(threshold="high"),
+        lambda info: info["network"].update(patch_px=100_000),
+        lambda info: info["network"].update(mpp=0),
+        lambda info: info["network"]["teacher"].update(name="timm:../../x"),
         lambda info: info.update(format=99),
     ],
 )
@@ -345,13 +346,13 @@ def test_a_hostile_bundle_is_refused_with_a_message(
 @pytest.mark.parametrize(
     "change",
     [
-        lambda info: info["config"].update(tumor_class=["<script>alert(1)</script>"]),
-        lambda info: info["config"].update(min_tissue=0.0),
+        lambda info: info["training"]["config"].update(tumor_class=["<script>alert(1)</script>"]),
+        lambda info: info["training"]["config"].update(min_tissue=0.0),
         lambda info: info.update(name="[red]<b>bold"),
-        lambda info: info.update(training_slides=["<img src=x>"], metrics={"val_auroc": 1e300}),
-        lambda info: info.update(threshold=-1e308),
-        lambda info: info.update(mpp=1e-6),
-        lambda info: info.update(mpp=1e9),
+        lambda info: info["training"].update(slides=["<img src=x>"], metrics={"val_auroc": 1e300}),
+        lambda info: info["scoring"].update(threshold=-1e308),
+        lambda info: info["network"].update(mpp=1e-6),
+        lambda info: info["network"].update(mpp=1e9),
     ],
 )
 def test_an_odd_bundle_does_no_harm(trained_project: Path, tmp_path: Path, change: Change) -> None:

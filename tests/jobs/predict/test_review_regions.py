@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from shapely.geometry import box
 
-from qprd.bundle.bundle import newest_bundle
+from qprd.bundle.reading import newest_bundle, read_bundle_info
 from qprd.errors import QprdError
 from qprd.jobs.predict.job import PredictSummary
 from qprd.jobs.predict.review_regions import MarkedRegion, mark_uncertain, require_threshold
@@ -25,7 +25,6 @@ from tests.helpers.drawn_project import (
     TUMOR,
     WIDTH,
     copied,
-    fitted,
     predict,
     snapshot,
 )
@@ -60,10 +59,15 @@ def results(project: Path) -> Path:
 
 def mark(project: Path, most: int) -> tuple[MarkedRegion, ...]:
     """As after a prediction, from the score maps that there are."""
-    info = fitted(newest_bundle(project.parent / "qprd" / "bundles"))
+    info = read_bundle_info(newest_bundle(project.parent / "qprd" / "bundles"))
     with ExchangeProject(project) as opened:
         return mark_uncertain(
-            opened, opened.entries(), info, info.threshold or 0.0, most, progress=SilentProgress()
+            opened,
+            opened.entries(),
+            info,
+            info.scoring.threshold or 0.0,
+            most,
+            progress=SilentProgress(),
         )
 
 

@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from shapely.geometry import box, mapping
 
 from qprd.bundle.ancestry import AnnotationChanges
-from qprd.bundle.bundle import INFO_FILE, MODEL_FILE, read_bundle_info
+from qprd.bundle.names import INFO_FILE, MODEL_FILE, PATCHES_FILE
+from qprd.bundle.reading import read_bundle_info
 from qprd.errors import QprdError
 from qprd.files.filestate import sha256_of
 from qprd.jobs.train.parent import parent_settings
-from qprd.jobs.train.records import PATCHES
 from qprd.model.frd import build_frd
 from qprd.model.teacher import build_teacher
 from qprd.predictions import MEAN_SCORE
@@ -94,10 +94,13 @@ def test_a_bundle_records_its_ancestors_and_what_it_saw(trained_project: Path) -
     review(trained_project)
     third = train(trained_project, parent=second.bundle)
     infos = [read_bundle_info(bundle) for bundle in (first, second.bundle, third.bundle)]
-    assert [len(info.ancestors) for info in infos] == [0, 1, 2]
-    assert [ancestor.name for ancestor in infos[2].ancestors] == [infos[1].name, infos[0].name]
-    assert infos[2].ancestors[0].sha256 == sha256_of(second.bundle / MODEL_FILE)
-    assert [(slide.image, slide.count) for slide in infos[1].annotations] == [
+    assert [len(info.training.ancestors) for info in infos] == [0, 1, 2]
+    assert [ancestor.name for ancestor in infos[2].training.ancestors] == [
+        infos[1].name,
+        infos[0].name,
+    ]
+    assert infos[2].training.ancestors[0].sha256 == sha256_of(second.bundle / MODEL_FILE)
+    assert [(slide.image, slide.count) for slide in infos[1].training.annotations] == [
         (NAMES[0], 2),
         (NAMES[1], 2),
     ]
@@ -105,17 +108,17 @@ def test_a_bundle_records_its_ancestors_and_what_it_saw(trained_project: Path) -
     assert third.changes == AnnotationChanges(new=2, changed=0, gone=0)
     told = "\n".join(third.lines())
     assert f"Goes on from {infos[1].name}: since then 2 annotations are new" in told
-    assert read_bundle_info(first).review.accepted == 0
+    assert read_bundle_info(first).training.review.accepted == 0
 
 
 def test_what_came_from_a_review_is_told_and_recorded(project: Path) -> None:
     review(project)
     summary = train(project, hard_fraction=0.25)
     info = read_bundle_info(summary.bundle)
-    assert info.review == summary.review
+    assert info.training.review == summary.review
     assert (summary.review.accepted, summary.review.rejected) == (1, 1)
     assert 4 <= summary.review.normal_patches <= 7
-    with (summary.bundle / PATCHES).open() as file:
+    with (summary.bundle / PATCHES_FILE).open() as file:
         rows = [row for row in csv.DictReader(file) if row["reviewed"] == "yes"]
     assert len(rows) == summary.review.normal_patches + summary.review.tumor_patches
     assert {row["split"] for row in rows} == {"train"}
@@ -193,5 +196,5 @@ def test_slides_of_ancestors_count_as_seen(trained_project: Path) -> None:
     edit(trained_project, only_second_and_third)
     child = train(trained_project, parent=parent)
     info = read_bundle_info(child.bundle)
-    assert info.training_slides == (NAMES[1], NAMES[0])
-    assert info.validation_slides == (NAMES[2],)
+    assert info.training.slides == (NAMES[1], NAMES[0])
+    assert info.training.validation_slides == (NAMES[2],)

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from qprd.bundle.bundle import load_bundle, read_bundle_info
+from qprd.bundle.names import HISTORY_FILE, PATCHES_FILE, PLOT_FILE
+from qprd.bundle.reading import load_bundle, read_bundle_info
 from qprd.errors import QprdError
 from qprd.evaluation.calibration import Platt
-from qprd.jobs.train.job import train_project, worth
-from qprd.jobs.train.records import HISTORY, PATCHES, PLOT
+from qprd.jobs.train.job import quality_notes, train_project
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.opening import open_project
@@ -24,7 +24,6 @@ from tests.helpers.drawn_project import (
     copied,
     draw_no_tumor_on,
     edit,
-    fitted,
     outlines,
     snapshot,
     train,
@@ -41,16 +40,18 @@ def test_a_bundle_holds_all_that_the_training_was(project: Path) -> None:
     assert {path.name for path in summary.bundle.iterdir()} == {
         "bundle.json",
         "model.safetensors",
-        PATCHES,
-        HISTORY,
-        PLOT,
+        PATCHES_FILE,
+        HISTORY_FILE,
+        PLOT_FILE,
     }
     _, info = load_bundle(summary.bundle)
-    assert info.config == training(seed=3, tumor_class=("Tumor", "Lesion")).model_dump(mode="json")
-    assert info.config["lr"] == 1e-3  # the teacher's default, as resolved
-    assert info.training_slides == (NAMES[0],)
-    assert info.validation_slides == (NAMES[1],)
-    assert info.threshold is not None
+    assert info.training.config == training(seed=3, tumor_class=("Tumor", "Lesion")).model_dump(
+        mode="json"
+    )
+    assert info.training.config["lr"] == 1e-3  # the teacher's default, as resolved
+    assert info.training.slides == (NAMES[0],)
+    assert info.training.validation_slides == (NAMES[1],)
+    assert info.scoring.threshold is not None
     assert unfinished(project.parent) == []
 
 
@@ -58,18 +59,18 @@ def test_the_history_has_a_line_and_the_plot_a_picture_for_the_epochs(
     project: Path, real_pictures: None
 ) -> None:
     summary = train(project, epochs=3)
-    with (summary.bundle / HISTORY).open() as file:
+    with (summary.bundle / HISTORY_FILE).open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     best = rows[summary.best_epoch - 1]
     assert float(best["val_auroc"]) == summary.val_auroc
-    with Image.open(summary.bundle / PLOT) as picture:
+    with Image.open(summary.bundle / PLOT_FILE) as picture:
         picture.verify()
 
 
 def test_the_patch_table_counts_what_the_summary_tells(project: Path) -> None:
     summary = train(project)
-    table = PatchTable.from_csv(summary.bundle / PATCHES)
+    table = PatchTable.from_csv(summary.bundle / PATCHES_FILE)
     assert summary.patches == {
         "train": {"normal": 16, "tumor": 8},
         "val": {"normal": 8, "tumor": 8},
@@ -98,7 +99,7 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(
     assert len({first.bundle, again.bundle, other.bundle}) == 3  # of one second
     models = [(s.bundle / "model.safetensors").read_bytes() for s in (first, again, other)]
     assert models[0] == models[1] != models[2]
-    tables = [(s.bundle / PATCHES).read_text() for s in (first, again, other)]
+    tables = [(s.bundle / PATCHES_FILE).read_text() for s in (first, again, other)]
     assert tables[0] == tables[1] != tables[2]
 
 
@@ -107,9 +108,9 @@ def test_a_table_from_an_earlier_bundle_gives_the_same_training(
 ) -> None:
     (bundle,) = (trained_project.parent / "qprd" / "bundles").iterdir()
     table = tmp_path / "shared.csv"
-    table.write_bytes((bundle / PATCHES).read_bytes())
+    table.write_bytes((bundle / PATCHES_FILE).read_bytes())
     summary = train(trained_project, patches=table)
-    assert (summary.bundle / PATCHES).read_bytes() == table.read_bytes()
+    assert (summary.bundle / PATCHES_FILE).read_bytes() == table.read_bytes()
     model = "model.safetensors"
     assert (summary.bundle / model).read_bytes() == (bundle / model).read_bytes()
 
@@ -127,7 +128,7 @@ def test_a_table_that_does_not_fit_is_refused(
     trained_project: Path, tmp_path: Path, edit_line, message: str
 ) -> None:
     (bundle,) = (trained_project.parent / "qprd" / "bundles").iterdir()
-    lines = (bundle / PATCHES).read_text().splitlines()
+    lines = (bundle / PATCHES_FILE).read_text().splitlines()
     table = tmp_path / "table.csv"
     table.write_text("\n".join([lines[0], edit_line(lines[1]), *lines[2:]]))
     with pytest.raises(QprdError, match=message):
@@ -139,12 +140,12 @@ def test_patches_of_another_size_than_the_models_are_refused(
 ) -> None:
     (bundle,) = (trained_project.parent / "qprd" / "bundles").iterdir()
     with pytest.raises(QprdError, match="px"):
-        train(trained_project, patches=bundle / PATCHES, patch_px=96)
+        train(trained_project, patches=bundle / PATCHES_FILE, patch_px=96)
 
 
 def test_patches_outside_their_slide_are_refused(trained_project: Path, tmp_path: Path) -> None:
     (bundle,) = (trained_project.parent / "qprd" / "bundles").iterdir()
-    lines = (bundle / PATCHES).read_text().splitlines()
+    lines = (bundle / PATCHES_FILE).read_text().splitlines()
     cells = lines[1].split(",")
     cells[2] = "620"
     table = tmp_path / "table.csv"
@@ -181,7 +182,11 @@ def test_without_tumor_to_validate_on_there_is_no_threshold_and_that_is_said(pro
     assert summary.threshold is None
     assert any("--threshold" in note for note in summary.notes)
     info = read_bundle_info(summary.bundle)
-    assert (info.threshold, info.calibration, summary.achieved) == (None, None, None)
+    assert (info.scoring.threshold, info.scoring.calibration, summary.achieved) == (
+        None,
+        None,
+        None,
+    )
     assert "There is no threshold." in summary.lines()
     assert (summary.best_epoch, summary.epochs) == (2, 2)
 
@@ -190,25 +195,25 @@ def test_few_validation_patches_give_a_probability_with_its_figures_and_a_warnin
     project: Path,
 ) -> None:
     summary = train(project, val_patches=3)
-    info = fitted(summary.bundle)
-    assert isinstance(info.calibration, Platt)
-    assert info.calibration.reliability == summary.calibration
+    info = read_bundle_info(summary.bundle)
+    assert isinstance(info.scoring.calibration, Platt)
+    assert info.scoring.calibration.reliability == summary.calibration
     assert summary.calibration is not None
     assert (summary.calibration.n_tumor, summary.calibration.n_normal) == (3, 3)
     error = summary.calibration.expected_calibration_error
     assert f"expected calibration error {error:.3f}" in "\n".join(summary.lines())
     assert any("probability: Platt" in note and "few" in note for note in summary.notes)
-    assert info.metrics["no_probability"] is None
+    assert info.training.metrics["no_probability"] is None
 
 
 def test_one_validation_patch_of_a_class_gives_no_probability_and_the_reason(project: Path) -> None:
     summary = train(project, val_patches=1)
     info = read_bundle_info(summary.bundle)
-    assert (summary.calibration, info.calibration) == (None, None)
+    assert (summary.calibration, info.scoring.calibration) == (None, None)
     (note,) = [note for note in summary.notes if note.startswith("no probability")]
     assert "1 of tumor and 1 of normal" in note
-    assert str(info.metrics["no_probability"]) in note
-    assert info.threshold is not None
+    assert str(info.training.metrics["no_probability"]) in note
+    assert info.scoring.threshold is not None
 
 
 def test_a_training_that_diverged_is_said_and_leaves_no_bundle(project: Path) -> None:
@@ -332,7 +337,7 @@ def test_the_real_project_trains_through_exchange_files(
 ) -> None:
     before = snapshot(colon_project.parent)
     bundle = train_colon(colon_project, shared_data, "exchange")
-    assert read_bundle_info(bundle).patches == {
+    assert read_bundle_info(bundle).training.patches == {
         "train_normal": 12,
         "train_tumor": 6,
         "val_normal": 4,
@@ -349,7 +354,7 @@ def test_both_backends_give_the_same_patches_and_the_same_model(
     os.symlink(shared_data / "slides", tmp_path / "slides")  # noqa: PTH211
     exchange = train_colon(colon_project, shared_data, "exchange")
     paquo = train_colon(other, shared_data, "paquo")
-    for file in (PATCHES, "model.safetensors"):
+    for file in (PATCHES_FILE, "model.safetensors"):
         assert (exchange / file).read_bytes() == (paquo / file).read_bytes(), file
 
 
@@ -357,7 +362,7 @@ def test_a_table_that_contradicts_the_metadata_is_refused(
     trained_project: Path, tmp_path: Path
 ) -> None:
     (bundle,) = (trained_project.parent / "qprd" / "bundles").iterdir()
-    text = (bundle / PATCHES).read_text()
+    text = (bundle / PATCHES_FILE).read_text()
     swapped = text.replace(",train", ",?").replace(",val", ",train").replace(",?", ",val")
     (tmp_path / "swapped.csv").write_text(swapped)
     with pytest.raises(QprdError, match="its metadata in the project say"):
@@ -368,12 +373,14 @@ def test_a_table_that_contradicts_the_metadata_is_refused(
 def test_a_model_of_no_use_is_said_to_be_one(auroc: float | None, warned: bool) -> None:
     epoch = Epoch(1, 0.1, auroc, auroc, 1.0)
     outcome = TrainingOutcome((epoch,), epoch, False, False, None, 0.0)
-    assert any("do not use its contours" in note for note in worth(outcome)) == warned
+    assert any("do not use its contours" in note for note in quality_notes(outcome)) == warned
 
 
 def test_a_training_that_diverged_later_says_so() -> None:
     epoch = Epoch(1, 0.1, 0.9, 0.9, 1.0)
-    assert "--lr" in " ".join(worth(TrainingOutcome((epoch,), epoch, False, True, None, 0.0)))
+    assert "--lr" in " ".join(
+        quality_notes(TrainingOutcome((epoch,), epoch, False, True, None, 0.0))
+    )
 
 
 def test_a_test_slide_changes_neither_weights_nor_threshold(project: Path, tmp_path: Path) -> None:

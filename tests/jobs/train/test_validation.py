@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qprd.bundle.bundle import INFO_FILE, MODEL_FILE
+from qprd.bundle.names import INFO_FILE, MODEL_FILE, PATCHES_FILE
+from qprd.bundle.reading import read_bundle_info
 from qprd.errors import QprdError
 from qprd.evaluation.operating_point import achieved_at
 from qprd.jobs.train.job import train_project
-from qprd.jobs.train.records import PATCHES
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.results.folder import load_score_map
@@ -26,7 +26,6 @@ from tests.helpers.drawn_project import (
     NORMAL,
     copied,
     edit,
-    fitted,
     outlines,
     predict,
     snapshot,
@@ -87,13 +86,15 @@ def bundle_of(project: Path, rule: str) -> Path:
 
 
 def assert_same_bundle(first: Path, second: Path) -> None:
-    info = fitted(first)
-    assert info.threshold is not None
-    assert info.calibration is not None
+    info = read_bundle_info(first)
+    assert info.scoring.threshold is not None
+    assert info.scoring.calibration is not None
     for file in (INFO_FILE, MODEL_FILE):
         assert (first / file).read_bytes() == (second / file).read_bytes(), file
     # The scrambling reached the patches: the test slide was not just left out.
-    first_table, second_table = (PatchTable.from_csv(path / PATCHES) for path in (first, second))
+    first_table, second_table = (
+        PatchTable.from_csv(path / PATCHES_FILE) for path in (first, second)
+    )
     for split in ("train", "val"):
         assert first_table.subset(split).patches == second_table.subset(split).patches
     assert first_table.counts()["test", "tumor"] > 0
@@ -110,7 +111,7 @@ def test_scrambled_test_labels_give_the_same_bundle_byte_for_byte(
     assert_same_bundle(bundle, same)
     # The same cannot be said of labels that count.
     assert (bundle / INFO_FILE).read_bytes() != (other / INFO_FILE).read_bytes()
-    assert fitted(bundle).threshold != fitted(other).threshold
+    assert read_bundle_info(bundle).scoring.threshold != read_bundle_info(other).scoring.threshold
 
 
 def test_scrambled_test_labels_do_not_change_the_count_of_false_positives(
@@ -124,10 +125,10 @@ def test_scrambled_test_labels_do_not_change_the_count_of_false_positives(
 
 def test_false_positives_are_the_lesion_points_in_what_is_labeled_normal(project: Path) -> None:
     summary = train(project, operating_point="fp-per-slide=1", patch_px=64)
-    info = fitted(summary.bundle)
-    assert info.config["operating_point"] == summary.operating_point == "fp-per-slide=1"
-    assert info.validation is not None
-    counted = info.validation.false_positives
+    info = read_bundle_info(summary.bundle)
+    assert info.training.config["operating_point"] == summary.operating_point == "fp-per-slide=1"
+    assert info.scoring.validation is not None
+    counted = info.scoring.validation.false_positives
     assert counted is not None
     assert counted.slides == 1
 
@@ -140,9 +141,9 @@ def test_false_positives_are_the_lesion_points_in_what_is_labeled_normal(project
     assert counted.scores == tuple(found.scores[inside].tolist())
 
     assert summary.threshold is not None
-    assert summary.achieved == achieved_at(summary.threshold, info.validation)
+    assert summary.achieved == achieved_at(summary.threshold, info.scoring.validation)
     assert summary.achieved.false_positives_per_slide == 1
-    assert info.metrics["operating_point"]["false_positives_per_slide"] == 1  # type: ignore[index,call-overload]
+    assert info.training.metrics["operating_point"]["false_positives_per_slide"] == 1  # type: ignore[index,call-overload]
     assert f"threshold {summary.threshold:.3f}" in "\n".join(summary.lines())
     # 224 x 512 px of tissue of 512 x 576 px are drawn as normal.
     assert any("in 39% of the tissue" in note for note in summary.notes)
@@ -155,7 +156,7 @@ def test_a_slide_without_drawn_normal_counts_in_the_tissue_away_from_tumor(proje
     drawn_on(project, 2).write_text(json.dumps(only_true()))
     # More than there are: the lowest score of all, and a word of warning.
     summary = train(project, operating_point="fp-per-slide=100", margin_um=20, patch_px=64)
-    validation = fitted(summary.bundle).validation
+    validation = read_bundle_info(summary.bundle).scoring.validation
     assert validation is not None
     assert validation.false_positives is not None
     assert validation.false_positives.scores[-1] == summary.threshold

@@ -1,0 +1,115 @@
+"""``bundle.json`` as text: the current format, and the earlier ones, which are still read.
+
+- Format 1 had one kind of calibration, which it did not name, and no validation scores.
+- Format 2 had the validation scores.
+- Format 3 had ancestors and annotations, and often a second set of threshold, calibration and
+  validation scores, ``dense``, for scores from large fields. Those were used unless ``--exact``
+  asked for scores patch by patch, so they are what is kept of the two.
+- Format 4, the current one, has one way of scoring, and groups what the others had side by side.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from qprd.bundle.records import BundleInfo
+from qprd.errors import QprdError
+
+FORMAT: Final = 4
+
+_ADAPTER: TypeAdapter[BundleInfo] = TypeAdapter(BundleInfo)
+
+
+def info_to_json(info: BundleInfo) -> str:
+    """Write the text of a ``bundle.json``.
+
+    Raises:
+        ValueError: a number in it is not finite, which JSON cannot hold.
+    """
+    document = {"format": FORMAT, **_ADAPTER.dump_python(info, mode="json")}
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def info_from_json(text: str, where: str) -> BundleInfo:
+    """Read and check the text of a ``bundle.json`` of this or an earlier format.
+
+    Args:
+        text: The JSON, possibly hostile.
+        where: Where it comes from, for the message.
+
+    Raises:
+        QprdError: it is not valid, or of a newer format.
+    """
+    try:
+        document = json.loads(text, parse_constant=_reject_constant)
+    except (ValueError, RecursionError) as error:
+        raise QprdError(f"Not valid JSON: {error}.", where=where) from error
+    found = document.pop("format", None) if isinstance(document, dict) else None
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise QprdError("Not a bundle: it states no format.", where=where)
+    if found > FORMAT:
+        raise QprdError(
+            f"This bundle was written by a newer qprd (format {found}; "
+            f"this one reads up to {FORMAT}).",
+            where=where,
+            fix="Upgrade qprd: pip install --upgrade qprd",
+        )
+    try:
+        current = document if found == FORMAT else _converted(document)
+        return _ADAPTER.validate_json(json.dumps(current), strict=True)
+    except (ValidationError, RecursionError) as error:
+        raise QprdError(f"The bundle is damaged: {_first_problem(error)}.", where=where) from error
+
+
+def _converted(old: Mapping[str, Any]) -> dict[str, Any]:
+    """A document of format 1 to 3 in the current format, to be checked like any other.
+
+    A key that none of them had stays, and is refused as unknown.
+    """
+    document = dict(old)
+
+    def taken(*keys: str) -> dict[str, Any]:
+        return {key: document.pop(key) for key in keys if key in document}
+
+    network = {"recipe": "paper", **taken("recipe", "teacher", "mpp", "patch_px")}
+    scoring = {"by": "patches", "patch_score": "mean"}
+    scoring |= taken("patch_score", "threshold", "calibration", "validation")
+    dense = document.pop("dense", None)
+    if isinstance(dense, dict):
+        scoring |= {**dense, "by": "fields"}
+    elif dense is not None:
+        document["dense"] = dense
+    training = taken(
+        "config",
+        "classes",
+        "patches",
+        "validation_slides",
+        "metrics",
+        "ancestors",
+        "annotations",
+        "review",
+    )
+    if "training_slides" in document:
+        training["slides"] = document.pop("training_slides")
+    config = training.get("config")
+    if isinstance(config, dict) and "exact" in config:
+        exact = config["exact"]
+        others = {key: value for key, value in config.items() if key != "exact"}
+        training["config"] = {**others, "scoring": "patches" if exact else "fields"}
+    return {"network": network, "scoring": scoring, "training": training, **document}
+
+
+def _first_problem(error: ValidationError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])[:100]
+    return f"{place!r}: {first['msg'].lower()}"
+
+
+def _reject_constant(constant: str) -> object:
+    raise ValueError(f"{constant} is not a JSON number")

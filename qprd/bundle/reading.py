@@ -1,0 +1,175 @@
+"""Reading a bundle, which may come from a stranger.
+
+Reading one runs no code: safetensors and JSON only, of bounded size, with every name, type, shape
+and value checked. What a bundle says of itself is read without torch.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from safetensors import SafetensorError, safe_open
+
+from qprd.bundle.formats import info_from_json
+from qprd.bundle.names import INFO_FILE, MODEL_FILE, is_bundle
+from qprd.bundle.records import BundleInfo, TeacherInfo
+from qprd.bundle.writing import require_finite
+from qprd.errors import QprdError
+from qprd.files.jsonfile import read_text
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from qprd.model.frd import FRD
+    from qprd.model.teacher import Teacher
+
+#: Largest ``bundle.json`` that is read.
+MAX_INFO_BYTES: Final = 8 * 2**20
+#: Room for the safetensors header beside the tensors.
+_MAX_HEADER_BYTES: Final = 2**20
+
+
+def read_bundle_info(folder: Path) -> BundleInfo:
+    """Read a bundle's ``bundle.json``.
+
+    Raises:
+        QprdError: it is missing, too large, damaged, or of a newer format.
+    """
+    if not is_bundle(folder):
+        raise QprdError(
+            f"There is no bundle here: {INFO_FILE} is missing.",
+            where=str(folder),
+            fix="Give the folder that qprd train wrote: --bundle DIR.",
+        )
+    path = folder / INFO_FILE
+    text = read_text(path, what="a description of a bundle", limit_bytes=MAX_INFO_BYTES)
+    return info_from_json(text, str(path))
+
+
+def load_bundle(
+    folder: Path, *, weights: Path | None = None, device: torch.device | str = "cpu"
+) -> tuple[FRD, BundleInfo]:
+    """Load a bundle, with its teacher, in evaluation mode. No code in it can run.
+
+    Args:
+        folder: The bundle.
+        weights: Teacher weights on disk; None takes the published ones.
+        device: Where the model goes.
+
+    Raises:
+        QprdError: the bundle is damaged or newer, or the teacher is not the one it was trained
+            with.
+    """
+    import torch
+
+    from qprd.model.frd import assemble_frd
+    from qprd.model.teacher import build_teacher
+
+    info = read_bundle_info(folder)
+    described = info.network.teacher
+    teacher = build_teacher(described.name, weights=weights, pretrained=described.pretrained)
+    _check_teacher(teacher, described, where=str(folder))
+    with torch.device("meta"):
+        model = assemble_frd(teacher, info.network.recipe)
+    state = _read_weights(folder / MODEL_FILE, model.trainable_state())
+    for part in model.trained:
+        getattr(model, part).to_empty(device="cpu")
+    model.load_trainable_state(state)
+    return model.eval().to(device), info
+
+
+def newest_bundle(folder: Path) -> Path:
+    """Find the most recently created bundle among a folder's subfolders.
+
+    A damaged one is passed over with a warning.
+
+    Raises:
+        QprdError: there is none.
+    """
+    dated: list[tuple[datetime, str]] = []
+    candidates = sorted(folder.iterdir()) if folder.is_dir() else []
+    for candidate in candidates:
+        if candidate.name.startswith(".") or not is_bundle(candidate):
+            continue
+        try:
+            dated.append((read_bundle_info(candidate).created, candidate.name))
+        except QprdError as error:
+            warnings.warn(f"Bundle {candidate.name} is passed over: {error.problem}", stacklevel=2)
+    if not dated:
+        raise QprdError(
+            "There is no bundle yet.",
+            where=str(folder),
+            fix="Train one with qprd train, or give one: --bundle DIR.",
+        )
+    return folder / max(dated)[1]
+
+
+def _check_teacher(teacher: Teacher, expected: TeacherInfo, where: str) -> None:
+    if teacher.weights_sha256 != expected.sha256:
+        raise QprdError(
+            f"The bundle was trained with other weights of the teacher {expected.name}: "
+            f"{expected.sha256}, not {teacher.weights_sha256}.",
+            where=where,
+            fix=f"Give the weights it was trained with ({expected.source}): --weights FILE",
+        )
+    if (teacher.mean, teacher.std) != (expected.mean, expected.std):
+        raise QprdError(
+            f"The bundle was trained with another input normalization: mean {expected.mean} and "
+            f"std {expected.std}, not {teacher.mean} and {teacher.std}.",
+            where=where,
+            fix="Use the qprd and timm versions in its bundle.json.",
+        )
+
+
+def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Read exactly the expected tensors; what they are is checked before any is allocated.
+
+    Args:
+        path: A safetensors file, possibly hostile.
+        expected: Names, shapes and types; may be on the meta device.
+    """
+    if not path.is_file():
+        raise QprdError(f"The bundle is damaged: {path.name} is missing.", where=str(path))
+    size = sum(tensor.numel() * tensor.element_size() for tensor in expected.values())
+    try:
+        if path.stat().st_size > size + _MAX_HEADER_BYTES:
+            raise QprdError(f"The bundle is damaged: {path.name} is too large.", where=str(path))
+        with safe_open(path, framework="pt", device="cpu") as file:
+            _check_names(set(file.keys()), set(expected), where=str(path))
+            for name, tensor in expected.items():
+                found = tuple(file.get_slice(name).get_shape())
+                if found != tuple(tensor.shape):
+                    raise QprdError(
+                        f"The bundle is damaged: {name} has shape {found}, "
+                        f"not {tuple(tensor.shape)}.",
+                        where=str(path),
+                    )
+            # Clones: the originals are views of the mapped file, which may change later.
+            state = {name: file.get_tensor(name).clone() for name in expected}
+    except (OSError, SafetensorError) as error:
+        raise QprdError(
+            f"The bundle is damaged: {path.name} is not a safetensors file.", where=str(path)
+        ) from error
+    for name, tensor in expected.items():
+        if state[name].dtype != tensor.dtype:
+            raise QprdError(
+                f"The bundle is damaged: {name} is {state[name].dtype}, not {tensor.dtype}.",
+                where=str(path),
+            )
+    require_finite(state, where=str(path), fix="Train again.")
+    return state
+
+
+def _check_names(found: set[str], expected: set[str], where: str) -> None:
+    if found != expected:
+        missing, extra = sorted(expected - found), sorted(found - expected)
+        raise QprdError(
+            f"The bundle is damaged: {len(missing)} tensors are missing and {len(extra)} are "
+            f"unknown, such as {(missing + extra)[0][:100]!r}.",
+            where=where,
+        )

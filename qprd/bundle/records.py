@@ -1,0 +1,165 @@
+"""The records in ``bundle.json``: everything in a bundle but its weights.
+
+They are checked when they are made and when they are read, and need no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import AwareDatetime, Field, JsonValue
+from pydantic.dataclasses import dataclass
+
+from qprd.bundle.ancestry import MAX_ANCESTORS, Ancestor, ReviewCounts, SeenSlide
+from qprd.bundle.names import BundleName
+from qprd.checked import STRICT, PatchPx, Positive, RawScore, Sha256, Text
+from qprd.evaluation.calibration import Calibration
+from qprd.evaluation.operating_point import ValidationScores
+from qprd.settings import PatchScore, Recipe, Scoring
+
+if TYPE_CHECKING:
+    from qprd.model.teacher import Teacher
+
+
+@dataclass(frozen=True, config=STRICT)
+class TeacherInfo:
+    """The frozen network that a bundle was trained with; its weights are not in the bundle.
+
+    Attributes:
+        name: As `qprd.model.teacher.build_teacher` takes it.
+        sha256: Hash of its weights.
+        source: Where they came from, in words.
+        mean: Subtracted from RGB in 0..1.
+        std: Divided by after that.
+        pretrained: False for random weights (tests).
+    """
+
+    name: Annotated[str, Field(max_length=200)]
+    sha256: Sha256
+    source: Text
+    mean: tuple[float, float, float]
+    std: tuple[Positive, Positive, Positive]
+    pretrained: bool = True
+
+    @classmethod
+    def of(cls, teacher: Teacher) -> TeacherInfo:
+        """The description of a teacher."""
+        return cls(
+            name=teacher.name,
+            sha256=teacher.weights_sha256,
+            source=teacher.weights_source,
+            mean=teacher.mean,
+            std=teacher.std,
+            pretrained=teacher.pretrained,
+        )
+
+
+@dataclass(frozen=True, config=STRICT)
+class NetworkInfo:
+    """The network, and the patches that it takes.
+
+    Attributes:
+        teacher: Its frozen part.
+        recipe: How the rest is built and trained; see `qprd.training.recipes`.
+        mpp: Resolution of the patches, micrometers per pixel.
+        patch_px: Edge of a patch in pixels at ``mpp``.
+    """
+
+    teacher: TeacherInfo
+    recipe: Recipe
+    mpp: Positive
+    patch_px: PatchPx
+
+    @property
+    def patch_um(self) -> float:
+        """Edge of a patch in micrometers."""
+        return self.patch_px * self.mpp
+
+
+@dataclass(frozen=True, config=STRICT)
+class ScoringInfo:
+    """How slides are scored, and what validation found out about such scores.
+
+    Attributes:
+        by: From large fields of a slide, or patch by patch.
+        patch_score: How the score map of a patch becomes its score.
+        threshold: Raw score from which tissue counts as tumor; None without validation.
+        calibration: Turns a raw score into a probability, with its figures; None without one.
+        validation: Scores of the validation patches, from which another threshold can be chosen;
+            None without validation and for bundles of format 1.
+    """
+
+    by: Scoring
+    patch_score: PatchScore
+    threshold: RawScore | None
+    calibration: Calibration | None = None
+    validation: ValidationScores | None = None
+
+    @property
+    def probability_of(self) -> Callable[[ArrayLike], NDArray[np.float64]] | None:
+        """The calibration as a function of raw scores; None without one."""
+        return None if self.calibration is None else self.calibration.probability
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrainingInfo:
+    """The training: its settings, its data and its figures.
+
+    Attributes:
+        config: The resolved settings.
+        classes: QuPath classes of the labels, such as ``{"tumor": ("Tumor",)}``.
+        patches: Number of patches by split and label, such as ``{"train_tumor": 30}``.
+        slides: Names of the slides that this bundle or an ancestor was trained on.
+        validation_slides: Names of the other slides that chose an epoch, a threshold or a
+            calibration of this bundle or of an ancestor.
+        metrics: Figures of the validation.
+        ancestors: The earlier bundles that the weights come from, the nearest first.
+        annotations: The annotations of training and validation slides.
+        review: How much of them came from reviewed predictions.
+    """
+
+    config: Mapping[str, JsonValue] = Field(default_factory=dict)
+    classes: Mapping[str, tuple[Text, ...]] = Field(default_factory=dict)
+    patches: Mapping[str, int] = Field(default_factory=dict)
+    slides: tuple[Text, ...] = ()
+    validation_slides: tuple[Text, ...] = ()
+    metrics: Mapping[str, JsonValue] = Field(default_factory=dict)
+    ancestors: Annotated[tuple[Ancestor, ...], Field(max_length=MAX_ANCESTORS)] = ()
+    annotations: tuple[SeenSlide, ...] = ()
+    review: ReviewCounts = ReviewCounts()
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of the installed packages that the numbers depend on."""
+    versions = {}
+    for package in ("qprd", "torch", "torchvision", "timm", "numpy"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
+
+
+@dataclass(frozen=True, config=STRICT)
+class BundleInfo:
+    """Everything in a bundle but the weights.
+
+    Attributes:
+        name: Name of the bundle, usable as a file name.
+        network: The network, and the patches that it takes.
+        scoring: How slides are scored with it.
+        training: Where it comes from.
+        created: When it was made, with time zone.
+        versions: The software that made it.
+    """
+
+    name: BundleName
+    network: NetworkInfo
+    scoring: ScoringInfo
+    training: TrainingInfo = Field(default_factory=TrainingInfo)
+    created: AwareDatetime = Field(default_factory=lambda: datetime.now(timezone.utc))
+    versions: Mapping[str, Text] = Field(default_factory=installed_versions)

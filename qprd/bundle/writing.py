@@ -1,0 +1,82 @@
+"""Writing a bundle: a folder with ``model.safetensors`` and ``bundle.json``.
+
+It holds bottleneck, student and all that is needed to use them, but not the teacher, whose hash it
+records.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError
+
+from qprd.bundle.formats import info_to_json
+from qprd.bundle.names import INFO_FILE, MODEL_FILE, is_bundle
+from qprd.bundle.records import BundleInfo
+from qprd.errors import QprdError
+from qprd.files.atomic import replacing_folder, write_errors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from qprd.model.frd import FRD
+
+
+def save_bundle(folder: Path, model: FRD, info: BundleInfo) -> None:
+    """Write a bundle, all or nothing.
+
+    An earlier bundle in ``folder`` is replaced, other files in it (such as a training history) are
+    kept.
+
+    Args:
+        folder: The bundle's folder; its parents are made if need be.
+        model: Bottleneck and student are saved, the teacher is not.
+        info: Must describe the model's teacher.
+
+    Raises:
+        QprdError: it cannot be written, a weight is not finite, or ``folder`` holds other things.
+            ``folder`` is then as it was.
+    """
+    from safetensors.torch import save_file
+
+    if info.network.teacher.sha256 != model.teacher.weights_sha256:
+        raise ValueError("info describes another teacher than the model's")
+    state = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.trainable_state().items()
+    }
+    require_finite(state, where=str(folder), fix="Training diverged: try a lower --lr.")
+    text = info_to_json(info)
+    if folder.exists() and not _is_replaceable(folder):
+        raise QprdError(
+            "The folder exists and is not a bundle.", where=str(folder), fix="Name another one."
+        )
+    with write_errors("The bundle", folder), replacing_folder(folder) as partial:
+        if folder.exists():
+            others = shutil.ignore_patterns(MODEL_FILE, INFO_FILE)
+            shutil.copytree(folder, partial, symlinks=True, ignore=others, dirs_exist_ok=True)
+        try:
+            save_file(state, partial / MODEL_FILE)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+        (partial / INFO_FILE).write_text(text, encoding="utf-8")
+
+
+def require_finite(state: Mapping[str, Tensor], where: str, fix: str) -> None:
+    """Refuse weights that are not numbers.
+
+    Raises:
+        QprdError: one is not finite.
+    """
+    import torch
+
+    for name, tensor in state.items():
+        if not math.isfinite(float(tensor.sum(dtype=torch.float64))):
+            raise QprdError(f"The weights {name} are not finite.", where=where, fix=fix)
+
+
+def _is_replaceable(folder: Path) -> bool:
+    return folder.is_dir() and (is_bundle(folder) or not any(folder.iterdir()))
