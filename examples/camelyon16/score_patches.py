@@ -47,38 +47,38 @@ _AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
-class PatchFigures:
-    """What the test patches say of a bundle.
+class PatchMetrics:
+    """Metrics of a bundle on the test patches.
 
     Attributes:
-        bundle: Its name.
-        tumor: Number of tumor patches.
-        normal: Number of normal patches.
-        slides: Number of slides.
-        threshold: The bundle's; None if it has none.
-        figures: By name; None where undefined.
-        intervals: 95 % over slides.
-        accuracy_at_2: At the threshold that the paper states.
+        bundle: Name of the bundle.
+        n_tumor: Number of tumor patches.
+        n_normal: Number of normal patches.
+        n_slides: Number of slides.
+        threshold: Threshold of the bundle; None if it has none.
+        metrics: By name; None where undefined.
+        intervals: 95 % bootstrap intervals by name, over slides.
+        accuracy_at_2: Accuracy at the threshold that the paper states.
     """
 
     bundle: str
-    tumor: int
-    normal: int
-    slides: int
+    n_tumor: int
+    n_normal: int
+    n_slides: int
     threshold: float | None
-    figures: Mapping[str, float | None]
+    metrics: Mapping[str, float | None]
     intervals: Mapping[str, Interval]
     accuracy_at_2: float | None
 
     def lines(self) -> list[str]:
-        """The figures for people."""
+        """The metrics for people."""
         lines = [
-            f"{self.tumor} tumor and {self.normal} normal patches of {self.slides} slides, "
+            f"{self.n_tumor} tumor and {self.n_normal} normal patches of {self.n_slides} slides, "
             f"bundle {self.bundle}"
         ]
         if self.threshold is not None:
             lines.append(f"threshold, from validation patches: {self.threshold:.3f}")
-        for name, value in self.figures.items():
+        for name, value in self.metrics.items():
             interval = self.intervals.get(name)
             over = (
                 ""
@@ -100,7 +100,7 @@ def score_test_patches(
     device: str = "auto",
     weights: Path | None = None,
     progress: Progress,
-) -> PatchFigures:
+) -> PatchMetrics:
     """Score the patches of the split ``test`` and compare the scores with their labels.
 
     Args:
@@ -147,7 +147,7 @@ def score_test_patches(
                 )
             )
             task.advance(len(part))
-    return _figures(test, np.concatenate(scores).astype(np.float64), info)
+    return _metrics(test, np.concatenate(scores).astype(np.float64), info)
 
 
 def _check(test: PatchTable, info: BundleInfo) -> None:
@@ -167,28 +167,28 @@ def _check(test: PatchTable, info: BundleInfo) -> None:
         )
 
 
-def _figures(test: PatchTable, scores: np.ndarray, info: BundleInfo) -> PatchFigures:
-    tumor = np.array([patch.label == "tumor" for patch in test.patches], np.bool_)
+def _metrics(test: PatchTable, scores: np.ndarray, info: BundleInfo) -> PatchMetrics:
+    y_true = np.array([patch.label == "tumor" for patch in test.patches], np.bool_)
     slides = np.array([patch.slide for patch in test.patches])
     threshold = info.scoring.threshold
-    figures: dict[str, float | None] = {
-        "auroc": auroc(tumor, scores),
-        "average_precision": average_precision(tumor, scores),
+    metrics: dict[str, float | None] = {
+        "auroc": auroc(y_true, scores),
+        "average_precision": average_precision(y_true, scores),
     }
     if threshold is not None:
-        for measure in (accuracy, balanced_accuracy, sensitivity, specificity):
-            figures[measure.__name__] = measure(tumor, scores, threshold)
+        for metric in (accuracy, balanced_accuracy, sensitivity, specificity):
+            metrics[metric.__name__] = metric(y_true, scores, threshold)
     names: Sequence[str] = sorted(set(slides.tolist()))
-    labeled = [LabeledScores(tumor[slides == name], scores[slides == name]) for name in names]
-    return PatchFigures(
+    labeled = [LabeledScores(y_true[slides == name], scores[slides == name]) for name in names]
+    return PatchMetrics(
         bundle=info.name,
-        tumor=int(tumor.sum()),
-        normal=int((~tumor).sum()),
-        slides=len(names),
+        n_tumor=int(y_true.sum()),
+        n_normal=int((~y_true).sum()),
+        n_slides=len(names),
         threshold=threshold,
-        figures=figures,
+        metrics=metrics,
         intervals=patch_intervals(labeled, threshold=threshold),
-        accuracy_at_2=accuracy(tumor, scores, _PAPER_THRESHOLD),
+        accuracy_at_2=accuracy(y_true, scores, _PAPER_THRESHOLD),
     )
 
 

@@ -125,23 +125,23 @@ def train_model(
     if val is not None and val.has_both_classes:
         on_val = _Patches(model, val.images, config.batch_size, fabric).parts(classifier)
         share = choose_share(
-            lambda share: fit_fusion(decisions, differences, tumor, share)(*on_val), val.tumor
+            val.tumor, lambda share: fit_fusion(decisions, differences, tumor, share)(*on_val)
         )
     model.head.fuse(classifier, fit_fusion(decisions, differences, tumor, share))
     return _rescored(model, outcome, val, config, fabric)
 
 
 def choose_share(
-    scores_of: Callable[[float], NDArray[np.float64]], tumor: NDArray[np.bool_]
+    y_true: NDArray[np.bool_], scores_of: Callable[[float], NDArray[np.float64]]
 ) -> float:
-    """The student's share with the best validation AUROC; among equals the most even one.
+    """Choose the student's share with the best validation AUROC; of equal ones the most even.
 
     Args:
-        scores_of: Validation scores (n,) for a share.
-        tumor: (n,), with both classes.
+        y_true: (n,) labels, True for tumor, with both classes.
+        scores_of: Gives the validation scores (n,) for a share.
     """
     return max(
-        SHARES, key=lambda share: (auroc(tumor, scores_of(share)) or 0.0, -abs(share - _EVEN))
+        SHARES, key=lambda share: (auroc(y_true, scores_of(share)) or 0.0, -abs(share - _EVEN))
     )
 
 

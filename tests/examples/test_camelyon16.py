@@ -31,7 +31,7 @@ from qprd.review import training_plot
 from qprd.sampling.table import Patch, PatchTable
 from qprd.settings import TrainConfig, predict_config, train_config
 from rates import Rates, measure, protocol_steps
-from score_patches import PatchFigures, score_test_patches
+from score_patches import PatchMetrics, score_test_patches
 
 EXAMPLE = Path(challenge.__file__).parent
 TRAIN, VAL = ("tumor_001", "tumor_034"), ("tumor_016",)
@@ -327,7 +327,7 @@ def trained(
     return copy / "project.qpproj", summary.bundle, made
 
 
-def scored(trained: tuple[Path, Path, PatchTable], patches: list[Patch]) -> PatchFigures:
+def scored(trained: tuple[Path, Path, PatchTable], patches: list[Patch]) -> PatchMetrics:
     with ExchangeProject(trained[0]) as opened:
         return score_test_patches(
             opened,
@@ -346,17 +346,17 @@ def test_listed_test_patches_are_scored_at_the_threshold_of_validation_patches(
     some = [*normal[:6], *normal[-6:], *tumor[:8]]
     found = scored(trained, some)
     info = json.loads((trained[1] / "bundle.json").read_text(encoding="utf-8"))
-    assert (found.tumor, found.normal, found.slides) == (8, 12, 2)
+    assert (found.n_tumor, found.n_normal, found.n_slides) == (8, 12, 2)
     assert found.threshold == info["scoring"]["threshold"]
     # Of the same scores with every label turned around.
     other = {"tumor": "normal", "normal": "tumor"}
     turned = scored(trained, [replace(p, label=other[p.label]) for p in some])  # type: ignore[arg-type]
     for name in ("auroc", "accuracy"):
-        value, opposite = found.figures[name], turned.figures[name]
+        value, opposite = found.metrics[name], turned.metrics[name]
         assert value is not None
         assert opposite is not None
         assert value + opposite == pytest.approx(1)
-    assert found.figures["sensitivity"] == pytest.approx(1 - (turned.figures["specificity"] or 0))
+    assert found.metrics["sensitivity"] == pytest.approx(1 - (turned.metrics["specificity"] or 0))
     assert found.accuracy_at_2 is not None
 
 

@@ -170,9 +170,9 @@ def test_the_papers_recipe_has_neither_head_nor_annealing() -> None:
 def test_the_share_with_the_best_validation_auroc_is_taken(best: float) -> None:
     tumor = np.array([True, True, False, False])
     right, wrong = np.array([3.0, 2.0, 1.0, 0.0]), np.array([3.0, 0.0, 1.0, 2.0])
-    assert choose_share(lambda share: right if share == best else wrong, tumor) == best
+    assert choose_share(tumor, lambda share: right if share == best else wrong) == best
 
 
 def test_among_equal_shares_the_most_even_one_is_taken() -> None:
     tumor = np.array([True, False])
-    assert choose_share(lambda _: np.array([1.0, 0.0]), tumor) == 0.5
+    assert choose_share(tumor, lambda _: np.array([1.0, 0.0])) == 0.5
