@@ -120,7 +120,8 @@ def import_annotations(project: Path) -> int:
     Raises:
         QprdError: There is no QuPath, a file is malformed, or a folder cannot be written.
     """
-    from qprd.qupath.entrydata import EntryData, EntryFolder
+    from qprd.qupath.entry_folder import EntryFolder
+    from qprd.qupath.entrydata import EntryData
     from qprd.qupath.java import start_qupath
     from qprd.qupath.projectedit import server_builder
 
@@ -130,7 +131,7 @@ def import_annotations(project: Path) -> int:
     imported = 0
     for entry in file.entries:
         exported = layout.annotations / f"{entry.id}.geojson"
-        folder = EntryFolder(file.path.parent / "data" / entry.id)
+        folder = EntryFolder.of(file.path, entry.id)
         if not exported.is_file() or folder.data.exists() or folder.backup.exists():
             continue
         with FileTransaction(file.path.parent) as transaction:

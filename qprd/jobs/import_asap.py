@@ -15,9 +15,15 @@ from qprd.jobs.reporting import NOTHING_TOUCHED, RELOAD, backup_note, changed_fi
 from qprd.predictions import class_parts
 from qprd.qupath.asap import TumorOutline, read_asap
 from qprd.qupath.entry_slides import frame_of, select_entries
-from qprd.qupath.pathclasses import DEFAULT_COLOR
 from qprd.qupath.precision import area_on_grid
-from qprd.qupath.project import AnnotationImport, Entry, ImportReport, PathClass, Project
+from qprd.qupath.project import (
+    DEFAULT_COLOR,
+    AnnotationImport,
+    Entry,
+    ImportReport,
+    PathClass,
+    Project,
+)
 from qprd.slides.frame import Frame
 
 

@@ -1,4 +1,4 @@
-"""Whether QuPath stored what was meant: the check between writing new data and taking them over."""
+"""The check between writing new data and taking them over: was stored what was meant?"""
 
 from __future__ import annotations
 
@@ -60,10 +60,9 @@ def compare(
     meant: Predictions,
     stored: Predictions,
     stored_tiles: TileTable,
-    changed_others: Sequence[str],
     where: Path,
 ) -> None:
-    """Raise unless QuPath stored what was meant and left all other objects as they were.
+    """Raise unless what was stored is what was meant.
 
     Coordinates may differ by 0.01 px, or by what QuPath's single precision costs; measurements are
     compared in single precision.
@@ -72,7 +71,6 @@ def compare(
         meant: What was to be stored.
         stored: Annotations that are; its tiles do not count.
         stored_tiles: Tiles that are.
-        changed_others: Ids of objects of others that are not as they were.
         where: The file that holds them.
 
     Raises:
@@ -82,7 +80,6 @@ def compare(
     def differ(what: str) -> QprdError:
         return stored_otherwise(what, where)
 
-    refuse_changes(changed_others, where)
     _compare_tiles(TileTable.of(meant.tiles), stored_tiles, differ)
     for kind, wanted, found in (
         ("contours", meant.contours, stored.contours),
@@ -129,10 +126,11 @@ def refuse_changes(changed: Sequence[str], where: Path) -> None:
 
 
 def stored_otherwise(what: str, where: Path) -> QprdError:
-    """What QuPath stored is not what was meant, and so was not taken."""
+    """The error for new data that are not what was meant, and so were not taken."""
     return QprdError(
-        f"What QuPath stored differs from what was meant: {what}. The project is as it was.",
+        f"What was stored differs from what was meant: {what}. The project is as it was.",
         where=str(where),
+        fix="Run it again; if it happens once more, please report it.",
         exit_code=ExitCode.FAILED,
     )
 

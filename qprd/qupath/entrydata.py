@@ -11,7 +11,7 @@ import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
 from qprd.errors import QprdError
-from qprd.files.jsonfile import read_json
 from qprd.predictions import (
     MEAN_SCORE,
     REVIEW_CLASS,
@@ -37,53 +36,11 @@ from qprd.predictions import (
     is_own_class,
 )
 from qprd.qupath.comparison import TileTable, measurement_table
+from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.java import QuPath, qupath_call
-from qprd.qupath.pathclasses import DEFAULT_COLOR, argb_from_color
+from qprd.qupath.pathclasses import argb_from_color
 from qprd.qupath.precision import on_grid
-from qprd.qupath.project import Annotation, PathClass
-
-_MAX_SUMMARY_BYTES = 16 * 2**20
-
-
-@dataclass(frozen=True)
-class EntryFolder:
-    """Paths of QuPath's files about one entry.
-
-    Attributes:
-        path: ``<project>/data/<entry id>``.
-    """
-
-    path: Path
-
-    @property
-    def data(self) -> Path:
-        """The objects, image type, workflow, ..."""
-        return self.path / "data.qpdata"
-
-    @property
-    def backup(self) -> Path:
-        """The earlier data, there only while QuPath saves or if that was interrupted."""
-        return self.path / "data.qpdata.bkp"
-
-    @property
-    def summary(self) -> Path:
-        """How many objects of which kind QuPath saved."""
-        return self.path / "summary.json"
-
-    def recorded_objects(self) -> int | None:
-        """Number of objects that QuPath last saved, the root included; None if it is not known."""
-        hierarchy = self.read_summary().get("hierarchy")
-        number = hierarchy.get("nObjects") if isinstance(hierarchy, dict) else None
-        return number if isinstance(number, int) and not isinstance(number, bool) else None
-
-    def read_summary(self) -> dict[str, object]:
-        """The summary, empty if there is none that can be read."""
-        try:
-            root = read_json(self.summary, what="a summary", limit_bytes=_MAX_SUMMARY_BYTES)
-        except QprdError:
-            # QuPath does not need it either.
-            return {}
-        return root if isinstance(root, dict) else {}
+from qprd.qupath.project import DEFAULT_COLOR, Annotation, PathClass
 
 
 class EntryData:

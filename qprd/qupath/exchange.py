@@ -10,26 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from qprd.errors import QprdError
 from qprd.files.backups import ImportedFrom, Subject
-from qprd.files.jsonfile import read_json
 from qprd.files.layout import ProjectLayout
 from qprd.files.writing import WriteAccess, WriteSession
 from qprd.predictions import Predictions
+from qprd.qupath.annotation_files import AnnotationFiles, AnnotationSource
+from qprd.qupath.comparison import TileTable, compare, stored_otherwise
 from qprd.qupath.entries import find_entries
-from qprd.qupath.geojson import (
-    annotations_of,
-    objects_of,
-    own_member_of,
-    read_annotations,
-    read_objects,
-    read_root,
-)
+from qprd.qupath.entry_folder import EntryFolder
+from qprd.qupath.geojson import read_annotations, read_objects
 from qprd.qupath.imports import (
     ImportPlan,
     difference,
@@ -41,7 +35,6 @@ from qprd.qupath.imports import (
 from qprd.qupath.locate import SlideLocator
 from qprd.qupath.pathclasses import read_classes
 from qprd.qupath.predictions_geojson import (
-    at_qupath_precision,
     count_predictions,
     predictions_from_geojson,
     predictions_to_text,
@@ -54,40 +47,8 @@ from qprd.qupath.project import (
     PathClass,
     WriteReport,
 )
-from qprd.qupath.qpproj import ProjectFile, RecordedEntry, read_project_file
-
-_MAX_SMALL_JSON_BYTES = 16 * 2**20
-_MAX_DIFFERENCE_PX = 0.01
-_EXPORT_HINT = (
-    "In QuPath: Automate > Script editor, open export_annotations.groovy ('qprd groovy DIR' puts it"
-    " into DIR), Run > Run for project."
-)
-
-
-@dataclass(frozen=True)
-class AnnotationSource:
-    """Where an entry's annotations come from.
-
-    Attributes:
-        file: The GeoJSON file, None if there is none.
-        in_qupath: How many annotations QuPath's data file holds, None if it is not known.
-        is_outdated: QuPath saved the image after this file was exported, going by the files' times.
-    """
-
-    file: Path | None
-    in_qupath: int | None
-    is_outdated: bool = False
-
-    @property
-    def problem(self) -> str | None:
-        """What the user should know, None if all is well."""
-        if self.is_outdated:
-            return f"exported before QuPath last saved this image: {_EXPORT_HINT}"
-        if self.file is not None or self.in_qupath == 0:
-            return None
-        if self.in_qupath is None:
-            return "no annotations exported"
-        return f"{self.in_qupath} annotations in QuPath, none exported: {_EXPORT_HINT}"
+from qprd.qupath.qpproj import ProjectFile, read_project_file
+from qprd.qupath.storable import storable
 
 
 class ExchangeProject:
@@ -109,13 +70,7 @@ class ExchangeProject:
         self._file: ProjectFile = read_project_file(path)
         self._layout = ProjectLayout(self._file.path)
         self._locator = SlideLocator(self._file.path, self._file.uri, slides)
-        if annotations is not None and not annotations.is_dir():
-            raise QprdError(
-                "There is no such folder of annotations.",
-                where=str(annotations),
-                fix="Give --annotations a folder of GeoJSON files that QuPath exported.",
-            )
-        self._given_annotations = annotations
+        self._annotation_files = AnnotationFiles(self._file, annotations)
         self._access = WriteAccess(self._file.path, self.backend)
 
     @property
@@ -170,15 +125,7 @@ class ExchangeProject:
         Raises:
             QprdError: several files could be meant, or one file could be that of several entries.
         """
-        is_outdated = False
-        if self._given_annotations is not None:
-            file = self._annotations_by_name(entry, self._given_annotations)
-        else:
-            own = self._annotation_file(entry)
-            file = own if own.is_file() else None
-            saved = _modified_ns(self._data_file(entry))
-            is_outdated = file is not None and _modified_ns(file) < saved
-        return AnnotationSource(file, self._annotations_in_qupath(entry), is_outdated)
+        return self._annotation_files.source(self._own(entry))
 
     def annotation_note(self, entry: Entry) -> str | None:
         """That QuPath holds annotations which nobody exported, or has saved since, if so.
@@ -188,80 +135,13 @@ class ExchangeProject:
         """
         return self.annotation_source(entry).problem
 
-    def _data_file(self, entry: Entry) -> Path:
-        return self.path.parent / "data" / entry.id / "data.qpdata"
-
-    def _annotations_by_name(self, entry: Entry, folder: Path) -> Path | None:
-        """The file of an entry in a folder of the user's.
-
-        Names from the project are only compared with those that the folder lists: they may hold
-        slashes, and must not become paths.
-        """
-        try:
-            listed = {path.name for path in folder.iterdir() if path.is_file()}
-        except OSError as error:
-            raise QprdError(
-                f"This folder cannot be read: {error.strerror}.", where=str(folder)
-            ) from error
-        found = sorted(_annotation_names(self._own(entry)) & listed)
-        if len(found) > 1:
-            raise QprdError(
-                f"Several files could hold the annotations of {entry.name}: {', '.join(found)}.",
-                where=str(folder),
-                fix="Leave only one of them there.",
-            )
-        if not found:
-            return None
-        claims = self._claims(found[0])
-        if len(claims) > 1:
-            by_name, by_id = f"{entry.name}.geojson", f"{entry.id}.geojson"
-            raise QprdError(
-                f"{found[0]} could hold the annotations of several images: "
-                + ", ".join(f"{claim.name} (id {claim.id})" for claim in claims[:5]),
-                where=str(folder),
-                fix=f"Name it by the whole image name: {by_name}."
-                if len(self._claims(by_name)) == 1
-                else f"Name it by id: {by_id}.",
-            )
-        return folder / found[0]
-
-    def _claims(self, file: str) -> list[RecordedEntry]:
-        """The entries whose annotations a file of this name could hold."""
-        return [other for other in self._file.entries if file in _names(other.id, other.name)]
-
-    def _annotations_in_qupath(self, entry: Entry) -> int | None:
-        """Number of annotations that QuPath counted when it last saved, None if it did not say."""
-        path = self.path.parent / "data" / entry.id / "summary.json"
-        try:
-            root = read_json(path, what="a summary", limit_bytes=_MAX_SMALL_JSON_BYTES)
-        except QprdError:
-            return None
-        hierarchy = root.get("hierarchy") if isinstance(root, dict) else None
-        counts = hierarchy.get("objectTypeCounts") if isinstance(hierarchy, dict) else None
-        if not isinstance(counts, dict):
-            return None
-        number = counts.get("Annotations", 0)
-        return number if isinstance(number, int) and number >= 0 else None
-
     def annotations(self, entry: Entry) -> Sequence[Annotation]:
         """All exported annotations of an entry, ours included; none if nothing was exported.
 
         Raises:
             QprdError: the file is malformed, ambiguous, or was exported from another image.
         """
-        file = self.annotation_source(entry).file
-        if file is None:
-            return ()
-        root, where = read_root(file)
-        if self._given_annotations is None:
-            exported_from = own_member_of(root).get("entry")
-            if exported_from is not None and exported_from != entry.id:
-                raise QprdError(
-                    f"These are the annotations of the image with id {exported_from}.",
-                    where=where,
-                    fix=_EXPORT_HINT,
-                )
-        return tuple(annotations_of(objects_of(root, where)))
+        return self._annotation_files.read(self._own(entry))[1]
 
     def import_annotations(self, entry: Entry, imported: AnnotationImport) -> ImportReport:
         """Add annotations to the entry's file of exported ones, completely or not at all.
@@ -273,24 +153,24 @@ class ExchangeProject:
             QprdError: QuPath has annotations that were not exported; a malformed file; a full disk,
                 a read-only folder, or a difference when read again. The file is as it was.
         """
-        if self._given_annotations is not None:
+        if self._annotation_files.given is not None:
             raise QprdError(
                 "Annotations are imported into the project, not into a folder of the user's.",
-                where=str(self._given_annotations),
+                where=str(self._annotation_files.given),
                 fix="Leave out --annotations.",
             )
         origin = ImportedFrom(imported.source, imported.path_class.name)
         subject = Subject(entry.id, entry.name, origin)
-        path = self._annotation_file(entry)
+        path = self._annotation_files.own_file(self._own(entry))
         with self._access.transaction(subject, "import-asap") as transaction:
             transaction.expect(path)
             source = self.annotation_source(entry)
-            never_saved = source.in_qupath is None and not self._data_file(entry).exists()
+            data = EntryFolder.of(self.path, entry.id).data
+            never_saved = source.in_qupath is None and not data.exists()
             if source.problem is not None and not never_saved:
                 # With ours alone the file would look like an export of all there is.
                 raise QprdError(f"Nothing was imported; {source.problem}", where=entry.name)
-            existing = self.annotations(entry)
-            root = None if source.file is None else read_root(source.file)[0]
+            root, existing = self._annotation_files.read(entry)
             plan = plan_import(entry.id, imported, existing)
             files: tuple[Path, ...] = ()
             if plan.added or plan.outdated:
@@ -322,13 +202,15 @@ class ExchangeProject:
                 difference; the earlier file is as it was.
         """
         path = self.prediction_file(entry)
-        meant = at_qupath_precision(predictions)
-        text = predictions_to_text(predictions)
+        meant = storable(predictions)
+        text = predictions_to_text(meant)
         with self._access.transaction(Subject(entry.id, entry.name), "write-back") as transaction:
             transaction.expect(path)
             replaced = _count_earlier(path)
-            written = transaction.stage_text(path, text)
-            _compare(meant, predictions_from_geojson(written), path)
+            stored = predictions_from_geojson(transaction.stage_text(path, text))
+            compare(meant, stored, TileTable.of(stored.tiles), path)
+            if (stored.contour_color, stored.metadata) != (meant.contour_color, meant.metadata):
+                raise stored_otherwise("the entry metadata, or the color of the contours", path)
             files = transaction.commit()
         return WriteReport(
             entry_id=entry.id,
@@ -366,7 +248,11 @@ class ExchangeProject:
         Raises:
             QprdError: as `import_annotations`; always for predictions, which are whole files here.
         """
-        file = self.prediction_file(entry) if imported is None else self._annotation_file(entry)
+        file = (
+            self.prediction_file(entry)
+            if imported is None
+            else self._annotation_files.own_file(self._own(entry))
+        )
         name = file.relative_to(self.path.parent).as_posix()
         if name not in earlier:
             raise QprdError(
@@ -383,10 +269,6 @@ class ExchangeProject:
         copy = earlier[name]
         had = () if copy is None else read_annotations(copy)
         return self.import_annotations(entry, earlier_import(entry.id, imported, had)).files
-
-    def _annotation_file(self, entry: Entry) -> Path:
-        """The project's own file of an entry's annotations."""
-        return self._layout.annotations / f"{self._own(entry).id}.geojson"
 
     def _own(self, entry: Entry) -> Entry:
         """The entry, if it is one of this project: its id becomes a file name."""
@@ -414,28 +296,6 @@ def _count_earlier(path: Path) -> int:
         return 0
 
 
-def _differ(what: str, path: Path) -> QprdError:
-    return QprdError(f"What was written differs from what was meant: {what}.", where=str(path))
-
-
-def _modified_ns(path: Path) -> int:
-    """When a file was last changed, 0 if that is not to be known."""
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
-
-
-def _annotation_names(entry: Entry) -> set[str]:
-    return _names(entry.id, entry.name)
-
-
-def _names(entry_id: str, name: str) -> set[str]:
-    """File names that may hold the annotations of an image."""
-    stem = name.rpartition(".")[0] or name
-    return {f"{part}.geojson" for part in (entry_id, name, stem)}
-
-
 def _compare_import(
     plan: ImportPlan, existing: Sequence[Annotation], written: Path, path: Path
 ) -> None:
@@ -446,35 +306,4 @@ def _compare_import(
     if differs is None and not same_annotations(stored[: len(kept)], kept):
         differs = "annotations that were there before"
     if differs is not None:
-        raise _differ(differs, path)
-
-
-def _compare(meant: Predictions, stored: Predictions, path: Path) -> None:
-    """Raise unless what is stored is what was meant: ids, places, measurements, metadata."""
-
-    def differ(what: str) -> QprdError:
-        return _differ(what, path)
-
-    if [tile.id for tile in stored.tiles] != [tile.id for tile in meant.tiles]:
-        raise differ("the tiles")
-    if [region.id for region in stored.regions] != [region.id for region in meant.regions]:
-        raise differ("the contours, or the regions to review")
-    if (stored.contour_class, stored.contour_color) != (meant.contour_class, meant.contour_color):
-        raise differ("the class of the contours")
-    if dict(stored.metadata) != dict(meant.metadata):
-        raise differ("the entry metadata")
-    for tile, expected in zip(stored.tiles, meant.tiles, strict=True):
-        places = zip(
-            (tile.x, tile.y, tile.size_px), (expected.x, expected.y, expected.size_px), strict=True
-        )
-        if any(abs(a - b) > _MAX_DIFFERENCE_PX for a, b in places):
-            raise differ(f"the place of tile {tile.id}")
-        if dict(tile.measurements) != dict(expected.measurements):
-            raise differ(f"the measurements of tile {tile.id}")
-    for contour, wanted in zip(stored.regions, meant.regions, strict=True):
-        if not contour.polygon.normalize().equals_exact(
-            wanted.polygon.normalize(), _MAX_DIFFERENCE_PX
-        ):
-            raise differ(f"the outline of contour {contour.id}")
-        if (contour.name, dict(contour.measurements)) != (wanted.name, dict(wanted.measurements)):
-            raise differ(f"the measurements of contour {contour.id}")
+        raise stored_otherwise(differs, path)

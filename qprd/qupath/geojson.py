@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import geojson
 import shapely
 from shapely.errors import ShapelyError
 from shapely.geometry import shape
@@ -24,7 +25,7 @@ from qprd.errors import QprdError
 from qprd.files.jsonfile import parse_json, read_text, well_formed
 from qprd.predictions import MEAN_SCORE, OWN, class_parts, is_own_name
 from qprd.qupath.precision import DECIMALS
-from qprd.qupath.project import Annotation, PathClass
+from qprd.qupath.project import DEFAULT_COLOR, Annotation, PathClass
 
 MAX_BYTES = 1024 * 2**20
 
@@ -131,6 +132,37 @@ def own_member_of(root: object) -> Mapping[str, object]:
     """The ``qprd`` member of parsed GeoJSON, empty if there is none."""
     member = root.get(OWN) if isinstance(root, Mapping) else None
     return member if isinstance(member, dict) else {}
+
+
+def annotation_feature(
+    object_id: str,
+    geometry: BaseGeometry,
+    path_class: PathClass,
+    name: str | None,
+    measurements: Mapping[str, float] | None = None,
+) -> geojson.Feature:
+    """An annotation as QuPath reads it, its coordinates rounded to 0.01 px."""
+    coordinates = shapely.geometry.mapping(geometry)["coordinates"]
+    properties: dict[str, object] = {
+        "objectType": "annotation",
+        "classification": class_to_geojson(path_class),
+    }
+    if name:
+        properties["name"] = name
+    if measurements is not None:
+        properties["measurements"] = {key: float(value) for key, value in measurements.items()}
+    return geojson.Feature(
+        id=object_id,
+        geometry=getattr(geojson, geometry.geom_type)(coordinates, precision=DECIMALS),
+        properties=properties,
+    )
+
+
+def class_to_geojson(path_class: PathClass) -> dict[str, object]:
+    """The ``classification`` of a feature; without a color QuPath refuses the file."""
+    names = list(class_parts(path_class.name))
+    named = {"names": names} if len(names) > 1 else {"name": names[0]}
+    return {**named, "color": list(path_class.color or DEFAULT_COLOR)}
 
 
 def objects_of(root: object, where: str | None) -> list[QuPathObject]:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import geojson
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -23,8 +24,7 @@ from shapely.geometry.base import BaseGeometry
 from qprd.errors import QprdError
 from qprd.files.backups import ImportedFrom
 from qprd.predictions import OWN, class_parts, is_own_class
-from qprd.qupath.geojson import own_member_of
-from qprd.qupath.pathclasses import class_to_geojson
+from qprd.qupath.geojson import annotation_feature, own_member_of
 from qprd.qupath.precision import area_on_grid, same_outline
 from qprd.qupath.project import Annotation, AnnotationImport, PathClass
 
@@ -173,7 +173,10 @@ def with_imported(root: object, plan: ImportPlan, member: Mapping[str, object]) 
     imported = listed if isinstance(listed, list) else []
     collection["features"] = [
         *(feature for feature in features if not _is_one_of(feature, plan.outdated)),
-        *(_feature(annotation, plan.path_class) for annotation in plan.added),
+        *(
+            annotation_feature(one.id, one.geometry, plan.path_class, one.name)
+            for one in plan.added
+        ),
     ]
     collection[OWN] = {
         **own,
@@ -183,26 +186,11 @@ def with_imported(root: object, plan: ImportPlan, member: Mapping[str, object]) 
             *(annotation.id for annotation in plan.added),
         ],
     }
-    return json.dumps(collection)
+    return str(geojson.dumps(collection))
 
 
 def _is_one_of(feature: object, ids: Sequence[str]) -> bool:
     return isinstance(feature, Mapping) and feature.get("id") in ids
-
-
-def _feature(annotation: Annotation, path_class: PathClass) -> dict[str, object]:
-    properties: dict[str, object] = {
-        "objectType": "annotation",
-        "classification": class_to_geojson(path_class),
-    }
-    if annotation.name:
-        properties["name"] = annotation.name
-    return {
-        "type": "Feature",
-        "id": annotation.id,
-        "geometry": shapely.geometry.mapping(annotation.geometry),
-        "properties": properties,
-    }
 
 
 def _id(entry_id: str, source: str, class_name: str, name: str, geometry: BaseGeometry) -> str:

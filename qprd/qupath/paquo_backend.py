@@ -8,7 +8,6 @@ must be reopened there (File > Reload data), or its next save undoes ours.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,26 +18,20 @@ from qprd.errors import QprdError
 from qprd.files.backups import ImportedFrom, Subject
 from qprd.files.writing import WriteAccess, WriteSession
 from qprd.predictions import (
-    OWN_PREFIX,
     REVIEW_CLASS,
     REVIEW_COLOR,
-    SCORE,
-    PredictedRegion,
-    PredictedTile,
     Predictions,
-    is_object_id,
-    is_own_class,
     own_metadata,
 )
 from qprd.qupath.comparison import compare, refuse_changes, stored_otherwise
 from qprd.qupath.entries import find_entries
-from qprd.qupath.entrydata import EntryData, EntryFolder
+from qprd.qupath.entry_folder import EntryFolder
+from qprd.qupath.entrydata import EntryData
 from qprd.qupath.geojson import read_annotations
 from qprd.qupath.imports import ImportPlan, difference, earlier_import, plan_import
 from qprd.qupath.java import find_qupath, qupath_call, start_qupath
 from qprd.qupath.locate import SlideLocator
 from qprd.qupath.pathclasses import argb_from_color, classes_path, read_classes, with_classes
-from qprd.qupath.predictions_geojson import at_qupath_precision, require_region_measurements
 from qprd.qupath.project import (
     Annotation,
     AnnotationImport,
@@ -53,6 +46,7 @@ from qprd.qupath.projectedit import (
     with_own_metadata,
 )
 from qprd.qupath.qpproj import RecordedEntry, read_project_file
+from qprd.qupath.storable import storable
 
 __all__ = ["PaquoProject", "find_qupath"]
 
@@ -128,15 +122,8 @@ class PaquoProject:
         """
         found = {known.name: known for known in read_classes(self.path)}
         for recorded in self._file.entries:
-            hierarchy = self._folder(recorded.id).read_summary().get("hierarchy")
-            counts = (
-                hierarchy.get("annotationClassificationCounts")
-                if isinstance(hierarchy, dict)
-                else None
-            )
-            for name in counts if isinstance(counts, dict) else ():
-                if name != "Unclassified":
-                    found.setdefault(name, PathClass(name))
+            for name in self._folder(recorded.id).recorded_classes():
+                found.setdefault(name, PathClass(name))
         return tuple(found.values())
 
     def annotations(self, entry: Entry) -> Sequence[Annotation]:
@@ -178,8 +165,7 @@ class PaquoProject:
                 stored, QuPath stored something else, or the files cannot be written. In each case
                 all files are as they were.
         """
-        _check(predictions)
-        meant = at_qupath_precision(predictions)
+        meant = storable(predictions)
         replaced = 0
 
         def edit(data: EntryData) -> _Change:
@@ -351,7 +337,7 @@ class PaquoProject:
         return folder.data, files
 
     def _folder(self, entry_id: str) -> EntryFolder:
-        return EntryFolder(self.path.parent / "data" / entry_id)
+        return EntryFolder.of(self.path, entry_id)
 
     def _recorded(self, entry: Entry) -> RecordedEntry:
         """The entry, if it is one of this project: its id becomes a folder's name."""
@@ -382,8 +368,8 @@ class PaquoProject:
                     self._qupath.bulk.setColor(known.name, argb_from_color(known.color))
 
     def _compare(self, meant: Predictions, stored: EntryData, others: object, where: Path) -> None:
-        changed = self._changed(others, stored.digests(), where)
-        compare(meant, stored.regions(meant.metadata), stored.tiles(), changed, where)
+        refuse_changes(self._changed(others, stored.digests(), where), where)
+        compare(meant, stored.regions(meant.metadata), stored.tiles(), where)
 
     def _compare_import(
         self, plan: ImportPlan, stored: EntryData, others: object, where: Path
@@ -430,26 +416,3 @@ class PaquoProject:
 def _size_px(entry: Entry) -> tuple[int, int] | None:
     width, height = entry.source.width, entry.source.height
     return None if width is None or height is None else (width, height)
-
-
-def _check(predictions: Predictions) -> None:
-    """Refuse what could not be told from a person's objects, or not be stored."""
-    if not is_own_class(predictions.contour_class):
-        raise QprdError(f"{predictions.contour_class!r} is not a class of qprd's own.")
-    for key in predictions.metadata:
-        if not key.startswith(OWN_PREFIX):
-            raise QprdError(f"Entry metadata of qprd must start with {OWN_PREFIX!r}: {key!r}.")
-    objects: list[PredictedTile | PredictedRegion] = [*predictions.tiles, *predictions.regions]
-    for item in objects:
-        if not is_object_id(item.id):
-            raise QprdError(f"{item.id!r} is not an id that QuPath keeps (a UUID).")
-        for name, value in item.measurements.items():
-            if not math.isfinite(value):
-                raise QprdError(f"The measurement {name!r} of {item.id} is not a finite number.")
-    for tile in predictions.tiles:
-        if not (tile.size_px > 0 and math.isfinite(tile.x + tile.y + tile.size_px)):
-            raise QprdError(f"Tile {tile.id} has no size or no place.")
-        if SCORE not in tile.measurements:
-            raise QprdError(f"Tile {tile.id} has no score.")
-    for region in predictions.regions:
-        require_region_measurements(region)

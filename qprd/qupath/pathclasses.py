@@ -8,12 +8,8 @@ from pathlib import Path
 
 from qprd.errors import QprdError
 from qprd.files.jsonfile import read_json, well_formed
-from qprd.predictions import class_parts
 from qprd.qupath.geojson import color_from_argb
 from qprd.qupath.project import PathClass
-
-#: Of classes without one, such as QuPath's own Tumor.
-DEFAULT_COLOR = (200, 0, 0)
 
 _MAX_BYTES = 16 * 2**20
 _WHAT = "QuPath's classes"
@@ -67,13 +63,6 @@ def with_classes(project: Path, added: Sequence[PathClass]) -> str | None:
 def classes_text(items: list[object]) -> str:
     """The contents of a ``classes.json`` with these items."""
     return json.dumps({"pathClasses": items}, indent=2, ensure_ascii=False)
-
-
-def class_to_geojson(path_class: PathClass) -> dict[str, object]:
-    """The ``classification`` of a GeoJSON feature; without a color QuPath refuses the file."""
-    names = list(class_parts(path_class.name))
-    named = {"names": names} if len(names) > 1 else {"name": names[0]}
-    return {**named, "color": list(path_class.color or DEFAULT_COLOR)}
 
 
 def argb_from_color(color: tuple[int, int, int]) -> int:

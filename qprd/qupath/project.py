@@ -15,6 +15,9 @@ from qprd.files.writing import WriteSession
 from qprd.predictions import Predictions
 from qprd.slides.frame import Rotation
 
+#: RGB of classes without a color, such as QuPath's own Tumor.
+DEFAULT_COLOR = (200, 0, 0)
+
 
 @dataclass(frozen=True)
 class PathClass:

@@ -11,7 +11,7 @@ from qprd.files.backups import ImportedFrom, Run
 from qprd.files.filestate import sha256_of
 from qprd.files.transaction import FileTransaction
 from qprd.predictions import own_metadata
-from qprd.qupath.entrydata import EntryFolder
+from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.pathclasses import classes_path
 from qprd.qupath.projectedit import recorded_metadata, with_own_metadata
 from qprd.qupath.qpproj import read_project_file

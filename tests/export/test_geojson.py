@@ -3,12 +3,13 @@ from __future__ import annotations
 import json
 
 from qprd.export.geojson import geojson_text
-from qprd.qupath.predictions_geojson import at_qupath_precision, predictions_from_geojson
+from qprd.qupath.predictions_geojson import predictions_from_geojson
+from qprd.qupath.storable import storable
 from tests.helpers.small_project import predictions
 
 
 def test_contours_go_alone_or_with_the_tiles() -> None:
-    ours = at_qupath_precision(predictions(tiles=3))
+    ours = storable(predictions(tiles=3))
     alone = predictions_from_geojson(geojson_text(ours, tiles=False))
     assert alone.regions == ours.regions
     assert alone.tiles == ()

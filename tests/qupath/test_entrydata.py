@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from qprd.qupath.entrydata import EntryData, EntryFolder
+from qprd.qupath.entry_folder import EntryFolder
+from qprd.qupath.entrydata import EntryData
 from qprd.qupath.java import QuPath
 
 pytestmark = pytest.mark.qupath

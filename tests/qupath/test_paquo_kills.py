@@ -21,7 +21,8 @@ import pytest
 from qprd.files.backups import read_runs, undoable
 from qprd.jobs.undo import undo_project
 from qprd.progress import SilentProgress
-from qprd.qupath.entrydata import EntryData, EntryFolder
+from qprd.qupath.entry_folder import EntryFolder
+from qprd.qupath.entrydata import EntryData
 from qprd.qupath.java import QuPath
 from qprd.qupath.paquo_backend import PaquoProject
 from tests.helpers.killed_writes import clear_up, paquo_removal, paquo_write, spread, undo_write

@@ -1,0 +1,165 @@
+"""Files of annotations that were exported from QuPath: which of them is that of an entry.
+
+The script ``export_annotations.groovy`` writes ``<project>/qprd/annotations/<entry id>.geojson``.
+A user may give a folder of files instead that are named by entry id or image name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from qprd.errors import QprdError
+from qprd.files.layout import ProjectLayout
+from qprd.qupath.entry_folder import EntryFolder
+from qprd.qupath.geojson import annotations_of, objects_of, own_member_of, read_root
+from qprd.qupath.project import Annotation, Entry
+from qprd.qupath.qpproj import ProjectFile, RecordedEntry
+
+EXPORT_HINT = (
+    "In QuPath: Automate > Script editor, open export_annotations.groovy ('qprd groovy DIR' puts it"
+    " into DIR), Run > Run for project."
+)
+
+
+@dataclass(frozen=True)
+class AnnotationSource:
+    """Where an entry's annotations come from.
+
+    Attributes:
+        file: The GeoJSON file, None if there is none.
+        in_qupath: How many annotations QuPath's data file holds, None if it is not known.
+        is_outdated: QuPath saved the image after this file was exported, going by the files' times.
+    """
+
+    file: Path | None
+    in_qupath: int | None
+    is_outdated: bool = False
+
+    @property
+    def problem(self) -> str | None:
+        """What the user should know, None if all is well."""
+        if self.is_outdated:
+            return f"exported before QuPath last saved this image: {EXPORT_HINT}"
+        if self.file is not None or self.in_qupath == 0:
+            return None
+        if self.in_qupath is None:
+            return "no annotations exported"
+        return f"{self.in_qupath} annotations in QuPath, none exported: {EXPORT_HINT}"
+
+
+class AnnotationFiles:
+    """The files of exported annotations of a project.
+
+    Args:
+        project: The project file.
+        given: A folder of the user's to take instead of the project's.
+
+    Raises:
+        QprdError: there is no such folder.
+    """
+
+    def __init__(self, project: ProjectFile, given: Path | None) -> None:
+        if given is not None and not given.is_dir():
+            raise QprdError(
+                "There is no such folder of annotations.",
+                where=str(given),
+                fix="Give --annotations a folder of GeoJSON files that QuPath exported.",
+            )
+        self.given = given
+        self._project = project
+        self._folder = ProjectLayout(project.path).annotations
+
+    def own_file(self, entry: Entry) -> Path:
+        """The project's own file of an entry, which need not exist."""
+        return self._folder / f"{entry.id}.geojson"
+
+    def source(self, entry: Entry) -> AnnotationSource:
+        """The file that has the annotations of an entry, and how many QuPath itself has.
+
+        Raises:
+            QprdError: several files could be meant, or one file could be that of several entries.
+        """
+        folder = EntryFolder.of(self._project.path, entry.id)
+        in_qupath = folder.recorded_annotations()
+        if self.given is not None:
+            return AnnotationSource(self._by_name(entry, self.given), in_qupath)
+        file = self.own_file(entry)
+        if not file.is_file():
+            return AnnotationSource(None, in_qupath)
+        return AnnotationSource(file, in_qupath, _modified_ns(file) < _modified_ns(folder.data))
+
+    def read(self, entry: Entry) -> tuple[object, tuple[Annotation, ...]]:
+        """The parsed file of an entry, None if there is none, and the annotations in it.
+
+        Raises:
+            QprdError: the file is malformed, ambiguous, or was exported from another image.
+        """
+        file = self.source(entry).file
+        if file is None:
+            return None, ()
+        root, where = read_root(file)
+        exported_from = own_member_of(root).get("entry")
+        if self.given is None and exported_from not in (None, entry.id):
+            raise QprdError(
+                f"These are the annotations of the image with id {exported_from}.",
+                where=where,
+                fix=EXPORT_HINT,
+            )
+        return root, tuple(annotations_of(objects_of(root, where)))
+
+    def _by_name(self, entry: Entry, folder: Path) -> Path | None:
+        """The file of an entry in a folder of the user's.
+
+        Names from the project are only compared with those that the folder lists: they may hold
+        slashes, and must not become paths.
+        """
+        try:
+            listed = {path.name for path in folder.iterdir() if path.is_file()}
+        except OSError as error:
+            raise QprdError(
+                f"This folder cannot be read: {error.strerror}.", where=str(folder)
+            ) from error
+        found = sorted(_file_names(entry.id, entry.name) & listed)
+        if len(found) > 1:
+            raise QprdError(
+                f"Several files could hold the annotations of {entry.name}: {', '.join(found)}.",
+                where=str(folder),
+                fix="Leave only one of them there.",
+            )
+        if not found:
+            return None
+        claims = self._claims(found[0])
+        if len(claims) > 1:
+            by_name, by_id = f"{entry.name}.geojson", f"{entry.id}.geojson"
+            claimed_by = ", ".join(f"{claim.name} (id {claim.id})" for claim in claims[:5])
+            raise QprdError(
+                f"{found[0]} could hold the annotations of several images: {claimed_by}.",
+                where=str(folder),
+                fix=f"Name it by the whole image name: {by_name}."
+                if len(self._claims(by_name)) == 1
+                else f"Name it by id: {by_id}.",
+            )
+        return folder / found[0]
+
+    def _claims(self, file_name: str) -> list[RecordedEntry]:
+        """The entries whose annotations a file of this name could hold."""
+        return [
+            entry
+            for entry in self._project.entries
+            if file_name in _file_names(entry.id, entry.name)
+        ]
+
+
+def _file_names(entry_id: str, image_name: str) -> set[str]:
+    """File names that may hold the annotations of an image."""
+    stem = image_name.rpartition(".")[0] or image_name
+    return {f"{part}.geojson" for part in (entry_id, image_name, stem)}
+
+
+def _modified_ns(path: Path) -> int:
+    """When a file was last changed, 0 if that is not to be known."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
