@@ -1,4 +1,4 @@
-"""``qprd evaluate``: the predictions of a project against its annotations."""
+"""The job of ``qprd evaluate``: compare the predictions of a project with its annotations."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from qprd.evaluation.mistakes import worst_of_slides
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.evaluate.page import publish
 from qprd.jobs.evaluate.slide import (
+    EvaluatedSlide,
     EvaluationRules,
     drawn_by_people,
     evaluate_slide,
     is_annotated,
 )
-from qprd.jobs.evaluate.split import ChosenSlides, EvaluatedSplit, choose_slides
+from qprd.jobs.evaluate.split import EvaluatedSplit, choose_slides
 from qprd.jobs.evaluate.summary import EvaluateSummary
 from qprd.jobs.predict.index import EVALUATION_PAGE
 from qprd.progress import Progress
 from qprd.qupath.entry_slides import annotation_notes, select_entries, some_names
 from qprd.qupath.project import Entry, Project
-from qprd.results.folder import load_slide_result
+from qprd.results.folder import SlideResult, load_slide_result
 from qprd.settings import TrainConfig, stored_train_config
 
 if TYPE_CHECKING:
     from qprd.bundle.records import BundleInfo
 
-#: Mistakes of each kind that are shown.
+#: Number of mistakes of each kind that are shown.
 _SHOWN = 8
 _NAMES_SHOWN = 5
 
@@ -46,22 +47,23 @@ def evaluate_project(
     assume_mpp: float | None = None,
     progress: Progress,
 ) -> EvaluateSummary:
-    """Compare the results of a project with its annotations; writes a page beside the results.
+    """Compare the results of a project with its annotations, and write a page beside the results.
 
-    A slide that cannot be read, or has no results of the bundle, is reported, and the others go on.
+    A slide that cannot be read, or has no results of the bundle, is reported and left out.
 
     Args:
-        project: Read only.
-        split: None takes the test slides, or without any the validation slides.
-        bundle: Whose predictions; None takes the newest bundle of the project.
-        images: The only images to consider; empty for all.
+        project: The project; it is only read.
+        split: The slides to evaluate; None takes the test slides, or without any the validation
+            slides.
+        bundle: The bundle whose predictions are evaluated; None takes the newest of the project.
+        images: Names of the only images to consider; empty for all.
         unannotated_normal: Slides without annotations have no tumor.
         assume_mpp: Resolution of slides that do not state theirs; None takes that of their
             prediction.
-        progress: Shows what takes long.
+        progress: Shows steps that take long.
 
     Raises:
-        QprdError: there is nothing to evaluate.
+        QprdError: There is nothing to evaluate.
     """
     from qprd.bundle.reading import newest_bundle, read_bundle_info
 
@@ -76,12 +78,9 @@ def evaluate_project(
     bare = [entry for entry in entries if not is_annotated(annotations[entry.id], config)]
     chosen = choose_slides(annotated, bare, info, split)
 
-    notes = list(chosen.notes)
-    notes += [
-        f"{some_names(members, _NAMES_SHOWN)}: {note}"
-        for note, members in annotation_notes(project, chosen.entries).items()
-    ]
-    usable, problems, threshold = _usable(chosen, layout, info, notes)
+    problems: list[str] = []
+    usable = _with_results(chosen.entries, layout, info, problems)
+    threshold, threshold_notes = _threshold(usable, info)
     rules = EvaluationRules(
         config,
         threshold=threshold,
@@ -89,9 +88,9 @@ def evaluate_project(
         patch_um=info.network.patch_um,
         mistakes_shown=_SHOWN,
     )
-    slides = []
+    slides: list[EvaluatedSlide] = []
     with progress.task("comparing", len(usable)) as task:
-        for entry in usable:
+        for entry, _ in usable:
             try:
                 slides.append(
                     evaluate_slide(
@@ -110,47 +109,48 @@ def evaluate_project(
             f"None of the {chosen.split} slides can be evaluated.\n  " + "\n  ".join(problems[:10]),
             where=str(layout.results),
         )
-    notes += [note for slide in slides for note in slide.notes]
-    unscored = [slide.entry for slide in slides if slide.report.slide_score is None]
-    if unscored:
+    notes = [
+        *chosen.notes,
+        *(
+            f"{some_names(members, _NAMES_SHOWN)}: {note}"
+            for note, members in annotation_notes(project, chosen.entries).items()
+        ),
+        *threshold_notes,
+        *(note for slide in slides for note in slide.notes),
+    ]
+    if unscored := [slide.entry for slide in slides if slide.report.slide_score is None]:
         names = some_names(unscored, _NAMES_SHOWN)
         notes.append(f"without a slide score, and so left out of the slide figures: {names}")
-    probability_of = info.scoring.probability_of
     compared = [slide.comparison for slide in slides]
-    with progress.task("measuring", 4) as task:
-        patch = patch_metrics(compared, threshold=threshold, probability_of=probability_of)
+    with progress.task("measuring", 1) as task:
+        summary = EvaluateSummary(
+            project=project.path,
+            backend=project.backend,
+            bundle=info.name,
+            split=chosen.split,
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            threshold=threshold,
+            patch=patch_metrics(
+                compared, threshold=threshold, probability_of=info.scoring.probability_of
+            ),
+            slide=slide_metrics(compared),
+            lesion=lesion_metrics(compared),
+            pixel=pixel_metrics(compared),
+            slides=tuple(slides),
+            false_positives=tuple(worst_of_slides([s.false_positives for s in slides], _SHOWN)),
+            misses=tuple(worst_of_slides([s.misses for s in slides], _SHOWN)),
+            notes=tuple(dict.fromkeys(notes)),
+            problems=tuple(problems),
+            page=layout.results / EVALUATION_PAGE,
+            seconds=time.perf_counter() - started,
+        )
         task.advance()
-        slide_level = slide_metrics(compared)
-        task.advance()
-        lesion = lesion_metrics(compared)
-        task.advance()
-        pixel = pixel_metrics(compared)
-        task.advance()
-    summary = EvaluateSummary(
-        project=project.path,
-        backend=project.backend,
-        bundle=info.name,
-        split=chosen.split,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        threshold=threshold,
-        patch=patch,
-        slide=slide_level,
-        lesion=lesion,
-        pixel=pixel,
-        slides=tuple(slides),
-        false_positives=tuple(worst_of_slides([s.false_positives for s in slides], _SHOWN)),
-        misses=tuple(worst_of_slides([s.misses for s in slides], _SHOWN)),
-        notes=tuple(dict.fromkeys(notes)),
-        problems=tuple(problems),
-        page=layout.results / EVALUATION_PAGE,
-        seconds=time.perf_counter() - started,
-    )
     publish(summary, layout, info, progress=progress)
     return summary
 
 
 def _config(info: BundleInfo, unannotated_normal: bool, assume_mpp: float | None) -> TrainConfig:
-    """Classes and rules of the training; what is normal was decided there."""
+    """The classes and rules of the training, which decided what is normal."""
     config = stored_train_config(info.training.config, where=info.name)
     return config.model_copy(
         update={
@@ -167,14 +167,12 @@ def _of_points(threshold: float | None, info: BundleInfo) -> float | None:
     return float(info.scoring.calibration.probability(threshold))
 
 
-def _usable(
-    chosen: ChosenSlides, layout: ProjectLayout, info: BundleInfo, notes: list[str]
-) -> tuple[list[Entry], list[str], float | None]:
-    """Slides with results of this bundle, what is wrong with the others, and the threshold."""
-    usable: list[Entry] = []
-    problems: list[str] = []
-    drawn_at: dict[float | None, list[Entry]] = {}
-    for entry in chosen.entries:
+def _with_results(
+    entries: Sequence[Entry], layout: ProjectLayout, info: BundleInfo, problems: list[str]
+) -> list[tuple[Entry, SlideResult]]:
+    """The slides that have results of this bundle; what is wrong with the others is a problem."""
+    usable = []
+    for entry in entries:
         try:
             result = load_slide_result(layout.result(entry.id))
             if result.bundle != info.name:
@@ -190,25 +188,34 @@ def _usable(
                 )
         except QprdError as error:
             problems.append(error.told_of(entry.name))
-            continue
-        usable.append(entry)
+        else:
+            usable.append((entry, result))
+    return usable
+
+
+def _threshold(
+    usable: Sequence[tuple[Entry, SlideResult]], info: BundleInfo
+) -> tuple[float | None, list[str]]:
+    """The threshold for cells, and notes on contours that were drawn at another one."""
+    drawn_at: dict[float | None, list[Entry]] = {}
+    for entry, result in usable:
         drawn_at.setdefault(result.threshold, []).append(entry)
-    threshold = info.scoring.threshold
+    threshold, notes = info.scoring.threshold, []
     if threshold is None and len(drawn_at) == 1:
         (threshold,) = drawn_at
         if threshold is not None:
             notes.append(
-                f"the bundle has no threshold; {threshold:.4g} was given to qprd predict and is "
-                "used for the cells, too"
+                f"the bundle has no threshold, so cells are judged at {threshold:.4g}, which was "
+                "given to qprd predict"
             )
     for value, members in drawn_at.items():
         names = some_names(members, _NAMES_SHOWN)
         if value is None:
             notes.append(f"predicted without a threshold, so without contours: {names}")
         elif value != threshold:
-            now = "is none" if threshold is None else f"is {threshold:.4g}"
+            own = "has none" if threshold is None else f"has {threshold:.4g}"
             notes.append(
-                f"the contours were drawn at {value:.4g}, while the bundle's threshold {now}: "
-                f"pixel figures are of the former, patch figures of the latter ({names})"
+                f"the contours were drawn at the threshold {value:.4g}, while the bundle {own}: "
+                f"pixel figures are for the former, patch figures for the latter ({names})"
             )
-    return usable, problems, threshold
+    return threshold, notes

@@ -234,7 +234,7 @@ def test_results_of_another_bundle_are_not_measured(predicted_project: Path) -> 
 def test_contours_of_another_threshold_are_said(predicted_project: Path) -> None:
     predict(predicted_project, stride=32, images=[SECOND], threshold=0.02)
     summary = evaluate(predicted_project, split="val")
-    assert any("contours were drawn at 0.02" in note for note in summary.notes)
+    assert any("drawn at the threshold 0.02" in note for note in summary.notes)
     assert summary.threshold != 0.02
 
 
@@ -254,7 +254,7 @@ def test_without_a_threshold_there_are_areas_but_no_accuracy(predicted_project: 
     predict(predicted_project, stride=32, threshold=0.02)
     summary = evaluate(predicted_project, split="val")
     assert summary.threshold == 0.02
-    assert any("0.02 was given to qprd predict" in note for note in summary.notes)
+    assert any("judged at 0.02, which was given to qprd predict" in note for note in summary.notes)
 
 
 def test_contours_that_nobody_judged_do_not_hide_false_positives(predicted_project: Path) -> None:
