@@ -436,6 +436,7 @@ def doctor(
     images: Sequence[str] = (),
     assume_mpp: float | None = None,
     tumor_class: Sequence[str] = ("Tumor",),
+    normal_class: Sequence[str] = ("Normal",),
 ) -> Examination:
     """Check this installation, and a project if one is given: findings and what to do about them.
 
@@ -448,6 +449,7 @@ def doctor(
         images: Names of the only images to check; empty for all.
         assume_mpp: Resolution of slides that do not state theirs, micrometers per pixel.
         tumor_class: Classes that mean tumor.
+        normal_class: Classes that mean normal tissue.
 
     Example:
         >>> qprd.doctor("demo/project").failed
@@ -464,6 +466,7 @@ def doctor(
         images=_names(images),
         assume_mpp=assume_mpp,
         tumor_class=_names(tumor_class),
+        normal_class=_names(normal_class),
     )
 
 

@@ -33,7 +33,7 @@ OPTIONS = {
     "undo": PROJECT | {"--all", "--dry-run", "--json"},
     "import-asap": {"--backend", "--slides", "--image", "--tumor-class", "--dry-run", "--json"},
     "export": {"--format", "--output", "--image", "--tiles", "--weights", "--json"},
-    "doctor": PROJECT | {"--image", "--assume-mpp", "--tumor-class", "--json"},
+    "doctor": PROJECT | {"--image", "--assume-mpp", "--tumor-class", "--normal-class", "--json"},
     "demo": {"--backend", "--seed", "--json"},
     "groovy": {"--json"},
 }

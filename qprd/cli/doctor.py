@@ -14,7 +14,9 @@ from qprd.settings import TrainConfig
 @expand
 def doctor(
     project: ProjectGroup,
-    given: Annotated[Given, settings(TrainConfig, "images", "assume_mpp", "tumor_class")],
+    given: Annotated[
+        Given, settings(TrainConfig, "images", "assume_mpp", "tumor_class", "normal_class")
+    ],
     json: JsonOption = None,
 ) -> None:
     """Check this installation, and a project if one is named: PASS, WARN or FAIL, and the fix.

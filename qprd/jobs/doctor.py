@@ -25,7 +25,8 @@ from qprd.qupath.entry_slides import annotation_notes, open_slide, select_entrie
 from qprd.qupath.java import find_qupath
 from qprd.qupath.opening import open_project
 from qprd.qupath.project import Annotation, Entry, Project
-from qprd.sampling.regions import is_derived
+from qprd.sampling.classes import is_derived
+from qprd.sampling.regions import unlabeled_annotations, unlabeled_note
 from qprd.version import __version__
 
 #: Names shown where a finding concerns many images.
@@ -87,6 +88,7 @@ def examine(
     images: Sequence[str],
     assume_mpp: float | None,
     tumor_class: Sequence[str],
+    normal_class: Sequence[str],
 ) -> Examination:
     """Check the installation, and a project if one is named or lies in the current folder.
 
@@ -99,11 +101,14 @@ def examine(
         images: Names of the only images to check; empty for all.
         assume_mpp: Resolution of slides that do not state theirs, um/px.
         tumor_class: Classes that mean tumor.
+        normal_class: Classes that mean normal tissue.
     """
     checks = list(_installation())
     if project is not None and not isinstance(project, Path):
         checks.append(Check(Status.PASS, "project", f"{project.path} ({project.backend})"))
-        return Examination((*checks, *_project(project, images, assume_mpp, tumor_class)))
+        return Examination(
+            (*checks, *_project(project, images, assume_mpp, tumor_class, normal_class))
+        )
     try:
         path = find_project(project)
     except QprdError as error:
@@ -115,7 +120,7 @@ def examine(
         opened, how = open_project(path, backend=backend, slides=slides, annotations=annotations)
         with opened:
             checks.append(Check(Status.PASS, "project", f"{path}; {how}"))
-            checks += _project(opened, images, assume_mpp, tumor_class)
+            checks += _project(opened, images, assume_mpp, tumor_class, normal_class)
     except QprdError as error:
         checks.append(_failure("project", error))
     return Examination(tuple(checks))
@@ -228,6 +233,7 @@ def _project(
     images: Sequence[str],
     assume_mpp: float | None,
     tumor_class: Sequence[str],
+    normal_class: Sequence[str],
 ) -> Iterator[Check]:
     if not project.entries():
         yield Check(Status.FAIL, "images", "the project has none", "Add slides in QuPath.")
@@ -250,7 +256,7 @@ def _project(
             if any(entry.source.path is None and not entry.source.unsupported for entry in entries)
             else "The reasons are above.",
         )
-    yield from _annotations(project, entries, usable, tumor_class)
+    yield from _annotations(project, entries, usable, tumor_class, normal_class)
     yield from _writes(project.path)
 
 
@@ -327,9 +333,11 @@ def _annotations(
     entries: Sequence[Entry],
     usable: Sequence[Entry],
     tumor_class: Sequence[str],
+    normal_class: Sequence[str],
 ) -> Iterator[Check]:
     counts: Counter[str] = Counter()
     annotated: list[Entry] = []
+    unlabeled: dict[str, list[Entry]] = {}
     for entry in entries:
         try:
             annotations = project.annotations(entry)
@@ -337,6 +345,10 @@ def _annotations(
             yield _failure(entry.name, error)
             continue
         counts.update(_class_name(annotation) for annotation in annotations)
+        others = unlabeled_annotations(annotations, tumor_class, normal_class)
+        if others:
+            note = unlabeled_note(others, tumor_class, normal_class)
+            unlabeled.setdefault(note, []).append(entry)
         if any(
             is_derived(annotation.class_name, tumor_class)
             and not is_own_class(annotation.class_name)
@@ -345,6 +357,13 @@ def _annotations(
             annotated.append(entry)
     for note, members in annotation_notes(project, entries).items():
         yield Check(Status.WARN, "annotations", f"{note} [{some_names(members, _NAMES_SHOWN)}]")
+    for note, members in unlabeled.items():
+        yield Check(
+            Status.WARN,
+            "annotations",
+            f"{note} [{some_names(members, _NAMES_SHOWN)}]",
+            "Set their class in QuPath, or name it with --tumor-class or --normal-class.",
+        )
     listed = ", ".join(f"{name} ({count})" for name, count in counts.most_common()) or "none"
     yield Check(Status.PASS if counts else Status.WARN, "annotations", listed)
     ready = [entry for entry in annotated if entry in usable]

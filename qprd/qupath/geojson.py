@@ -25,7 +25,7 @@ from qprd.errors import QprdError
 from qprd.files.jsonfile import parse_json, read_text, well_formed
 from qprd.predictions import MEAN_SCORE, OWN, class_parts, is_own_name
 from qprd.qupath.precision import DECIMALS
-from qprd.qupath.project import DEFAULT_COLOR, Annotation, PathClass
+from qprd.qupath.project import DEFAULT_COLOR, SCORED_PLANE, Annotation, PathClass
 
 MAX_BYTES = 1024 * 2**20
 
@@ -68,6 +68,7 @@ class QuPathObject:
         name: What the user called it.
         locked: QuPath's lock.
         measurements: By name; they may be NaN or infinite.
+        plane: z and t of the plane it is drawn on.
     """
 
     id: str
@@ -77,6 +78,7 @@ class QuPathObject:
     name: str | None = None
     locked: bool = False
     measurements: Mapping[str, float] = field(default_factory=dict)
+    plane: tuple[int, int] = SCORED_PLANE
 
 
 def read_annotations(source: Path | str) -> list[Annotation]:
@@ -98,6 +100,7 @@ def annotations_of(objects: Iterable[QuPathObject]) -> list[Annotation]:
             name=found.name,
             locked=found.locked,
             predicted=MEAN_SCORE in found.measurements or is_own_name(found.name),
+            plane=found.plane,
         )
         for found in objects
         if found.object_type == "annotation"
@@ -232,7 +235,23 @@ def _parse_object(feature: Mapping[str, object], fallback_id: str) -> QuPathObje
         name=well_formed(name) if isinstance(name, str) else None,
         locked=properties.get("isLocked") is True,
         measurements=_parse_measurements(properties.get("measurements")),
+        plane=_parse_plane(feature.get("geometry")),
     )
+
+
+def _parse_plane(geometry: object) -> tuple[int, int]:
+    """The z and t that QuPath adds to geometries that are not on the first plane.
+
+    Raises:
+        ValueError: they are no whole numbers.
+    """
+    plane = geometry.get("plane") if isinstance(geometry, Mapping) else None
+    if not isinstance(plane, Mapping):
+        return SCORED_PLANE
+    z, t = (plane.get(axis, 0) for axis in "zt")
+    if not isinstance(z, int) or not isinstance(t, int):
+        raise ValueError("its plane has no whole numbers")
+    return z, t
 
 
 def _is_uuid(text: str) -> bool:

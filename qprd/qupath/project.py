@@ -27,6 +27,10 @@ class PathClass:
     color: tuple[int, int, int] | None = None
 
 
+#: The z and t of the pixels that are scored: the first of each.
+SCORED_PLANE = (0, 0)
+
+
 @dataclass(frozen=True)
 class Annotation:
     """One annotation as QuPath holds it.
@@ -40,6 +44,7 @@ class Annotation:
         locked: QuPath's lock.
         predicted: Made by qprd, whatever its class is now: it has our measurement, or, as QuPath
             drops these when an outline is changed, a name that we give.
+        plane: z and t of the plane it is drawn on.
     """
 
     id: str
@@ -48,6 +53,7 @@ class Annotation:
     name: str | None = None
     locked: bool = False
     predicted: bool = False
+    plane: tuple[int, int] = SCORED_PLANE
 
 
 @dataclass(frozen=True)

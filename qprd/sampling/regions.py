@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, box
 from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
-from qprd.predictions import class_parts, is_own_class
 from qprd.qupath.outlines import MAX_CROSSINGS, repaired
-from qprd.qupath.project import Annotation
+from qprd.qupath.project import SCORED_PLANE, Annotation
+from qprd.sampling.classes import Role, is_derived, role_of, similar_classes
 from qprd.settings import TrainConfig
 
 if TYPE_CHECKING:
     from qprd.slides.tissue import TissueMask
 
 NormalSource = Literal["annotations", "tissue", "none"]
-Role = Literal["tumor", "normal", "rejected", "ignored", "pending"]
 
 _DEFAULTS = TrainConfig()
 
@@ -34,6 +33,9 @@ MARGIN_UM = _DEFAULTS.margin_um
 
 #: Area (square level-0 pixels) below which an overlap or a clipped edge is rounding, not news.
 _NEGLIGIBLE_PX2 = 1.0
+
+#: Beyond any image.
+_FAR_PX = 1e9
 
 #: GEOS draws an arc as chords, none over more than 1.5 of the angle that it is asked for. Buffers
 #: that are wider by this factor have their chords outside the true arc.
@@ -70,6 +72,9 @@ class LabelRegions:
         ignored: What ignored classes cut out of both.
         accepted: The part of ``tumor`` that a person accepted when reviewing predictions.
         rejected: What a person rejected; part of ``normal`` wherever that has a source.
+        unlabeled: What is drawn with a class that means neither, or without one; outlines of areas
+            are no part of it.
+        areas: What a person outlined as looked at (``Region*``); empty if nothing is.
     """
 
     tumor: MultiPolygon
@@ -79,6 +84,8 @@ class LabelRegions:
     ignored: MultiPolygon = field(default_factory=MultiPolygon)
     accepted: MultiPolygon = field(default_factory=MultiPolygon)
     rejected: MultiPolygon = field(default_factory=MultiPolygon)
+    unlabeled: MultiPolygon = field(default_factory=MultiPolygon)
+    areas: MultiPolygon = field(default_factory=MultiPolygon)
 
     def summary(self) -> list[str]:
         """One line per class and reason, most frequent first."""
@@ -92,85 +99,8 @@ class LabelRegions:
             times = f"{count} x " if count > 1 else ""
             area = areas[class_name, reason]
             size = f" ({area:,.0f} px²)" if area >= _NEGLIGIBLE_PX2 else ""
-            lines.append(f"{class_name or 'slide'}: {times}{reason}{size}")
+            lines.append(f"{class_name + ': ' if class_name else ''}{times}{reason}{size}")
         return lines
-
-
-def is_ignored_class(class_name: str | None) -> bool:
-    """True for what QuPath ignores: the last component of the name ends in ``*``."""
-    return class_name is not None and class_parts(class_name)[-1].endswith("*")
-
-
-def is_derived(class_name: str | None, bases: Sequence[str]) -> bool:
-    """True if a class is one of ``bases`` or derived from one (case matters, as in QuPath)."""
-    if class_name is None:
-        return False
-    parts = class_parts(class_name)
-    return any(parts[: len(base)] == base for base in map(class_parts, bases))
-
-
-def check_classes(wanted: Sequence[str], existing: Mapping[str, int]) -> None:
-    """Check that a wanted class, or one derived from it, has annotations.
-
-    Args:
-        wanted: Class names, e.g. the tumor classes; one that exists is enough.
-        existing: Annotations per class name over all slides.
-
-    Raises:
-        QprdError: None of them has an annotation, or QuPath ignores a wanted class.
-    """
-    for name in wanted:
-        if is_ignored_class(name):
-            raise QprdError(
-                f"QuPath ignores classes whose name ends in '*', so {name!r} cannot be learned",
-                fix="give these annotations a class without '*' in QuPath",
-            )
-    usable = {
-        name: count
-        for name, count in existing.items()
-        if count > 0 and not is_ignored_class(name) and not is_own_class(name)
-    }
-    if any(is_derived(name, wanted) for name in usable):
-        return
-    names = " or ".join(repr(name) for name in wanted)
-    listed = ", ".join(f"{name} ({count})" for name, count in sorted(existing.items()) if count > 0)
-    found = f"; annotations exist of: {listed}" if listed else "; there are no annotations at all"
-    close = _close_matches(wanted, usable)
-    if close:
-        fix = f"did you mean {' or '.join(repr(name) for name in close)}? (case matters)"
-    elif usable:
-        fix = "name the class that you drew, or draw that class in QuPath"
-    else:
-        fix = "draw and classify annotations in QuPath, and save the project"
-    raise QprdError(f"no annotation of class {names}{found}", fix=fix)
-
-
-def _close_matches(wanted: Sequence[str], existing: Mapping[str, int]) -> list[str]:
-    by_folded = {name.casefold(): name for name in sorted(existing)}
-    close: dict[str, None] = {}
-    for name in wanted:
-        for match in difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.6):
-            close[by_folded[match]] = None
-    return list(close)
-
-
-def role_of(
-    annotation: Annotation, tumor_classes: Sequence[str], normal_classes: Sequence[str]
-) -> Role | None:
-    """What an annotation says of its tissue: ``rejected`` is normal that qprd took for tumor.
-
-    None for classes that mean neither; ``pending`` is what qprd predicted and nobody judged.
-    """
-    class_name = annotation.class_name
-    if is_own_class(class_name):
-        return "pending"
-    if is_ignored_class(class_name):
-        return "ignored"
-    if is_derived(class_name, tumor_classes):
-        return "tumor"
-    if is_derived(class_name, normal_classes):
-        return "rejected" if annotation.predicted else "normal"
-    return None
 
 
 def label_regions(
@@ -189,8 +119,11 @@ def label_regions(
 
     Tumor is the union of the tumor classes and their derived classes, normal that of the normal
     classes; tumor wins where they overlap. Without drawn normal polygons, normal is the tissue at
-    least ``margin_um`` from anything marked as tumor, provided that the slide has a tumor polygon
-    or is declared normal. Ignored classes are cut out of both.
+    least ``margin_um`` from anything marked as tumor and from whatever else is drawn with another
+    class or none, provided that the slide has a tumor polygon or is declared normal; where areas
+    are outlined (``Region*``), only the tissue inside them. An annotation of another class around
+    something labeled outlines an area, too, and keeps nothing away. Ignored classes are cut out of
+    both.
 
     What qprd predicted is neither, until a person gives it a class: an accepted contour is tumor as
     drawn; a rejected one is normal, beside the tissue that counts as normal and not instead of it.
@@ -219,6 +152,11 @@ def label_regions(
 
     drawn = _collect(annotations, box(0, 0, width, height), tumor_classes, normal_classes)
     dropped = drawn.dropped
+    unlabeled = _unlabeled(drawn, [*tumor_classes, *normal_classes])
+    if unlabeled.annotations:
+        note = unlabeled_note(unlabeled.annotations, tumor_classes, normal_classes)
+        area = sum(geometry.area for geometry in unlabeled.geometries)
+        dropped.append(Dropped(None, None, note, area))
     tumor_name, normal_name = tumor_classes[0], normal_classes[0]
     tumor: BaseGeometry = drawn.union("tumor")
     normal: BaseGeometry = MultiPolygon()
@@ -245,8 +183,10 @@ def label_regions(
     else:
         source = "tissue"
         # Tumor marked by a point or a line teaches nothing, but is no place for normal either.
-        marked = [*_polygons(tumor), *drawn.unusable_tumor]
+        marked = [*_polygons(tumor), *drawn.unusable_tumor, *unlabeled.geometries]
         inside = shapely.intersection(tissue.to_polygons(), box(0, 0, width, height))
+        if drawn.parts["area"]:
+            inside = shapely.intersection(inside, drawn.union("area"))
         undrawn = shapely.difference(inside, _surroundings(marked, margin_um / mpp))
         undrawn = shapely.difference(undrawn, drawn.union("pending"))
         normal = shapely.union(undrawn, shapely.difference(drawn.union("rejected"), tumor))
@@ -266,7 +206,93 @@ def label_regions(
         _multipolygon(ignored),
         accepted=_multipolygon(shapely.difference(shapely.union_all(drawn.accepted), ignored)),
         rejected=_multipolygon(shapely.difference(rejected, ignored)),
+        unlabeled=_multipolygon(shapely.disjoint_subset_union_all(unlabeled.geometries)),
+        areas=_multipolygon(drawn.union("area")),
     )
+
+
+def unlabeled_annotations(
+    annotations: Sequence[Annotation], tumor_classes: Sequence[str], normal_classes: Sequence[str]
+) -> Sequence[Annotation]:
+    """The annotations that mean neither tumor nor normal and outline no area, see `label_regions`.
+
+    Points and lines are among them.
+    """
+    everywhere = box(-_FAR_PX, -_FAR_PX, _FAR_PX, _FAR_PX)
+    drawn = _collect(annotations, everywhere, tumor_classes, normal_classes)
+    return _unlabeled(drawn, [*tumor_classes, *normal_classes]).annotations
+
+
+def unlabeled_note(
+    annotations: Sequence[Annotation], tumor_classes: Sequence[str], normal_classes: Sequence[str]
+) -> str:
+    """Say how many annotations of which classes are used as neither tumor nor normal.
+
+    Args:
+        annotations: At least one; none of a tumor, normal or ignored class.
+        tumor_classes: Names of tumor classes.
+        normal_classes: Names of normal classes.
+
+    Examples:
+        >>> from shapely import Point
+        >>> drawn = [Annotation("a", Point(0, 0), "tumor"), Annotation("b", Point(0, 0), None)]
+        >>> unlabeled_note(drawn, ["Tumor"], ["Normal"])
+        "1 annotation of class 'tumor' and 1 without a class are used as neither Tumor nor Normal; \
+did you mean 'Tumor'?"
+    """
+    counts = Counter(annotation.class_name for annotation in annotations)
+    parts = [
+        f"{count} of class {name!r}" if name else f"{count} without a class"
+        for name, count in counts.most_common()
+    ]
+    parts[0] = parts[0].replace(" ", f" annotation{'s' * (counts.most_common(1)[0][1] > 1)} ", 1)
+    listed = " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+    is_are = "is" if len(annotations) == 1 else "are"
+    wanted = [*tumor_classes, *normal_classes]
+    meant = [
+        name for name in wanted if similar_classes([name], [c for c in counts if c is not None])
+    ]
+    hint = f"; did you mean {' or '.join(map(repr, meant))}?" if meant else ""
+    return f"{listed} {is_are} used as neither {tumor_classes[0]} nor {normal_classes[0]}{hint}"
+
+
+@dataclass(frozen=True)
+class _Unlabeled:
+    """What is drawn, but neither labeled nor the outline of an area."""
+
+    annotations: Sequence[Annotation]
+    geometries: Sequence[BaseGeometry]
+
+
+#: Share of a labeled polygon that lies inside the outline of its area, freehand as both are drawn.
+_COVERED = 0.99
+
+
+def _unlabeled(drawn: _Drawn, classes: Sequence[str]) -> _Unlabeled:
+    """Part what means neither tumor nor normal from what outlines an area around labels.
+
+    A class that somebody may have misspelled is never taken for an outline.
+    """
+    labels = np.array([*drawn.parts["tumor"], *drawn.parts["normal"]], dtype=object)
+    tree = shapely.STRtree(labels)
+    annotations: list[Annotation] = []
+    geometries: list[BaseGeometry] = []
+    for annotation, parts in drawn.others:
+        own = annotation.class_name
+        misspelled = own is not None and similar_classes(classes, [own])
+        if not misspelled and any(_covers_a_label(part, tree) for part in parts):
+            continue
+        annotations.append(annotation)
+        geometries.extend(parts)
+    return _Unlabeled(annotations, geometries)
+
+
+def _covers_a_label(part: BaseGeometry, tree: shapely.STRtree) -> bool:
+    if part.geom_type != "Polygon":
+        return False
+    labels = tree.geometries[tree.query(part, predicate="intersects")]
+    inside = shapely.area(shapely.intersection(labels, part))
+    return bool((inside >= _COVERED * shapely.area(labels)).any())
 
 
 @dataclass
@@ -278,6 +304,7 @@ class _Drawn:
     )
     accepted: list[BaseGeometry] = field(default_factory=list)
     unusable_tumor: list[BaseGeometry] = field(default_factory=list)
+    others: list[tuple[Annotation, Sequence[BaseGeometry]]] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
 
     def union(self, role: Role) -> BaseGeometry:
@@ -294,7 +321,17 @@ def _collect(
     drawn = _Drawn()
     for annotation in annotations:
         role = role_of(annotation, tumor_classes, normal_classes)
-        if role is None:
+        if annotation.plane != SCORED_PLANE:
+            if role != "other":
+                z, t = annotation.plane
+                reason = f"drawn on another plane (z {z}, t {t}) than the one that is scored"
+                drawn.dropped.append(Dropped(annotation.id, annotation.class_name, reason))
+            continue
+        if role == "other":
+            geometry = annotation.geometry
+            polygons = _clean(annotation, image, [])
+            if polygons or (not geometry.is_empty and _is_finite(geometry)):
+                drawn.others.append((annotation, polygons or [shapely.force_2d(geometry)]))
             continue
         polygons = _clean(annotation, image, drawn.dropped)
         drawn.parts[role].extend(polygons)
@@ -362,8 +399,29 @@ def _surroundings(geometries: Sequence[BaseGeometry], margin_px: float) -> BaseG
     outlines = np.where(shapely.get_dimensions(areas) == 2, shapely.boundary(areas), areas)
     with np.errstate(over="ignore"):  # GEOS raises this flag on outlines that it handles well
         outlines = shapely.simplify(outlines, tolerance, preserve_topology=False)
-    wide = shapely.buffer(outlines, (margin_px + tolerance) * _OUTSIDE_ARC, quad_segs=_QUAD_SEGS)
+    wide = _buffered(outlines, margin_px + tolerance)
     return shapely.disjoint_subset_union_all([*areas, *wide])
+
+
+def _buffered(outlines: NDArray[np.object_], distance_px: float) -> NDArray[np.object_]:
+    """Buffer lines and points, nowhere by less than the distance.
+
+    GEOS loses parts of the buffers of some lines that touch themselves; these are buffered segment
+    by segment.
+    """
+
+    def buffer(lines: NDArray[np.object_]) -> NDArray[np.object_]:
+        wide = shapely.buffer(lines, distance_px * _OUTSIDE_ARC, quad_segs=_QUAD_SEGS)
+        return np.asarray(wide, dtype=object)
+
+    wide = buffer(outlines)
+    for index in np.flatnonzero(shapely.distance(shapely.boundary(wide), outlines) < distance_px):
+        segments = [
+            shapely.linestrings(np.stack([xy[:-1], xy[1:]], axis=1))
+            for xy in map(shapely.get_coordinates, _leaves(outlines[index]))
+        ]
+        wide[index] = shapely.union_all(buffer(np.concatenate(segments)))
+    return wide
 
 
 def _is_finite(geometry: BaseGeometry) -> bool:

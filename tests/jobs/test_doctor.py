@@ -18,7 +18,7 @@ from qprd.jobs.doctor import Examination, Status, examine
 from qprd.jobs.train.job import train_project
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
-from tests.helpers.drawn_project import NAMES, draw_no_tumor_on, edit, training
+from tests.helpers.drawn_project import NAMES, draw_no_tumor_on, edit, outlines, training
 
 FOREIGN = ("v0.3.0_104-images", "v0.4.0_foci", "v0.5.1_4-images", "v0.5.1_no-data", "v0.6.0_cells")
 
@@ -31,6 +31,7 @@ def look_at(project: Path | None, **options: object) -> Examination:
         "images": (),
         "assume_mpp": None,
         "tumor_class": ("Tumor",),
+        "normal_class": ("Normal",),
     }
     return examine(project, **{**defaults, **options})  # type: ignore[arg-type]
 
@@ -243,3 +244,13 @@ def test_what_a_killed_command_left_behind_is_told(project: Path) -> None:
     assert status is Status.WARN
     assert finding.startswith("1 of commands that were killed")
     assert left.name in finding
+
+
+def test_annotations_that_mean_neither_are_told_with_their_slide(project: Path) -> None:
+    file = project.parent / "qprd" / "annotations" / "2.geojson"
+    file.write_text(json.dumps(outlines("tumor")), encoding="utf-8")
+    warned = [text for status, text in found(look_at(project), "annotations") if status == "WARN"]
+    [text] = [line for line in warned if "neither" in line]
+    assert "1 annotation of class 'tumor' is used as neither Tumor nor Normal" in text
+    assert "did you mean 'Tumor'?" in text
+    assert NAMES[1] in text

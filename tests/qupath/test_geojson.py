@@ -10,6 +10,7 @@ import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
+from shapely.geometry import box, mapping
 
 from qprd.errors import QprdError
 from qprd.predictions import MEAN_SCORE, is_own_contour
@@ -378,3 +379,19 @@ def test_any_json_gives_objects_or_an_error_of_the_user(value: object) -> None:
 def test_any_properties_give_an_object_or_an_error_of_the_user(properties: dict[str, Any]) -> None:
     with contextlib.suppress(QprdError):
         assert len(read_objects(json.dumps(feature(**properties)))) == 1
+
+
+@pytest.mark.parametrize(
+    ("plane", "expected"),
+    [(None, (0, 0)), ({"c": -1, "z": 2, "t": 1}, (2, 1)), ({"c": -1}, (0, 0))],
+)
+def test_an_annotation_knows_its_plane(plane: object, expected: tuple[int, int]) -> None:
+    geometry = {**mapping(box(0, 0, 10, 10)), **({} if plane is None else {"plane": plane})}
+    [found] = read_annotations(json.dumps({"type": "Feature", "geometry": geometry}))
+    assert found.plane == expected
+
+
+def test_a_plane_that_is_no_number_is_malformed() -> None:
+    geometry = {**mapping(box(0, 0, 10, 10)), "plane": {"z": "deep"}}
+    with pytest.raises(QprdError, match="malformed"):
+        read_annotations(json.dumps({"type": "Feature", "geometry": geometry}))

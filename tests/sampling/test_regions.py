@@ -20,13 +20,8 @@ from shapely.geometry.base import BaseGeometry
 from qprd.errors import QprdError
 from qprd.qupath.project import Annotation
 from qprd.sampling.build import SlideRegions
-from qprd.sampling.regions import (
-    LabelRegions,
-    check_classes,
-    is_derived,
-    is_ignored_class,
-    label_regions,
-)
+from qprd.sampling.classes import check_classes, is_derived, is_ignored_class
+from qprd.sampling.regions import LabelRegions, label_regions
 from qprd.slides.tissue import TissueMask
 
 WIDTH, HEIGHT = 1000, 800
@@ -78,7 +73,11 @@ def test_overlapping_tumor_polygons_and_derived_classes_become_one_region():
         drawn(box(400, 300, 410, 310), "Stroma"),
     )
     assert result.tumor.equals(box(0, 0, 150, 100))
-    assert result.summary() == ["Normal: none drawn, and no tissue mask to fall back on"]
+    assert result.summary() == [
+        "1 annotation without a class and 1 of class 'Stroma' are used as neither Tumor nor Normal "
+        "(200 px²)",
+        "Normal: none drawn, and no tissue mask to fall back on",
+    ]
 
 
 def test_a_pending_prediction_is_neither_tumor_nor_normal():
@@ -122,11 +121,80 @@ def test_ignored_regions_are_cut_out_of_both_and_said():
     result = label(
         drawn(box(0, 0, 100, 100), "Tumor"),
         drawn(box(200, 0, 300, 100), "Normal"),
-        drawn(box(50, 0, 250, 100), "Region*"),
+        drawn(box(50, 0, 250, 100), "Ignore*"),
     )
     assert result.tumor.equals(box(0, 0, 50, 100))
     assert result.normal.equals(box(250, 0, 300, 100))
     assert reasons(result).count("cut out by an ignored class (50% of it) (5,000 px²)") == 2
+
+
+TUMOR = drawn(box(0, 0, 100, 100), "Tumor")
+
+
+@pytest.mark.parametrize("class_name", ["tumor", "Tumour", None, "Stroma"])
+def test_tissue_with_another_class_or_none_is_not_normal(class_name: str | None) -> None:
+    other = drawn(box(400, 400, 500, 500), class_name)
+    result = label(TUMOR, other, tissue=ALL_TISSUE, margin_um=30)
+    assert result.normal.distance(other.geometry) >= 30
+    assert result.tumor.equals(TUMOR.geometry)
+    assert result.unlabeled.equals(other.geometry)
+    told = f"of class {class_name!r}" if class_name else "without a class"
+    assert f"1 annotation {told}" in reasons(result).replace("1 without", "1 annotation without")
+    assert "used as neither Tumor nor Normal" in reasons(result)
+    assert "(10,000 px²)" in reasons(result)
+    assert ("did you mean 'Tumor'?" in reasons(result)) == (class_name in ("tumor", "Tumour"))
+
+
+def test_what_is_not_labeled_is_counted_by_class() -> None:
+    result = label(
+        TUMOR,
+        *(drawn(box(400 + 20 * n, 400, 410 + 20 * n, 410), "tumor", str(n)) for n in range(5)),
+        *(drawn(Point(700, 500 + n), None, f"p{n}") for n in range(2)),
+    )
+    assert (
+        "5 annotations of class 'tumor' and 2 without a class are used as neither Tumor nor Normal"
+    ) in reasons(result)
+
+
+def test_drawn_normal_tissue_does_not_care_for_other_classes() -> None:
+    normal = drawn(box(300, 300, 400, 400), "Normal")
+    other = drawn(box(350, 300, 450, 400), "Stroma")
+    result = label(TUMOR, normal, other, tissue=ALL_TISSUE)
+    assert result.normal.equals(normal.geometry)
+
+
+@pytest.mark.parametrize("class_name", ["Tissue", None])
+def test_an_outline_around_labels_cuts_nothing(class_name: str | None) -> None:
+    outline = drawn(box(0, 0, 600, 600), class_name)
+    result = label(TUMOR, outline, tissue=ALL_TISSUE)
+    assert result.normal.equals(label(TUMOR, tissue=ALL_TISSUE).normal)
+    assert "neither" not in reasons(result)
+    assert result.unlabeled.is_empty
+
+
+def test_a_misspelled_class_around_a_label_is_no_outline() -> None:
+    around = drawn(box(0, 0, 600, 600), "tumor")
+    result = label(TUMOR, around, tissue=ALL_TISSUE)
+    assert result.normal.intersection(around.geometry).area == 0
+    assert "did you mean 'Tumor'?" in reasons(result)
+
+
+def test_labels_inside_an_area_that_was_looked_at_count() -> None:
+    area = drawn(box(0, 0, 400, 400), "Region*")
+    beside = drawn(box(600, 600, 700, 700), "Tumor", "b")
+    result = label(TUMOR, beside, area, tissue=ALL_TISSUE, margin_um=50)
+    assert result.tumor.equals(shapely.union(TUMOR.geometry, beside.geometry))
+    assert result.normal.difference(area.geometry).area == 0
+    assert result.normal.area > 0.7 * area.geometry.area
+    with_normal = label(TUMOR, area, drawn(box(200, 200, 300, 300), "Normal"), tissue=ALL_TISSUE)
+    assert with_normal.normal.equals(box(200, 200, 300, 300))
+
+
+def test_what_is_drawn_on_another_plane_is_left_out_and_said() -> None:
+    deeper = Annotation("z", box(400, 400, 500, 500), "Tumor", plane=(3, 0))
+    result = label(TUMOR, deeper)
+    assert result.tumor.equals(TUMOR.geometry)
+    assert "Tumor: drawn on another plane (z 3, t 0) than the one that is scored" in reasons(result)
 
 
 def test_tumor_wins_where_normal_overlaps_it_and_that_is_said():
@@ -177,6 +245,7 @@ def test_undrawn_normal_never_comes_closer_than_the_margin(circles):
     )
 )
 @settings(max_examples=100)
+@example([(0.0, 5.0), (5.0, 5.0), (3.5, 5.0), (0.5, 5.0), (0.0625, 8.0)])
 def test_the_margin_is_kept_around_jagged_outlines(vertices):
     star = Polygon(
         [(500 + r * math.cos(angle), 400 + r * math.sin(angle)) for angle, r in sorted(vertices)]

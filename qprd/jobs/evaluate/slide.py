@@ -29,7 +29,8 @@ from qprd.results.folder import (
     load_score_map,
     load_slide_result,
 )
-from qprd.sampling.regions import LabelRegions, is_derived, is_ignored_class
+from qprd.sampling.classes import is_derived, is_ignored_class
+from qprd.sampling.regions import LabelRegions
 from qprd.settings import TrainConfig
 
 #: Distance between two mistakes that are shown, in patches.
@@ -269,11 +270,16 @@ def known_region(regions: LabelRegions, width: int, height: int) -> BaseGeometry
     """The part of the slide of which a person has said whether it is tumor.
 
     If normal tissue is drawn, only that and the drawn tumor are known. If not, all tumor of the
-    slide counts as drawn and the rest as normal, the margin around tumor included.
+    slide counts as drawn and the rest as normal, the margin around tumor included; where areas are
+    outlined (``Region*``), the rest of these. What is drawn without meaning either is not known.
     """
-    if regions.normal_source == "tissue":
-        return shapely.difference(shapely.box(0, 0, width, height), regions.ignored)
-    return shapely.union(regions.tumor, regions.normal)
+    if regions.normal_source != "tissue":
+        return shapely.union(regions.tumor, regions.normal)
+    looked_at: BaseGeometry = shapely.box(0, 0, width, height)
+    if not regions.areas.is_empty:
+        looked_at = shapely.union(regions.areas, regions.tumor)
+    unlabeled = shapely.difference(regions.unlabeled, regions.tumor)
+    return shapely.difference(looked_at, shapely.union(regions.ignored, unlabeled))
 
 
 def _where_truth_is_known(

@@ -21,7 +21,8 @@ from qprd.qupath.entry_slides import (
 )
 from qprd.qupath.project import Annotation, Entry, Project
 from qprd.sampling.build import SamplingRules, SlideRegions, build_patch_table
-from qprd.sampling.regions import Role, check_classes, is_derived, label_regions, role_of
+from qprd.sampling.classes import Role, check_classes, is_derived, role_of, similar_classes
+from qprd.sampling.regions import label_regions, unlabeled_note
 from qprd.sampling.splits import Split, parse_split
 from qprd.sampling.table import PatchTable
 from qprd.settings import TrainConfig
@@ -30,6 +31,8 @@ from qprd.slides.tissue import tissue_mask
 
 #: Names shown where a note concerns many images.
 _NAMES_SHOWN = 5
+#: Notes shown with an error of sampling.
+_NOTES_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,8 @@ class PreparedPatches:
                 recorded_name(self.entries[slide].name),
                 (
                     (annotation.id, annotation_sha256(annotation.class_name, annotation.geometry))
-                    for annotation, role in self._with_roles(slide, config)
-                    if role not in (None, "pending")
+                    for annotation, role in _with_roles(self.annotations[slide], config)
+                    if role not in ("pending", "other")
                 ),
             )
             for slide in self._used_slides()
@@ -76,7 +79,7 @@ class PreparedPatches:
         judged = Counter(
             role
             for slide in self._used_slides()
-            for annotation, role in self._with_roles(slide, config)
+            for annotation, role in _with_roles(self.annotations[slide], config)
             if annotation.predicted
         )
         reviewed = Counter(
@@ -93,11 +96,12 @@ class PreparedPatches:
         used = (patch.slide for patch in self.table.patches if patch.split != "test")
         return list(dict.fromkeys(used))
 
-    def _with_roles(
-        self, slide: str, config: TrainConfig
-    ) -> Iterator[tuple[Annotation, Role | None]]:
-        for annotation in self.annotations[slide]:
-            yield annotation, role_of(annotation, config.tumor_class, config.normal_class)
+
+def _with_roles(
+    annotations: Iterable[Annotation], config: TrainConfig
+) -> Iterator[tuple[Annotation, Role]]:
+    for annotation in annotations:
+        yield annotation, role_of(annotation, config.tumor_class, config.normal_class)
 
 
 def prepare_patches(
@@ -145,6 +149,11 @@ def prepare_patches(
     if unlabelled:
         names = some_names(unlabelled, _NAMES_SHOWN)
         notes.append(f"not used, without an annotation of these classes: {names}")
+        notes += [
+            f"{entry.name}: {note}"
+            for entry in unlabelled
+            if (note := _misspelled_note(annotations[entry.id], config))
+        ]
     if not slides:
         raise QprdError(
             "None of the annotated slides can be used.\n  " + "\n  ".join(notes[:10]),
@@ -155,21 +164,7 @@ def prepare_patches(
     if patches is not None:
         table = _given_table(patches, slides, config)
     else:
-        table = build_patch_table(
-            slides,
-            normal=config.normal,
-            tumor=config.tumor,
-            val=config.val_patches,
-            patch_px=config.patch_px,
-            mpp=config.mpp,
-            seed=config.seed,
-            hard_fraction=config.hard_fraction,
-            rules=SamplingRules(
-                min_coverage=config.min_coverage,
-                max_overlap=config.max_overlap,
-                min_tissue=config.min_tissue,
-            ),
-        )
+        table = _sampled_table(slides, config, notes)
     by_id = {entry.id: entry for entry in entries}
     return PreparedPatches(
         tuple(slides), by_id, table, tuple(notes), config.assume_mpp, annotations
@@ -220,6 +215,36 @@ def slide_regions(
             tissue=tissue,
             metadata_split=entry.metadata.get("split"),
         )
+
+
+def _sampled_table(
+    slides: Sequence[SlideRegions], config: TrainConfig, notes: Sequence[str]
+) -> PatchTable:
+    """Sample patches; an error tells the notes, which may hold its cause."""
+    try:
+        return build_patch_table(
+            slides,
+            normal=config.normal,
+            tumor=config.tumor,
+            val=config.val_patches,
+            patch_px=config.patch_px,
+            mpp=config.mpp,
+            seed=config.seed,
+            hard_fraction=config.hard_fraction,
+            rules=SamplingRules(
+                min_coverage=config.min_coverage,
+                max_overlap=config.max_overlap,
+                min_tissue=config.min_tissue,
+            ),
+        )
+    except QprdError as error:
+        shown = "".join(f"\n  note: {note}" for note in notes[:_NOTES_SHOWN])
+        raise QprdError(
+            f"{error.problem}{shown}",
+            where=error.where,
+            fix=error.fix,
+            exit_code=error.exit_code,
+        ) from error
 
 
 def _given_table(file: Path, slides: Sequence[SlideRegions], config: TrainConfig) -> PatchTable:
@@ -285,6 +310,24 @@ def _check_classes(
     except QprdError as error:
         fix = "\n         ".join(filter(None, (error.fix, *unseen[:_NAMES_SHOWN])))
         raise QprdError(error.problem, where=error.where, fix=fix or None) from error
+
+
+def _misspelled_note(annotations: Sequence[Annotation], config: TrainConfig) -> str | None:
+    """Say which annotations of a slide have a class that may be a tumor or normal class misspelled.
+
+    None if there are no such annotations.
+    """
+    wanted = [*config.tumor_class, *config.normal_class]
+    found = [
+        annotation
+        for annotation, role in _with_roles(annotations, config)
+        if role == "other"
+        and annotation.class_name is not None
+        and similar_classes(wanted, [annotation.class_name])
+    ]
+    if not found:
+        return None
+    return unlabeled_note(found, config.tumor_class, config.normal_class)
 
 
 def _is_labelled(annotations: Sequence[Annotation], config: TrainConfig) -> bool:

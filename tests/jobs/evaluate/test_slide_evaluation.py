@@ -82,3 +82,17 @@ def test_who_drew_what() -> None:
     assert is_annotated([drawn(NORMAL, "Normal")], config)
     assert not is_annotated([drawn(IGNORED, "Ignore*"), drawn(IGNORED, "Stroma")], config)
     assert is_annotated([], training(unannotated_normal=True))
+
+
+def test_what_is_drawn_without_meaning_either_is_not_known() -> None:
+    found = regions(drawn(TUMOR, "Tumor"), drawn(NORMAL, "Stroma"))
+    known = known_region(found, WIDTH, HEIGHT)
+    assert known.intersection(NORMAL).area == 0
+    assert known.covers(TUMOR)
+    assert not found.normal.intersects(NORMAL)
+
+
+def test_only_areas_that_were_looked_at_are_known() -> None:
+    looked_at = box(0, 0, 2000, 2000)
+    found = regions(drawn(TUMOR, "Tumor"), drawn(looked_at, "Region*"))
+    assert known_region(found, WIDTH, HEIGHT).equals(looked_at)

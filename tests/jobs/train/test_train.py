@@ -393,3 +393,23 @@ def test_a_test_slide_changes_neither_weights_nor_threshold(project: Path, tmp_p
     assert with_test.threshold == without.threshold
     model = "model.safetensors"
     assert (with_test.bundle / model).read_bytes() == (without.bundle / model).read_bytes()
+
+
+def test_an_error_of_sampling_tells_what_was_drawn_but_not_used(project: Path) -> None:
+    for entry_id in (1, 2):
+        file = project.parent / "qprd" / "annotations" / f"{entry_id}.geojson"
+        drawn = json.loads(file.read_text())
+        for feature in drawn["features"]:
+            feature["geometry"]["coordinates"] = [[[-90, -90], [-60, -90], [-60, -60], [-90, -90]]]
+        file.write_text(json.dumps(drawn))
+    with pytest.raises(QprdError, match=r"note: .*outside the image"):
+        train(project)
+
+
+def test_a_slide_with_a_misspelled_class_alone_is_told(project: Path) -> None:
+    file = project.parent / "qprd" / "annotations" / "2.geojson"
+    text = file.read_text().replace('"Tumor"', '"Tumour"').replace('"Normal"', '"normal"')
+    file.write_text(text)
+    notes = "\n".join(train(project).notes)
+    assert "Tumour" in notes
+    assert "did you mean 'Tumor'" in notes

@@ -1,0 +1,99 @@
+"""QuPath's classes: which mean tumor, which normal, and what the others say of their tissue."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from qprd.errors import QprdError
+from qprd.predictions import class_parts, is_own_class
+from qprd.qupath.project import Annotation
+
+Role = Literal["tumor", "normal", "rejected", "ignored", "pending", "area", "other"]
+
+
+def is_ignored_class(class_name: str | None) -> bool:
+    """True for what QuPath ignores: the last component of the name ends in ``*``."""
+    return class_name is not None and class_parts(class_name)[-1].endswith("*")
+
+
+def is_area_class(class_name: str | None) -> bool:
+    """True for QuPath's ``Region*``: an area that a person looked at, with what is drawn inside."""
+    return class_name is not None and class_parts(class_name)[-1].casefold() == "region*"
+
+
+def is_derived(class_name: str | None, bases: Sequence[str]) -> bool:
+    """True if a class is one of ``bases`` or derived from one (case matters, as in QuPath)."""
+    if class_name is None:
+        return False
+    parts = class_parts(class_name)
+    return any(parts[: len(base)] == base for base in map(class_parts, bases))
+
+
+def check_classes(wanted: Sequence[str], existing: Mapping[str, int]) -> None:
+    """Check that a wanted class, or one derived from it, has annotations.
+
+    Args:
+        wanted: Class names, e.g. the tumor classes; one that exists is enough.
+        existing: Annotations per class name over all slides.
+
+    Raises:
+        QprdError: None of them has an annotation, or QuPath ignores a wanted class.
+    """
+    for name in wanted:
+        if is_ignored_class(name):
+            raise QprdError(
+                f"QuPath ignores classes whose name ends in '*', so {name!r} cannot be learned",
+                fix="give these annotations a class without '*' in QuPath",
+            )
+    usable = {
+        name: count
+        for name, count in existing.items()
+        if count > 0 and not is_ignored_class(name) and not is_own_class(name)
+    }
+    if any(is_derived(name, wanted) for name in usable):
+        return
+    names = " or ".join(repr(name) for name in wanted)
+    listed = ", ".join(f"{name} ({count})" for name, count in sorted(existing.items()) if count > 0)
+    found = f"; annotations exist of: {listed}" if listed else "; there are no annotations at all"
+    close = similar_classes(wanted, usable)
+    if close:
+        fix = f"did you mean {' or '.join(repr(name) for name in close)}? (case matters)"
+    elif usable:
+        fix = "name the class that you drew, or draw that class in QuPath"
+    else:
+        fix = "draw and classify annotations in QuPath, and save the project"
+    raise QprdError(f"no annotation of class {names}{found}", fix=fix)
+
+
+def similar_classes(wanted: Sequence[str], existing: Iterable[str]) -> list[str]:
+    """Those of the existing class names that somebody may have meant by a wanted one."""
+    by_folded = {name.casefold(): name for name in sorted(existing)}
+    close: dict[str, None] = {}
+    for name in wanted:
+        for match in difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.6):
+            close[by_folded[match]] = None
+    return list(close)
+
+
+def role_of(
+    annotation: Annotation, tumor_classes: Sequence[str], normal_classes: Sequence[str]
+) -> Role:
+    """What an annotation says of its tissue: ``rejected`` is normal that qprd took for tumor.
+
+    ``pending`` is what qprd predicted and nobody judged, ``area`` outlines what a person looked at,
+    and ``other`` is all that means neither.
+    """
+    class_name = annotation.class_name
+    if is_own_class(class_name):
+        return "pending"
+    if is_area_class(class_name):
+        return "area"
+    if is_ignored_class(class_name):
+        return "ignored"
+    if is_derived(class_name, tumor_classes):
+        return "tumor"
+    if is_derived(class_name, normal_classes):
+        return "rejected" if annotation.predicted else "normal"
+    return "other"
