@@ -1,4 +1,4 @@
-"""From annotations to labelled patches: label regions, patch table, splits, torch dataset.
+"""From annotations to labeled patches: label regions, patch table, splits, torch dataset.
 
-Knows no model.
+Imports no model.
 """

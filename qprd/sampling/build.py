@@ -1,9 +1,9 @@
-"""From label regions of several slides to one patch table."""
+"""Build one patch table from the label regions of several slides."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +14,8 @@ from qprd.errors import QprdError
 from qprd.sampling.region_index import RegionIndex
 from qprd.sampling.regions import LabelRegions
 from qprd.sampling.sampler import (
-    MAX_FRUITLESS,
     Bounds,
+    SamplingRules,
     iter_patches,
     patch_rng,
     sample_stratified,
@@ -37,25 +37,25 @@ if TYPE_CHECKING:
 _DEFAULTS = TrainConfig()
 
 #: `SamplingRules.max_overlap` inside reviewed regions, where it is larger: these are small, and a
-#: patch a little further on is another view of what the model was not sure of, or wrong about.
+#: shifted patch is another view of what the model was unsure of or wrong about.
 REVIEWED_OVERLAP = 0.75
 
-#: Asking for pixels this much finer than the slide has is worth a remark.
+#: A slide whose pixels are coarser than those of the model by more than this factor gets a note.
 MAGNIFIED = 1.1
 
 
 @dataclass(frozen=True)
 class SlideRegions:
-    """What sampling needs of one slide.
+    """One slide with its label regions, ready to be sampled.
 
     Attributes:
-        entry_id: Id of its entry.
-        name: Its name, for messages and the table.
+        entry_id: Id of the entry.
+        name: Name of the slide, for messages and the table.
         width: Width of the entry's frame in level-0 pixels.
-        height: Height likewise.
-        mpp: Micrometres per level-0 pixel.
-        regions: Its label regions.
-        tissue: Its tissue mask, or None to accept patches without looking at tissue.
+        height: Height of the entry's frame in level-0 pixels.
+        mpp: Micrometers per level-0 pixel.
+        regions: Where the slide is tumor and where normal.
+        tissue: The tissue mask, or None to accept patches whatever their tissue.
         metadata_split: Entry metadata ``split``, or None.
     """
 
@@ -69,22 +69,12 @@ class SlideRegions:
     metadata_split: str | None = None
 
     def region(self, label: Label) -> MultiPolygon:
-        """The region of a label."""
+        """Return the region of a label."""
         return self.regions.tumor if label == "tumor" else self.regions.normal
 
     def reviewed(self, label: Label) -> MultiPolygon:
-        """The part of a label's region that a review made."""
+        """Return the part of a label's region that comes from a review."""
         return self.regions.accepted if label == "tumor" else self.regions.rejected
-
-
-@dataclass(frozen=True)
-class SamplingRules:
-    """What makes a patch acceptable; see `qprd.sampling.sampler.iter_patches`."""
-
-    min_coverage: float = _DEFAULTS.min_coverage
-    max_overlap: float = _DEFAULTS.max_overlap
-    min_tissue: float = _DEFAULTS.min_tissue
-    max_fruitless: int = MAX_FRUITLESS
 
 
 def build_patch_table(
@@ -103,46 +93,49 @@ def build_patch_table(
 ) -> PatchTable:
     """Assign splits, share the patches out over the slides, and draw them.
 
-    Validation and test patches are as many normal as tumor ones, where both can be had. The table
-    is the same whatever the order of the slides.
+    Validation and test get equally many normal and tumor patches where there are both. The table
+    does not depend on the order of the slides.
 
-    What a person rejected in a review is normal tissue that a model took for tumor, or was not
-    sure of; what was accepted likewise tumor. By area, such regions would give hardly a patch
-    beside what was drawn. So training patches are drawn from them first, and more densely than
-    from the rest, until they are full or have given the share asked for.
+    Regions that a person rejected or accepted in a review are hard examples of normal tissue or
+    tumor. By area they would give hardly a patch beside what was drawn, so training patches are
+    drawn from them first, and more densely, up to ``hard_fraction``.
 
     Args:
         slides: All slides of the project that may be used.
-        normal: Training patches of normal tissue, at least one.
-        tumor: Training patches of tumor; 0 for plain reverse distillation.
+        normal: Number of normal training patches, at least one.
+        tumor: Number of tumor training patches; 0 for plain reverse distillation.
         patch_px: Edge of a patch in pixels at ``mpp``.
-        mpp: Micrometres per pixel that the model works at.
+        mpp: Micrometers per pixel of the model.
         seed: Determines splits and positions.
-        val: Validation patches of each label; None takes what there is, up to
+        val: Number of validation patches of each label; None takes all, up to
             `HELD_OUT_PER_LABEL`.
-        test: Likewise for test slides, if there are any.
-        hard_fraction: Largest share of the training patches of either label that reviewed regions
-            give before other tissue does, 0..1.
-        fractions: See `assign_splits`.
-        rules: When a patch is acceptable.
+        test: Number of test patches of each label, if there are test slides; None as for ``val``.
+        hard_fraction: Largest share of the training patches of a label that are drawn from
+            reviewed regions first, 0..1.
+        fractions: Shares of train, val and test among slides whose metadata names no split.
+        rules: Conditions that a patch has to meet.
 
     Returns:
         Patches ordered by split, label, slide and then as drawn.
 
     Raises:
-        QprdError: Too few patches can be had, or no slide is annotated.
+        QprdError: There are too few patches, no slide is annotated, or a number is out of range.
     """
-    rules = rules or SamplingRules()
-    for option, count, least in (
-        ("normal", normal, 1),
-        ("tumor", tumor, 0),
-        ("val", val, 1),
+    for name, count, least in (
+        ("normal training", normal, 1),
+        ("tumor training", tumor, 0),
+        ("validation", val, 1),
         ("test", test, 1),
     ):
         if count is not None and count < least:
-            raise QprdError(f"{count} {option} patches make no sense; {least} is the least")
+            raise QprdError(
+                f"{count} {name} patches are too few.", fix=f"Ask for {least} or more of them."
+            )
     if not patch_px >= 1 or not mpp > 0:
-        raise QprdError(f"patches of {patch_px} px at {mpp:g} um/px do not exist")
+        raise QprdError(
+            f"Patches of {patch_px} px at {mpp:g} um/px are impossible.",
+            fix="Give a positive patch size and resolution.",
+        )
     splits = assign_splits(
         [
             SplitCandidate(
@@ -159,16 +152,17 @@ def build_patch_table(
     )
     if not splits:
         raise QprdError(
-            "no slide has a tumor or a normal region",
-            fix="draw tumor in QuPath on at least one slide, and save the project",
+            "No slide has a tumor or a normal region.",
+            fix="Draw tumor in QuPath on at least one slide, and save the project.",
         )
     used = sorted((s for s in slides if s.entry_id in splits), key=lambda s: s.entry_id)
     notes = [
-        f"{s.name}: {s.mpp:.3g} um/px is coarser than the {mpp:.3g} um/px asked for; "
-        "its patches are magnified"
+        f"{s.name}: its {s.mpp:.3g} um/px are coarser than the {mpp:.3g} um/px of the model, so "
+        "its patches are magnified."
         for s in used
         if s.mpp > mpp * MAGNIFIED
     ]
+    areas: dict[Split, dict[str, Bounds]] = {}
     if len(used) == 1:
         only = used[0]
         parts = cut_slide(
@@ -184,22 +178,21 @@ def build_patch_table(
             "validates, so the validation is optimistic. Annotate a second slide."
         )
     else:
-        areas = {}
         for slide in used:
             bounds = (0.0, 0.0, float(slide.width), float(slide.height))
             areas.setdefault(splits[slide.entry_id], {})[slide.entry_id] = bounds
 
-    draw = _Draw(used, patch_px=patch_px, mpp=mpp, seed=seed, rules=rules)
-    patches = draw.exactly(
-        "train", areas["train"], {"tumor": tumor, "normal": normal}, hard_fraction
+    sampler = _TableSampler(
+        used, patch_px=patch_px, mpp=mpp, seed=seed, rules=rules or SamplingRules()
     )
+    patches = sampler.training(areas["train"], {"tumor": tumor, "normal": normal}, hard_fraction)
     for split, wanted in (("val", val), ("test", test)):
         if split in areas:
-            patches += draw.balanced(split, areas[split], wanted, notes)
+            patches += sampler.balanced(split, areas[split], wanted, notes)
     return PatchTable(tuple(patches), tuple(notes))
 
 
-class _Draw:
+class _TableSampler:
     """Draws the patches of one split after the other."""
 
     def __init__(
@@ -217,60 +210,54 @@ class _Draw:
         self._seed = seed
         self._rules = rules
 
-    def exactly(
-        self,
-        split: Split,
-        areas: Mapping[str, Bounds],
-        wanted: Mapping[Label, int],
-        hard_fraction: float,
+    def training(
+        self, areas: Mapping[str, Bounds], wanted: Mapping[Label, int], hard_fraction: float
     ) -> list[Patch]:
-        """As many patches of each label as wanted, or an error."""
-        positions = {
-            label: self._reviewed_first(split, label, areas, wanted[label], hard_fraction)
-            for label in LABELS
-        }
-        for label in LABELS:
-            self._check_enough(split, label, areas, positions[label], wanted[label])
-        return self._patches(split, positions)
+        """Draw exactly the wanted training patches, from reviewed regions first.
 
-    def _reviewed_first(
-        self,
-        split: Split,
-        label: Label,
-        areas: Mapping[str, Bounds],
-        wanted: int,
-        hard_fraction: float,
-    ) -> dict[str, list[tuple[int, int]]]:
-        """Positions in what a review made, up to a share, and then in the whole region."""
-        most = round(hard_fraction * wanted)
-        hard = self._positions(split, label, areas, most, reviewed=True)
-        rest = self._positions(split, label, areas, wanted - sum(map(len, hard.values())))
-        return {entry_id: hard.get(entry_id, []) + rest.get(entry_id, []) for entry_id in areas}
+        Raises:
+            QprdError: There are too few patches.
+        """
+        positions: dict[Label, dict[str, list[tuple[int, int]]]] = {}
+        for label in LABELS:
+            n_hard = round(hard_fraction * wanted[label])
+            hard = self._positions("train", label, areas, n_hard, reviewed=True)
+            n_rest = wanted[label] - sum(map(len, hard.values()))
+            rest = self._positions("train", label, areas, n_rest)
+            positions[label] = {e: hard.get(e, []) + rest.get(e, []) for e in areas}
+        for label in LABELS:
+            self._check_enough("train", label, areas, positions[label], wanted[label])
+        return self._patches("train", positions)
 
     def balanced(
         self, split: Split, areas: Mapping[str, Bounds], wanted: int | None, notes: list[str]
     ) -> list[Patch]:
-        """Equally many patches of both labels; what there is if no number is wanted."""
-        most = HELD_OUT_PER_LABEL if wanted is None else wanted
-        positions = {label: self._positions(split, label, areas, most) for label in LABELS}
-        had = {label: sum(map(len, positions[label].values())) for label in LABELS}
-        missing = [label for label in LABELS if not had[label]]
+        """Draw equally many patches of both labels; all there are if no number is wanted.
+
+        Raises:
+            QprdError: A number is wanted and there are fewer, or validation has none at all.
+        """
+        limit = HELD_OUT_PER_LABEL if wanted is None else wanted
+        positions = {label: self._positions(split, label, areas, limit) for label in LABELS}
+        found = {label: sum(map(len, positions[label].values())) for label in LABELS}
+        missing = [label for label in LABELS if not found[label]]
         if len(missing) == len(LABELS):
-            if split == "test":  # training must not hang on what it does not use
-                notes.append("no patch can be had for test")
+            if split == "test":  # training does not use test patches, so it goes on without
+                notes.append("There are no patches for test.")
                 return []
-            self._check_enough(split, "normal", areas, positions["normal"], most)
+            self._check_enough(split, "normal", areas, positions["normal"], limit)
         if missing:
             notes.append(
-                f"no {missing[0]} patch can be had for {split}; accuracy and threshold need both"
+                f"There is no {missing[0]} patch for {split}; accuracy and threshold need both "
+                "labels."
             )
             return self._patches(split, positions)
         if wanted is not None:
             for label in LABELS:
                 self._check_enough(split, label, areas, positions[label], wanted)
-        count = min(had.values())
-        if count < most:
-            notes.append(f"{split} has {count} patches of each label instead of {most}")
+        count = min(found.values())
+        if count < limit:
+            notes.append(f"{split} has {count} patches of each label instead of {limit}.")
         for label in LABELS:
             available = {entry_id: len(xy) for entry_id, xy in positions[label].items()}
             quotas = stratify(available, count)
@@ -278,6 +265,7 @@ class _Draw:
         return self._patches(split, positions)
 
     def _size_px(self, entry_id: str) -> float:
+        """Return the edge of a patch in level-0 pixels of a slide."""
         return self._patch_px * self._mpp / self._slides[entry_id].mpp
 
     def _positions(
@@ -289,22 +277,23 @@ class _Draw:
         *,
         reviewed: bool = False,
     ) -> dict[str, list[tuple[int, int]]]:
+        """Draw patch positions in the region of a label, or in its reviewed part, by slide."""
         names = (split, label, "reviewed") if reviewed else (split, label)
-        most = self._rules.max_overlap
+        rules = self._rules
+        if reviewed:
+            rules = replace(rules, max_overlap=max(rules.max_overlap, REVIEWED_OVERLAP))
 
         def source(entry_id: str, bounds: Bounds) -> Iterator[tuple[int, int]]:
             slide, size_px = self._slides[entry_id], self._size_px(entry_id)
             region = slide.reviewed(label) if reviewed else slide.region(label)
+            rng = patch_rng(self._seed, entry_id, *names)
             return iter_patches(
                 RegionIndex(region, size_px),
                 slide.tissue,
                 size_px=size_px,
                 bounds=bounds,
-                rng=patch_rng(self._seed, entry_id, *names),
-                min_coverage=self._rules.min_coverage,
-                max_overlap=max(most, REVIEWED_OVERLAP) if reviewed else most,
-                min_tissue=self._rules.min_tissue,
-                max_fruitless=self._rules.max_fruitless,
+                rng=rng,
+                rules=rules,
             )
 
         if wanted == 0:
@@ -334,7 +323,7 @@ class _Draw:
     def _reviewed(
         self, entry_id: str, label: Label, positions: Sequence[tuple[int, int]]
     ) -> list[bool]:
-        """Which patches lie in what a review made, by as much as patches have to in a region."""
+        """Return for each position whether enough of the patch lies in a reviewed region."""
         region, size_px = self._slides[entry_id].reviewed(label), self._size_px(entry_id)
         if region.is_empty or not positions:
             return [False] * len(positions)
@@ -350,26 +339,29 @@ class _Draw:
         positions: Mapping[str, Sequence[tuple[int, int]]],
         wanted: int,
     ) -> None:
-        had = sum(map(len, positions.values()))
-        if had >= wanted:
+        n_found = sum(map(len, positions.values()))
+        if n_found >= wanted:
             return
-        per_slide = [f"{self._slides[e].name}: {len(positions[e])}" for e in sorted(areas)]
-        too_small = sum(
-            int((shapely.area(shapely.get_parts(self._slides[e].region(label))) < least).sum())
+        rules = self._rules
+        n_small = sum(
+            int((shapely.area(shapely.get_parts(self._slides[e].region(label))) < smallest).sum())
             for e in areas
-            if (least := self._rules.min_coverage * self._size_px(e) ** 2)
+            if (smallest := rules.min_coverage * self._size_px(e) ** 2)
         )
-        problem = f"only {had} of {wanted} {label} patches can be had for {split}"
-        if too_small:
-            problem += f"; {too_small} {label} areas are smaller than a patch has to be covered"
+        problem = f"There are only {n_found} of {wanted} {label} patches for {split}"
+        if n_small:
+            problem += f"; {n_small} of the {label} areas are too small for a patch"
+        per_slide = [f"{self._slides[e].name}: {len(positions[e])}" for e in sorted(areas)]
+        ask_less = (
+            f"Ask for at most {n_found} (--{label} {n_found}). Or annotate" if n_found else ""
+        )
         raise QprdError(
-            problem,
+            problem + ".",
             where=", ".join(per_slide[:20]) + (", ..." if len(per_slide) > 20 else ""),
             fix=(
-                (f"ask for at most {had} (--{label} {had}), " if had else "")
-                + f"annotate more, use smaller patches (--patch-px, now {self._patch_px} at "
-                f"{self._mpp:g} um/px), or relax --max-overlap (now {self._rules.max_overlap:g}), "
-                f"--min-coverage (now {self._rules.min_coverage:g}) or "
-                f"--min-tissue (now {self._rules.min_tissue:g})"
+                f"{ask_less or 'Annotate'} more, use smaller patches (--patch-px, now "
+                f"{self._patch_px} at {self._mpp:g} um/px), or relax --max-overlap "
+                f"(now {rules.max_overlap:g}), --min-coverage (now {rules.min_coverage:g}) or "
+                f"--min-tissue (now {rules.min_tissue:g})."
             ),
         )

@@ -1,4 +1,4 @@
-"""Patches decoded once, and their batches as torch tensors."""
+"""Decode the patches of a table, and give batches of them as torch tensors."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from qprd.slides.slide import Slide
 
 Pixels = NDArray[np.uint8]
 
-#: Value of y, and of a mask location, by label: as in the loss.
+#: Value of y, and of a location of a mask, by label, as in the equations of the loss.
 Y = {"normal": 1, "tumor": 0}
-#: Mask value of locations in neither region.
+#: Value of locations of a mask that are in neither region.
 IGNORE = -1
-#: Pixels per mask location: the stride of the teacher's finest feature map.
+#: Pixels per location of a mask: the stride of the teacher's finest feature map.
 MASK_STRIDE = 4
 #: Decoded patches up to this size are kept in memory, larger ones in a file.
 MAX_RAM_BYTES = 4 * 2**30
-#: Flips and quarter turns of a square.
+#: Number of flips and quarter turns of a square.
 SYMMETRIES = 8
 
 
@@ -40,14 +40,14 @@ Opener = Callable[[str], Slide]
 
 @dataclass(frozen=True)
 class PatchBatch:
-    """Some patches of a dataset, as they are shown in one epoch.
+    """Some patches of a dataset with the augmentation of an epoch.
 
     Attributes:
         images: uint8, (B, 3, p, p), RGB.
         target: int, (B,): 1 normal, 0 tumor. With masks int8, (B, p / 4, p / 4): 1 normal, 0
             tumor, -1 neither, at each location.
-        patches: int64, (B,): which patches of the dataset these are.
-        symmetries: int64, (B,), 0..7: how each is turned, see `symmetric`.
+        patches: int64, (B,), indices of the patches in the dataset.
+        symmetries: int64, (B,), 0..7, the symmetry applied to each, as in `symmetric`.
     """
 
     images: torch.Tensor
@@ -61,16 +61,16 @@ class PatchDataset:
 
     Args:
         table: The patches.
-        images: The same, (n, 3, p, p) uint8, see `decode_all`.
+        images: Their pixels from `decode_all`, (n, 3, p, p) uint8.
         patch_px: Edge p of a patch.
         labels: ``"patch"`` or ``"mask"``.
         regions: Label regions by entry id, for ``labels="mask"``.
         augment: Flip and rotate by multiples of 90 degrees, chosen by seed, epoch and index.
-        seed: For ``augment``.
+        seed: Seed of the augmentation.
 
     Raises:
-        QprdError: A mask is wanted, and the regions of a slide are missing or ``patch_px`` is no
-            multiple of 4.
+        QprdError: A mask is wanted, and the regions of a slide are missing or ``patch_px`` is not
+            a multiple of 4.
     """
 
     def __init__(
@@ -99,11 +99,11 @@ class PatchDataset:
         return len(self._images)
 
     def batch(self, patches: NDArray[np.int64], epoch: int) -> PatchBatch:
-        """Some patches with the augmentation of an epoch.
+        """Return some patches with the augmentation of an epoch.
 
         Args:
             patches: (B,), indices into the table.
-            epoch: Any number; another one turns the patches otherwise.
+            epoch: Determines the augmentation, together with the seed.
         """
         symmetries = np.array([self._symmetry(int(i), epoch) for i in patches], np.int64)
         target = self._y[torch.from_numpy(patches)]
@@ -119,11 +119,11 @@ class PatchDataset:
 
 
 def symmetric(array: NDArray[Any], symmetry: int) -> NDArray[Any]:
-    """One of the 8 symmetries of a square, applied to the last two axes; a view of the array.
+    """Apply one of the 8 symmetries of a square to the last two axes; return a view.
 
     Args:
         array: (..., p, p).
-        symmetry: 0 leaves it as it is, 7 swaps the axes.
+        symmetry: 0..7. 0 is the identity, 7 swaps the axes.
     """
     rotated = np.rot90(array, symmetry % 4, axes=(-2, -1))
     return rotated[..., ::-1] if symmetry >= 4 else rotated
@@ -132,7 +132,7 @@ def symmetric(array: NDArray[Any], symmetry: int) -> NDArray[Any]:
 def _turned(
     arrays: NDArray[Any], chosen: NDArray[np.int64], symmetries: NDArray[np.int64]
 ) -> torch.Tensor:
-    """Those chosen of (n, ..., p, p), each turned its own way."""
+    """Return the chosen ones of (n, ..., p, p), each with its own symmetry applied."""
     out = np.empty((len(chosen), *arrays.shape[1:]), arrays.dtype)
     for place, (index, symmetry) in enumerate(zip(chosen, symmetries, strict=True)):
         out[place] = symmetric(arrays[index], int(symmetry))
@@ -148,13 +148,13 @@ def decode_all(
     max_ram_bytes: int = MAX_RAM_BYTES,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pixels:
-    """Read every patch once, rather than once an epoch.
+    """Read every patch of a table once, for all epochs.
 
     Args:
         table: The patches.
         opener: Opens the slide of an entry id; one slide is open at a time.
         patch_px: Edge p of a patch.
-        folder: Where ``patches.npy`` goes if the patches do not fit into memory.
+        folder: Folder for ``patches.npy``, which is written if the patches take more memory.
         max_ram_bytes: Largest array to keep in memory.
         progress: Called with (done, all) after each patch.
 
@@ -189,7 +189,7 @@ def decode_all(
 def rasterize_labels(
     table: PatchTable, regions: Mapping[str, LabelRegions], *, patch_px: int
 ) -> NDArray[np.int8]:
-    """Label of every location of every patch, by where the center of the location lies.
+    """Return the label of every location of every patch, by the region its center lies in.
 
     Args:
         table: The patches.
@@ -200,10 +200,13 @@ def rasterize_labels(
         (n, p / 4, p / 4): 1 normal, 0 tumor, -1 neither.
 
     Raises:
-        QprdError: ``patch_px`` is no multiple of 4, or the regions of a slide are missing.
+        QprdError: ``patch_px`` is not a multiple of 4, or the regions of a slide are missing.
     """
     if patch_px % MASK_STRIDE:
-        raise QprdError(f"a patch of {patch_px} px is no multiple of {MASK_STRIDE} px")
+        raise QprdError(
+            f"A patch of {patch_px} px has no mask of locations of {MASK_STRIDE} px.",
+            fix=f"Give --patch-px a multiple of {MASK_STRIDE}.",
+        )
     cells = patch_px // MASK_STRIDE
     masks = np.full((len(table), cells, cells), IGNORE, dtype=np.int8)
     indices: dict[tuple[str, float], tuple[RegionIndex, RegionIndex]] = {}
@@ -211,7 +214,11 @@ def rasterize_labels(
         key = patch.slide, patch.size_px
         if key not in indices:
             if patch.slide not in regions:
-                raise QprdError("there are no label regions to draw masks from", where=patch.name)
+                raise QprdError(
+                    "There are no label regions to draw masks from.",
+                    where=patch.name,
+                    fix="Annotate the slide, or train with --labels patch.",
+                )
             own = regions[patch.slide]
             indices[key] = (
                 RegionIndex(own.normal, patch.size_px),
@@ -240,12 +247,12 @@ def _close(slide: Slide | None) -> None:
 
 def _new_file(file: Path, shape: tuple[int, ...], size: int) -> Pixels:
     free = shutil.disk_usage(file.parent).free
-    # A memory map that outgrows its disk kills the process, so look before.
+    # A memory map that outgrows its disk kills the process, so check before.
     if free < size + 2**20:
         raise QprdError(
-            f"decoded patches need {size / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free",
+            f"The decoded patches need {size / 2**30:.1f} GiB; {free / 2**30:.1f} GiB are free.",
             where=str(file.parent),
-            fix="free some space, or use fewer or smaller patches",
+            fix="Free some space, or use fewer or smaller patches.",
         )
     pixels: Pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
     if hasattr(os, "posix_fallocate"):

@@ -1,4 +1,4 @@
-"""A region cut into small pieces: random points in it, and how much of a square it covers."""
+"""Cut a region into small pieces for fast random points, coverage of squares, and masks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _Floats = NDArray[np.float64]
 
 
 class RegionIndex:
-    """Fast geometry queries on a region of any size and any number of polygons.
+    """Answer geometry queries fast on a region of any size and any number of polygons.
 
     The region is cut along a quadtree that is anchored at (0, 0), never at the region, until each
     piece is a rectangle or fills a quarter of its bounding box. Random points are then cheap
@@ -21,7 +21,7 @@ class RegionIndex:
 
     Args:
         region: Valid polygons in level-0 pixels that do not overlap one another.
-        patch_px: Edge of the squares that will be asked about; sets the size of the pieces.
+        patch_px: Edge of the squares to be queried, which sets the size of the pieces.
     """
 
     def __init__(self, region: MultiPolygon, patch_px: float) -> None:
@@ -47,7 +47,7 @@ class RegionIndex:
             uniform: (n, 3) uniform random numbers in [0, 1).
 
         Returns:
-            (n, 2) points x, y, and (n,) which of them lie in the region.
+            Points (n, 2) as x, y, and a mask (n,) of those that lie in the region.
         """
         if not len(self._pieces):
             return np.zeros((len(uniform), 2)), np.zeros(len(uniform), dtype=bool)
@@ -61,7 +61,7 @@ class RegionIndex:
         return xy, inside
 
     def coverage(self, x: _Floats, y: _Floats, size_px: float) -> _Floats:
-        """Share, 0..1, of squares with top-left corners (x, y) that lies in the region."""
+        """Return the share, 0..1, of each square with top-left corner (x, y) in the region."""
         x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
         boxes = shapely.box(x, y, x + size_px, y + size_px)
         square, piece = self._tree.query(boxes)
@@ -81,7 +81,7 @@ class RegionIndex:
         return np.minimum(covered / size_px**2, 1.0)
 
     def rasterize(self, x: float, y: float, size_px: float, cells: int) -> NDArray[np.bool_]:
-        """Which cells of a square have their center in the region: (cells, cells), row first."""
+        """Return the mask (cells, cells) of cells of a square with their center in the region."""
         centers = (np.arange(cells) + 0.5) * size_px / cells
         grid_x, grid_y = np.meshgrid(x + centers, y + centers)
         inside = np.zeros((cells, cells), dtype=bool)
@@ -97,7 +97,7 @@ def _box_areas(bounds: _Floats) -> _Floats:
 
 
 def _cut(polygons: _Geometries, smallest: float, largest: float) -> _Geometries:
-    """Cut polygons along quadtree cells of edge ``smallest`` * 2**k; see `RegionIndex`."""
+    """Cut polygons along quadtree cells of edge ``smallest`` * 2**k, as in `RegionIndex`."""
     if not len(polygons):
         return polygons
     bounds = shapely.bounds(polygons)

@@ -1,9 +1,10 @@
-"""Random patch positions in a label region, the same on every machine for a seed."""
+"""Draw random patch positions in a label region, the same on every machine for a seed."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -13,21 +14,58 @@ from shapely.geometry import MultiPolygon
 
 from qprd.errors import QprdError
 from qprd.sampling.region_index import RegionIndex
+from qprd.settings import TrainConfig
 
 if TYPE_CHECKING:
     from qprd.slides.tissue import TissueMask
 
-#: A region counts as full after so many candidates in a row without a new patch.
-MAX_FRUITLESS = 20_000
-
-#: Candidates are drawn in batches of a fixed size: another one would give other patches.
+#: Candidates per batch. Another size would give other patches.
 _BATCH = 1024
 
+#: Left, top, right and bottom edge in level-0 pixels.
 Bounds = tuple[float, float, float, float]
+
+_DEFAULTS = TrainConfig()
+
+
+@dataclass(frozen=True)
+class SamplingRules:
+    """Conditions that a patch has to meet.
+
+    Attributes:
+        min_coverage: Smallest share of a patch that lies in its label region, 0..1.
+        max_overlap: Largest share of a patch that another patch of the same label and slide may
+            cover, 0..1.
+        min_tissue: Smallest share of a patch that is tissue, 0..1.
+        max_misses: A region counts as full after this many candidates in a row without a patch.
+
+    Raises:
+        QprdError: A share is not between 0 and 1.
+    """
+
+    min_coverage: float = _DEFAULTS.min_coverage
+    max_overlap: float = _DEFAULTS.max_overlap
+    min_tissue: float = _DEFAULTS.min_tissue
+    max_misses: int = 20_000
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> SamplingRules:
+        """Return the rules of a training."""
+        return cls(config.min_coverage, config.max_overlap, config.min_tissue)
+
+    def __post_init__(self) -> None:
+        for name in ("min_coverage", "max_overlap", "min_tissue"):
+            share = getattr(self, name)
+            if not 0 <= share <= 1:
+                option = "--" + name.replace("_", "-")
+                raise QprdError(
+                    f"The setting {option} is {share:g}, not a share between 0 and 1.",
+                    fix=f"Give {option} a value from 0 to 1.",
+                )
 
 
 def patch_rng(seed: int, *parts: str) -> np.random.Generator:
-    """Random numbers that depend on a seed and on names, and on nothing else.
+    """Return a generator of random numbers that depend on a seed and on names alone.
 
     PCG64 seeded by SHA-256. Sampling only calls ``Generator.random``, the 53 upper bits of the raw
     stream, because the other methods of a Generator may change between numpy versions.
@@ -44,10 +82,7 @@ def iter_patches(
     size_px: float,
     bounds: Bounds,
     rng: np.random.Generator,
-    min_coverage: float,
-    max_overlap: float,
-    min_tissue: float,
-    max_fruitless: int = MAX_FRUITLESS,
+    rules: SamplingRules,
 ) -> Iterator[tuple[int, int]]:
     """Yield random patch positions in a region until it is full.
 
@@ -57,63 +92,56 @@ def iter_patches(
     (s - abs(dx)) * (s - abs(dy)) / s**2 <= ``max_overlap`` for patch edge s.
 
     Args:
-        region: Where to sample, level-0 pixels.
-        tissue: Tissue mask, or None to ask for no tissue.
+        region: Where to sample, in level-0 pixels.
+        tissue: The tissue mask, or None to accept patches whatever their tissue.
         size_px: Edge of a patch in level-0 pixels.
-        bounds: x0, y0, x1, y1 that patches must not leave: the image, or a part of it.
-        rng: See `patch_rng`.
-        min_coverage: area(patch within region) / area(patch), 0..1, at least.
-        max_overlap: area(patch within another patch) / area(patch), 0..1, at most.
-        min_tissue: Share of tissue in a patch, 0..1, at least.
-        max_fruitless: Stop after so many candidates in a row without a patch.
+        bounds: Rectangle that contains all patches: the image or a part of it.
+        rng: Random numbers from `patch_rng`.
+        rules: Conditions that a patch has to meet.
 
     Yields:
         Top-left corners x, y in level-0 pixels.
 
     Raises:
-        QprdError: A setting is out of range.
+        QprdError: A patch is smaller than a level-0 pixel.
     """
-    for name, share in (
-        ("minimum coverage", min_coverage),
-        ("maximum overlap", max_overlap),
-        ("minimum tissue", min_tissue),
-    ):
-        if not 0 <= share <= 1:
-            raise QprdError(f"the {name} is {share:g}, not a share between 0 and 1")
     if not (np.isfinite(size_px) and size_px >= 1):
-        raise QprdError(f"a patch would be {size_px:g} level-0 pixels wide, less than one")
+        raise QprdError(
+            f"A patch would be {size_px:g} level-0 pixels wide, less than one.",
+            fix="Use larger patches (--patch-px) or a coarser resolution (--mpp).",
+        )
     index = region if isinstance(region, RegionIndex) else RegionIndex(region, size_px)
     x0, y0, x1, y1 = bounds
     if index.area_px2 == 0 or x1 - x0 < size_px or y1 - y0 < size_px:
         return
-    accepted = _Accepted(size_px, max_overlap)
-    fruitless = 0
-    while fruitless < max_fruitless:
+    accepted = _Accepted(size_px, rules.max_overlap)
+    misses = 0
+    while misses < rules.max_misses:
         uniform = rng.random((_BATCH, 5))
         points, usable = index.points(uniform)
         xy = np.floor(points - uniform[:, 3:5] * size_px)
         usable &= (xy >= (x0, y0)).all(axis=1) & (xy + size_px <= (x1, y1)).all(axis=1)
-        if tissue is not None and min_tissue > 0:
+        if tissue is not None and rules.min_tissue > 0:
             rows = np.flatnonzero(usable)
-            usable[rows] = tissue.fractions(xy[rows, 0], xy[rows, 1], size_px) >= min_tissue
+            usable[rows] = tissue.fractions(xy[rows, 0], xy[rows, 1], size_px) >= rules.min_tissue
         rows = np.flatnonzero(usable)
         rows = rows[accepted.leave_room(xy[rows])]
         covered = index.coverage(xy[rows, 0], xy[rows, 1], size_px)
         # Rounding must not refuse a patch that is entirely inside.
-        rows = rows[covered >= min_coverage - 1e-9]
-        last = -1 - fruitless
+        rows = rows[covered >= rules.min_coverage - 1e-9]
+        last = -1 - misses
         for row in rows:
             x, y = int(xy[row, 0]), int(xy[row, 1])
-            if row - last > max_fruitless:
+            if row - last > rules.max_misses:
                 return
             if accepted.add(x, y):
                 last = int(row)
                 yield x, y
-        fruitless = _BATCH - 1 - last
+        misses = _BATCH - 1 - last
 
 
 class _Accepted:
-    """Patches so far in a spatial hash whose cells are a patch wide."""
+    """The patches accepted so far, in a spatial hash whose cells are a patch wide."""
 
     def __init__(self, size_px: float, max_overlap: float) -> None:
         self._size = size_px
@@ -121,7 +149,7 @@ class _Accepted:
         self._cells: dict[tuple[int, int], list[tuple[int, int]]] = {}
 
     def add(self, x: int, y: int) -> bool:
-        """Take a patch unless it overlaps an earlier one too much."""
+        """Accept a patch unless it overlaps an earlier one too much; return whether it did."""
         size = self._size
         column, row = int(x // size), int(y // size)
         for i in (column - 1, column, column + 1):
@@ -134,7 +162,10 @@ class _Accepted:
         return True
 
     def leave_room(self, xy: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which candidates overlap no patch of their own cell too much: cheap, before coverage."""
+        """Return which candidates overlap no patch of their own cell too much.
+
+        This cheap test comes before that of the coverage.
+        """
         size, free = self._size, np.ones(len(xy), dtype=bool)
         for k, (x, y) in enumerate(xy.tolist()):
             for other_x, other_y in self._cells.get((int(x // size), int(y // size)), ()):
@@ -146,15 +177,15 @@ class _Accepted:
 
 
 def stratify(available: Mapping[str, int], wanted: int) -> dict[str, int]:
-    """Share out patches over slides: equally, and what a slide lacks goes to the others.
+    """Share out patches equally over slides; what a slide lacks goes to the others.
 
     Args:
-        available: Patches that each slide has.
-        wanted: Patches in all.
+        available: Number of patches in each slide.
+        wanted: Total number of patches.
 
     Returns:
-        Patches per slide; they sum to min(wanted, all available). Where ``wanted`` does not divide
-        evenly, the slides that come first in sorted order take one more.
+        Number of patches per slide, with sum min(wanted, all available). If ``wanted`` does not
+        divide evenly, the first slides in sorted order get one more.
     """
     quotas = dict.fromkeys(sorted(available), 0)
     left = min(wanted, sum(available.values()))
@@ -171,14 +202,14 @@ def stratify(available: Mapping[str, int], wanted: int) -> dict[str, int]:
 def sample_stratified(
     sources: Mapping[str, Iterator[tuple[int, int]]], wanted: int
 ) -> dict[str, list[tuple[int, int]]]:
-    """Take patches from slides by `stratify`, drawing no more than needed from any of them.
+    """Draw patches from slides in the shares of `stratify`, no more than needed from each.
 
     Args:
-        sources: `iter_patches` of each slide.
-        wanted: Patches in all.
+        sources: Patch positions of each slide, from `iter_patches`.
+        wanted: Total number of patches.
 
     Returns:
-        Positions per slide. If they are fewer than ``wanted`` in all, they are all there are.
+        Positions per slide, all there are if these are fewer than ``wanted``.
     """
     taken: dict[str, list[tuple[int, int]]] = {slide: [] for slide in sorted(sources)}
     full: set[str] = set()

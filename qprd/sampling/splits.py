@@ -1,4 +1,4 @@
-"""Which slides train, validate and test; or which part of the slide, if there is only one."""
+"""Assign slides to train, val and test, or cut the slide in two if there is only one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qprd.sampling.sampler import Bounds
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-#: Shares of the slides in train, val and test, where metadata does not say.
+#: Default shares of train, val and test among slides whose metadata names no split.
 FRACTIONS = (0.8, 0.2, 0.0)
 
 #: Positions tried along each axis for the cut through a single slide.
@@ -26,14 +26,14 @@ _CUTS = 64
 
 @dataclass(frozen=True)
 class SplitCandidate:
-    """What the split of a slide depends on.
+    """A slide that is to be assigned to a split.
 
     Attributes:
-        entry_id: Id of its entry.
-        name: Its name, for messages.
+        entry_id: Id of the entry.
+        name: Name of the slide, for messages.
         metadata_split: Entry metadata ``split``, or None.
-        has_tumor: It has a tumor region.
-        has_normal: It has a normal region.
+        has_tumor: Whether it has a tumor region.
+        has_normal: Whether it has a normal region.
     """
 
     entry_id: str
@@ -44,7 +44,7 @@ class SplitCandidate:
 
     @property
     def usable(self) -> bool:
-        """It has a region of either label."""
+        """Whether the slide has a region of either label."""
         return self.has_tumor or self.has_normal
 
 
@@ -60,9 +60,9 @@ def parse_split(value: str | None, entry_name: str) -> Split | None:
         if value.strip().lower() == split:
             return split
     raise QprdError(
-        f"metadata split is {value!r}, not train, val or test",
+        f"The metadata 'split' is {value!r}, not train, val or test.",
         where=entry_name,
-        fix="change or remove the metadata value 'split' of this image in QuPath",
+        fix="Change or remove the metadata 'split' of this image in QuPath.",
     )
 
 
@@ -71,31 +71,35 @@ def assign_splits(
     seed: int,
     fractions: tuple[float, float, float] = FRACTIONS,
 ) -> dict[str, Split]:
-    """Give each usable slide one split.
+    """Assign each usable slide to one split.
 
-    Metadata decides where it is present. Of the others, taken in an order that only the seed and
-    the entry ids determine, first a training slide with tumor is chosen, then a training slide
-    with normal tissue and a validation slide (with both labels, if there is one), and the rest
-    is dealt out so as to come close to ``fractions``, slides with tumor and slides without it
-    each on their own.
+    Metadata decides where it is present. The other slides are taken in an order that depends on
+    the seed and the entry ids alone: first a training slide with tumor, then a training slide
+    with normal tissue and a validation slide (with both labels, if there is one). The rest is
+    dealt out to come close to ``fractions``, separately for slides with and without tumor.
 
     Args:
         slides: All slides; those without a label region are left out of the result.
-        seed: Chooses among slides without metadata.
+        seed: Determines the order of the slides without metadata.
         fractions: Shares of train, val and test.
 
     Returns:
-        Split by entry id. A single usable slide is ``train``: see `cut_slide`.
+        The split by entry id. A single usable slide is ``train``; `cut_slide` cuts it in two.
 
     Raises:
-        QprdError: An unknown metadata value, or no slide for training or for validation.
+        QprdError: A metadata value is unknown, or there is no slide for training or validation.
     """
     if min(fractions) < 0 or sum(fractions) <= 0:
-        raise QprdError(f"{fractions} are no shares of train, val and test")
+        raise QprdError(
+            f"The shares of train, val and test cannot be {fractions}.",
+            fix="Give three numbers from 0 on with a positive sum.",
+        )
     known = {s.entry_id: parse_split(s.metadata_split, s.name) for s in slides}
     usable = sorted((s for s in slides if s.usable), key=lambda s: _order(seed, s.entry_id))
     if len({s.entry_id for s in usable}) < len(usable):
-        raise QprdError("two slides have the same entry id")
+        raise QprdError(
+            "Two slides have the same entry id.", fix="Remove one of them from the project."
+        )
     if not usable:
         return {}
     assigned = {s.entry_id: split for s in usable if (split := known[s.entry_id]) is not None}
@@ -113,7 +117,7 @@ def _order(seed: int, entry_id: str) -> bytes:
 
 
 def _assign_needed(usable: Sequence[SplitCandidate], assigned: dict[str, Split]) -> None:
-    """Choose the slides without which training or validation is impossible."""
+    """Choose the slides that training and validation cannot do without."""
 
     def free() -> list[SplitCandidate]:
         return [s for s in usable if s.entry_id not in assigned]
@@ -150,7 +154,7 @@ def _deal_out(
     assigned: dict[str, Split],
     fractions: tuple[float, float, float],
 ) -> None:
-    """Give every slide that is left to the split that lacks most, tumor slides apart."""
+    """Assign each slide that is left to the split that lacks most, tumor slides separately."""
     for has_tumor in (True, False):
         stratum = [s for s in usable if s.has_tumor == has_tumor]
         targets = [len(stratum) * f / sum(fractions) for f in fractions]
@@ -166,15 +170,15 @@ def _check(usable: Sequence[SplitCandidate], assigned: dict[str, Split]) -> None
     splits = set(assigned.values())
     if "train" not in splits:
         raise QprdError(
-            "metadata leaves no slide for training",
+            "The metadata 'split' leaves no slide for training.",
             where=", ".join(f"{s.name}: {assigned[s.entry_id]}" for s in usable),
-            fix="set the metadata 'split' of an annotated slide to train, or remove it",
+            fix="Set the metadata 'split' of an annotated slide to train, or remove it.",
         )
     if len(usable) > 1 and "val" not in splits:
         raise QprdError(
-            "metadata leaves no slide for validation",
+            "The metadata 'split' leaves no slide for validation.",
             where=", ".join(f"{s.name}: {assigned[s.entry_id]}" for s in usable),
-            fix="set the metadata 'split' of an annotated slide to val, or remove it from one",
+            fix="Set the metadata 'split' of an annotated slide to val, or remove it from one.",
         )
 
 
@@ -183,19 +187,19 @@ def cut_slide(
 ) -> dict[Split, Bounds]:
     """Cut a single slide in two, one part to train and one to validate.
 
-    Of all vertical and horizontal cuts, the one that gives validation a share of each label
+    Of all vertical and horizontal cuts, choose the one that gives validation a share of each label
     region as close as possible to ``val_fraction``, with room for a patch in each part. Patches
     must lie wholly within their part, so one that straddles the cut is in neither.
 
     Args:
         regions: Label regions of the slide.
         width: Width of the image in level-0 pixels.
-        height: Height likewise.
+        height: Height of the image in level-0 pixels.
         size_px: Edge of a patch in level-0 pixels.
         val_fraction: Share of either region that validation should get.
 
     Returns:
-        x0, y0, x1, y1 of both parts, in level-0 pixels.
+        Left, top, right and bottom edge of both parts, in level-0 pixels.
 
     Raises:
         QprdError: No cut leaves some of each label in both parts.
@@ -229,9 +233,9 @@ def cut_slide(
                 best = float(misses[i]), parts
     if best is None:
         raise QprdError(
-            "there is only one annotated slide, and no straight cut through it leaves some of "
-            "each label on both sides",
-            fix="annotate a second slide",
+            "There is only one annotated slide, and no straight cut through it leaves some of "
+            "each label on both sides.",
+            fix="Annotate a second slide.",
         )
     return best[1]
 

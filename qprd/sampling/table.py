@@ -1,4 +1,4 @@
-"""The patch table: which patches a model is trained on, as data that can be saved and shared."""
+"""The patch table: the patches that a model is trained on, as a file to save and share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qprd.sampling.splits import SPLITS, Split
 Label = Literal["tumor", "normal"]
 LABELS: tuple[Label, ...] = get_args(Label)
 
-#: A table with more rows is refused: at 128 px its patches would take hundreds of GiB.
+#: Largest number of rows of a table. At 128 px, so many patches take hundreds of GiB.
 MAX_ROWS = 5_000_000
 
 _MAX_PX = 2**31
@@ -29,19 +29,19 @@ _MAX_MPP = 1_000.0
 
 @dataclass(frozen=True)
 class Patch:
-    """One labelled square of a slide.
+    """One labeled square of a slide.
 
     Attributes:
-        slide: Entry id.
+        slide: Entry id of the slide.
         name: Name of the slide, for people.
-        x: Left edge, level-0 pixels of the entry's frame.
-        y: Top edge likewise.
-        size_px: Edge in level-0 pixels.
-        mpp: Micrometres per pixel at which it is read.
-        label: What it is an example of.
-        split: What it is used for.
-        reviewed: It lies in a region that a person accepted or rejected in a review, by as much
-            as patches have to lie in their label's region.
+        x: Left edge in level-0 pixels of the entry's frame.
+        y: Top edge in level-0 pixels of the entry's frame.
+        size_px: Edge length in level-0 pixels.
+        mpp: Micrometers per pixel at which it is read.
+        label: Tumor or normal.
+        split: Train, val or test.
+        reviewed: Whether it lies in a region that a person accepted or rejected in a review, by
+            the smallest share of a patch that has to lie in its label's region.
     """
 
     slide: str
@@ -68,7 +68,7 @@ class PatchTable:
 
     Attributes:
         patches: All patches.
-        notes: What to tell the user about how they were chosen; not saved.
+        notes: Notes for the user on how the patches were chosen; not saved.
     """
 
     patches: tuple[Patch, ...]
@@ -78,17 +78,17 @@ class PatchTable:
         return len(self.patches)
 
     def counts(self) -> dict[tuple[Split, Label], int]:
-        """Number of patches for each split and label, zeros included."""
+        """Return the number of patches for each split and label, zeros included."""
         found = Counter((p.split, p.label) for p in self.patches)
         return {(split, label): found[split, label] for split in SPLITS for label in LABELS}
 
     def subset(self, split: Split, label: Label | None = None) -> PatchTable:
-        """The patches of a split, and of a label if one is named, in the same order."""
+        """Return the patches of a split, and of a label if one is given, in the same order."""
         chosen = (p for p in self.patches if p.split == split and label in (None, p.label))
         return PatchTable(tuple(chosen), self.notes)
 
     def to_csv(self, path: Path) -> None:
-        """Write a UTF-8 CSV file with a header line; replaces ``path`` only when complete."""
+        """Write a UTF-8 CSV file with a header line, whole or not at all."""
         # Names from a project can hold half of a surrogate pair, which UTF-8 cannot.
         with (
             replacing(path) as new,
@@ -103,17 +103,21 @@ class PatchTable:
 
     @classmethod
     def from_csv(cls, path: Path) -> PatchTable:
-        """Read a table that `to_csv` wrote, or that someone else made.
+        """Read a table that `to_csv` or another program wrote.
 
         Raises:
-            QprdError: It is not such a table, with the number of the line; or patches of one
-                slide are in two splits, other than apart on an only slide.
+            QprdError: The file is no patch table (the error names the line), or something is in
+                two splits.
         """
         try:
             with path.open(encoding="utf-8", newline="") as file:
                 table = cls(tuple(_read_rows(file, path)))
         except UnicodeDecodeError as error:
-            raise QprdError("the patch table is not UTF-8 text", where=str(path)) from error
+            raise QprdError(
+                "The patch table is not UTF-8 text.",
+                where=str(path),
+                fix="Save it as CSV in UTF-8.",
+            ) from error
         check_splits_apart(table.patches, where=str(path))
         return table
 
@@ -133,17 +137,18 @@ def check_splits_apart(patches: Sequence[Patch], where: str | None = None) -> No
             continue
         if len(by_slide) > 1:
             raise QprdError(
-                f"slide {own[0].name!r} (entry {slide}) is in more than one split",
+                f"The slide {own[0].name!r} (entry {slide}) is in more than one split.",
                 where=where,
-                fix="keep all patches of a slide in one split",
+                fix="Keep all patches of a slide in one split.",
             )
         boxes = [shapely.box(p.x, p.y, p.x + p.size_px, p.y + p.size_px) for p in own]
         for i, j in shapely.STRtree(boxes).query(boxes).T:
             if own[i].split != own[j].split and boxes[i].intersection(boxes[j]).area > 0:
                 raise QprdError(
-                    f"patches of slide {own[i].name!r} at {own[i].x}, {own[i].y} and "
-                    f"{own[j].x}, {own[j].y} overlap but are in different splits",
+                    f"Two patches of the slide {own[i].name!r}, at {own[i].x}, {own[i].y} and "
+                    f"{own[j].x}, {own[j].y}, overlap but are in different splits.",
                     where=where,
+                    fix="Put both into one split, or leave one out.",
                 )
 
 
@@ -154,24 +159,36 @@ def _read_rows(lines: Iterable[str], path: Path) -> Iterable[Patch]:
         columns = tuple(header or ())
         if columns not in (_COLUMNS, _LEAST_COLUMNS):
             raise QprdError(
-                "this is not a patch table: its first line should be " + ",".join(_COLUMNS),
+                "This is not a patch table.",
                 where=f"{path}, line 1",
+                fix=f"Give it the first line {','.join(_COLUMNS)}.",
             )
         for count, row in enumerate(reader):
             if count >= MAX_ROWS:
-                raise QprdError(f"more than {MAX_ROWS:,} patches", where=str(path))
+                raise QprdError(
+                    f"The table has more than {MAX_ROWS:,} patches.",
+                    where=str(path),
+                    fix="Leave some patches out.",
+                )
             try:
                 yield _parse_row(row, columns)
             except ValueError as error:
-                raise QprdError(str(error), where=f"{path}, line {reader.line_num}") from error
+                raise QprdError(
+                    f"The row cannot be read: {error}.",
+                    where=f"{path}, line {reader.line_num}",
+                    fix="Correct the row, or remove it.",
+                ) from error
     except csv.Error as error:
-        where = f"{path}, line {reader.line_num}"
-        raise QprdError(f"not a CSV file: {error}", where=where) from error
+        raise QprdError(
+            f"This is not a CSV file: {error}.",
+            where=f"{path}, line {reader.line_num}",
+            fix="Save the table as CSV again.",
+        ) from error
 
 
 def _parse_row(row: Sequence[str], columns: Sequence[str]) -> Patch:
     if len(row) != len(columns):
-        raise ValueError(f"{len(row)} values instead of {len(columns)}")
+        raise ValueError(f"it has {len(row)} values instead of {len(columns)}")
     text: Mapping[str, str] = dict(zip(columns, row, strict=True))
     if not text["slide"]:
         raise ValueError("the slide is empty")
@@ -189,7 +206,7 @@ def _parse_row(row: Sequence[str], columns: Sequence[str]) -> Patch:
 
 
 def _pixel(column: str, text: str) -> int:
-    # The length first: int() of a million digits takes minutes.
+    # Check the length first: int() of a million digits takes minutes.
     if len(text) > 12 or not text.isascii() or not text.isdigit() or int(text) >= _MAX_PX:
         raise ValueError(f"{column} is {text[:40]!r}, not a whole number from 0 to {_MAX_PX - 1}")
     return int(text)

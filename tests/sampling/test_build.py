@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from shapely.geometry import MultiPolygon, box
 
 from qprd.errors import QprdError
-from qprd.sampling.build import SamplingRules, SlideRegions, build_patch_table
+from qprd.sampling.build import SlideRegions, build_patch_table
+from qprd.sampling.sampler import SamplingRules
 from qprd.sampling.table import PatchTable, check_splits_apart
 from tests.helpers.colon import regions
 
@@ -48,7 +49,7 @@ def test_counts_are_met_and_validation_is_balanced():
 @settings(max_examples=25)
 def test_splits_never_leak_and_order_does_not_matter(edges, seed, random):
     slides = [slide(str(i), tumor=t, normal=n) for i, (t, n) in enumerate(edges)]
-    rules = SamplingRules(max_fruitless=1000)
+    rules = SamplingRules(max_misses=1000)
     try:
         table = build(slides, normal=3, tumor=1, seed=seed, rules=rules)
     except QprdError:
@@ -126,25 +127,25 @@ def test_plain_rd_still_validates_on_tumor():
 def test_too_few_patches_say_how_many_there_are_and_what_helps():
     with pytest.raises(QprdError) as caught:
         build([slide("1", tumor=100, split="train"), slide("2", split="val")], tumor=500)
-    assert "of 500 tumor patches can be had for train" in caught.value.problem
+    assert "of 500 tumor patches for train" in caught.value.problem
     assert (caught.value.where or "").startswith("1.svs: ")
     for option in ("--max-overlap", "--min-coverage", "--min-tissue", "--patch-px"):
         assert option in (caught.value.fix or "")
 
 
 def test_regions_too_small_for_a_patch_are_named():
-    with pytest.raises(QprdError, match="1 tumor areas are smaller"):
+    with pytest.raises(QprdError, match="1 of the tumor areas are too small"):
         build([slide("1", tumor=20, split="train"), slide("2", split="val")])
 
 
 def test_validation_without_tumor_is_said():
     table = build([slide("1", split="train"), slide("2", tumor=0, split="val")])
-    assert any("no tumor patch can be had for val" in note for note in table.notes)
+    assert any("no tumor patch for val" in note for note in table.notes)
     assert table.counts()["val", "normal"] > 0
 
 
 def test_no_annotated_slide_is_an_error():
-    with pytest.raises(QprdError, match="no slide has"):
+    with pytest.raises(QprdError, match="No slide has"):
         build([slide("1", tumor=0, normal=0)])
 
 
@@ -189,4 +190,4 @@ def test_a_test_slide_without_room_for_a_patch_does_not_stop_the_training():
     cramped = slide("3", tumor=20, normal=20, split="test")
     table = build([*slides, cramped])
     assert table.patches == build(slides).patches
-    assert "no patch can be had for test" in table.notes
+    assert "There are no patches for test." in table.notes

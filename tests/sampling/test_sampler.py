@@ -11,18 +11,24 @@ from shapely.geometry import MultiPolygon, Polygon, box
 
 from qprd.errors import QprdError
 from qprd.sampling.build import SlideRegions
-from qprd.sampling.sampler import iter_patches, patch_rng, sample_stratified, stratify
+from qprd.sampling.sampler import (
+    SamplingRules,
+    iter_patches,
+    patch_rng,
+    sample_stratified,
+    stratify,
+)
 from qprd.slides.tissue import TissueMask
 
 BOUNDS = (0.0, 0.0, 2000.0, 2000.0)
 
 
 def sample(region, tissue=None, *, n=200, size_px=50.0, seed=0, **options):
-    rules = {"min_coverage": 0.75, "max_overlap": 0.5, "min_tissue": 0.5, "max_fruitless": 2000}
-    options = {"bounds": BOUNDS, **rules, **options}
+    bounds = options.pop("bounds", BOUNDS)
+    rules = SamplingRules(**{"max_misses": 2000, **options})
     rng = patch_rng(seed, "entry", "tumor")
-    drawn = itertools.islice(iter_patches(region, tissue, size_px=size_px, rng=rng, **options), n)
-    return np.array(list(drawn), dtype=np.int64).reshape(-1, 2)
+    drawn = iter_patches(region, tissue, size_px=size_px, bounds=bounds, rng=rng, rules=rules)
+    return np.array(list(itertools.islice(drawn, n)), dtype=np.int64).reshape(-1, 2)
 
 
 def holed(x: float, y: float, radius: float) -> Polygon:
@@ -96,7 +102,7 @@ def test_tiny_regions_in_a_huge_slide_are_found():
 
 def test_a_full_region_gives_what_it_has():
     region = MultiPolygon([box(0, 0, 100, 100)])
-    xy = sample(region, n=1000, max_overlap=0.0, min_coverage=1.0, max_fruitless=20_000)
+    xy = sample(region, n=1000, max_overlap=0.0, min_coverage=1.0, max_misses=20_000)
     assert 1 <= len(xy) <= 4
 
 

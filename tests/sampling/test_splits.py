@@ -68,7 +68,7 @@ def test_metadata_wins(found, seed, data):
     needed = "train" not in given.values() or wants_tumor
     needed += len(usable) > 1 and "val" not in given.values()
     if usable and needed > len(free):
-        with pytest.raises(QprdError, match="metadata leaves no slide"):
+        with pytest.raises(QprdError, match="metadata 'split' leaves no slide"):
             assign_splits(fixed, seed)
         return
     splits = assign_splits(fixed, seed)
@@ -104,7 +104,7 @@ def test_an_unknown_split_names_the_slide():
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_metadata_without_training_or_validation_is_an_error(split):
-    with pytest.raises(QprdError, match="metadata leaves no slide for"):
+    with pytest.raises(QprdError, match="metadata 'split' leaves no slide for"):
         assign_splits([slide("1", split), slide("2", split)], 0)
 
 

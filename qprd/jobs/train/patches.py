@@ -20,9 +20,10 @@ from qprd.qupath.entry_slides import (
     some_names,
 )
 from qprd.qupath.project import Annotation, Entry, Project
-from qprd.sampling.build import SamplingRules, SlideRegions, build_patch_table
+from qprd.sampling.build import SlideRegions, build_patch_table
 from qprd.sampling.classes import Role, check_classes, is_derived, role_of, similar_classes
 from qprd.sampling.regions import label_regions, unlabeled_note
+from qprd.sampling.sampler import SamplingRules
 from qprd.sampling.splits import Split, parse_split
 from qprd.sampling.table import PatchTable
 from qprd.settings import TrainConfig
@@ -231,11 +232,7 @@ def _sampled_table(
             mpp=config.mpp,
             seed=config.seed,
             hard_fraction=config.hard_fraction,
-            rules=SamplingRules(
-                min_coverage=config.min_coverage,
-                max_overlap=config.max_overlap,
-                min_tissue=config.min_tissue,
-            ),
+            rules=SamplingRules.of(config),
         )
     except QprdError as error:
         shown = "".join(f"\n  note: {note}" for note in notes[:_NOTES_SHOWN])
