@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from shapely.geometry import Polygon
+from shapely.geometry.base import BaseGeometry
 
 #: Measurement names written to QuPath.
 SCORE = "qprd: score"
@@ -74,6 +76,33 @@ class ScoreMap:
     y: float
     cell_px: float
     mpp: float
+
+    def centers(
+        self, rows: NDArray[np.intp], columns: NDArray[np.intp]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The x and y of the centers of cells in level-0 pixels."""
+        x = self.x + (columns.astype(np.float64) + 0.5) * self.cell_px
+        y = self.y + (rows.astype(np.float64) + 0.5) * self.cell_px
+        return x, y
+
+    def cells_inside(self, region: BaseGeometry) -> NDArray[np.bool_]:
+        """Find the scored cells whose centers lie in a region.
+
+        Args:
+            region: Level-0 pixels; invalid polygons are repaired, points and lines ignored.
+
+        Returns:
+            (rows, columns) bool.
+        """
+        valid = shapely.make_valid(shapely.get_parts(region))
+        # Collections may hold collections, hence twice.
+        parts = shapely.get_parts(shapely.get_parts(valid))
+        polygons = shapely.union_all([part for part in parts if isinstance(part, Polygon)])
+        shapely.prepare(polygons)
+        rows, columns = np.nonzero(~np.isnan(self.scores))
+        inside = np.zeros(self.scores.shape, np.bool_)
+        inside[rows, columns] = shapely.contains_xy(polygons, *self.centers(rows, columns))
+        return inside
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qprd.evaluation.cells import LabeledScores
 from qprd.evaluation.froc import FROC_RATES, Matches
+from qprd.evaluation.metrics import checked_labels
 
 _Floats = NDArray[np.float64]
 #: Takes (resamples, k) sums over the drawn slides to (resamples,) values, NaN where undefined.
@@ -112,14 +113,12 @@ def slide_intervals(y_true: ArrayLike, scores: ArrayLike, *, seed: int = 0) -> d
     Returns:
         By metric; empty with fewer than two slides of either class.
     """
-    y, s = np.asarray(y_true, dtype=np.bool_), np.asarray(scores, dtype=np.float64)
-    size = int(min(y.sum(), (~y).sum()))
-    if size < 2:
+    y, s = checked_labels(y_true, scores)
+    if min(y.sum(), (~y).sum()) < 2:
         return {}
-    counts, _ = _counts([LabeledScores(y, s)], None)
-    statistics = {name: _on_counts(_METRICS[name][0], None) for name in _RANKING}
-    draws = _patch_draws(counts[0], np.random.default_rng(seed))
-    return _intervals(draws, statistics, "slides", dict.fromkeys(_RANKING, size))
+    # Slides are drawn like the patches of one slide: as many of each class as there are.
+    found = patch_intervals([LabeledScores(y, s)], threshold=None, seed=seed)
+    return {name: replace(interval, unit="slides") for name, interval in found.items()}
 
 
 def sum_intervals(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
@@ -52,21 +51,10 @@ def labeled_cells(
     Returns:
         The cells in row-major order.
     """
-    rows, columns = np.nonzero(~np.isnan(score_map.scores))
-    x = score_map.x + (columns + 0.5) * score_map.cell_px
-    y = score_map.y + (rows + 0.5) * score_map.cell_px
-    inside = []
-    for region in (shapely.make_valid(tumor_region), shapely.make_valid(normal_region)):
-        shapely.prepare(region)
-        inside.append(shapely.contains_xy(region, x, y))
-    in_tumor, in_normal = inside
-    chosen = in_tumor ^ in_normal
-    return LabeledCells(
-        y_true=in_tumor[chosen],
-        scores=score_map.scores[rows[chosen], columns[chosen]],
-        x=x[chosen],
-        y=y[chosen],
-    )
+    in_tumor = score_map.cells_inside(tumor_region)
+    chosen = in_tumor ^ score_map.cells_inside(normal_region)
+    x, y = score_map.centers(*np.nonzero(chosen))
+    return LabeledCells(y_true=in_tumor[chosen], scores=score_map.scores[chosen], x=x, y=y)
 
 
 def tile_auroc(

@@ -2,7 +2,8 @@
 
 As in scikit-learn, labels come before scores. ``y_true`` is boolean, True for tumor, and a higher
 score means more like tumor. A metric is None where the labels lack a class that it needs. Labels
-that are not boolean are refused, so that swapped arguments raise instead of giving a wrong number.
+that are not boolean are refused, so that swapped arguments raise instead of giving a wrong number:
+every function here raises the ValueError of `checked_labels`.
 """
 
 from __future__ import annotations
@@ -50,9 +51,6 @@ def auroc(y_true: ArrayLike, scores: ArrayLike) -> float | None:
     Returns:
         0..1, with 0.5 for scores that say nothing; None unless both classes are present.
 
-    Raises:
-        ValueError: As `checked_labels`.
-
     Examples:
         >>> auroc([False, False, True, True], [0.1, 0.4, 0.35, 0.8])
         0.75
@@ -75,9 +73,6 @@ def average_precision(y_true: ArrayLike, scores: ArrayLike) -> float | None:
     Returns:
         0..1, with the share of tumor for scores that say nothing; None unless both classes are
         present.
-
-    Raises:
-        ValueError: As `checked_labels`.
 
     Examples:
         >>> round(average_precision([False, False, True, True], [0.1, 0.4, 0.35, 0.8]), 3)
@@ -102,9 +97,6 @@ def accuracy(y_true: ArrayLike, scores: ArrayLike, threshold: float) -> float | 
     Returns:
         0..1; None if there are no scores.
 
-    Raises:
-        ValueError: As `checked_labels`.
-
     Examples:
         >>> accuracy([False, False, True, True], [0.1, 0.4, 0.35, 0.8], threshold=0.5)
         0.75
@@ -123,9 +115,6 @@ def sensitivity(y_true: ArrayLike, scores: ArrayLike, threshold: float) -> float
 
     Returns:
         0..1; None if there is no tumor.
-
-    Raises:
-        ValueError: As `checked_labels`.
     """
     y, s = checked_labels(y_true, scores)
     return float(np.mean(s[y] >= threshold)) if y.any() else None
@@ -141,9 +130,6 @@ def specificity(y_true: ArrayLike, scores: ArrayLike, threshold: float) -> float
 
     Returns:
         0..1; None if there is nothing normal.
-
-    Raises:
-        ValueError: As `checked_labels`.
     """
     y, s = checked_labels(y_true, scores)
     return float(np.mean(s[~y] < threshold)) if (~y).any() else None
@@ -159,9 +145,6 @@ def balanced_accuracy(y_true: ArrayLike, scores: ArrayLike, threshold: float) ->
 
     Returns:
         0..1; None unless both classes are present.
-
-    Raises:
-        ValueError: As `checked_labels`.
     """
     rates = sensitivity(y_true, scores, threshold), specificity(y_true, scores, threshold)
     return None if rates[0] is None or rates[1] is None else (rates[0] + rates[1]) / 2

@@ -53,11 +53,7 @@ def lesion_points(
     radius_cells = radius_um / (score_map.cell_px * score_map.mpp)
     chosen = _suppress(ordered, chosen_by.shape, radius_cells)
     rows, columns = np.divmod(chosen, chosen_by.shape[1])
-    return LesionPoints(
-        scores=chosen_by[rows, columns],
-        x=score_map.x + (columns + 0.5) * score_map.cell_px,
-        y=score_map.y + (rows + 0.5) * score_map.cell_px,
-    )
+    return LesionPoints(chosen_by[rows, columns], *score_map.centers(rows, columns))
 
 
 def _suppress(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,14 +123,11 @@ def _tiles(level: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
 
 def _half(level: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean of 2 x 2 pixels, ignoring NaN; an odd last row or column is averaged alone."""
-    rows, columns = ((length + 1) // 2 for length in level.shape)
-    total = np.zeros((rows, columns), np.float32)
-    count = np.zeros((rows, columns), np.uint8)
-    for part in (level[::2, ::2], level[1::2, ::2], level[::2, 1::2], level[1::2, 1::2]):
-        scored = ~np.isnan(part)
-        here = (slice(part.shape[0]), slice(part.shape[1]))
-        # A quarter each: raw scores may be as large as float32 goes.
-        np.add(total[here], part / 4, out=total[here], where=scored)
-        count[here] += scored
-    with np.errstate(invalid="ignore"):
-        return total * (4 / np.where(count, count, np.nan)).astype(np.float32)
+    rows, columns = level.shape
+    even = np.pad(level, ((0, rows % 2), (0, columns % 2)), constant_values=np.nan)
+    blocks = even.reshape(even.shape[0] // 2, 2, even.shape[1] // 2, 2)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Mean of empty slice")
+        # In 64 bits, as raw scores may be as large as float32 goes.
+        mean = np.nanmean(blocks, axis=(1, 3), dtype=np.float64)
+    return np.asarray(mean, np.float32)

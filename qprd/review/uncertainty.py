@@ -10,7 +10,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from scipy import ndimage
-from shapely.geometry import MultiPolygon, Polygon, box
+from shapely.geometry import Polygon, box
 from shapely.geometry.base import BaseGeometry
 
 from qprd.predictions import ScoreMap
@@ -81,7 +81,7 @@ def uncertain_regions(
     cells = 2 * half + 1
     distance = _mean_distance(np.abs(values - level), cells)
     if known is not None and not known.is_empty:
-        drawn = _centers_inside(score_map, known)
+        drawn = score_map.cells_inside(known)
         distance[ndimage.maximum_filter(drawn, size=cells, mode="constant")] = np.nan
     edge_px = cells * score_map.cell_px
     peaks = lesion_points(score_map, -distance, radius_um=_SPACING * edge_px * score_map.mpp)
@@ -131,18 +131,3 @@ def _mean_distance(distance: NDArray[np.float64], cells: int) -> NDArray[np.floa
     # The running sums of the filter may end a hair below 0.
     mean[enough] = np.maximum(total[enough], 0) / share[enough]
     return mean
-
-
-def _centers_inside(score_map: ScoreMap, region: BaseGeometry) -> NDArray[np.bool_]:
-    rows, columns = np.nonzero(~np.isnan(score_map.scores))
-    inside = np.zeros(score_map.scores.shape, bool)
-    polygons = MultiPolygon(
-        [part for part in shapely.get_parts(region) if isinstance(part, Polygon)]
-    )
-    shapely.prepare(polygons)
-    inside[rows, columns] = shapely.contains_xy(
-        polygons,
-        score_map.x + (columns + 0.5) * score_map.cell_px,
-        score_map.y + (rows + 0.5) * score_map.cell_px,
-    )
-    return inside
