@@ -47,6 +47,6 @@ class QprdError(Exception):
             parts.append(f"  fix:   {self.fix}")
         return "\n".join(parts)
 
-    def told_of(self, name: str) -> str:
+    def line_about(self, name: str) -> str:
         """One line for a list of slides that failed while the others went on."""
         return f"{name}: {self.problem}{' ' + self.fix if self.fix else ''}"

@@ -21,7 +21,7 @@ from qprd.files.journal import is_unfinished
 from qprd.files.layout import ProjectLayout, find_project
 from qprd.files.writing import is_locked
 from qprd.predictions import is_own_class
-from qprd.qupath.entry_slides import annotation_notes, open_slide, select_entries, some_names
+from qprd.qupath.entry_slides import annotation_notes, name_list, open_slide, select_entries
 from qprd.qupath.java import find_qupath
 from qprd.qupath.opening import open_project
 from qprd.qupath.project import Annotation, Entry, Project
@@ -245,7 +245,7 @@ def _project(
         yield Check(
             Status.PASS,
             "slides",
-            f"{len(usable)} of {len(entries)} can be read: {some_names(usable, _NAMES_SHOWN)}",
+            f"{len(usable)} of {len(entries)} can be read: {name_list(usable, _NAMES_SHOWN)}",
         )
     else:
         yield Check(
@@ -321,7 +321,7 @@ def _grouped(failures: Sequence[tuple[Entry, QprdError]]) -> Iterator[Check]:
         entry, error = members[0]
         count = f"{len(members)} images" if len(members) > 1 else entry.name
         names = (
-            f" [{some_names([member for member, _ in members], _NAMES_SHOWN)}]"
+            f" [{name_list([member for member, _ in members], _NAMES_SHOWN)}]"
             if len(members) > 1
             else ""
         )
@@ -356,12 +356,12 @@ def _annotations(
         ):
             annotated.append(entry)
     for note, members in annotation_notes(project, entries).items():
-        yield Check(Status.WARN, "annotations", f"{note} [{some_names(members, _NAMES_SHOWN)}]")
+        yield Check(Status.WARN, "annotations", f"{note} [{name_list(members, _NAMES_SHOWN)}]")
     for note, members in unlabeled.items():
         yield Check(
             Status.WARN,
             "annotations",
-            f"{note} [{some_names(members, _NAMES_SHOWN)}]",
+            f"{note} [{name_list(members, _NAMES_SHOWN)}]",
             "Set their class in QuPath, or name it with --tumor-class or --normal-class.",
         )
     listed = ", ".join(f"{name} ({count})" for name, count in counts.most_common()) or "none"

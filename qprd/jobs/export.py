@@ -13,7 +13,7 @@ from qprd.files.atomic import write_errors
 from qprd.files.layout import ProjectLayout, resolve_inside
 from qprd.files.transaction import FileTransaction
 from qprd.jobs.predict.predictor import no_probability
-from qprd.qupath.entry_slides import select_entries, some_names
+from qprd.qupath.entry_slides import name_list, select_entries
 from qprd.qupath.project import Entry, Project
 from qprd.results.folder import PREDICTIONS, load_predictions
 
@@ -176,7 +176,7 @@ def _the_entry(project: Project, layout: ProjectLayout, images: Sequence[str]) -
     if len(entries) > 1:
         raise QprdError(
             f"A GeoJSON file is for one slide, and these are {len(entries)}: "
-            f"{some_names(entries, 5)}.",
+            f"{name_list(entries, 5)}.",
             where="--format geojson",
             fix="Name one: --image NAME",
             exit_code=ExitCode.USAGE,

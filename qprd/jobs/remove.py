@@ -101,7 +101,7 @@ def remove_from_project(
                     removed[entry.name] = report.replaced
                     files[entry.name] = report.files
             except QprdError as error:
-                problems.append(error.told_of(entry.name))
+                problems.append(error.line_about(entry.name))
             task.advance()
     return RemoveSummary(
         project=project.path,

@@ -193,7 +193,7 @@ class _Undoing:
             own_only=tuple(image.image_name for image in theirs if image not in problems),
             files=tuple(dict.fromkeys(files)),
             removed=tuple(file for file in dict.fromkeys(files) if file in new),
-            problems=tuple(error.told_of(image.image_name) for image, error in problems.items()),
+            problems=tuple(error.line_about(image.image_name) for image, error in problems.items()),
         )
 
     def _restore(

@@ -149,7 +149,7 @@ def write_back_entries(
                 predictions = load_predictions(folder)
                 written.append(project.write_predictions(entry, predictions))
             except QprdError as error:
-                problems.append(error.told_of(entry.name))
+                problems.append(error.line_about(entry.name))
             task.advance()
     return WriteBackSummary(
         project=project.path,

@@ -13,7 +13,7 @@ from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
 from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.geojson import annotations_of, objects_of, own_member_of, read_root
-from qprd.qupath.project import Annotation, Entry
+from qprd.qupath.project import Annotation
 from qprd.qupath.qpproj import ProjectFile, RecordedEntry
 
 EXPORT_HINT = (
@@ -70,11 +70,11 @@ class AnnotationFiles:
         self._project = project
         self._folder = ProjectLayout(project.path).annotations
 
-    def own_file(self, entry: Entry) -> Path:
+    def own_file(self, entry: RecordedEntry) -> Path:
         """The project's own file of an entry, which need not exist."""
         return self._folder / f"{entry.id}.geojson"
 
-    def source(self, entry: Entry) -> AnnotationSource:
+    def source(self, entry: RecordedEntry) -> AnnotationSource:
         """The file that has the annotations of an entry, and how many QuPath itself has.
 
         Raises:
@@ -89,7 +89,7 @@ class AnnotationFiles:
             return AnnotationSource(None, in_qupath)
         return AnnotationSource(file, in_qupath, _modified_ns(file) < _modified_ns(folder.data))
 
-    def read(self, entry: Entry) -> tuple[object, tuple[Annotation, ...]]:
+    def read(self, entry: RecordedEntry) -> tuple[object, tuple[Annotation, ...]]:
         """The parsed file of an entry, None if there is none, and the annotations in it.
 
         Raises:
@@ -108,7 +108,7 @@ class AnnotationFiles:
             )
         return root, tuple(annotations_of(objects_of(root, where)))
 
-    def _by_name(self, entry: Entry, folder: Path) -> Path | None:
+    def _by_name(self, entry: RecordedEntry, folder: Path) -> Path | None:
         """The file of an entry in a folder of the user's.
 
         Names from the project are only compared with those that the folder lists: they may hold

@@ -140,7 +140,7 @@ def annotation_notes(project: Project, entries: Sequence[Entry]) -> dict[str, li
     return noted
 
 
-def some_names(entries: Sequence[Entry], most: int) -> str:
-    """The first names, and dots for the rest."""
-    names = ", ".join(entry.name for entry in entries[:most])
-    return names + (", ..." if len(entries) > most else "")
+def name_list(entries: Sequence[Entry], limit: int) -> str:
+    """The first image names, and dots for the rest."""
+    names = ", ".join(entry.name for entry in entries[:limit])
+    return names + (", ..." if len(entries) > limit else "")

@@ -8,20 +8,18 @@ into QuPath.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
+
+from typing_extensions import override
 
 from qprd.errors import QprdError
 from qprd.files.backups import ImportedFrom, Subject
 from qprd.files.layout import ProjectLayout
-from qprd.files.writing import WriteAccess, WriteSession
 from qprd.predictions import Predictions
 from qprd.qupath.annotation_files import AnnotationFiles, AnnotationSource
 from qprd.qupath.comparison import TileTable, compare, stored_otherwise
-from qprd.qupath.entries import find_entries
 from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.geojson import read_annotations, read_objects
 from qprd.qupath.imports import (
@@ -32,7 +30,6 @@ from qprd.qupath.imports import (
     same_annotations,
     with_imported,
 )
-from qprd.qupath.locate import SlideLocator
 from qprd.qupath.pathclasses import read_classes
 from qprd.qupath.predictions_geojson import (
     count_predictions,
@@ -47,12 +44,12 @@ from qprd.qupath.project import (
     PathClass,
     WriteReport,
 )
-from qprd.qupath.qpproj import ProjectFile, read_project_file
+from qprd.qupath.project_on_disk import ProjectOnDisk
 from qprd.qupath.storable import storable
 
 
-class ExchangeProject:
-    """A QuPath project read without QuPath; implements `qprd.qupath.project.Project`.
+class ExchangeProject(ProjectOnDisk):
+    """A QuPath project read without QuPath.
 
     Args:
         path: The ``.qpproj`` file. It is never written.
@@ -67,50 +64,26 @@ class ExchangeProject:
     def __init__(
         self, path: Path, *, slides: Sequence[Path] = (), annotations: Path | None = None
     ) -> None:
-        self._file: ProjectFile = read_project_file(path)
-        self._layout = ProjectLayout(self._file.path)
-        self._locator = SlideLocator(self._file.path, self._file.uri, slides)
+        super().__init__(path, slides=slides)
         self._annotation_files = AnnotationFiles(self._file, annotations)
-        self._access = WriteAccess(self._file.path, self.backend)
 
     @property
+    @override
     def backend(self) -> Literal["exchange"]:
-        """``"exchange"``."""
         return "exchange"
 
     @property
+    @override
     def writes_qupath_data(self) -> bool:
-        """False."""
         return False
 
     @property
+    @override
     def version(self) -> str:
-        """The QuPath that wrote the project."""
         return self._file.version
 
-    @property
-    def path(self) -> Path:
-        """Absolute path of the ``.qpproj`` file."""
-        return self._file.path
-
-    @cached_property
-    def _entries(self) -> tuple[Entry, ...]:
-        return find_entries(self._file, self._locator)
-
-    def entries(self) -> Sequence[Entry]:
-        """All entries, in project order.
-
-        Raises:
-            QprdError: the folders of slides hold too many files.
-        """
-        return self._entries
-
+    @override
     def classes(self) -> Sequence[PathClass]:
-        """The project's classes, then those that only its annotations have.
-
-        Raises:
-            QprdError: a file of classes or annotations is malformed.
-        """
         found = {path_class.name: path_class for path_class in read_classes(self.path)}
         for entry in self.entries():
             file = self.annotation_source(entry).file
@@ -125,34 +98,18 @@ class ExchangeProject:
         Raises:
             QprdError: several files could be meant, or one file could be that of several entries.
         """
-        return self._annotation_files.source(self._own(entry))
+        return self._annotation_files.source(self._recorded(entry))
 
+    @override
     def annotation_note(self, entry: Entry) -> str | None:
-        """That QuPath holds annotations which nobody exported, or has saved since, if so.
-
-        Raises:
-            QprdError: the folder of annotations is ambiguous.
-        """
         return self.annotation_source(entry).problem
 
+    @override
     def annotations(self, entry: Entry) -> Sequence[Annotation]:
-        """All exported annotations of an entry, ours included; none if nothing was exported.
+        return self._annotation_files.read(self._recorded(entry))[1]
 
-        Raises:
-            QprdError: the file is malformed, ambiguous, or was exported from another image.
-        """
-        return self._annotation_files.read(self._own(entry))[1]
-
+    @override
     def import_annotations(self, entry: Entry, imported: AnnotationImport) -> ImportReport:
-        """Add annotations to the entry's file of exported ones, completely or not at all.
-
-        What was there stays in it as it was. The ids of what was added stand in the collection's
-        ``qprd`` member, by which ``groovy/import_annotations.groovy`` brings them into QuPath.
-
-        Raises:
-            QprdError: QuPath has annotations that were not exported; a malformed file; a full disk,
-                a read-only folder, or a difference when read again. The file is as it was.
-        """
         if self._annotation_files.given is not None:
             raise QprdError(
                 "Annotations are imported into the project, not into a folder of the user's.",
@@ -161,16 +118,17 @@ class ExchangeProject:
             )
         origin = ImportedFrom(imported.source, imported.path_class.name)
         subject = Subject(entry.id, entry.name, origin)
-        path = self._annotation_files.own_file(self._own(entry))
+        recorded = self._recorded(entry)
+        path = self._annotation_files.own_file(recorded)
         with self._access.transaction(subject, "import-asap") as transaction:
             transaction.expect(path)
-            source = self.annotation_source(entry)
+            source = self._annotation_files.source(recorded)
             data = EntryFolder.of(self.path, entry.id).data
             never_saved = source.in_qupath is None and not data.exists()
             if source.problem is not None and not never_saved:
                 # With ours alone the file would look like an export of all there is.
                 raise QprdError(f"Nothing was imported; {source.problem}", where=entry.name)
-            root, existing = self._annotation_files.read(entry)
+            root, existing = self._annotation_files.read(recorded)
             plan = plan_import(entry.id, imported, existing)
             files: tuple[Path, ...] = ()
             if plan.added or plan.outdated:
@@ -178,29 +136,14 @@ class ExchangeProject:
                 written = transaction.stage_text(path, with_imported(root, plan, member))
                 _compare_import(plan, existing, written, path)
                 files = transaction.commit()
-        return ImportReport(
-            entry_id=entry.id,
-            added=len(plan.added),
-            unchanged=plan.unchanged,
-            edited=plan.edited,
-            removed=len(plan.outdated),
-            where=path,
-            files=files,
-        )
+        return plan.report(entry.id, path, files)
 
     def prediction_file(self, entry: Entry) -> Path:
         """Where the predictions of an entry are written."""
-        return self._layout.predictions / f"{self._own(entry).id}.geojson"
+        return ProjectLayout(self.path).predictions / f"{self._recorded(entry).id}.geojson"
 
+    @override
     def write_predictions(self, entry: Entry, predictions: Predictions) -> WriteReport:
-        """Replace the entry's file of predictions, completely or not at all.
-
-        What was written is read back and compared before it takes the earlier file's place.
-
-        Raises:
-            QprdError: full disk, read-only folder, predictions that QuPath cannot store, or a
-                difference; the earlier file is as it was.
-        """
         path = self.prediction_file(entry)
         meant = storable(predictions)
         text = predictions_to_text(meant)
@@ -212,46 +155,23 @@ class ExchangeProject:
             if (stored.contour_color, stored.metadata) != (meant.contour_color, meant.metadata):
                 raise stored_otherwise("the entry metadata, or the color of the contours", path)
             files = transaction.commit()
-        return WriteReport(
-            entry_id=entry.id,
-            image_name=entry.name,
-            tiles=len(meant.tiles),
-            contours=len(meant.contours),
-            review=len(meant.review),
-            replaced=replaced,
-            where=path,
-            files=files,
-        )
+        return WriteReport.of(entry, meant, replaced, path, files)
 
+    @override
     def read_predictions(self, entry: Entry) -> Predictions:
-        """The predictions in the entry's file; empty if there is none.
-
-        Raises:
-            QprdError: the file is malformed.
-        """
         path = self.prediction_file(entry)
         if not path.is_file():
             return Predictions(tiles=(), contours=())
         return predictions_from_geojson(path)
 
-    @contextmanager
-    def writing(self, command: str, *, dry_run: bool = False) -> Iterator[WriteSession]:
-        """See `qprd.qupath.project.Project.writing`."""
-        with self._access.session(command, dry_run=dry_run) as session:
-            yield session
-
+    @override
     def restore_own(
         self, entry: Entry, earlier: Mapping[str, Path | None], imported: ImportedFrom | None
     ) -> tuple[Path, ...]:
-        """See `qprd.qupath.project.Project.restore_own`.
-
-        Raises:
-            QprdError: as `import_annotations`; always for predictions, which are whole files here.
-        """
         file = (
             self.prediction_file(entry)
             if imported is None
-            else self._annotation_files.own_file(self._own(entry))
+            else self._annotation_files.own_file(self._recorded(entry))
         )
         name = file.relative_to(self.path.parent).as_posix()
         if name not in earlier:
@@ -269,21 +189,6 @@ class ExchangeProject:
         copy = earlier[name]
         had = () if copy is None else read_annotations(copy)
         return self.import_annotations(entry, earlier_import(entry.id, imported, had)).files
-
-    def _own(self, entry: Entry) -> Entry:
-        """The entry, if it is one of this project: its id becomes a file name."""
-        if not any(recorded.id == entry.id for recorded in self._file.entries):
-            raise QprdError(f"There is no image with id {entry.id!r}.", where=str(self.path))
-        return entry
-
-    def close(self) -> None:
-        """Nothing is held open."""
-
-    def __enter__(self) -> ExchangeProject:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def _count_earlier(path: Path) -> int:

@@ -14,6 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import geojson
 import numpy as np
@@ -26,7 +27,7 @@ from qprd.files.backups import ImportedFrom
 from qprd.predictions import OWN, class_parts, is_own_class
 from qprd.qupath.geojson import annotation_feature, own_member_of
 from qprd.qupath.precision import area_on_grid, same_outline
-from qprd.qupath.project import Annotation, AnnotationImport, PathClass
+from qprd.qupath.project import Annotation, AnnotationImport, ImportReport, PathClass
 
 _NAMESPACE = uuid.UUID("c1b1a5b0-5d86-5c1c-8f0f-8c7b0b6c2f3e")
 
@@ -49,6 +50,18 @@ class ImportPlan:
     outdated: tuple[str, ...]
     unchanged: int
     edited: int
+
+    def report(self, entry_id: str, where: Path, files: tuple[Path, ...]) -> ImportReport:
+        """The report of carrying it out; ``where`` holds the annotations, ``files`` changed."""
+        return ImportReport(
+            entry_id=entry_id,
+            added=len(self.added),
+            unchanged=self.unchanged,
+            edited=self.edited,
+            removed=len(self.outdated),
+            where=where,
+            files=files,
+        )
 
 
 def plan_import(

@@ -25,15 +25,15 @@ def repaired(polygon: shapely.Polygon) -> BaseGeometry | None:
     """
     if polygon.is_valid:
         return polygon
-    if crossings(polygon, most=MAX_CROSSINGS) > MAX_CROSSINGS:
+    if crossings(polygon, limit=MAX_CROSSINGS) > MAX_CROSSINGS:
         return None
     return shapely.make_valid(polygon)
 
 
-def crossings(polygon: shapely.Polygon, *, most: int) -> int:
+def crossings(polygon: shapely.Polygon, *, limit: int) -> int:
     """How often the rings of a polygon meet themselves or each other, neighbors in a ring aside.
 
-    Counting ends soon after ``most`` is exceeded.
+    Counting ends soon after ``limit`` is exceeded.
     """
     ends = [shapely.get_coordinates(ring) for ring in shapely.get_rings(polygon)]
     pairs = np.concatenate([np.stack([ring[:-1], ring[1:]], axis=1) for ring in ends])
@@ -46,6 +46,6 @@ def crossings(polygon: shapely.Polygon, *, most: int) -> int:
         between = np.abs(a + first - b)
         # The last segment of a ring meets its first one, too: a few such pairs do not matter.
         found += int((between > 1).sum())
-        if found > 2 * most + 2 * len(ends):
+        if found > 2 * limit + 2 * len(ends):
             break
     return max(0, found - 2 * len(ends)) // 2

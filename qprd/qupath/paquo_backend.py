@@ -8,15 +8,15 @@ must be reopened there (File > Reload data), or its next save undoes ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from typing_extensions import override
+
 from qprd.errors import QprdError
 from qprd.files.backups import ImportedFrom, Subject
-from qprd.files.writing import WriteAccess, WriteSession
 from qprd.predictions import (
     REVIEW_CLASS,
     REVIEW_COLOR,
@@ -24,13 +24,11 @@ from qprd.predictions import (
     own_metadata,
 )
 from qprd.qupath.comparison import compare, refuse_changes, stored_otherwise
-from qprd.qupath.entries import find_entries
 from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.entrydata import EntryData
 from qprd.qupath.geojson import read_annotations
 from qprd.qupath.imports import ImportPlan, difference, earlier_import, plan_import
 from qprd.qupath.java import find_qupath, qupath_call, start_qupath
-from qprd.qupath.locate import SlideLocator
 from qprd.qupath.pathclasses import argb_from_color, classes_path, read_classes, with_classes
 from qprd.qupath.project import (
     Annotation,
@@ -40,6 +38,7 @@ from qprd.qupath.project import (
     PathClass,
     WriteReport,
 )
+from qprd.qupath.project_on_disk import ProjectOnDisk
 from qprd.qupath.projectedit import (
     recorded_metadata,
     server_builder,
@@ -66,8 +65,8 @@ class _Change:
     path_classes: tuple[PathClass, ...] = ()
 
 
-class PaquoProject:
-    """A QuPath project read and written by QuPath; implements `qprd.qupath.project.Project`.
+class PaquoProject(ProjectOnDisk):
+    """A QuPath project read and written by QuPath.
 
     Args:
         path: The ``.qpproj`` file.
@@ -78,93 +77,53 @@ class PaquoProject:
     """
 
     def __init__(self, path: Path, *, slides: Sequence[Path] = ()) -> None:
-        self._file = read_project_file(path)
-        self._locator = SlideLocator(self._file.path, self._file.uri, slides)
+        super().__init__(path, slides=slides)
         self._qupath = start_qupath()
-        self._access = WriteAccess(self._file.path, self.backend)
-        self._entries: tuple[Entry, ...] | None = None
 
     @property
+    @override
     def backend(self) -> Literal["paquo"]:
-        """``"paquo"``."""
         return "paquo"
 
     @property
+    @override
     def writes_qupath_data(self) -> bool:
-        """True."""
         return True
 
     @property
+    @override
     def version(self) -> str:
-        """The QuPath that reads and writes the project."""
         return self._qupath.version
 
-    @property
-    def path(self) -> Path:
-        """Absolute path of the ``.qpproj`` file."""
-        return self._file.path
-
-    def entries(self) -> Sequence[Entry]:
-        """All entries, in project order.
-
-        Raises:
-            QprdError: the folders of slides hold too many files.
-        """
-        if self._entries is None:
-            self._entries = find_entries(self._file, self._locator)
-        return self._entries
-
+    @override
     def classes(self) -> Sequence[PathClass]:
-        """The project's classes, then those that only its annotations have.
-
-        Raises:
-            QprdError: the file of classes is malformed.
-        """
         found = {known.name: known for known in read_classes(self.path)}
         for recorded in self._file.entries:
             for name in self._folder(recorded.id).recorded_classes():
                 found.setdefault(name, PathClass(name))
         return tuple(found.values())
 
+    @override
     def annotations(self, entry: Entry) -> Sequence[Annotation]:
-        """All annotations of an entry, ours included, as QuPath itself exports them.
-
-        Raises:
-            QprdError: QuPath's data of the entry cannot be read completely.
-        """
         data = self._read(entry)
         return () if data is None else tuple(read_annotations(data.annotations_as_geojson()))
 
-    def annotation_note(self, entry: Entry) -> str | None:  # noqa: ARG002
-        """None: QuPath gives all annotations, or `annotations` raises."""
+    @override
+    def annotation_note(self, entry: Entry) -> str | None:
         return None
 
+    @override
     def read_predictions(self, entry: Entry) -> Predictions:
-        """Our objects of this entry as they are stored now (empty if there are none).
-
-        Raises:
-            QprdError: QuPath's data of the entry cannot be read completely, or a predicted contour
-                was made into something else than a polygon.
-        """
         data = self._read(entry)
         metadata = own_metadata(self._recorded(entry).metadata)
         if data is None:
             return Predictions(tiles=(), contours=(), metadata=metadata)
         return data.predictions(metadata)
 
+    # Ours are annotations of our own classes with our mean score, and tiles by our name with our
+    # score. Objects that a person put below one of ours move up to the nearest ancestor that stays.
+    @override
     def write_predictions(self, entry: Entry, predictions: Predictions) -> WriteReport:
-        """Replace our objects of this entry by these; touch nothing else; read back and compare.
-
-        Ours are annotations of our own classes with our mean score, and tiles by our name with our
-        score. Objects that a person put below one of ours move up to the nearest ancestor that
-        stays. What QuPath saved since the project was opened is read again and kept.
-
-        Raises:
-            QprdError: QuPath's data cannot be read completely, the image was turned or cropped
-                since the project was opened, the files changed meanwhile, the predictions cannot be
-                stored, QuPath stored something else, or the files cannot be written. In each case
-                all files are as they were.
-        """
         meant = storable(predictions)
         replaced = 0
 
@@ -184,25 +143,10 @@ class PaquoProject:
             )
 
         where, files = self._rewrite(Subject(entry.id, entry.name), edit, entry, "write-back")
-        return WriteReport(
-            entry_id=entry.id,
-            image_name=entry.name,
-            tiles=len(meant.tiles),
-            contours=len(meant.contours),
-            review=len(meant.review),
-            replaced=replaced,
-            where=where,
-            files=files,
-        )
+        return WriteReport.of(entry, meant, replaced, where, files)
 
+    @override
     def import_annotations(self, entry: Entry, imported: AnnotationImport) -> ImportReport:
-        """Add annotations to an entry; touch nothing else; read back and compare.
-
-        Objects that a person put below one that is taken out move up to the nearest ancestor.
-
-        Raises:
-            QprdError: as `write_predictions`; all files are as they were.
-        """
         plan = plan_import(entry.id, imported, ())
 
         def edit(data: EntryData) -> _Change | None:
@@ -221,32 +165,12 @@ class PaquoProject:
         origin = ImportedFrom(imported.source, plan.path_class.name)
         subject = Subject(entry.id, entry.name, origin)
         where, files = self._rewrite(subject, edit, entry, "import-asap")
-        return ImportReport(
-            entry_id=entry.id,
-            added=len(plan.added),
-            unchanged=plan.unchanged,
-            edited=plan.edited,
-            removed=len(plan.outdated),
-            where=where,
-            files=files,
-        )
+        return plan.report(entry.id, where, files)
 
-    @contextmanager
-    def writing(self, command: str, *, dry_run: bool = False) -> Iterator[WriteSession]:
-        """See `qprd.qupath.project.Project.writing`."""
-        with self._access.session(command, dry_run=dry_run) as session:
-            # Clearing up after a crash may have changed the project file.
-            self._reread()
-            yield session
-
+    @override
     def restore_own(
         self, entry: Entry, earlier: Mapping[str, Path | None], imported: ImportedFrom | None
     ) -> tuple[Path, ...]:
-        """See `qprd.qupath.project.Project.restore_own`.
-
-        Raises:
-            QprdError: as `write_predictions`; or the earlier data cannot be read.
-        """
         recorded = self._recorded(entry)
         name = self._folder(recorded.id).data.relative_to(self.path.parent).as_posix()
         if name not in earlier:
@@ -270,15 +194,6 @@ class PaquoProject:
         if data is not None:
             before = data.predictions(metadata)
         return self.write_predictions(entry, before).files
-
-    def close(self) -> None:
-        """Nothing is held open."""
-
-    def __enter__(self) -> PaquoProject:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     def _rewrite(
         self,
@@ -338,13 +253,6 @@ class PaquoProject:
 
     def _folder(self, entry_id: str) -> EntryFolder:
         return EntryFolder.of(self.path, entry_id)
-
-    def _recorded(self, entry: Entry) -> RecordedEntry:
-        """The entry, if it is one of this project: its id becomes a folder's name."""
-        for recorded in self._file.entries:
-            if recorded.id == entry.id:
-                return recorded
-        raise QprdError(f"There is no image with id {entry.id!r}.", where=str(self.path))
 
     def _read(self, entry: Entry) -> EntryData | None:
         recorded = self._recorded(entry)
@@ -407,10 +315,6 @@ class PaquoProject:
                 where=str(self.path),
                 fix="Close the project in QuPath, then run qprd predict again.",
             )
-
-    def _reread(self) -> None:
-        self._file = read_project_file(self.path)
-        self._entries = None
 
 
 def _size_px(entry: Entry) -> tuple[int, int] | None:

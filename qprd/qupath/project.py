@@ -1,14 +1,15 @@
-"""The small interface that both QuPath backends implement, and its data."""
+"""The interface of a project that both QuPath backends implement, and its data."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from shapely.geometry.base import BaseGeometry
+from typing_extensions import Self
 
 from qprd.files.backups import ImportedFrom
 from qprd.files.writing import WriteSession
@@ -118,6 +119,22 @@ class WriteReport:
     files: tuple[Path, ...] = ()
     review: int = 0
 
+    @classmethod
+    def of(
+        cls, entry: Entry, stored: Predictions, replaced: int, where: Path, files: tuple[Path, ...]
+    ) -> WriteReport:
+        """The report of storing these predictions."""
+        return cls(
+            entry_id=entry.id,
+            image_name=entry.name,
+            tiles=len(stored.tiles),
+            contours=len(stored.contours),
+            review=len(stored.review),
+            replaced=replaced,
+            where=where,
+            files=files,
+        )
+
 
 @dataclass(frozen=True)
 class AnnotationImport:
@@ -159,51 +176,68 @@ class ImportReport:
     files: tuple[Path, ...] = ()
 
 
-class Project(Protocol):
+class Project(ABC):
     """A QuPath project, whichever backend reads it.
 
-    Implementations are context managers; leaving one after an exception must not save anything.
+    As a context manager it is closed at the end of the block; after an exception nothing is saved.
     """
 
     @property
+    @abstractmethod
     def backend(self) -> str:
         """Its name, for reports; what it can do is said by `writes_qupath_data`."""
-        ...
 
     @property
+    @abstractmethod
     def writes_qupath_data(self) -> bool:
         """Whether what is written is in QuPath's own data at once.
 
         Otherwise it is in files, which scripts bring into QuPath and take out of it.
         """
-        ...
 
     @property
+    @abstractmethod
     def version(self) -> str:
-        """The QuPath that reads it (paquo), or that wrote it (exchange)."""
-        ...
+        """The QuPath that reads the project, or that wrote it if none is at hand."""
 
     @property
+    @abstractmethod
     def path(self) -> Path:
         """Absolute path of the ``.qpproj`` file."""
-        ...
 
+    @abstractmethod
     def entries(self) -> Sequence[Entry]:
-        """All entries, in project order."""
-        ...
+        """All entries, in project order.
 
+        Raises:
+            QprdError: the folders of slides hold too many files.
+        """
+
+    @abstractmethod
     def classes(self) -> Sequence[PathClass]:
-        """The project's classes."""
-        ...
+        """The project's classes, then those that only its annotations have.
 
+        Raises:
+            QprdError: a file of classes or annotations is malformed.
+        """
+
+    @abstractmethod
     def annotations(self, entry: Entry) -> Sequence[Annotation]:
-        """All annotations of an entry, ours included (see `qprd.predictions.is_own_class`)."""
-        ...
+        """All annotations of an entry, ours included (see `qprd.predictions.is_own_class`).
 
+        Raises:
+            QprdError: they cannot be read completely.
+        """
+
+    @abstractmethod
     def annotation_note(self, entry: Entry) -> str | None:
-        """Why an entry may have more annotations than `annotations` gives, or None."""
-        ...
+        """Why an entry may have more annotations than `annotations` gives, or None.
 
+        Raises:
+            QprdError: there is no telling where its annotations are.
+        """
+
+    @abstractmethod
     def writing(
         self, command: str, *, dry_run: bool = False
     ) -> AbstractContextManager[WriteSession]:
@@ -219,20 +253,26 @@ class Project(Protocol):
         Raises:
             QprdError: another command is writing, or the project's folder cannot be written.
         """
-        ...
 
+    @abstractmethod
     def write_predictions(self, entry: Entry, predictions: Predictions) -> WriteReport:
         """Replace our objects of this entry by these; touch nothing else; read back and compare.
 
         Raises:
-            QprdError: nothing was changed, or what was read back differs from what was meant.
+            QprdError: the predictions cannot be stored, what is there cannot be read or was changed
+                meanwhile, what was read back differs from what was meant, or files cannot be
+                written. In each case all files are as they were.
         """
-        ...
 
+    @abstractmethod
     def read_predictions(self, entry: Entry) -> Predictions:
-        """Our objects of this entry as they are stored now (empty if there are none)."""
-        ...
+        """Our objects of this entry as they are stored now (empty if there are none).
 
+        Raises:
+            QprdError: they cannot be read, or a contour is no polygon any more.
+        """
+
+    @abstractmethod
     def import_annotations(self, entry: Entry, imported: AnnotationImport) -> ImportReport:
         """Add annotations to an entry; touch nothing else; read back and compare.
 
@@ -240,10 +280,10 @@ class Project(Protocol):
         replaced (see `qprd.qupath.imports`).
 
         Raises:
-            QprdError: nothing was changed, or what was read back differs from what was meant.
+            QprdError: as `write_predictions`.
         """
-        ...
 
+    @abstractmethod
     def restore_own(
         self, entry: Entry, earlier: Mapping[str, Path | None], imported: ImportedFrom | None
     ) -> tuple[Path, ...]:
@@ -260,12 +300,12 @@ class Project(Protocol):
         Raises:
             QprdError: nothing was changed, or this backend cannot tell our objects from others.
         """
-        ...
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Release the project without saving."""
-        ...
 
-    def __enter__(self) -> Project: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(self, *exc: object) -> None: ...
+    def __exit__(self, *exc: object) -> None:
+        self.close()

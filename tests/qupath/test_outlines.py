@@ -23,13 +23,13 @@ def star(points: int) -> shapely.Polygon:
 
 
 def test_crossings_are_counted() -> None:
-    assert crossings(SQUARE, most=10) == 0
-    assert crossings(BOW_TIE, most=10) == 1
-    assert crossings(star(5), most=10) == 5
-    assert crossings(star(7), most=100) == 14
-    assert crossings(star(101), most=100) > 100
+    assert crossings(SQUARE, limit=10) == 0
+    assert crossings(BOW_TIE, limit=10) == 1
+    assert crossings(star(5), limit=10) == 5
+    assert crossings(star(7), limit=100) == 14
+    assert crossings(star(101), limit=100) > 100
     crossed_hole = shapely.Polygon(SQUARE.exterior, [shapely.box(5, 5, 15, 6).exterior])
-    assert crossings(crossed_hole, most=10) == 2
+    assert crossings(crossed_hole, limit=10) == 2
 
 
 def test_a_valid_outline_stays_and_one_that_crosses_itself_is_filled_by_the_even_odd_rule() -> None:
@@ -65,4 +65,4 @@ def test_whatever_is_drawn_becomes_valid(points: list[tuple[int, int]]) -> None:
     found = repaired(shapely.Polygon(points))
     assert found is not None
     assert found.is_valid
-    assert crossings(shapely.Polygon(points), most=MAX_CROSSINGS) <= MAX_CROSSINGS
+    assert crossings(shapely.Polygon(points), limit=MAX_CROSSINGS) <= MAX_CROSSINGS

@@ -24,7 +24,7 @@ from qprd.jobs.evaluate.split import EvaluatedSplit, choose_slides
 from qprd.jobs.evaluate.summary import EvaluateSummary
 from qprd.jobs.predict.index import EVALUATION_PAGE
 from qprd.progress import Progress
-from qprd.qupath.entry_slides import annotation_notes, select_entries, some_names
+from qprd.qupath.entry_slides import annotation_notes, name_list, select_entries
 from qprd.qupath.project import Entry, Project
 from qprd.results.folder import SlideResult, load_slide_result
 from qprd.settings import TrainConfig, stored_train_config
@@ -102,7 +102,7 @@ def evaluate_project(
                     )
                 )
             except QprdError as error:
-                problems.append(error.told_of(entry.name))
+                problems.append(error.line_about(entry.name))
             task.advance()
     if not slides:
         raise QprdError(
@@ -112,14 +112,14 @@ def evaluate_project(
     notes = [
         *chosen.notes,
         *(
-            f"{some_names(members, _NAMES_SHOWN)}: {note}"
+            f"{name_list(members, _NAMES_SHOWN)}: {note}"
             for note, members in annotation_notes(project, chosen.entries).items()
         ),
         *threshold_notes,
         *(note for slide in slides for note in slide.notes),
     ]
     if unscored := [slide.entry for slide in slides if slide.report.slide_score is None]:
-        names = some_names(unscored, _NAMES_SHOWN)
+        names = name_list(unscored, _NAMES_SHOWN)
         notes.append(f"without a slide score, and so left out of the slide figures: {names}")
     compared = [slide.comparison for slide in slides]
     with progress.task("measuring", 1) as task:
@@ -187,7 +187,7 @@ def _with_results(
                     fix="Run qprd predict again.",
                 )
         except QprdError as error:
-            problems.append(error.told_of(entry.name))
+            problems.append(error.line_about(entry.name))
         else:
             usable.append((entry, result))
     return usable
@@ -209,7 +209,7 @@ def _threshold(
                 "given to qprd predict"
             )
     for value, members in drawn_at.items():
-        names = some_names(members, _NAMES_SHOWN)
+        names = name_list(members, _NAMES_SHOWN)
         if value is None:
             notes.append(f"predicted without a threshold, so without contours: {names}")
         elif value != threshold:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from qprd.errors import QprdError
-from qprd.qupath.entry_slides import recorded_name, some_names
+from qprd.qupath.entry_slides import name_list, recorded_name
 from qprd.qupath.project import Entry
 from qprd.sampling.splits import SPLITS, parse_split
 
@@ -99,7 +99,7 @@ def choose_slides(
     if left_out:
         notes.append(
             "left out, as neither tumor nor normal tissue is drawn on them: "
-            + some_names(left_out, _NAMES_SHOWN)
+            + name_list(left_out, _NAMES_SHOWN)
         )
     return ChosenSlides(split, entries, seen, tuple(notes))
 
@@ -111,12 +111,12 @@ def _seen_notes(entries: Sequence[Entry], seen: Mapping[str, Seen]) -> list[str]
     if trained:
         notes.append(
             "the model was trained on these, so the figures say little about new slides: "
-            + some_names(trained, _NAMES_SHOWN)
+            + name_list(trained, _NAMES_SHOWN)
         )
     if validated:
         notes.append(
             "these chose the model's threshold and calibration, and its epoch with --recipe paper, "
-            f"so the figures are optimistic: {some_names(validated, _NAMES_SHOWN)}"
+            f"so the figures are optimistic: {name_list(validated, _NAMES_SHOWN)}"
         )
     return notes
 
@@ -125,7 +125,7 @@ def _nothing(
     asked: EvaluatedSplit | None, there: Sequence[tuple[str, Sequence[Entry]]], where: str
 ) -> QprdError:
     kinds = {kind: members for kind, members in there if members}
-    listed = [f"{kind} ({some_names(members, _NAMES_SHOWN)})" for kind, members in kinds.items()]
+    listed = [f"{kind} ({name_list(members, _NAMES_SHOWN)})" for kind, members in kinds.items()]
     wanted = f"{asked} slides" if asked else "test slides and no validation slides"
     others = "|".join(split for split in ("test", "val") if split in kinds)
     if not set(kinds) & set(SPLITS):

@@ -139,7 +139,7 @@ def predict_project(
             results.append(save_slide(found, layout.result(entry.id)))
             scored.append(entry)
         except QprdError as error:
-            problems.append(error.told_of(entry.name))
+            problems.append(error.line_about(entry.name))
     if not scored:
         raise QprdError(
             "None of the slides could be predicted.\n  " + "\n  ".join(problems[:10]),

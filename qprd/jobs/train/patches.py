@@ -13,11 +13,11 @@ from qprd.predictions import is_own_class
 from qprd.progress import Progress
 from qprd.qupath.entry_slides import (
     annotation_notes,
+    name_list,
     open_slide,
     recorded_name,
     select_entries,
     slide_mpp,
-    some_names,
 )
 from qprd.qupath.project import Annotation, Entry, Project
 from qprd.sampling.build import SlideRegions, build_patch_table
@@ -128,7 +128,7 @@ def prepare_patches(
     entries = select_entries(project, config.images)
     annotations = {entry.id: list(project.annotations(entry)) for entry in entries}
     unseen = [
-        f"{some_names(members, _NAMES_SHOWN)}: {note}"
+        f"{name_list(members, _NAMES_SHOWN)}: {note}"
         for note, members in annotation_notes(project, entries).items()
     ]
     if config.tumor or not config.unannotated_normal:
@@ -143,12 +143,12 @@ def prepare_patches(
                 try:
                     slides.append(slide_regions(entry, annotations[entry.id], config, notes))
                 except QprdError as error:
-                    notes.append(error.told_of(entry.name))
+                    notes.append(error.line_about(entry.name))
             else:
                 unlabelled.append(entry)
             task.advance()
     if unlabelled:
-        names = some_names(unlabelled, _NAMES_SHOWN)
+        names = name_list(unlabelled, _NAMES_SHOWN)
         notes.append(f"not used, without an annotation of these classes: {names}")
         notes += [
             f"{entry.name}: {note}"

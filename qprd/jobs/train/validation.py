@@ -178,7 +178,7 @@ def count_false_positives(
             scores.append(_false_positives(regions, open_slide, scorer))
             notes += _little_labeled(regions)
         except QprdError as error:
-            notes.append(error.told_of(regions.name))
+            notes.append(error.line_about(regions.name))
     if not scores:
         return None
     highest = np.sort(np.concatenate(scores))[::-1][:MAX_FALSE_POSITIVES]

@@ -1,0 +1,68 @@
+"""What both backends have in common: the project file, its entries with their slides, the lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from typing_extensions import override
+
+from qprd.errors import QprdError
+from qprd.files.writing import WriteAccess, WriteSession
+from qprd.qupath.entries import find_entries
+from qprd.qupath.locate import SlideLocator
+from qprd.qupath.project import Entry, Project
+from qprd.qupath.qpproj import RecordedEntry, read_project_file
+
+
+class ProjectOnDisk(Project):
+    """A project whose ``.qpproj`` file is read without QuPath.
+
+    Args:
+        path: The ``.qpproj`` file.
+        slides: Folders to look for slides in, by file name.
+
+    Raises:
+        QprdError: no QuPath project, or one of the folders is none.
+    """
+
+    def __init__(self, path: Path, *, slides: Sequence[Path] = ()) -> None:
+        self._file = read_project_file(path)
+        self._locator = SlideLocator(self._file.path, self._file.uri, slides)
+        self._access = WriteAccess(self._file.path, self.backend)
+        self._entries: tuple[Entry, ...] | None = None
+
+    @property
+    @override
+    def path(self) -> Path:
+        return self._file.path
+
+    @override
+    def entries(self) -> Sequence[Entry]:
+        if self._entries is None:
+            self._entries = find_entries(self._file, self._locator)
+        return self._entries
+
+    @contextmanager
+    @override
+    def writing(self, command: str, *, dry_run: bool = False) -> Iterator[WriteSession]:
+        with self._access.session(command, dry_run=dry_run) as session:
+            # Clearing up after a crash may have changed the project file.
+            self._reread()
+            yield session
+
+    def _recorded(self, entry: Entry) -> RecordedEntry:
+        """The entry, if it is one of this project: its id becomes a name of files and folders."""
+        for recorded in self._file.entries:
+            if recorded.id == entry.id:
+                return recorded
+        raise QprdError(
+            f"There is no image with id {entry.id!r}.",
+            where=str(self.path),
+            fix="Name an image of this project.",
+        )
+
+    def _reread(self) -> None:
+        self._file = read_project_file(self.path)
+        self._entries = None
