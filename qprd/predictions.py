@@ -135,7 +135,7 @@ class PredictedTile:
 
 
 @dataclass(frozen=True)
-class PredictedRegion:
+class PredictedAnnotation:
     """An annotation of ours: a valid polygon, holes allowed, level-0 QuPath frame."""
 
     id: str
@@ -145,12 +145,12 @@ class PredictedRegion:
 
 
 @dataclass(frozen=True)
-class PredictedContour(PredictedRegion):
+class PredictedContour(PredictedAnnotation):
     """A predicted tumor region."""
 
 
 @dataclass(frozen=True)
-class ReviewRegion(PredictedRegion):
+class ReviewRegion(PredictedAnnotation):
     """Tissue whose review would help most; `REVIEW_RANK` is among its measurements."""
 
 
@@ -175,7 +175,7 @@ class Predictions:
     review: tuple[ReviewRegion, ...] = ()
 
     @property
-    def regions(self) -> tuple[PredictedRegion, ...]:
+    def annotations(self) -> tuple[PredictedAnnotation, ...]:
         """All annotations: contours, then regions to review."""
         return (*self.contours, *self.review)
 

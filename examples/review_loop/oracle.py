@@ -10,7 +10,7 @@ import shapely
 from shapely.geometry import MultiPolygon, mapping
 from shapely.geometry.base import BaseGeometry
 
-from qprd.predictions import MEAN_PROBABILITY, REVIEW_RANK, PredictedRegion, Predictions
+from qprd.predictions import MEAN_PROBABILITY, REVIEW_RANK, PredictedAnnotation, Predictions
 
 #: Share of a predicted region that must be of one kind; mixed ones are passed over.
 LEAST_SHARE = 0.9
@@ -38,11 +38,11 @@ class Truth:
 class Answer:
     """A predicted region and the class that the reviewer gives it."""
 
-    region: PredictedRegion
+    region: PredictedAnnotation
     path_class: str
 
 
-def in_order(predictions: Predictions) -> list[PredictedRegion]:
+def in_order(predictions: Predictions) -> list[PredictedAnnotation]:
     """Regions and contours in the order in which ``groovy/review_next.groovy`` shows them."""
     review = sorted(predictions.review, key=lambda region: region.measurements[REVIEW_RANK])
     return [*review, *sorted(predictions.contours, key=lambda c: c.measurements[MEAN_PROBABILITY])]

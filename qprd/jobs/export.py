@@ -161,7 +161,7 @@ def export_geojson(
         entry.name,
         file,
         (file.name,),
-        objects=len(predictions.regions) + tiles * len(predictions.tiles),
+        objects=len(predictions.annotations) + tiles * len(predictions.tiles),
     )
 
 

@@ -96,7 +96,7 @@ def remove_from_project(
         for entry in entries:
             try:
                 own = project.read_predictions(entry)
-                if own.tiles or own.regions or own.metadata:
+                if own.tiles or own.annotations or own.metadata:
                     report = project.write_predictions(entry, Predictions(tiles=(), contours=()))
                     removed[entry.name] = report.replaced
                     files[entry.name] = report.files

@@ -87,8 +87,8 @@ def compare(
     ):
         if {item.id for item in wanted} != {item.id for item in found} or len(wanted) != len(found):
             raise differ(f"{len(wanted)} {kind} were meant, {len(found)} are stored, or other ids")
-    by_id = {region.id: region for region in stored.regions}
-    for region in meant.regions:
+    by_id = {region.id: region for region in stored.annotations}
+    for region in meant.annotations:
         found_region = by_id[region.id]
         if _single(region.measurements) != _single(found_region.measurements):
             raise differ(f"the measurements of {region.id}")

@@ -120,7 +120,7 @@ def _check(entry: Entry, slide: Slide, assume_mpp: float | None) -> None:
 
 
 def slide_mpp(slide: Slide) -> float:
-    """Micrometres per level-0 pixel of a slide that `open_slide` has checked."""
+    """Micrometers per level-0 pixel of a slide that `open_slide` has checked."""
     assert slide.mpp is not None
     return slide.mpp
 

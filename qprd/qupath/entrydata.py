@@ -28,8 +28,8 @@ from qprd.predictions import (
     REVIEW_RANK,
     SCORE,
     TILE_NAME,
+    PredictedAnnotation,
     PredictedContour,
-    PredictedRegion,
     PredictedTile,
     Predictions,
     ReviewRegion,
@@ -134,7 +134,7 @@ class EntryData:
         Raises:
             QprdError: a contour is no polygon any more.
         """
-        return replace(self.regions(metadata), tiles=self.tiles().tiles())
+        return replace(self.annotations(metadata), tiles=self.tiles().tiles())
 
     def tiles(self) -> TileTable:
         """Our tiles, as they are stored, on QuPath's grid of 0.01 px."""
@@ -142,7 +142,7 @@ class EntryData:
             tiles = _Columns(self._qupath.bulk.columns(self._own()[0]))
         return TileTable(tiles.ids, on_grid(tiles.bounds[:, :3]), tiles.measured, tiles.values)
 
-    def regions(self, metadata: Mapping[str, str]) -> Predictions:
+    def annotations(self, metadata: Mapping[str, str]) -> Predictions:
         """`predictions` without the tiles.
 
         Raises:
@@ -251,7 +251,7 @@ class EntryData:
         with qupath_call("QuPath cannot add the predictions", self._path):
             own = self._all_own()
             ids = [tile.id for tile in predictions.tiles]
-            ids += [region.id for region in predictions.regions]
+            ids += [region.id for region in predictions.annotations]
             taken = {ids[index] for index in bulk.taken(others, "\n".join(ids))}
             predictions = _with_free_ids(predictions, taken, others)
             tiles = TileTable.of(predictions.tiles)
@@ -271,7 +271,7 @@ class EntryData:
             self._found_own = None
         return predictions, replaced
 
-    def _created(self, regions: Sequence[PredictedRegion], path_class: PathClass) -> Any:
+    def _created(self, regions: Sequence[PredictedAnnotation], path_class: PathClass) -> Any:
         """Java annotations of these regions."""
         names, values = measurement_table([region.measurements for region in regions])
         return self._qupath.bulk.createAnnotations(
@@ -363,7 +363,10 @@ def _with_free_ids(predictions: Predictions, taken: set[str], others: Any) -> Pr
 
     A contour that a person accepted keeps its id, which the same prediction would use again.
     """
-    objects: list[PredictedTile | PredictedRegion] = [*predictions.tiles, *predictions.regions]
+    objects: list[PredictedTile | PredictedAnnotation] = [
+        *predictions.tiles,
+        *predictions.annotations,
+    ]
     if not taken and len({item.id for item in objects}) == len(objects):
         return predictions
     used: set[str] = set()

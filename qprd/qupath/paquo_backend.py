@@ -277,7 +277,7 @@ class PaquoProject(ProjectOnDisk):
 
     def _compare(self, meant: Predictions, stored: EntryData, others: object, where: Path) -> None:
         refuse_changes(self._changed(others, stored.digests(), where), where)
-        compare(meant, stored.regions(meant.metadata), stored.tiles(), where)
+        compare(meant, stored.annotations(meant.metadata), stored.tiles(), where)
 
     def _compare_import(
         self, plan: ImportPlan, stored: EntryData, others: object, where: Path

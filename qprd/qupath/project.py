@@ -67,7 +67,7 @@ class SlideSource:
         tried: Where it was looked for.
         width: Width of the entry's frame in level-0 pixels; None if the project does not say.
         height: Height of the entry's frame in level-0 pixels; None if the project does not say.
-        mpp: Micrometres per pixel from the project (mean of x and y), None if uncalibrated.
+        mpp: Micrometers per pixel from the project (mean of x and y), None if uncalibrated.
         rotation: Clockwise rotation that QuPath applies to the file's image.
         crop: x, y, width, height of a crop in the *unrotated* file frame (after QuPath's own
             crop to the OpenSlide bounds); None if there is none.

@@ -44,7 +44,8 @@ _UNSUPPORTED_SERVERS = {
     "z_projected": "it is projected from a stack",
 }
 
-Region = tuple[int, int, int, int]
+#: x, y, width, height.
+Rectangle = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ class RecordedServer:
             others show a whole file.
         file_size: Width and height of the file's frame as that reader sees it, if recorded.
         width: Width of the entry's frame in level-0 pixels, if recorded.
-        height: Likewise.
-        mpp: Micrometres per pixel, mean of x and y; None if uncalibrated.
+        height: Height of the entry's frame in level-0 pixels, if recorded.
+        mpp: Micrometers per pixel, mean of x and y; None if uncalibrated.
         rotation: As `qprd.qupath.project.SlideSource.rotation`.
         crop: As `qprd.qupath.project.SlideSource.crop`.
         unsupported: Why these pixels cannot be used, or None.
@@ -73,7 +74,7 @@ class RecordedServer:
     height: int | None = None
     mpp: float | None = None
     rotation: Rotation = 0
-    crop: Region | None = None
+    crop: Rectangle | None = None
     unsupported: str | None = None
 
 
@@ -282,7 +283,7 @@ def _check_pixels(metadata: Mapping[str, object]) -> None:
 def _with_frame(server: RecordedServer, layers: list[_Layer]) -> RecordedServer:
     """Follow rotations and crops from the file outwards."""
     rotation: Rotation = 0
-    crop: Region | None = None
+    crop: Rectangle | None = None
     size = layers[-1].size
     for layer in reversed(layers[:-1]):
         if layer.kind == "rotated":
@@ -293,7 +294,7 @@ def _with_frame(server: RecordedServer, layers: list[_Layer]) -> RecordedServer:
             if size is not None and turn in (90, 270):
                 size = size[1], size[0]
         else:
-            region = _region(layer.builder.get("region"))
+            region = _rectangle(layer.builder.get("region"))
             crop = _crop_in_file(region, size, rotation, crop)
             size = region[2], region[3]
         if size is not None and layer.size is not None and size != layer.size:
@@ -306,7 +307,7 @@ def _with_frame(server: RecordedServer, layers: list[_Layer]) -> RecordedServer:
 _ROTATIONS_BY_ANGLE: Mapping[int, Rotation] = {0: 0, 90: 90, 180: 180, 270: 270}
 
 
-def _region(region: object) -> Region:
+def _rectangle(region: object) -> Rectangle:
     values = (
         [region.get(key) for key in ("x", "y", "width", "height")]
         if isinstance(region, dict)
@@ -325,8 +326,8 @@ def _region(region: object) -> Region:
 
 
 def _crop_in_file(
-    region: Region, size: tuple[int, int] | None, rotation: Rotation, inner: Region | None
-) -> Region:
+    region: Rectangle, size: tuple[int, int] | None, rotation: Rotation, inner: Rectangle | None
+) -> Rectangle:
     """A crop of the rotated frame of the given size, in the unrotated file frame.
 
     The inverse of a clockwise rotation, as in QuPath's ``RotatedImageServer.rotateRequest``.
@@ -349,7 +350,7 @@ def _crop_in_file(
 
 
 def _mpp(metadata: Mapping[str, object]) -> float | None:
-    """Mean pixel size in micrometres; None unless both sides are calibrated.
+    """Mean pixel size in micrometers; None unless both sides are calibrated.
 
     Raises:
         _UnsupportedServerError: the pixels are not square.

@@ -16,7 +16,7 @@ from qprd.predictions import (
     OWN_PREFIX,
     REVIEW_RANK,
     SCORE,
-    PredictedRegion,
+    PredictedAnnotation,
     PredictedTile,
     Predictions,
     ReviewRegion,
@@ -70,7 +70,7 @@ def _problems(predictions: Predictions) -> Iterator[str]:
             yield f"Tile {tile.id} has no size or no place."
         if SCORE not in tile.measurements:
             yield f"Tile {tile.id} has no score."
-    for region in predictions.regions:
+    for region in predictions.annotations:
         yield from _problems_of(region)
         if MEAN_SCORE not in region.measurements:
             yield f"Contour {region.id} has no mean score."
@@ -78,7 +78,7 @@ def _problems(predictions: Predictions) -> Iterator[str]:
             yield f"Only regions to review have a rank, and each of them: {region.id}."
 
 
-def _problems_of(item: PredictedTile | PredictedRegion) -> Iterator[str]:
+def _problems_of(item: PredictedTile | PredictedAnnotation) -> Iterator[str]:
     if not is_object_id(item.id):
         yield f"{item.id!r} is not an id that QuPath keeps (a UUID)."
     for name, value in item.measurements.items():
@@ -86,7 +86,7 @@ def _problems_of(item: PredictedTile | PredictedRegion) -> Iterator[str]:
             yield f"The measurement {name!r} of {item.id} is not a finite number."
 
 
-def _polygon_on_grid(region: PredictedRegion) -> Polygon:
+def _polygon_on_grid(region: PredictedAnnotation) -> Polygon:
     if not np.isfinite(shapely.get_coordinates(region.polygon)).all():
         raise QprdError(f"Contour {region.id} has a coordinate that is not a finite number.")
     drawn = shapely.force_2d(region.polygon)

@@ -49,7 +49,9 @@ def test_writing_leaves_everything_of_the_user_as_it_was(worked_project: Path) -
     write(worked_project, 1, predictions)
     after = snapshot(worked_project, "2")
     assert of_others(after) == before
-    assert set(of_ours(after)) == {item.id for item in (*predictions.tiles, *predictions.regions)}
+    assert set(of_ours(after)) == {
+        item.id for item in (*predictions.tiles, *predictions.annotations)
+    }
 
 
 def test_what_is_stored_is_what_was_meant(worked_project: Path) -> None:
@@ -68,7 +70,7 @@ def test_what_is_stored_is_what_was_meant(worked_project: Path) -> None:
         assert stored[tile.id]["parent"] is None
         assert stored[tile.id]["class"] is None
     assert {stored[region.id]["class"] for region in read.review} == {"Review: qprd"}
-    for contour, meant in zip(read.regions, predictions.regions, strict=True):
+    for contour, meant in zip(read.annotations, predictions.annotations, strict=True):
         assert type(contour) is type(meant)
         assert (contour.id, contour.name) == (meant.id, meant.name)
         assert contour.polygon.symmetric_difference(meant.polygon).area < 0.01 * 1000

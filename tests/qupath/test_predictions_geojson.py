@@ -100,7 +100,7 @@ def test_what_is_written_is_what_is_read(meant: Predictions) -> None:
         assert tile.x == pytest.approx(expected.x, abs=0.01)
         assert tile.y == pytest.approx(expected.y, abs=0.01)
         assert tile.size_px == pytest.approx(expected.size_px, abs=0.01)
-    for contour, wanted in zip(found.regions, meant.regions, strict=True):
+    for contour, wanted in zip(found.annotations, meant.annotations, strict=True):
         assert type(contour) is type(wanted)
         assert (contour.id, contour.name) == (wanted.id, wanted.name)
         assert contour.measurements == wanted.measurements
