@@ -28,7 +28,7 @@ _MIN_TISSUE = 0.75
 
 
 @dataclass(frozen=True)
-class UncertainRegion:
+class UncertainSquare:
     """A square of a slide that the model is unsure of.
 
     Attributes:
@@ -51,7 +51,7 @@ def uncertain_regions(
     limit: int,
     probability_of: ProbabilityOf | None = None,
     known: BaseGeometry | None = None,
-) -> list[UncertainRegion]:
+) -> list[UncertainSquare]:
     """Find squares of tissue whose cells are all close to the threshold, the closest first.
 
     The mean distance of a square's cells decides, not the distance of their mean: where tumor
@@ -89,13 +89,13 @@ def uncertain_regions(
     regions = []
     for negative, x, y in zip(peaks.scores[:limit], peaks.x, peaks.y, strict=False):
         square = box(x - edge_px / 2, y - edge_px / 2, x + edge_px / 2, y + edge_px / 2)
-        regions.append(UncertainRegion(shapely.intersection(square, image), float(-negative)))
+        regions.append(UncertainSquare(shapely.intersection(square, image), float(-negative)))
     return regions
 
 
 def in_order_of_review(
-    of_slides: Mapping[str, Sequence[UncertainRegion]], limit: int
-) -> list[tuple[str, UncertainRegion]]:
+    of_slides: Mapping[str, Sequence[UncertainSquare]], limit: int
+) -> list[tuple[str, UncertainSquare]]:
     """Order the regions of all slides: the first of each slide, then the second of each, and so on.
 
     Within a round, the closest to the threshold comes first.

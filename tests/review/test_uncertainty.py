@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from shapely.geometry import Polygon, box
 
 from qprd.predictions import ScoreMap
-from qprd.review.uncertainty import UncertainRegion, in_order_of_review, uncertain_regions
+from qprd.review.uncertainty import UncertainSquare, in_order_of_review, uncertain_regions
 
 CELL_PX, PATCH_PX = 64.0, 128.0
 #: A region has three cells a side: 1.5 patches.
@@ -22,7 +22,7 @@ def map_of(scores: NDArray[np.floating]) -> ScoreMap:
     return ScoreMap(scores.astype(np.float32), 0.0, 0.0, CELL_PX, 0.5)
 
 
-def regions_of(scores: NDArray[np.floating], **options: object) -> list[UncertainRegion]:
+def regions_of(scores: NDArray[np.floating], **options: object) -> list[UncertainSquare]:
     rows, columns = scores.shape
     settings_: dict[str, object] = {
         "patch_px": PATCH_PX,
@@ -109,7 +109,7 @@ def test_with_a_calibration_distances_are_those_of_probabilities() -> None:
 )
 def test_the_order_takes_slides_in_turns(of_slides: dict[str, list[float]], most: int) -> None:
     given_ = {
-        slide: [UncertainRegion(Polygon(), distance) for distance in distances]
+        slide: [UncertainSquare(Polygon(), distance) for distance in distances]
         for slide, distances in of_slides.items()
     }
     ordered = in_order_of_review(given_, most)

@@ -13,9 +13,9 @@ from qprd.jobs.predict.model import Model
 from qprd.jobs.predict.predictor import Predictor
 from qprd.jobs.predict.review_regions import (
     MarkedRegion,
+    describe_regions,
     mark_uncertain,
     require_threshold,
-    told_regions,
 )
 from qprd.jobs.predict.slide_scores import save_slide
 from qprd.jobs.write_back import WriteBackSummary, write_back_entries
@@ -79,7 +79,7 @@ class PredictSummary:
             )
         lines.append(f"Predicted {len(self.slides)} slides in {self.seconds:.0f} s.")
         if self.review:
-            lines.append(told_regions(self.review))
+            lines.append(describe_regions(self.review))
         if self.write_back is not None:
             lines += self.write_back.lines()
         lines.append(f"Pictures: {self.index}")

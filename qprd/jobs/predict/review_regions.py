@@ -1,4 +1,4 @@
-"""``qprd predict --uncertain N``: marks the regions whose review would help most."""
+"""Review regions, ``qprd predict --uncertain N``: the tissue whose review would help most."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qprd.qupath.entry_slides import open_slide
 from qprd.qupath.project import Annotation, Entry, Project
 from qprd.results.contours import contour_measurements
 from qprd.results.folder import load_score_map, save_review
-from qprd.review.uncertainty import UncertainRegion, in_order_of_review, uncertain_regions
+from qprd.review.uncertainty import UncertainSquare, in_order_of_review, uncertain_regions
 from qprd.sampling.regions import label_regions
 from qprd.settings import TrainConfig, stored_train_config
 
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MarkedRegion:
-    """A region to review.
+    """A review region as it is reported.
 
     Attributes:
-        rank: Place in the order of review, from 1, over all slides.
-        image: Its image.
-        entry_id: The image's entry.
+        rank: Place in the order of review over all slides, from 1.
+        image: Name of the image.
+        entry_id: Id of the image's entry.
         x: Left edge in level-0 pixels.
-        y: Top edge likewise.
-        width: In level-0 pixels.
-        height: Likewise.
-        probability: Mean over its cells; None without a calibration.
-        distance: See `qprd.review.uncertainty.UncertainRegion`.
+        y: Top edge in level-0 pixels.
+        width: Width in level-0 pixels.
+        height: Height in level-0 pixels.
+        probability: Mean probability of its cells; None without a calibration.
+        distance: Mean distance of its cells from the threshold.
     """
 
     rank: int
@@ -53,8 +53,8 @@ class MarkedRegion:
     distance: float
 
 
-def told_regions(marked: Sequence[MarkedRegion]) -> str:
-    """How many regions are marked, and where, in a line."""
+def describe_regions(marked: Sequence[MarkedRegion]) -> str:
+    """Say in one line how many regions are marked, and where."""
     per_image = Counter(region.image for region in marked)
     where = ", ".join(f"{count} in {image}" for image, count in list(per_image.items())[:5])
     first = marked[0]
@@ -65,14 +65,14 @@ def told_regions(marked: Sequence[MarkedRegion]) -> str:
 
 
 def require_threshold(uncertain: int, threshold: float | None) -> None:
-    """Refuse before long work to look for what is close to a threshold that there is not.
+    """Check before long work that there is a threshold for regions to be close to.
 
     Raises:
-        QprdError: there is none.
+        QprdError: Regions are asked for, and there is none.
     """
     if uncertain and threshold is None:
         raise QprdError(
-            "The bundle has no threshold, and only what is close to one is uncertain.",
+            "The bundle has no threshold, and uncertain regions are those close to it.",
             where="--uncertain",
             fix="Give --threshold, or train with validation slides that hold both classes.",
         )
@@ -83,34 +83,34 @@ def mark_uncertain(
     entries: Sequence[Entry],
     info: BundleInfo,
     threshold: float,
-    most: int,
+    limit: int,
     *,
     assume_mpp: float | None = None,
     progress: Progress,
 ) -> tuple[MarkedRegion, ...]:
     """Choose regions from the score maps of these entries and put them into their results.
 
-    Tissue that is labeled already, drawn or by an earlier review, is not asked about again.
+    Tissue that is labeled already, by drawing or by an earlier review, is left out.
 
     Args:
-        project: Read only.
-        entries: Those that were scored.
+        project: The project; it is only read.
+        entries: The entries that were scored.
         info: The bundle that scored them.
-        threshold: Raw score from which tissue counts as tumor.
-        most: Number of regions in all.
+        threshold: Raw score at and above which tissue is called tumor.
+        limit: Largest number of regions in total.
         assume_mpp: Resolution of slides that do not state theirs.
-        progress: Shows one bar.
+        progress: Shows steps that take long.
 
     Returns:
         The regions in the order of review.
 
     Raises:
-        QprdError: the annotations or results of an entry cannot be read, or not be written.
+        QprdError: Annotations or results of an entry cannot be read, or the results not written.
     """
     layout = ProjectLayout(project.path)
     trained = stored_train_config(info.training.config, where=info.name)
     probability_of = info.scoring.probability_of
-    found: dict[str, list[UncertainRegion]] = {}
+    found: dict[str, list[UncertainSquare]] = {}
     with progress.task("uncertain regions", len(entries)) as task:
         for entry in entries:
             score_map = load_score_map(layout.result(entry.id))
@@ -123,13 +123,13 @@ def mark_uncertain(
                 patch_px=info.network.patch_px * info.network.mpp / score_map.mpp,
                 width=width,
                 height=height,
-                limit=most,
+                limit=limit,
                 probability_of=probability_of,
                 known=_labeled(annotations, width, height, score_map.mpp, trained),
             )
             task.advance()
-    ranked: dict[str, list[tuple[int, UncertainRegion]]] = {entry.id: [] for entry in entries}
-    for rank, (entry_id, region) in enumerate(in_order_of_review(found, most), start=1):
+    ranked: dict[str, list[tuple[int, UncertainSquare]]] = {entry.id: [] for entry in entries}
+    for rank, (entry_id, region) in enumerate(in_order_of_review(found, limit), start=1):
         ranked[entry_id].append((rank, region))
     marked: list[MarkedRegion] = []
     for entry in entries:
@@ -148,32 +148,28 @@ def mark_uncertain(
                     {**measured, REVIEW_RANK: float(rank)},
                 )
             )
-            marked.append(_told(entry, rank, uncertain, measured.get(MEAN_PROBABILITY)))
+            left, top, right, bottom = uncertain.polygon.bounds
+            marked.append(
+                MarkedRegion(
+                    rank=rank,
+                    image=entry.name,
+                    entry_id=entry.id,
+                    x=left,
+                    y=top,
+                    width=right - left,
+                    height=bottom - top,
+                    probability=measured.get(MEAN_PROBABILITY),
+                    distance=uncertain.distance,
+                )
+            )
         save_review(folder, regions)
     return tuple(sorted(marked, key=lambda region: region.rank))
-
-
-def _told(
-    entry: Entry, rank: int, region: UncertainRegion, probability: float | None
-) -> MarkedRegion:
-    left, top, right, bottom = region.polygon.bounds
-    return MarkedRegion(
-        rank=rank,
-        image=entry.name,
-        entry_id=entry.id,
-        x=left,
-        y=top,
-        width=right - left,
-        height=bottom - top,
-        probability=probability,
-        distance=region.distance,
-    )
 
 
 def _labeled(
     annotations: Sequence[Annotation], width: int, height: int, mpp: float, trained: TrainConfig
 ) -> BaseGeometry:
-    """What a person has labeled, or told qprd to ignore."""
+    """The region that a person has labeled or told qprd to ignore."""
     drawn = label_regions(
         annotations,
         width,

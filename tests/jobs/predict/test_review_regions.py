@@ -149,7 +149,7 @@ def test_a_region_is_neither_tumor_nor_normal_until_somebody_says_so(project: Pa
 
 
 def test_without_a_threshold_nothing_is_uncertain() -> None:
-    with pytest.raises(QprdError, match="only what is close to one is uncertain"):
+    with pytest.raises(QprdError, match="uncertain regions are those close to it"):
         require_threshold(1, None)
     require_threshold(0, None)
     require_threshold(1, 0.5)
