@@ -109,14 +109,16 @@ class _ByTeacher:
 _Weights = Annotated[
     str | None,
     Field(description="Load the teacher's weights from this file (.pth, .safetensors)."),
-    Option(MODEL, "FILE", default="the published weights"),
+    Option(MODEL, "FILE", default="the published weights", example="teacher.safetensors"),
 ]
 _Device = Annotated[
     Device, Field(description="Where to compute."), Option(COMPUTING, "auto|cpu|cuda|cuda:N|mps")
 ]
 _Precision = Annotated[
     Precision,
-    Field(description="Precision of the network; auto: bf16 on devices that have it, else 32."),
+    Field(
+        description="Precision of the network; auto: bf16 on devices that have it, else 32 bits."
+    ),
     Option(COMPUTING),
 ]
 Images = Annotated[
@@ -205,10 +207,10 @@ class TrainConfig(BaseModel):
     gamma: Annotated[NotNegative, Option(MODEL, "G")] = 2.0
     """Focal exponent of recipe paper."""
     similarity: Annotated[Similarity, Option(MODEL)] = "image"
-    """image: one cosine per patch, as in the published code. location: one per location, as in
-    the paper's equations."""
+    """How teacher and student are compared. image: one cosine per patch, as in the published code.
+    location: one per location, as in the paper's equations."""
     labels: Annotated[Labels, Option(MODEL)] = "patch"
-    """patch: one label per patch. mask: one per location, from the drawn regions; needs
+    """What a label is for. patch: a whole patch. mask: each location, by the drawn regions; needs
     similarity location."""
     patch_score: Annotated[PatchScore, Option(MODEL)] = "mean"
     """How the anomaly map of a patch becomes its score."""
@@ -223,8 +225,8 @@ class TrainConfig(BaseModel):
     )
     """Flip and turn training patches at random."""
     scoring: Annotated[Scoring, Option(SCORES)] = "fields"
-    """fields: score slides from large fields. patches: patch by patch as published, which is
-    slower. Networks that average over all they see are always scored patch by patch."""
+    """How slides are scored. fields: from large fields. patches: patch by patch as published, which
+    is slower. Networks that average over all they see are always scored patch by patch."""
     seed: Annotated[int, Field(ge=0, lt=2**32), Option(TRAINING, "N")] = 0
     """Seed of splits, sampling, initialization and order."""
     device: _Device = "auto"
@@ -270,7 +272,7 @@ class PredictConfig(BaseModel):
     """Distance of neighboring scores, and edge of a tile, in pixels at the bundle's resolution;
     an even number."""
     slide_score: Annotated[SlideScore, Option(SCORES)] = "max"
-    """How the score map of a slide becomes its score."""
+    """How the score map of a slide becomes its score; p99: the 99th percentile."""
     uncertain: Annotated[int, Field(ge=0, le=MAX_UNCERTAIN), Option(SCORES, "N")] = 0
     """Mark this many regions whose review would help most, as annotations of class Review:
     qprd: the closest to the threshold, spread over the slides, without a label so far."""
@@ -366,7 +368,8 @@ def option_name(name: str, field: FieldInfo) -> str:
 def help_text(field: FieldInfo) -> str:
     """The description of a setting, with its default in words."""
     default = option_of(field).default or _words(field.default_factory or field.default)
-    return f"{field.description} Default: {default}." if default else str(field.description)
+    told = " ".join(str(field.description).split())
+    return f"{told} Default: {default}." if default else told
 
 
 def _words(value: object) -> str:

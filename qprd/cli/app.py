@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any
 
 import typer
@@ -28,6 +29,13 @@ class _UserErrors(TyperGroup):
             raise typer.Exit(ExitCode.INTERRUPTED) from interruption
 
 
+class _Messages(logging.Handler):
+    """Shows what the library logs, such as the backend that was chosen."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(self.format(record), err=True)
+
+
 app = typer.Typer(
     name="qprd",
     cls=_UserErrors,
@@ -42,7 +50,7 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def _version(
+def _before_any_command(
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")
     ] = False,
@@ -50,3 +58,6 @@ def _version(
     if version:
         typer.echo(f"qprd {__version__}")
         raise typer.Exit
+    log = logging.getLogger("qprd")
+    log.setLevel(logging.INFO)
+    log.handlers = [_Messages()]

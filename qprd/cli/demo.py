@@ -23,8 +23,6 @@ def demo(
 
     Example: qprd demo ./demo
     """
-    from qprd.jobs.demo import run_demo
-    from qprd.progress import TerminalProgress
+    import qprd
 
-    summary = run_demo(folder, backend=backend, seed=seed, progress=TerminalProgress())
-    report(summary, json)
+    report(qprd.run_demo(folder, backend=backend, seed=seed), json)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from qprd.cli.app import app
 from qprd.cli.options import Given, JsonOption, ProjectGroup, expand, settings
-from qprd.cli.session import exit_for, report
+from qprd.cli.session import report
 from qprd.settings import TrainConfig
 
 
@@ -23,9 +23,9 @@ def doctor(
 
     Example: qprd doctor project.qpproj
     """
-    from qprd.jobs.doctor import examine
+    import qprd
 
-    summary = examine(
+    summary = qprd.doctor(
         project.project,
         backend=project.backend,
         slides=project.slides or (),
@@ -33,4 +33,3 @@ def doctor(
         **given,
     )
     report(summary, json)
-    exit_for(summary.failed)

@@ -8,7 +8,7 @@ import typer
 
 from qprd.cli.app import app
 from qprd.cli.options import BundleOption, Given, JsonOption, ProjectGroup, expand, settings
-from qprd.cli.session import exit_for
+from qprd.cli.session import report
 from qprd.settings import TrainConfig
 
 
@@ -33,14 +33,8 @@ def evaluate(
 
     Example: qprd evaluate --split test --json figures.json
     """
-    from qprd.jobs.evaluate.job import evaluate_project
-    from qprd.jobs.reporting import print_summary, write_json_object
-    from qprd.progress import TerminalProgress
+    import qprd
 
     with project.open() as opened:
-        summary = evaluate_project(
-            opened, split=split, bundle=bundle, progress=TerminalProgress(), **given
-        )
-    print_summary(summary)
-    write_json_object(json, summary.report())
-    exit_for(summary.failed)
+        summary = qprd.evaluate(opened, bundle, split=split, **given)
+    report(summary, json, summary.report())

@@ -14,6 +14,15 @@ from qprd.errors import ExitCode, QprdError
 from qprd.settings import PredictConfig
 
 
+def _unsuitable(options: str, format: str) -> QprdError:
+    return QprdError(
+        f"{options} of no use with this format.",
+        where=f"--format {format}",
+        fix="Leave it out, or choose another format.",
+        exit_code=ExitCode.USAGE,
+    )
+
+
 @app.command()
 @expand
 def export(
@@ -53,29 +62,19 @@ def export(
 
     Example: qprd export project.qpproj --format wsinfer
     """
-    from qprd.files.layout import find_project
-    from qprd.jobs.export import export_bundle, export_geojson, export_newest, is_bundle
+    import qprd
 
-    images, weights = given["images"], given["weights"] and Path(given["weights"])
     if format == "geojson":
-        if source is not None and is_bundle(source):
-            raise QprdError(
-                "A bundle holds no predictions.",
-                where=str(source),
-                fix="Name the project: qprd export PROJECT --format geojson",
-                exit_code=ExitCode.USAGE,
-            )
+        if given["weights"]:
+            raise _unsuitable("--weights is", format)
         with ProjectOptions(source, "exchange").open() as project:
-            summary = export_geojson(project, images=images, tiles=tiles, output=output)
-    elif images or tiles:
-        raise QprdError(
-            "--image and --tiles are for predictions.",
-            where=f"--format {format}",
-            fix="Leave them out, or use --format geojson.",
-            exit_code=ExitCode.USAGE,
-        )
-    elif source is not None and is_bundle(source):
-        summary = export_bundle(source, format, output=output, weights=weights)
+            summary = qprd.export_geojson(
+                project, images=given["images"], tiles=tiles, output=output
+            )
     else:
-        summary = export_newest(find_project(source), format, output=output, weights=weights)
+        if given["images"] or tiles:
+            raise _unsuitable("--image and --tiles are", format)
+        summary = qprd.export_model(
+            source or Path(), format, output=output, weights=given["weights"]
+        )
     report(summary, json)

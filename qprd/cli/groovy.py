@@ -9,7 +9,6 @@ import typer
 
 from qprd.cli.app import app
 from qprd.cli.options import JsonOption
-from qprd.cli.session import report
 
 
 @app.command()
@@ -21,6 +20,10 @@ def groovy(
 
     Example: qprd groovy ~/QuPath/scripts
     """
-    from qprd.jobs.groovy import copy_scripts
+    import qprd
+    from qprd.jobs.reporting import write_json_object
 
-    report(copy_scripts(folder), json)
+    scripts = qprd.copy_scripts(folder)
+    write_json_object(json, {"scripts": scripts})
+    for path in scripts:
+        typer.echo(path)

@@ -36,8 +36,10 @@ def import_asap(
 
     Example: qprd import-asap tumor_076.xml project.qpproj --image tumor_076.tif
     """
-    from qprd.jobs.import_asap import import_asap as import_file
+    import qprd
 
     with project.open() as opened:
-        summary = import_file(opened, file, image=image, tumor_class=tumor_class, dry_run=dry_run)
+        summary = qprd.import_asap(
+            opened, file, image=image, tumor_class=tumor_class, dry_run=dry_run
+        )
     report(summary, json)

@@ -26,14 +26,15 @@ from qprd.settings import (
 )
 
 if TYPE_CHECKING:
-    from qprd.qupath.project import Project
+    from qprd import Project
 
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
         "--config",
         metavar="FILE.toml",
-        help="Settings under \\[train] and \\[predict], named like the options. Options win.",
+        help="Settings under \\[train] and \\[predict], named like the options. "
+        "Options on the command line win.",
     ),
 ]
 JsonOption = Annotated[
@@ -93,18 +94,15 @@ class ProjectOptions:
     ] = None
 
     def open(self) -> Project:
-        """Open the project, and say which backend is used."""
-        from qprd.files.layout import find_project
-        from qprd.qupath.opening import open_project
+        """Open the project."""
+        import qprd
 
-        opened, how = open_project(
-            find_project(self.project),
+        return qprd.open_project(
+            self.project or Path(),
             backend=self.backend,
             slides=self.slides or (),
             annotations=self.annotations,
         )
-        typer.echo(how, err=True)
-        return opened
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from qprd.cli.options import (
     expand,
     settings,
 )
-from qprd.cli.session import exit_for, report
-from qprd.settings import PredictConfig, predict_config
+from qprd.cli.session import report
+from qprd.settings import PredictConfig
 
 
 @app.command()
@@ -37,13 +37,8 @@ def predict(
 
     Example: qprd predict project.qpproj --write-back --uncertain 20
     """
-    from qprd.jobs.predict.job import predict_project
-    from qprd.progress import TerminalProgress
+    import qprd
 
-    chosen = predict_config(given, config)
     with project.open() as opened:
-        summary = predict_project(
-            opened, chosen, bundle=bundle, write_back=write_back, progress=TerminalProgress()
-        )
+        summary = qprd.predict(opened, bundle, write_back=write_back, config=config, **given)
     report(summary, json)
-    exit_for(summary.failed)

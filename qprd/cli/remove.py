@@ -6,7 +6,7 @@ from typing import Annotated
 
 from qprd.cli.app import app
 from qprd.cli.options import DryRunOption, Given, JsonOption, ProjectGroup, expand, settings
-from qprd.cli.session import exit_for, report
+from qprd.cli.session import report
 from qprd.settings import PredictConfig
 
 
@@ -22,10 +22,8 @@ def remove(
 
     Example: qprd remove project.qpproj --image colon_2.tif
     """
-    from qprd.jobs.remove import remove_from_project
-    from qprd.progress import TerminalProgress
+    import qprd
 
     with project.open() as opened:
-        summary = remove_from_project(opened, dry_run=dry_run, progress=TerminalProgress(), **given)
+        summary = qprd.remove(opened, dry_run=dry_run, **given)
     report(summary, json)
-    exit_for(summary.failed)

@@ -1,4 +1,4 @@
-"""What every command does after its job: report and exit."""
+"""The end of a command: its report, and its exit code."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ if TYPE_CHECKING:
     from qprd.jobs.reporting import Summary
 
 
-def report(summary: Summary, json: Path | None) -> None:
-    """Print what a job did; also write it to ``json``, where that is given."""
-    from qprd.jobs.reporting import print_summary, write_json
+def report(summary: Summary, json: Path | None, content: object = None) -> None:
+    """Print a summary, write it to a file if one is given, and exit with 1 if something failed.
 
-    # What took long to find is shown, even if the file cannot be written.
-    print_summary(summary)
-    write_json(json, summary)
+    Args:
+        summary: What the job returned.
+        json: The file.
+        content: What to write to it instead of the summary's fields.
+    """
+    from qprd.jobs.reporting import write_json_object
+    from qprd.progress import printable
 
-
-def exit_for(failed: int) -> None:
-    """Exit with a code that is not 0 where something failed."""
-    if failed:
+    # Printed first: what took long to compute is shown even if the file cannot be written.
+    for line in summary.lines():
+        typer.echo(printable(line))
+    write_json_object(json, summary if content is None else content)
+    if getattr(summary, "failed", 0):
         raise typer.Exit(ExitCode.FAILED)

@@ -11,7 +11,7 @@ from qprd.cli.app import app
 from qprd.cli.options import ConfigOption, Given, JsonOption, ProjectGroup, expand, settings
 from qprd.cli.session import report
 from qprd.errors import ExitCode
-from qprd.settings import PATCHES, TrainConfig, train_config
+from qprd.settings import PATCHES, TrainConfig
 
 
 @app.command()
@@ -43,16 +43,11 @@ def train(
 
     Example: qprd train project.qpproj --teacher efficientnet_lite0 --normal 300 --tumor 30
     """
-    from qprd.jobs.train.job import train_project
-    from qprd.jobs.train.parent import parent_settings
-    from qprd.progress import TerminalProgress
+    import qprd
 
-    parent = None if from_bundle is None else parent_settings(from_bundle)
-    chosen = train_config(given, config, parent)
     with project.open() as opened:
-        summary = train_project(
-            opened, chosen, patches=patches, parent=from_bundle, progress=TerminalProgress()
-        )
-    report(summary, json)
-    if summary.interrupted:
+        model = qprd.train(opened, config, parent=from_bundle, patches=patches, **given)
+    assert model.training is not None
+    report(model.training, json)
+    if model.training.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)

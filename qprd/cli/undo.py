@@ -8,7 +8,7 @@ import typer
 
 from qprd.cli.app import app
 from qprd.cli.options import DryRunOption, JsonOption, ProjectGroup, expand
-from qprd.cli.session import exit_for, report
+from qprd.cli.session import report
 
 
 @app.command()
@@ -28,12 +28,8 @@ def undo(
 
     Example: qprd undo project.qpproj --dry-run
     """
-    from qprd.jobs.undo import undo_project
-    from qprd.progress import TerminalProgress
+    import qprd
 
     with project.open() as opened:
-        summary = undo_project(
-            opened, everything=everything, dry_run=dry_run, progress=TerminalProgress()
-        )
+        summary = qprd.undo(opened, everything=everything, dry_run=dry_run)
     report(summary, json)
-    exit_for(summary.failed)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from qprd.cli.app import app
 from qprd.cli.options import DryRunOption, Given, JsonOption, ProjectGroup, expand, settings
-from qprd.cli.session import exit_for, report
+from qprd.cli.session import report
 from qprd.settings import PredictConfig
 
 
@@ -22,10 +22,8 @@ def write_back(
 
     Example: qprd write-back project.qpproj --backend paquo
     """
-    from qprd.jobs.write_back import write_back_project
-    from qprd.progress import TerminalProgress
+    import qprd
 
     with project.open() as opened:
-        summary = write_back_project(opened, dry_run=dry_run, progress=TerminalProgress(), **given)
+        summary = qprd.write_back(opened, dry_run=dry_run, **given)
     report(summary, json)
-    exit_for(summary.failed)

@@ -11,28 +11,14 @@ from pathlib import Path
 from typing import Protocol
 
 from qprd.errors import QprdError
-from qprd.progress import printable
 
 
 class Summary(Protocol):
-    """What a job returns; a dataclass, so that `write_json` can write its fields."""
+    """What a job returns: a dataclass, whose fields `write_json_object` writes."""
 
     def lines(self) -> Sequence[str]:
-        """Readable lines; `print_summary` makes them safe to print."""
+        """Lines for people, which may hold control characters of a stranger's names."""
         ...
-
-
-def print_summary(summary: Summary) -> None:
-    """Print a job's summary on standard output."""
-    import typer
-
-    for line in summary.lines():
-        typer.echo(printable(line))
-
-
-def write_json(path: Path | None, summary: Summary) -> None:
-    """Write a summary's fields; nothing if no path is given."""
-    write_json_object(path, summary)
 
 
 def write_json_object(path: Path | None, content: object) -> None:

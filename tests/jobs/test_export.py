@@ -153,9 +153,9 @@ def test_the_command_takes_a_project_or_a_bundle(
 @pytest.mark.parametrize(
     "words",
     [
-        ("bundle", "--format", "geojson"),
         ("bundle", "--format", "wsinfer", "--tiles"),
         ("project", "--format", "onnx", "--image", NAMES[0]),
+        ("project", "--format", "geojson", "--weights", "teacher.pth"),
     ],
 )
 def test_options_of_another_format_are_refused(
@@ -164,3 +164,9 @@ def test_options_of_another_format_are_refused(
     place = {"bundle": bundle, "project": trained_project}[words[0]]
     outcome = CliRunner().invoke(app, ["export", str(place), *words[1:]])
     assert outcome.exit_code == ExitCode.USAGE
+
+
+def test_a_bundle_has_no_predictions_to_export(bundle: Path) -> None:
+    outcome = CliRunner().invoke(app, ["export", str(bundle), "--format", "geojson"])
+    assert outcome.exit_code == ExitCode.INPUT
+    assert "no QuPath project" in outcome.stderr

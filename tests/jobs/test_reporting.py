@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from qprd.cli import app
+from qprd.cli.session import report
 from qprd.errors import QprdError
-from qprd.jobs.reporting import plain, print_summary, write_json, write_json_object
+from qprd.jobs.reporting import plain, write_json_object
 from qprd.progress import printable
 from tests.helpers.drawn_project import PREDICTION, TRAINING, flags_of, run_qprd
 
@@ -37,7 +38,7 @@ REPORT = Report(Path("a/b"), Color.RED, (1.0, math.nan, math.inf), {"x": None, "
 
 
 def test_a_report_becomes_json_that_any_program_reads(tmp_path: Path) -> None:
-    write_json(tmp_path / "r.json", REPORT)
+    write_json_object(tmp_path / "r.json", REPORT)
     text = (tmp_path / "r.json").read_text()
     assert json.loads(text, parse_constant=pytest.fail) == {
         "where": str(Path("a/b")),
@@ -49,7 +50,7 @@ def test_a_report_becomes_json_that_any_program_reads(tmp_path: Path) -> None:
 
 def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    write_json(None, REPORT)
+    write_json_object(None, REPORT)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -81,7 +82,7 @@ def test_whatever_is_reported_is_valid_json(value: object) -> None:
 
 
 def test_markup_in_names_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    print_summary(REPORT)
+    report(REPORT, None)
     assert capsys.readouterr().out == "[red]first[/red]\nsecond\n"
 
 
