@@ -24,7 +24,7 @@ from qprd.progress import Progress, TerminalProgress, printable
 from qprd.qupath.opening import open_project
 from qprd.qupath.project import Entry, Project
 from qprd.sampling.sampler import patch_rng, stratify
-from qprd.sampling.splits import SPLITS, Split, parse_split
+from qprd.sampling.splits import SPLITS, Split, metadata_split
 from qprd.sampling.table import LABELS, MAX_ROWS, Label, Patch, PatchTable, check_splits_apart
 from qprd.settings import TrainConfig, train_config
 
@@ -141,7 +141,7 @@ def table_of_centers(
 
 
 def _split(entry: Entry) -> Split:
-    split = parse_split(entry.metadata.get("split"), entry.name)
+    split = metadata_split(entry.metadata, entry.name)
     if split is None:
         raise QprdError(
             "This image has no split.",

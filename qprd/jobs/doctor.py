@@ -27,6 +27,7 @@ from qprd.qupath.opening import open_project
 from qprd.qupath.project import Annotation, Entry, Project
 from qprd.sampling.classes import is_derived
 from qprd.sampling.regions import unlabeled_annotations, unlabeled_note
+from qprd.sampling.splits import metadata_split
 from qprd.version import __version__
 
 #: Names shown where a finding concerns many images.
@@ -385,7 +386,7 @@ def _annotations(
             "Annotate a second slide: validation on another slide is what can be believed.",
         )
     else:
-        splits = Counter(entry.metadata.get("split", "by seed") for entry in ready)
+        splits = Counter(metadata_split(entry.metadata, entry.name) or "by seed" for entry in ready)
         told = ", ".join(f"{name}: {count}" for name, count in sorted(splits.items()))
         yield Check(Status.PASS, "training", f"{len(ready)} slides with {wanted} ({told})")
 

@@ -56,7 +56,7 @@ class SlideRegions:
         mpp: Micrometers per level-0 pixel.
         regions: Where the slide is tumor and where normal.
         tissue: The tissue mask, or None to accept patches whatever their tissue.
-        metadata_split: Entry metadata ``split``, or None.
+        metadata_split: What `qprd.sampling.splits.metadata_split` reads, or None.
     """
 
     entry_id: str
@@ -66,7 +66,7 @@ class SlideRegions:
     mpp: float
     regions: LabelRegions
     tissue: TissueMask | None = None
-    metadata_split: str | None = None
+    metadata_split: Split | None = None
 
     def region(self, label: Label) -> MultiPolygon:
         """Return the region of a label."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -16,6 +16,14 @@ from qprd.sampling.sampler import Bounds
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+
+#: Metadata keys, folded, that name the split of an image.
+_SPLIT_KEYS = ("split", "train/validation/test type")
+_SPELLINGS: Mapping[Split, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
 
 #: Default shares of train, val and test among slides whose metadata names no split.
 FRACTIONS = (0.8, 0.2, 0.0)
@@ -31,14 +39,14 @@ class SplitCandidate:
     Attributes:
         entry_id: Id of the entry.
         name: Name of the slide, for messages.
-        metadata_split: Entry metadata ``split``, or None.
+        metadata_split: What `metadata_split` reads, or None.
         has_tumor: Whether it has a tumor region.
         has_normal: Whether it has a normal region.
     """
 
     entry_id: str
     name: str
-    metadata_split: str | None
+    metadata_split: Split | None
     has_tumor: bool
     has_normal: bool
 
@@ -48,21 +56,52 @@ class SplitCandidate:
         return self.has_tumor or self.has_normal
 
 
-def parse_split(value: str | None, entry_name: str) -> Split | None:
-    """Read entry metadata ``split``.
+def metadata_split(metadata: Mapping[str, str], image_name: str) -> Split | None:
+    """Read the split of an image from its metadata in QuPath.
+
+    Two keys count, in upper or lower case: ``split``, and ``Train/Validation/Test type``, which
+    QuPath's command *Split project train/validation/test* writes.
+
+    Args:
+        metadata: Of the project entry.
+        image_name: For messages.
+
+    Returns:
+        The split; None if there is none, or if it says ``None``.
 
     Raises:
-        QprdError: It is not train, val or test.
+        QprdError: The value is no split, or two values contradict each other.
+
+    Examples:
+        >>> metadata_split({"Train/Validation/Test type": "Validation"}, "a.svs")
+        'val'
+        >>> metadata_split({"Split": "training"}, "a.svs")
+        'train'
     """
-    if value is None or not value.strip():
+    values = {key: text for key, text in metadata.items() if key.strip().casefold() in _SPLIT_KEYS}
+    found = {key: _parsed(key, text, image_name) for key, text in values.items()}
+    named = {key: split for key, split in found.items() if split is not None}
+    if len(set(named.values())) > 1:
+        told = " and ".join(f"{key!r} says {values[key]}" for key in named)
+        raise QprdError(
+            f"The metadata contradict each other: {told}.",
+            where=image_name,
+            fix="Correct or remove one of them in QuPath.",
+        )
+    return next(iter(named.values()), None)
+
+
+def _parsed(key: str, text: str, image_name: str) -> Split | None:
+    word = text.strip().casefold()
+    if word in ("", "none"):
         return None
-    for split in SPLITS:
-        if value.strip().lower() == split:
+    for split, spellings in _SPELLINGS.items():
+        if word in spellings:
             return split
     raise QprdError(
-        f"The metadata 'split' is {value!r}, not train, val or test.",
-        where=entry_name,
-        fix="Change or remove the metadata 'split' of this image in QuPath.",
+        f"The metadata {key!r} is {text!r}, not train, val or test.",
+        where=image_name,
+        fix=f"Change or remove the metadata {key!r} of this image in QuPath.",
     )
 
 
@@ -94,7 +133,7 @@ def assign_splits(
             f"The shares of train, val and test cannot be {fractions}.",
             fix="Give three numbers from 0 on with a positive sum.",
         )
-    known = {s.entry_id: parse_split(s.metadata_split, s.name) for s in slides}
+    known = {s.entry_id: s.metadata_split for s in slides}
     usable = sorted((s for s in slides if s.usable), key=lambda s: _order(seed, s.entry_id))
     if len({s.entry_id for s in usable}) < len(usable):
         raise QprdError(

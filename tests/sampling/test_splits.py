@@ -7,7 +7,7 @@ from shapely.geometry import MultiPolygon, box
 
 from qprd.errors import QprdError
 from qprd.sampling.build import SlideRegions
-from qprd.sampling.splits import SplitCandidate, assign_splits, cut_slide
+from qprd.sampling.splits import SplitCandidate, assign_splits, cut_slide, metadata_split
 from tests.helpers.colon import regions
 
 
@@ -58,10 +58,10 @@ def test_training_has_tumor_and_validation_has_a_slide(found, seed):
 def test_metadata_wins(found, seed, data):
     fixed = []
     for s in found:
-        split = data.draw(st.sampled_from([None, "Train", " val", "TEST"]))
+        split = data.draw(st.sampled_from([None, "train", "val", "test"]))
         fixed.append(SplitCandidate(s.entry_id, s.name, split, s.has_tumor, s.has_normal))
     usable = [s for s in fixed if s.usable]
-    given = {s.entry_id: s.metadata_split.strip().lower() for s in usable if s.metadata_split}
+    given = {s.entry_id: s.metadata_split for s in usable if s.metadata_split}
     free = [s for s in usable if s.entry_id not in given]
     has_tumor = any(s.has_tumor for s in usable if given.get(s.entry_id) == "train")
     wants_tumor = len(usable) > 1 and not has_tumor and any(s.has_tumor for s in free)
@@ -74,7 +74,7 @@ def test_metadata_wins(found, seed, data):
     splits = assign_splits(fixed, seed)
     for s in fixed:
         if s.usable and s.metadata_split:
-            assert splits[s.entry_id] == s.metadata_split.strip().lower()
+            assert splits[s.entry_id] == s.metadata_split
 
 
 def test_the_rest_is_dealt_out_by_fractions():
@@ -96,9 +96,40 @@ def test_the_only_complete_slide_validates_if_another_has_tumor():
         assert assign_splits(found, seed) == {"1": "train", "2": "val", "3": "train"}
 
 
-def test_an_unknown_split_names_the_slide():
-    with pytest.raises(QprdError, match="'training'") as caught:
-        assign_splits([slide("1", "training"), slide("2")], 0)
+QUPATHS_KEY = "Train/Validation/Test type"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({}, None),
+        ({"split": ""}, None),
+        ({"split": "Train"}, "train"),
+        ({"SPLIT": " validation "}, "val"),
+        ({QUPATHS_KEY: "Train"}, "train"),
+        ({QUPATHS_KEY: "Validation"}, "val"),
+        ({QUPATHS_KEY: "Test"}, "test"),
+        ({QUPATHS_KEY: "None"}, None),
+        ({"split": "test", QUPATHS_KEY: "None"}, "test"),
+        ({"split": "val", QUPATHS_KEY: "Validation"}, "val"),
+        ({"stain": "train"}, None),
+    ],
+)
+def test_the_metadata_that_qupath_or_a_person_writes_are_read(
+    metadata: dict[str, str], expected: str | None
+) -> None:
+    assert metadata_split(metadata, "1.svs") == expected
+
+
+def test_an_unknown_split_names_the_slide() -> None:
+    with pytest.raises(QprdError, match="'holdout'") as caught:
+        metadata_split({"split": "holdout"}, "1.svs")
+    assert caught.value.where == "1.svs"
+
+
+def test_metadata_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(QprdError, match="contradict") as caught:
+        metadata_split({"split": "train", QUPATHS_KEY: "Test"}, "1.svs")
     assert caught.value.where == "1.svs"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from qprd.errors import QprdError
 from qprd.qupath.entry_slides import name_list, recorded_name
 from qprd.qupath.project import Entry
-from qprd.sampling.splits import SPLITS, parse_split
+from qprd.sampling.splits import SPLITS, metadata_split
 
 if TYPE_CHECKING:
     from qprd.bundle.records import BundleInfo
@@ -70,7 +70,7 @@ def choose_slides(
             seen[entry.id] = "train"
         elif name in info.training.validation_slides:
             seen[entry.id] = "val"
-        meant = parse_split(entry.metadata.get("split"), entry.name)
+        meant = metadata_split(entry.metadata, entry.name)
         used = seen.get(entry.id)
         split_of[entry.id] = meant or used or "test"
         # Training outweighs metadata, and so does validation where they say test.
@@ -95,7 +95,7 @@ def choose_slides(
     if asked is None and split == "val":
         notes.append("there are no annotated test slides: these are the validation slides")
     notes += _seen_notes(entries, seen)
-    left_out = [e for e in bare if parse_split(e.metadata.get("split"), e.name) in (split, None)]
+    left_out = [e for e in bare if metadata_split(e.metadata, e.name) in (split, None)]
     if left_out:
         notes.append(
             "left out, as neither tumor nor normal tissue is drawn on them: "

@@ -24,7 +24,7 @@ from qprd.sampling.build import SlideRegions, build_patch_table
 from qprd.sampling.classes import Role, check_classes, is_derived, role_of, similar_classes
 from qprd.sampling.regions import label_regions, unlabeled_note
 from qprd.sampling.sampler import SamplingRules
-from qprd.sampling.splits import Split, parse_split
+from qprd.sampling.splits import Split, metadata_split
 from qprd.sampling.table import PatchTable
 from qprd.settings import TrainConfig
 from qprd.slides.slide import Slide
@@ -126,6 +126,8 @@ def prepare_patches(
         QprdError: there is nothing to learn from, or too little; it says what there is.
     """
     entries = select_entries(project, config.images)
+    for entry in entries:
+        metadata_split(entry.metadata, entry.name)  # a wrong one stops the training, not its slide
     annotations = {entry.id: list(project.annotations(entry)) for entry in entries}
     unseen = [
         f"{name_list(members, _NAMES_SHOWN)}: {note}"
@@ -173,7 +175,7 @@ def prepare_patches(
 
 
 def _with_split(slide: SlideRegions, earlier: Mapping[str, Split]) -> SlideRegions:
-    if parse_split(slide.metadata_split, slide.name) is not None:
+    if slide.metadata_split is not None:
         return slide
     return replace(slide, metadata_split=earlier.get(recorded_name(slide.name)))
 
@@ -214,7 +216,7 @@ def slide_regions(
             mpp=slide_mpp(slide),
             regions=regions,
             tissue=tissue,
-            metadata_split=entry.metadata.get("split"),
+            metadata_split=metadata_split(entry.metadata, entry.name),
         )
 
 
@@ -263,7 +265,7 @@ def _given_table(file: Path, slides: Sequence[SlideRegions], config: TrainConfig
                 "the usable slides of this project.",
                 where=str(file),
             )
-        meant = parse_split(slide.metadata_split, slide.name)
+        meant = slide.metadata_split
         if meant is not None and meant != patch.split:
             raise QprdError(
                 f"The patch table uses {slide.name} for {patch.split}; its metadata in the project "

@@ -413,3 +413,27 @@ def test_a_slide_with_a_misspelled_class_alone_is_told(project: Path) -> None:
     notes = "\n".join(train(project).notes)
     assert "Tumour" in notes
     assert "did you mean 'Tumor'" in notes
+
+
+def test_a_slide_that_qupath_set_aside_for_testing_is_not_trained_on(project: Path) -> None:
+    edit(
+        project,
+        lambda root: root["images"][0]["metadata"].update(
+            {"Train/Validation/Test type": "Test", "split": ""}
+        ),
+    )
+    drawn = project.parent / "qprd" / "annotations"
+    (drawn / "3.geojson").write_bytes((drawn / "1.geojson").read_bytes())
+    table = PatchTable.from_csv(train(project).bundle / "patches.csv")
+    assert {patch.slide for patch in table.subset("train").patches} & {"1"} == set()
+
+
+def test_metadata_that_contradict_each_other_stop_the_training(project: Path) -> None:
+    edit(
+        project,
+        lambda root: root["images"][0]["metadata"].update(
+            {"Train/Validation/Test type": "Test", "split": "train"}
+        ),
+    )
+    with pytest.raises(QprdError, match="contradict"):
+        train(project)
