@@ -8,6 +8,7 @@ from functools import partial
 import torch
 
 from qprd.device import has_bf16_units, make_fabric
+from qprd.model.anomaly import differences
 from qprd.model.frd import FRD, build_frd
 from qprd.model.inference import for_inference
 from qprd.model.teacher import build_teacher
@@ -57,5 +58,5 @@ def make_model(teacher: str, recipe: Recipe, device: torch.device) -> FRD:
 
 @torch.inference_mode()
 def _scores(model: FRD, patches: torch.Tensor) -> torch.Tensor:
-    maps = model.score_maps(*model(patches), (_PATCH_PX, _PATCH_PX))
-    return maps.mean((1, 2)).cpu()
+    scores = [scale.mean((1, 2)) for scale in differences(*model(patches))]
+    return torch.stack(scores).sum(0).cpu()

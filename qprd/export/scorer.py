@@ -42,14 +42,7 @@ class Score(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Raw scores (N,)."""
-        maps = self._maps(images)
-        if self.model.transposes:
-            maps = (maps + self._maps(images.mT.contiguous()).mT) / 2
-        return patch_score(self.smoothing(maps), self.reduction)
-
-    def _maps(self, images: Tensor) -> Tensor:
-        teacher_maps, student_maps = self.model(images)
-        return self.model.score_maps(teacher_maps, student_maps, (self.patch_px, self.patch_px))
+        return patch_score(self.smoothing(self.model.score_maps(images)), self.reduction)
 
 
 class _Calibrated(nn.Module):

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from qprd.checked import STRIDE_PX
 from qprd.errors import QprdError
-from qprd.model.anomaly import anomaly_map, differences
+from qprd.model.anomaly import anomaly_map, differences, upsampled
 from qprd.model.bottleneck import OneClassBottleneck
 from qprd.model.head import FusionHead
 from qprd.model.residual import BasicBlock, Block, WideBlock
 from qprd.model.student import WIDTHS, Student
 from qprd.model.teacher import Teacher
 from qprd.settings import Recipe
+
+#: Views of an image, numbered as the symmetries of a square in `qprd.sampling.dataset.symmetric`.
+UPRIGHT: Final = 0
+TRANSPOSED: Final = 7
 
 #: Block, base width, blocks of the bottleneck and blocks of the student (strides 16, 8, 4) that
 #: mirror each ResNet in the published code.
@@ -91,8 +96,6 @@ class FRD(nn.Module):
 
     #: Attributes whose parameters and buffers a bundle holds.
     trained: tuple[str, ...] = ("bottleneck", "student")
-    #: Whether a score is the mean of that of the image and that of the transposed image.
-    transposes: bool = False
 
     def __init__(self, teacher: Teacher, bottleneck: OneClassBottleneck, student: Student) -> None:
         super().__init__()
@@ -141,34 +144,46 @@ class FRD(nn.Module):
         teacher_maps = self.teacher_maps(images, known)
         return teacher_maps, self.student(self.bottleneck(teacher_maps))
 
-    def score_maps(
-        self, teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor], size: tuple[int, int]
-    ) -> Tensor:
-        """Raw scores of every pixel from what `forward` gave: here the anomaly map.
+    def location_scores(self, images: Tensor) -> list[Tensor]:
+        """Raw scores of the locations of each scale; scores of pixels and patches add them up.
 
         Args:
-            teacher_maps: Three maps (N, C, H, W).
-            student_maps: Three maps of the same shapes.
-            size: Height and width of the patches.
+            images: As `teacher_maps` takes them.
 
         Returns:
-            (N, *size), float32 or wider, not smoothed, higher for tumor. Here 0..6.
+            (N, h, w) for each scale, float32 or wider.
         """
-        return anomaly_map(teacher_maps, student_maps, size)
+        return self.mean_over_views(images, lambda view, _: self._view_scores(view))
 
-    def location_scores(
-        self, teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor]
+    def score_maps(self, images: Tensor) -> Tensor:
+        """Raw scores of every pixel: the anomaly map.
+
+        Args:
+            images: As `teacher_maps` takes them.
+
+        Returns:
+            (N, H, W), float32 or wider, 0..6, not smoothed, higher for tumor.
+        """
+        teacher_maps, student_maps = self(_in_memory_of_networks(images))
+        return anomaly_map(teacher_maps, student_maps, (images.shape[-2], images.shape[-1]))
+
+    def mean_over_views(
+        self, images: Tensor, maps_of: Callable[[Tensor, int], list[Tensor]]
     ) -> list[Tensor]:
-        """What raw scores are made of: see `qprd.model.anomaly.upsampled`.
+        """Maps that are averaged over all views of an image that a score is made of: here one.
 
         Args:
-            teacher_maps: Three maps (N, C, H, W).
-            student_maps: Three maps of the same shapes.
+            images: (N, 3, H, W).
+            maps_of: Makes maps (N, ..., h, w) of a view of the images. It also gets the view's
+                number among the symmetries of a square, `UPRIGHT` or `TRANSPOSED`.
 
         Returns:
-            (N, H, W) of each scale, float32 or wider.
+            The maps, in the orientation of the images.
         """
-        return differences(teacher_maps, student_maps)
+        return maps_of(_in_memory_of_networks(images), UPRIGHT)
+
+    def _view_scores(self, view: Tensor) -> list[Tensor]:
+        return differences(*self(view))
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The parameters of bottleneck and student: what an optimizer gets."""
@@ -208,11 +223,10 @@ class FusedFRD(FRD):
     The student learns the teacher's maps after each channel was standardized over normal patches,
     so that no channel drowns the others. The score adds to the student's difference what a linear
     classifier of the same maps says, see `qprd.model.head`. ImageNet has an up and a down, tissue
-    has not: transposed images are scored too.
+    has not: a score is the mean of those of the image and the transposed image.
     """
 
     trained = ("bottleneck", "student", "head")
-    transposes = True
 
     def __init__(self, teacher: Teacher, bottleneck: OneClassBottleneck, student: Student) -> None:
         super().__init__(teacher, bottleneck, student)
@@ -222,17 +236,26 @@ class FusedFRD(FRD):
         """Standardized maps; see `FRD.teacher_maps`."""
         return self.head.standardize(super().teacher_maps(images, known))
 
-    def score_maps(
-        self, teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor], size: tuple[int, int]
-    ) -> Tensor:
-        """Raw scores of every pixel; see `qprd.model.head.FusionHead`."""
-        return self.head.score_maps(teacher_maps, student_maps, size)
+    def score_maps(self, images: Tensor) -> Tensor:
+        """Raw scores (N, H, W) of every pixel, of any sign; see `qprd.model.head.FusionHead`."""
+        size = (images.shape[-2], images.shape[-1])
+        return upsampled(self.location_scores(images), size)
 
-    def location_scores(
-        self, teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor]
+    def mean_over_views(
+        self, images: Tensor, maps_of: Callable[[Tensor, int], list[Tensor]]
     ) -> list[Tensor]:
-        """What they are made of; see `qprd.model.head.FusionHead`."""
-        return self.head.location_scores(teacher_maps, student_maps)
+        """Maps that are averaged over the image and the transposed image."""
+        upright = maps_of(_in_memory_of_networks(images), UPRIGHT)
+        transposed = maps_of(_in_memory_of_networks(images.mT), TRANSPOSED)
+        return [(a + b.mT) / 2 for a, b in zip(upright, transposed, strict=True)]
+
+    def _view_scores(self, view: Tensor) -> list[Tensor]:
+        return self.head.location_scores(*self(view))
+
+
+def _in_memory_of_networks(images: Tensor) -> Tensor:
+    """The same images in the memory layout that convolutions are fastest in."""
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def assemble_frd(teacher: Teacher, recipe: Recipe) -> FRD:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qprd.model.anomaly import differences, upsampled
+from qprd.model.anomaly import differences
 
 #: Inverse strength of the classifier's L2 penalty, for features of unit variance; one patch in its
 #: eight symmetries counts once. Chosen on validation patches: ``benchmarks/ablation.py``.
@@ -60,29 +60,17 @@ class FusionHead(nn.Module):
             for n, f in zip(_SCALES, maps, strict=True)
         ]
 
-    def score_maps(
-        self, teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor], size: tuple[int, int]
-    ) -> Tensor:
-        """The equation of this class.
+    def location_scores(
+        self, teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """The terms of the equation.
 
         Args:
             teacher_maps: Three standardized maps (N, C, H, W).
             student_maps: Three maps of the same shapes.
-            size: Height and width of the result, multiples of the maps'.
 
         Returns:
-            (N, *size), float32 or wider, any sign.
-        """
-        return upsampled(self.location_scores(teacher_maps, student_maps), size)
-
-    def location_scores(
-        self, teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor]
-    ) -> list[Tensor]:
-        """What the equation adds up: (N, H, W) of each scale, the bias with the first.
-
-        Args:
-            teacher_maps: See `score_maps`.
-            student_maps: Likewise.
+            (N, H, W) for each scale, float32 or wider, of any sign; the first with the bias.
         """
         difference = self.get_buffer("difference")
         found = []

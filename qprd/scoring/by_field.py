@@ -232,32 +232,14 @@ class _Network:
         if self._fabric.device.type == "cuda":
             batch = batch.pin_memory()
         batch = batch.to(self._fabric.device, non_blocking=True).permute(2, 0, 1).unsqueeze(0)
-        locations = location_scores(self._model, batch, self._fabric)
+        with self._fabric.autocast():
+            locations = self._model.location_scores(batch)
         seen = field.grown(HALO_PX, *self._extent)
         # With what was mirrored beyond the slide.
         seen = replace(seen, right=seen.left + pixels.shape[1], bottom=seen.top + pixels.shape[0])
         pooled = window_means if self._reduction == "mean" else window_maxima
         own = self._windows.subset(field.windows)
         return pooled([scores[0] for scores in locations], seen, field, own)
-
-
-def location_scores(model: FRD, batch: Tensor, fabric: Fabric) -> list[Tensor]:
-    """What the raw scores of images (N, 3, H, W) are made of, of each scale (N, h, w).
-
-    For models that score transposed images too it is the mean of both.
-    """
-    scores = _one_way(model, batch, fabric)
-    if model.transposes:
-        transposed = _one_way(model, batch.mT, fabric)
-        scores = [(a + b.mT) / 2 for a, b in zip(scores, transposed, strict=True)]
-    return scores
-
-
-def _one_way(model: FRD, batch: Tensor, fabric: Fabric) -> list[Tensor]:
-    batch = batch.contiguous(memory_format=torch.channels_last)
-    with fabric.autocast():
-        teacher_maps, student_maps = model(batch)
-    return model.location_scores(teacher_maps, student_maps)
 
 
 def _one_later(items: Iterator[list[_Part]]) -> Iterator[list[_Part]]:
@@ -330,7 +312,8 @@ def sees_far(model: FRD, fabric: Fabric) -> bool:
     beside_white = noise.copy()
     beside_white[:, edge:] = 255
     batch = torch.from_numpy(np.stack([noise, beside_white]).transpose(0, 3, 1, 2))
-    scores = location_scores(model, batch.to(fabric.device), fabric)
+    with fabric.autocast():
+        scores = model.location_scores(batch.to(fabric.device))
     first, second = upsampled(scores, (edge, 2 * edge))
     change = (first - second).abs().mean(dim=0)
     far, near = change[: edge - HALO_PX].mean(), change[edge - HALO_PX : edge].mean()

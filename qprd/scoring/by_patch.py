@@ -63,10 +63,8 @@ def score_patches(
     scores = np.empty(len(images), np.float32)
     for start in range(0, len(images), batch_size):
         batch = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size]))
-        batch = batch.to(fabric.device)
-        maps = _score_maps(model, batch, fabric)
-        if model.transposes:
-            maps = (maps + _score_maps(model, batch.mT.contiguous(), fabric).mT) / 2
+        with fabric.autocast():
+            maps = model.score_maps(batch.to(fabric.device))
         scores[start : start + len(batch)] = patch_score(smooth(maps), reduction).cpu().numpy()
     require_finite(scores)
     return scores
@@ -84,12 +82,6 @@ def require_finite(scores: NDArray[np.float32]) -> None:
             fix="Use --precision 32; if that does not help, train again with a lower --lr.",
             exit_code=ExitCode.FAILED,
         )
-
-
-def _score_maps(model: FRD, batch: torch.Tensor, fabric: Fabric) -> torch.Tensor:
-    with fabric.autocast():
-        teacher_maps, student_maps = model(batch)
-    return model.score_maps(teacher_maps, student_maps, (batch.shape[-2], batch.shape[-1]))
 
 
 @dataclass(frozen=True)

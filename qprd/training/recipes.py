@@ -32,10 +32,11 @@ from torch import Tensor
 
 from qprd.evaluation.metrics import auroc
 from qprd.evaluation.thresholds import accuracy_threshold
+from qprd.model.anomaly import differences
 from qprd.model.frd import FRD, FusedFRD
 from qprd.model.head import LinearClassifier, fit_fusion, fit_linear
 from qprd.model.inference import faster_teacher
-from qprd.model.loss import build_loss, map_similarity
+from qprd.model.loss import build_loss
 from qprd.model.teacher import STRIDES
 from qprd.progress import Progress
 from qprd.sampling.dataset import SYMMETRIES, PatchDataset, symmetric
@@ -46,9 +47,6 @@ from qprd.training.teacher_cache import TeacherCache
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-#: The symmetry that swaps x and y.
-_TRANSPOSED = 7
 
 #: Shares of the student in the score that validation patches choose from.
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -234,23 +232,25 @@ class _Patches:
 
     @torch.inference_mode()
     def parts(self, classifier: LinearClassifier) -> tuple[NDArray[np.float64], ...]:
-        """What the scores are fused from: decisions and differences, (N,) each."""
+        """Both parts of the fused scores: decisions and differences, (N,) each."""
         self.model.eval()
-        views = []
-        for symmetry in (0, _TRANSPOSED) if self.model.transposes else (0,):
-            decisions, differences = [], []
-            for batch, known in self._batches(np.arange(len(self.images)), symmetry):
-                with self.fabric.autocast():
-                    teacher_maps, student_maps = self.model(batch, known)
-                distances = [
-                    1 - map_similarity(f, imitated, "location").unsqueeze(1)
-                    for f, imitated in zip(teacher_maps, student_maps, strict=True)
-                ]
-                decisions.append(classifier(_mean_of_locations(teacher_maps)))
-                differences.append(_mean_of_locations(distances).sum(axis=1))
-            views.append((np.concatenate(decisions), np.concatenate(differences)))
-        means = np.mean(views, axis=0)
-        return means[0], means[1]
+        decisions, distances = [], []
+        for start in range(0, len(self.images), self.batch_size):
+            patches = np.arange(start, min(start + self.batch_size, len(self.images)))
+            batch = torch.from_numpy(np.ascontiguousarray(self.images[patches]))
+            maps = self.model.mean_over_views(
+                batch.to(self.fabric.device), partial(self._features_and_differences, patches)
+            )
+            decisions.append(classifier(_mean_of_locations(maps[:3])))
+            distances.append(_mean_of_locations([d.unsqueeze(1) for d in maps[3:]]).sum(axis=1))
+        return np.concatenate(decisions), np.concatenate(distances)
+
+    def _features_and_differences(
+        self, patches: NDArray[np.int64], view: Tensor, symmetry: int
+    ) -> list[Tensor]:
+        with self.fabric.autocast():
+            teacher_maps, student_maps = self.model(view, self._known(view, patches, symmetry))
+        return [f.float() for f in (*teacher_maps, *differences(teacher_maps, student_maps))]
 
     def _batches(
         self, chosen: NDArray[np.int64], symmetry: int
@@ -260,12 +260,15 @@ class _Patches:
         for start in range(0, len(chosen), self.batch_size):
             patches = chosen[start : start + self.batch_size]
             batch = torch.from_numpy(np.ascontiguousarray(turned[patches])).to(self.fabric.device)
-            known = (
-                None
-                if self.cache is None
-                else self.cache.maps(batch, patches, np.full(len(patches), symmetry))
-            )
-            yield batch, known
+            yield batch, self._known(batch, patches, symmetry)
+
+    def _known(
+        self, view: Tensor, patches: NDArray[np.int64], symmetry: int
+    ) -> Sequence[Tensor] | None:
+        """The teacher's maps of a view of these patches, if they are kept."""
+        if self.cache is None:
+            return None
+        return self.cache.maps(view, patches, np.full(len(patches), symmetry))
 
 
 def _mean_of_locations(maps: Sequence[Tensor]) -> NDArray[np.float64]:

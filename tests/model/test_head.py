@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from torch.nn import functional
 
+from qprd.model.anomaly import upsampled
 from qprd.model.head import PENALTY_C, Fusion, FusionHead, fit_fusion, fit_linear
 
 CHANNELS = (3, 4, 5)
@@ -57,7 +58,7 @@ def test_there_must_be_something_to_standardize_over() -> None:
 
 def test_an_unfused_head_is_the_plain_difference() -> None:
     teacher, student = random_maps(1), random_maps(2)
-    found = FusionHead(CHANNELS).score_maps(teacher, student, (64, 64))
+    found = upsampled(FusionHead(CHANNELS).location_scores(teacher, student), (64, 64))
     meant = sum(
         (1 - functional.cosine_similarity(f, g, dim=1)).mean((1, 2))
         for f, g in zip(teacher, student, strict=True)
@@ -82,7 +83,8 @@ def test_the_mean_of_a_map_is_the_fused_score_of_the_patch(seed: int, share: flo
         (1 - functional.cosine_similarity(f, g, dim=1)).mean((1, 2))
         for f, g in zip(teacher, student, strict=True)
     )
-    found = head.score_maps(teacher, student, (64, 64)).mean((1, 2)).numpy()
+    scores = head.location_scores(teacher, student)
+    found = torch.stack([scale.mean((1, 2)) for scale in scores]).sum(0).numpy()
     meant = fusion(classifier(pooled), distance.double().numpy())  # type: ignore[union-attr]
     assert np.allclose(found, meant, rtol=1e-3, atol=1e-3 * (1 + np.abs(meant).max()))
 

@@ -33,9 +33,8 @@ def norms(model: nn.Module) -> int:
 
 
 def scores(model: FRD, images: Tensor) -> Tensor:
-    height, width = images.shape[-2:]
     with torch.inference_mode():
-        return model.score_maps(*model(images), (height, width))
+        return model.score_maps(images)
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_a_score_is_the_mean_of_the_map_over_its_window(
     batch = torch.from_numpy(padded).permute(2, 0, 1).unsqueeze(0)
     with torch.inference_mode():
         size = (batch.shape[-2], batch.shape[-1])
-        pixels = upsampled(dense.location_scores(model, batch, FABRIC), size)
+        pixels = upsampled(model.location_scores(batch), size)
         maps = smooth(pixels)[0].numpy()
     windows = Windows(np.array([0, 237, 600, 632]), np.array([0, 211, 3, 372]), PATCH_PX)
     expected = [
@@ -188,15 +188,15 @@ def test_out_of_memory_halves_the_field_and_goes_on(
 ) -> None:
     with_cores(monkeypatch, 128, 256, 512)
     expected = scores(model, slide, every(100))
-    whole, edges = dense.location_scores, []
+    whole, edges = FRD.location_scores, []
 
-    def small_device(model: FRD, batch: Tensor, *rest: object) -> list[Tensor]:
+    def small_device(model: FRD, batch: Tensor) -> list[Tensor]:
         edges.append(max(batch.shape[-2:]))
         if max(batch.shape[-2:]) > 256 + 2 * HALO_PX:
             raise torch.OutOfMemoryError("the device is full")
-        return whole(model, batch, *rest)  # type: ignore[arg-type]
+        return whole(model, batch)
 
-    monkeypatch.setattr(dense, "location_scores", small_device)
+    monkeypatch.setattr(FRD, "location_scores", small_device)
     task = Counted()
     found = scores(model, slide, every(100), task=task)
     np.testing.assert_allclose(found, expected, atol=SEAM)
@@ -210,7 +210,7 @@ def test_no_memory_at_all_is_an_error_that_says_what_to_do(
     def full(*_: object) -> Tensor:
         raise torch.OutOfMemoryError("the device is full")
 
-    monkeypatch.setattr(dense, "location_scores", full)
+    monkeypatch.setattr(FRD, "location_scores", full)
     with pytest.raises(QprdError, match="memory of cpu") as caught:
         scores(model, slide, every(100))
     assert "--device" in (caught.value.fix or "")
