@@ -154,12 +154,12 @@ def _last_two(project: Project) -> list[Path]:
 def _network_row(method: str, summary: TrainSummary) -> PatchRow:
     history = (summary.bundle / HISTORY_FILE).read_text(encoding="utf-8").splitlines()
     last = dict(zip(history[0].split(","), history[-1].split(","), strict=True))
-    assert summary.val_auroc is not None
-    assert summary.val_accuracy is not None
+    assert summary.validation.auroc is not None
+    assert summary.validation.accuracy is not None
     return PatchRow(
         method,
-        summary.val_auroc,
-        summary.val_accuracy,
+        summary.validation.auroc,
+        summary.validation.accuracy,
         # The rows of "best" are those of the student alone.
         float(last["val_auroc"]) if summary.recipe == "paper" else None,
         summary.seconds,
@@ -189,7 +189,7 @@ def _linear_row(project: Project, table: PatchTable, config: TrainConfig, seed: 
                 maps = teacher(torch.from_numpy(images[start : start + 64]))
                 pooled.append(torch.cat([m.mean((2, 3)) for m in maps], 1).numpy())
         features[split] = np.concatenate(pooled)
-        tumor[split] = np.array([patch.label == "tumor" for patch in part.patches])
+        tumor[split] = part.is_tumor
     probe = make_pipeline(
         StandardScaler(), LogisticRegression(max_iter=5000, class_weight="balanced")
     )

@@ -168,7 +168,7 @@ def _check(test: PatchTable, info: BundleInfo) -> None:
 
 
 def _metrics(test: PatchTable, scores: np.ndarray, info: BundleInfo) -> PatchMetrics:
-    y_true = np.array([patch.label == "tumor" for patch in test.patches], np.bool_)
+    y_true = test.is_tumor
     slides = np.array([patch.slide for patch in test.patches])
     threshold = info.scoring.threshold
     metrics: dict[str, float | None] = {

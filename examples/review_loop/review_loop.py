@@ -20,7 +20,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import numpy as np
 import shapely
 from oracle import Answer, Truth, answered_features, answers, drawn_features
 
@@ -174,7 +173,7 @@ class Loop:
         for number in range(self._plan.rounds + 1):
             self._annotate(TRAINED, drawn_features(self._first) + answered_features(given))
             summary = self._train(number, parent=bundle if go_on else None)
-            bundle, review = summary.bundle, summary.review
+            bundle, review = summary.bundle, summary.origin.review
             if first is None:
                 first = PatchTable.from_csv(bundle / PATCHES_FILE)
             own = self._tested(bundle)
@@ -247,7 +246,7 @@ class Loop:
         scores = score_patches(
             model, images, fabric=fabric, batch_size=32, reduction=info.scoring.patch_score
         )
-        area = auroc(np.array([patch.label == "tumor" for patch in self._test.patches]), scores)
+        area = auroc(self._test.is_tumor, scores)
         assert area is not None
         return area
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
+import numpy as np
 import shapely
+from numpy.typing import NDArray
 
 from qprd.errors import QprdError
 from qprd.files.atomic import replacing
@@ -76,6 +78,11 @@ class PatchTable:
 
     def __len__(self) -> int:
         return len(self.patches)
+
+    @property
+    def is_tumor(self) -> NDArray[np.bool_]:
+        """Labels of the patches, (n,), True for tumor."""
+        return np.array([patch.label == "tumor" for patch in self.patches], np.bool_)
 
     def counts(self) -> dict[tuple[Split, Label], int]:
         """Return the number of patches for each split and label, zeros included."""

@@ -8,11 +8,12 @@ regression on the pooled maps is fused with it, in the proportion that suits the
 best (half and half without any). Without tumor patches it is plain reverse distillation on
 standardized maps.
 
-Going on from an earlier bundle, bottleneck and student start from its weights, under either recipe;
-the optimizer starts afresh. ``best`` keeps the earlier standardization: in its unit the student has
-learned the maps, and new statistics would make it start over. The classifier and the fusion are
-fitted anew, on all patches of the new training: a logistic regression ends at the same place
-wherever it starts. Without tumor patches there is nothing to fit them on, and they stay.
+A training that continues from an earlier bundle starts bottleneck and student from its weights,
+under either recipe; the optimizer starts afresh. ``best`` keeps the earlier standardization: in its
+unit the student has learned the maps, and new statistics would make it start over. The classifier
+and the fusion are fitted anew, on all patches of the new training: a logistic regression ends at
+the same place wherever it starts. Without tumor patches there is nothing to fit them on, and they
+stay.
 
 ``benchmarks/`` holds what this was chosen on, and against what.
 """
@@ -64,7 +65,7 @@ def train_model(
     fabric: Fabric,
     progress: Progress,
     folder: Path | None = None,
-    goes_on: bool = False,
+    continued: bool = False,
 ) -> TrainingOutcome:
     """Train a model by the recipe of its configuration.
 
@@ -79,7 +80,7 @@ def train_model(
         fabric: Device and precision.
         progress: Shows bars.
         folder: Where a large `TeacherCache` may put its files; None for in memory only.
-        goes_on: The model is that of an earlier bundle of the same recipe.
+        continued: The model is that of an earlier bundle of the same recipe.
 
     Returns:
         The outcome. Under ``best`` the rows of its history are those of the student alone.
@@ -105,7 +106,7 @@ def train_model(
         return fitted(cache=cache)
     model.to(memory_format=torch.channels_last)
     patches = _Patches(model, images, config.batch_size, fabric, cache)
-    if not goes_on:
+    if not continued:
         model.head.fit_standardization(patches.teacher_maps(np.flatnonzero(~tumor)))
     elif tumor.any():
         model.head.unfuse()

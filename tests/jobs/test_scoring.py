@@ -23,7 +23,7 @@ def test_slides_are_scored_as_the_bundle_was_validated(project: Path, scoring: s
     summary = train(project, scoring=scoring)
     info = read_bundle_info(summary.bundle)
     assert info.scoring.by == scoring
-    assert info.scoring.threshold == summary.threshold
+    assert info.scoring.threshold == summary.validation.threshold
     predicted = predict(project, images=(NAMES[2],))
     assert predicted.threshold == info.scoring.threshold
     assert load_slide_result(ProjectLayout(project).result("3")).scoring == scoring
@@ -62,8 +62,8 @@ def test_validation_patches_that_cannot_be_scored_from_fields_leave_scores_patch
     summary = train(project)
     info = read_bundle_info(summary.bundle)
     assert info.scoring.by == "patches"
-    assert info.scoring.threshold == summary.threshold
-    assert summary.threshold is not None
+    assert info.scoring.threshold == summary.validation.threshold
+    assert summary.validation.threshold is not None
     assert any("patch by patch" in note for note in summary.notes)
     assert summary.interrupted == isinstance(error, KeyboardInterrupt)
 

@@ -1,4 +1,4 @@
-"""``qprd train --from BUNDLE``: the bundle that a training goes on from."""
+"""``qprd train --from BUNDLE``: the earlier bundle that a training continues from."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Start:
+class StartingPoint:
     """Where a training starts: from nothing, or from an earlier bundle.
 
     Attributes:
@@ -100,8 +100,8 @@ def parent_settings(folder: Path) -> TrainConfig:
     return stored_train_config(read_bundle_info(folder).training.config, where=str(folder))
 
 
-def start_training(config: TrainConfig, parent: Path | None) -> Start:
-    """A new model, or that of the bundle that a training goes on from.
+def starting_point(config: TrainConfig, parent: Path | None) -> StartingPoint:
+    """Make a new model, or load that of the bundle that a training continues from.
 
     Args:
         config: Settings of the training.
@@ -117,14 +117,14 @@ def start_training(config: TrainConfig, parent: Path | None) -> Start:
     weights = None if config.weights is None else Path(config.weights)
     if parent is None:
         teacher = build_teacher(config.teacher, weights=weights)
-        return Start(build_frd(teacher, config.seed, config.recipe))
+        return StartingPoint(build_frd(teacher, config.seed, config.recipe))
     _require_same_kind(read_bundle_info(parent), config, parent)
     model, info = load_bundle(parent, weights=weights)
     digest = sha256_of(parent / MODEL_FILE)
     if digest is None:
         raise QprdError("The bundle vanished while it was read.", where=str(parent))
     ancestors = (Ancestor(info.name, digest, info.created), *info.training.ancestors)
-    return Start(model, info, ancestors[:MAX_ANCESTORS])
+    return StartingPoint(model, info, ancestors[:MAX_ANCESTORS])
 
 
 def _require_same_kind(info: BundleInfo, config: TrainConfig, folder: Path) -> None:

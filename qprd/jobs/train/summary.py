@@ -1,44 +1,124 @@
-"""What a training tells when it is over."""
+"""The summary of a training."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from qprd.bundle.ancestry import AnnotationChanges, ReviewCounts
+from qprd.checked import Rule
 from qprd.evaluation.operating_point import Achieved
 from qprd.evaluation.reliability import Reliability
-from qprd.settings import Recipe
+from qprd.jobs.train.validation import Validation
+from qprd.settings import Recipe, Scoring
+
+
+@dataclass(frozen=True)
+class ValidationSummary:
+    """The figures of the validation, on scores as slides are scored.
+
+    Attributes:
+        scoring: How slides are scored.
+        accuracy: Of the most accurate threshold, on validation patches; None if undefined.
+        auroc: Of the validation patches; None if undefined.
+        operating_point: The rule that chose the threshold.
+        threshold: Raw score from which tissue counts as tumor; None without validation.
+        achieved: What the threshold achieves on the data that chose it; None without one.
+        calibration: Which curve gives the probabilities, and how far they can be trusted; None
+            without probability.
+    """
+
+    scoring: Scoring
+    accuracy: float | None
+    auroc: float | None
+    operating_point: str
+    threshold: float | None
+    achieved: Achieved | None
+    calibration: Reliability | None
+
+    @classmethod
+    def of(cls, validation: Validation, rule: Rule) -> ValidationSummary:
+        """Summarize a validation."""
+        scoring = validation.scoring
+        return cls(
+            scoring=scoring.by,
+            accuracy=validation.accuracy,
+            auroc=validation.auroc,
+            operating_point=str(rule),
+            threshold=scoring.threshold,
+            achieved=validation.achieved,
+            calibration=None if scoring.calibration is None else scoring.calibration.reliability,
+        )
+
+    def lines(self) -> list[str]:
+        """Threshold and probability for people."""
+        if self.threshold is None:
+            lines = ["There is no threshold."]
+        else:
+            lines = [
+                f"Operating point {self.operating_point}: threshold {self.threshold:.3f}, on the "
+                f"validation data that chose it {self.achieved}."
+            ]
+        if self.calibration is not None:
+            lines.append(_calibration_line(self.calibration))
+        return lines
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The reviews and the earlier bundle that a training builds on.
+
+    Attributes:
+        parent: Name of the bundle that it was continued from, or None.
+        changes: What happened to annotations since that bundle; None without one, or if it lists
+            none.
+        review: How much came from reviewed predictions.
+    """
+
+    parent: str | None
+    changes: AnnotationChanges | None
+    review: ReviewCounts
+
+    def lines(self) -> list[str]:
+        """The same for people."""
+        lines, review = [], self.review
+        if review.accepted or review.rejected:
+            lines.append(
+                f"From review: {review.accepted} accepted and {review.rejected} rejected regions, "
+                f"which gave {review.tumor_patches} tumor and {review.normal_patches} normal "
+                "training patches."
+            )
+        if self.parent is not None:
+            changes = self.changes
+            since = (
+                ""
+                if changes is None
+                else f": since then {changes.new} annotations are new, {changes.changed} changed, "
+                f"{changes.gone} gone"
+            )
+            lines.append(f"Continued from {self.parent}{since}.")
+        return lines
 
 
 @dataclass(frozen=True)
 class TrainSummary:
-    """What a training run did.
+    """What a training did.
 
     Attributes:
         project: The project file.
         backend: How it was read.
         bundle: The bundle's folder.
-        recipe: How it was trained.
+        recipe: How the model was trained.
         teacher: Name of the teacher.
         patches: Number of patches by split and label, e.g. ``{"train": {"normal": 300, ...}}``.
         slides: Image names by split.
+        origin: The reviews and the earlier bundle that it builds on.
         best_epoch: Whose weights were kept.
         epochs: Finished epochs.
-        val_accuracy: Of the most accurate threshold, on validation patches; None if undefined.
-        val_auroc: Likewise.
-        threshold: Raw score from which tissue counts as tumor; None without validation.
-        operating_point: The rule that chose it.
-        achieved: What it achieves on the validation data that chose it; None without threshold.
-        calibration: Which curve gives the probabilities, and how far they can be trusted; None
-            without probability.
+        validation: Its figures.
         notes: What the user should know.
         interrupted: Ctrl-C ended it early.
         seconds: Time spent.
-        review: How much came from reviewed predictions.
-        parent: Name of the bundle that it went on from, or None.
-        changes: What happened to annotations since that bundle; None without it, or if it lists
-            none.
     """
 
     project: Path
@@ -48,20 +128,13 @@ class TrainSummary:
     teacher: str
     patches: dict[str, dict[str, int]]
     slides: dict[str, list[str]]
+    origin: Origin
     best_epoch: int
     epochs: int
-    val_accuracy: float | None
-    val_auroc: float | None
-    threshold: float | None
-    operating_point: str
-    achieved: Achieved | None
-    calibration: Reliability | None
+    validation: ValidationSummary
     notes: tuple[str, ...]
     interrupted: bool
     seconds: float
-    review: ReviewCounts = field(default_factory=ReviewCounts)
-    parent: str | None = None
-    changes: AnnotationChanges | None = None
 
     def lines(self) -> list[str]:
         """The summary for people."""
@@ -72,61 +145,27 @@ class TrainSummary:
                 f"{split:>8}: {counts.get('normal', 0)} normal + {counts.get('tumor', 0)} tumor "
                 f"patches from {', '.join(slides[:5])}{', ...' if len(slides) > 5 else ''}"
             )
-        lines += self._told_origin()
+        lines += self.origin.lines()
         if self.interrupted:
             kept = "best" if self.recipe == "paper" else "last"
             lines.append(f"Interrupted after {self.epochs} epochs; the {kept} one is kept.")
-        if self.val_accuracy is not None and self.val_auroc is not None:
-            epoch = f"Epoch {self.best_epoch} of {self.epochs}"
-            if self.recipe == "paper":
-                epoch += " is best"
+        epoch, validation = f"Epoch {self.best_epoch} of {self.epochs}", self.validation
+        if validation.accuracy is None or validation.auroc is None:
             lines.append(
-                f"{epoch}, on validation patches: "
-                f"accuracy {self.val_accuracy:.3f}, AUROC {self.val_auroc:.3f}."
+                f"{epoch} is kept; without validation patches of both classes none is best."
             )
         else:
             lines.append(
-                f"Epoch {self.best_epoch} of {self.epochs} is kept; without validation patches "
-                "of both classes none is best."
+                f"{epoch}{' is best' if self.recipe == 'paper' else ''}, on validation patches: "
+                f"accuracy {validation.accuracy:.3f}, AUROC {validation.auroc:.3f}."
             )
-        if self.threshold is None:
-            lines.append("There is no threshold.")
-        else:
-            lines.append(
-                f"Operating point {self.operating_point}: threshold {self.threshold:.3f}, on the "
-                f"validation data that chose it {self.achieved}."
-            )
-        if self.calibration is not None:
-            lines.append(_told_calibration(self.calibration))
+        lines += validation.lines()
         lines.append(f"Trained in {self.seconds:.0f} s with {self.teacher}, recipe {self.recipe}.")
         lines.append(f"Bundle: {self.bundle}")
         return lines
 
-    def _told_origin(self) -> list[str]:
-        """What came from a review and from an earlier bundle."""
-        lines, review = [], self.review
-        if review.accepted or review.rejected:
-            lines.append(
-                f"From review: {review.accepted} accepted and {review.rejected} rejected regions, "
-                f"which gave {review.tumor_patches} tumor and {review.normal_patches} normal "
-                "training patches."
-            )
-        if self.parent is not None:
-            changes = self.changes
-            lines.append(
-                f"Goes on from {self.parent}"
-                + (
-                    ""
-                    if changes is None
-                    else f": since then {changes.new} annotations are new, {changes.changed} "
-                    f"changed, {changes.gone} gone"
-                )
-                + "."
-            )
-        return lines
 
-
-def _told_calibration(reliability: Reliability) -> str:
+def _calibration_line(reliability: Reliability) -> str:
     """The figures of the probabilities in a line."""
     losses = {"Platt's curve": reliability.log_loss_platt}
     if reliability.log_loss_isotonic is not None:

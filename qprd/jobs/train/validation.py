@@ -118,7 +118,7 @@ def validate(
         interrupted: Ctrl-C ended the training: false positives are not counted.
     """
     val = table.subset("val")
-    y_true = np.array([patch.label == "tumor" for patch in val.patches], np.bool_)
+    y_true = val.is_tumor
     scores, notes = patch_scores, list[str]()
     false_positives = None
     if scorer.scoring == "fields":

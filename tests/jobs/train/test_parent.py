@@ -104,10 +104,10 @@ def test_a_bundle_records_its_ancestors_and_what_it_saw(trained_project: Path) -
         (NAMES[0], 2),
         (NAMES[1], 2),
     ]
-    assert second.changes == AnnotationChanges(0, 0, 0)
-    assert third.changes == AnnotationChanges(new=2, changed=0, gone=0)
+    assert second.origin.changes == AnnotationChanges(0, 0, 0)
+    assert third.origin.changes == AnnotationChanges(new=2, changed=0, gone=0)
     told = "\n".join(third.lines())
-    assert f"Goes on from {infos[1].name}: since then 2 annotations are new" in told
+    assert f"Continued from {infos[1].name}: since then 2 annotations are new" in told
     assert read_bundle_info(first).training.review.accepted == 0
 
 
@@ -115,12 +115,12 @@ def test_what_came_from_a_review_is_told_and_recorded(project: Path) -> None:
     review(project)
     summary = train(project, hard_fraction=0.25)
     info = read_bundle_info(summary.bundle)
-    assert info.training.review == summary.review
-    assert (summary.review.accepted, summary.review.rejected) == (1, 1)
-    assert 4 <= summary.review.normal_patches <= 7
+    assert info.training.review == summary.origin.review
+    assert (summary.origin.review.accepted, summary.origin.review.rejected) == (1, 1)
+    assert 4 <= summary.origin.review.normal_patches <= 7
     with (summary.bundle / PATCHES_FILE).open() as file:
         rows = [row for row in csv.DictReader(file) if row["reviewed"] == "yes"]
-    assert len(rows) == summary.review.normal_patches + summary.review.tumor_patches
+    assert len(rows) == summary.origin.review.normal_patches + summary.origin.review.tumor_patches
     assert {row["split"] for row in rows} == {"train"}
     assert "1 accepted and 1 rejected regions, which gave" in "\n".join(summary.lines())
 

@@ -126,7 +126,8 @@ def test_scrambled_test_labels_do_not_change_the_count_of_false_positives(
 def test_false_positives_are_the_lesion_points_in_what_is_labeled_normal(project: Path) -> None:
     summary = train(project, operating_point="fp-per-slide=1", patch_px=64)
     info = read_bundle_info(summary.bundle)
-    assert info.training.config["operating_point"] == summary.operating_point == "fp-per-slide=1"
+    validation = summary.validation
+    assert info.training.config["operating_point"] == validation.operating_point == "fp-per-slide=1"
     assert info.scoring.validation is not None
     counted = info.scoring.validation.false_positives
     assert counted is not None
@@ -140,11 +141,11 @@ def test_false_positives_are_the_lesion_points_in_what_is_labeled_normal(project
     assert 1 < inside.sum() < len(found)
     assert counted.scores == tuple(found.scores[inside].tolist())
 
-    assert summary.threshold is not None
-    assert summary.achieved == achieved_at(summary.threshold, info.scoring.validation)
-    assert summary.achieved.false_positives_per_slide == 1
+    assert validation.threshold is not None
+    assert validation.achieved == achieved_at(validation.threshold, info.scoring.validation)
+    assert validation.achieved.false_positives_per_slide == 1
     assert info.training.metrics["operating_point"]["false_positives_per_slide"] == 1  # type: ignore[index,call-overload]
-    assert f"threshold {summary.threshold:.3f}" in "\n".join(summary.lines())
+    assert f"threshold {validation.threshold:.3f}" in "\n".join(summary.lines())
     # 224 x 512 px of tissue of 512 x 576 px are drawn as normal.
     assert any("in 39% of the tissue" in note for note in summary.notes)
     # Other numbers of false positives need no other training.
@@ -159,7 +160,7 @@ def test_a_slide_without_drawn_normal_counts_in_the_tissue_away_from_tumor(proje
     validation = read_bundle_info(summary.bundle).scoring.validation
     assert validation is not None
     assert validation.false_positives is not None
-    assert validation.false_positives.scores[-1] == summary.threshold
+    assert validation.false_positives.scores[-1] == summary.validation.threshold
     assert any("ask for fewer" in note for note in summary.notes)
 
 
@@ -215,7 +216,7 @@ def test_the_training_is_kept_if_the_false_positives_cannot_be_counted(
             progress=FailsOn(f"validating on {NAMES[1]}", error),
         )
     assert summary.interrupted == isinstance(error, KeyboardInterrupt)
-    assert summary.threshold is None
+    assert summary.validation.threshold is None
     assert any("were not counted" in note for note in summary.notes)
     assert any("is gone" in note for note in summary.notes) != summary.interrupted
     chosen_later = predict(project, operating_point="accuracy", images=(NAMES[2],))
