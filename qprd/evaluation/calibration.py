@@ -7,7 +7,6 @@ slide with little tumor fewer cells of that probability are tumor.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Final, Literal
@@ -209,8 +208,7 @@ def fit_platt(y_true: ArrayLike, scores: ArrayLike) -> Platt:
 
     The targets are Platt's, (n_tumor + 1) / (n_tumor + 2) for tumor and 1 / (n_normal + 2) for
     normal instead of 1 and 0, so that scores that separate the classes perfectly still give a
-    finite slope. The problem is convex and solved to machine precision, so that the result depends
-    on nothing but the scores.
+    finite slope. The problem is convex, so that the result depends on nothing but the scores.
 
     Args:
         y_true: (n,) bool, True for tumor.
@@ -223,31 +221,20 @@ def fit_platt(y_true: ArrayLike, scores: ArrayLike) -> Platt:
         J. Platt, "Probabilistic outputs for support vector machines", 1999; H.-T. Lin, C.-J. Lin,
         R. C. Weng, "A note on Platt's probabilistic outputs for support vector machines", 2007.
     """
-    from scipy.optimize import minimize
-    from scipy.special import expit
+    from scipy.special import logit
+    from sklearn.linear_model import LogisticRegression
 
     y, s = checked_labels(y_true, scores)
     targets = _targets(y)
     center, spread = float(s.mean()), float(s.std()) or 1.0
-    z = (s - center) / spread
-
-    def loss_and_gradient(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        log_odds = parameters[0] * z + parameters[1]
-        # -t log(p) - (1 - t) log(1 - p), in the form that does not overflow.
-        loss = np.logaddexp(0.0, log_odds) - targets * log_odds
-        residual = expit(log_odds) - targets
-        return float(loss.mean()), np.array([np.mean(residual * z), residual.mean()])
-
-    start = np.array([0.0, math.log((y.sum() + 1) / ((~y).sum() + 1))])
-    fit = minimize(
-        loss_and_gradient,
-        start,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(0.0, None), (None, None)],
-        options={"maxiter": 1000, "ftol": 1e-15, "gtol": 1e-10},
-    )
-    slope, intercept = (float(value) for value in fit.x)
+    # Each score is tumor with the weight of its target, and normal with the rest.
+    z = np.tile((s - center) / spread, 2)[:, None]
+    is_tumor, weights = np.repeat([True, False], len(s)), np.concatenate([targets, 1 - targets])
+    fit = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000)
+    fit.fit(z, is_tumor, sample_weight=weights)
+    slope, intercept = float(fit.coef_[0, 0]), float(fit.intercept_[0])
+    if slope < 0:
+        slope, intercept = 0.0, float(logit(targets.mean()))
     return Platt(slope / spread, intercept - slope * center / spread)
 
 
