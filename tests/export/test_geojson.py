@@ -11,7 +11,7 @@ from tests.helpers.small_project import predictions
 def test_contours_go_alone_or_with_the_tiles() -> None:
     ours = storable(predictions(tiles=3))
     alone = predictions_from_geojson(geojson_text(ours, tiles=False))
-    assert alone.regions == ours.regions
+    assert alone.annotations == ours.annotations
     assert alone.tiles == ()
     assert predictions_from_geojson(geojson_text(ours, tiles=True)).tiles == ours.tiles
 
