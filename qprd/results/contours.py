@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import contourpy
 import numpy as np
@@ -25,20 +25,6 @@ _CLEARANCE = 1e-3
 
 #: The four neighbors of a cell.
 _CROSS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], dtype=np.uint8)
-
-
-class _Rings(NamedTuple):
-    """Polygons as ragged arrays, laid out as `shapely.from_ragged_array` wants them.
-
-    Attributes:
-        points: float64 (points, 2), x before y; rings are closed.
-        ring_starts: int64 (rings + 1,), offsets into ``points``.
-        polygon_starts: int64 (polygons + 1,), offsets into ``ring_starts``; outer ring first.
-    """
-
-    points: NDArray[np.float64]
-    ring_starts: NDArray[np.int64]
-    polygon_starts: NDArray[np.int64]
 
 
 def contours(
@@ -101,12 +87,14 @@ def contours(
     if probability_of is not None:
         surface = probability_of(window)
         level = float(probability_of(np.array([threshold], dtype=np.float64))[0])
-    rings = _trace(_excess(surface - level, window >= np.float64(threshold)))
+    points, ring_of, polygon_of = _trace(_excess(surface - level, window >= np.float64(threshold)))
     origin = np.array(
         [score_map.x + left * score_map.cell_px, score_map.y + top * score_map.cell_px]
     )
-    rings = rings._replace(points=origin + rings.points * score_map.cell_px)
-    polygons = _large_enough(rings, min_area_um2 / px2_to_um2, min_hole_um2 / px2_to_um2)
+    rings = shapely.linearrings(origin + points * score_map.cell_px, indices=ring_of)
+    polygons = _large_enough(
+        rings, polygon_of, min_area_um2 / px2_to_um2, min_hole_um2 / px2_to_um2
+    )
     polygons = _simplified(polygons, tolerance_um / score_map.mpp)
     return _largest_first(polygons[shapely.area(polygons) * px2_to_um2 >= min_area_um2])
 
@@ -201,8 +189,16 @@ def _excess(over: NDArray[np.float64], above: NDArray[np.bool_]) -> NDArray[np.f
     return np.where(outside, np.minimum(mirrored, -smallest), excess)
 
 
-def _trace(excess: NDArray[np.float64]) -> _Rings:
-    """Polygons of positive excess, in cells: (0, 0) is the outer corner of the first real cell."""
+def _trace(
+    excess: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Trace the outlines of positive excess.
+
+    Returns:
+        Points (n, 2), x before y, in cells: (0, 0) is the outer corner of the first real cell; the
+        number of the ring of each point; and the number of the polygon of each ring, of which the
+        outer ring comes first.
+    """
     generator = contourpy.contour_generator(
         z=excess, name="serial", fill_type=contourpy.FillType.ChunkCombinedOffsetOffset
     )
@@ -211,58 +207,34 @@ def _trace(excess: NDArray[np.float64]) -> _Rings:
         "tuple[list[NDArray[np.generic]], ...]", generator.filled(0.0, 2.0 * float(excess.max()))
     )
     (points,), (ring_starts,), (polygon_starts,) = filled
-    return _Rings(
-        # Index 1 is the center of the first real cell, whose corner is half a cell before it.
-        points.astype(np.float64) - 0.5,
-        ring_starts.astype(np.int64),
-        polygon_starts.astype(np.int64),
+    ring_of, polygon_of = (
+        np.repeat(np.arange(len(starts) - 1), np.asarray(np.diff(starts), np.int64))
+        for starts in (ring_starts.astype(np.int64), polygon_starts.astype(np.int64))
     )
+    # Index 1 is the center of the first real cell, whose corner is half a cell before it.
+    return points.astype(np.float64) - 0.5, ring_of, polygon_of
 
 
-def _ring_areas(rings: _Rings) -> NDArray[np.float64]:
-    """Area enclosed by each ring (shoelace formula), ignoring its direction."""
-    shifted = rings.points - rings.points[0]
-    x, y = shifted[:, 0], shifted[:, 1]
-    cross = np.zeros(len(x))
-    cross[:-1] = x[:-1] * y[1:] - x[1:] * y[:-1]
-    cross[rings.ring_starts[1:] - 1] = 0.0
-    return np.abs(np.add.reduceat(cross, rings.ring_starts[:-1])) / 2
-
-
-def _build(rings: _Rings, keep_ring: NDArray[np.bool_]) -> NDArray[np.object_]:
-    """Polygons from the kept rings; a polygon without its outer ring must have no ring kept."""
-    lengths = np.diff(rings.ring_starts)
-    kept_per_polygon = np.add.reduceat(keep_ring.astype(np.int64), rings.polygon_starts[:-1])
-    starts = np.concatenate([[0], np.cumsum(lengths[keep_ring])])
-    polygon_starts = np.concatenate([[0], np.cumsum(kept_per_polygon[kept_per_polygon > 0])])
-    built: NDArray[np.object_] = shapely.from_ragged_array(
-        shapely.GeometryType.POLYGON,
-        rings.points[np.repeat(keep_ring, lengths)],
-        (starts, polygon_starts),
-    )
-    return built
-
-
-def _large_enough(rings: _Rings, min_area: float, min_hole: float) -> NDArray[np.object_]:
+def _large_enough(
+    rings: NDArray[np.object_], polygon_of: NDArray[np.int64], min_area: float, min_hole: float
+) -> NDArray[np.object_]:
     """Fill the small holes, drop the small polygons; areas in the unit of the points, squared."""
-    areas = _ring_areas(rings)
-    outer = np.zeros(len(areas), dtype=bool)
-    outer[rings.polygon_starts[:-1]] = True
+    areas = shapely.area(shapely.polygons(rings))
+    outer = np.diff(polygon_of, prepend=-1) > 0
     keep_ring = outer | (areas >= min_hole)
     signed = np.where(outer, areas, np.where(keep_ring, -areas, 0.0))
-    keep_polygon = np.add.reduceat(signed, rings.polygon_starts[:-1]) >= min_area
-    polygons = _build(rings, keep_ring & np.repeat(keep_polygon, np.diff(rings.polygon_starts)))
+    kept = keep_ring & (np.bincount(polygon_of, signed) >= min_area)[polygon_of]
+    if not kept.any():
+        return np.empty(0, dtype=object)
+    _, numbers = np.unique(polygon_of[kept], return_inverse=True)
+    polygons: NDArray[np.object_] = shapely.polygons(rings[kept], indices=numbers)
 
     # A kept polygon inside a filled hole would overlap the filling.
-    fillings = np.flatnonzero(~keep_ring & (areas >= min_area))
-    if fillings.size and polygons.size:
-        tree = shapely.STRtree([_ring(rings, index) for index in fillings])
-        polygons = np.delete(polygons, tree.query(polygons, predicate="within")[0])
+    fillings = shapely.polygons(rings[~keep_ring & (areas >= min_area)])
+    if fillings.size:
+        inside = shapely.STRtree(fillings).query(polygons, predicate="within")[0]
+        polygons = np.delete(polygons, inside)
     return polygons
-
-
-def _ring(rings: _Rings, index: np.int64) -> Polygon:
-    return Polygon(rings.points[rings.ring_starts[index] : rings.ring_starts[index + 1]])
 
 
 def _simplified(polygons: NDArray[np.object_], tolerance_px: float) -> NDArray[np.object_]:
@@ -299,13 +271,8 @@ def _simplify_rings(
             lines[collapsed], tolerances[collapsed], preserve_topology=False
         )
     points, ring_of = shapely.get_coordinates(simple, return_index=True)
-    built: NDArray[np.object_] = shapely.from_ragged_array(
-        shapely.GeometryType.POLYGON,
-        points,
-        (
-            np.searchsorted(ring_of, np.arange(len(rings) + 1)),
-            np.searchsorted(owners, np.arange(len(polygons) + 1)),
-        ),
+    built: NDArray[np.object_] = shapely.polygons(
+        shapely.linearrings(points, indices=ring_of), indices=owners
     )
     return built
 
