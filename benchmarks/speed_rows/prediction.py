@@ -16,8 +16,8 @@ from qprd.device import make_fabric
 from qprd.model.frd import FRD
 from qprd.model.inference import for_inference
 from qprd.progress import SilentProgress
-from qprd.scoring.by_field import score_slide_densely
-from qprd.scoring.by_patch import score_grid
+from qprd.scoring.by_field import score_slide_by_field
+from qprd.scoring.cells import score_grid
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import tissue_mask
 from speed_rows.network import make_model
@@ -51,7 +51,7 @@ def measure(setup: Setup) -> Iterator[Row]:
             min_tissue=0.5,
         )
         started = time.perf_counter()
-        score_slide_densely(model, slide, grid, fabric=fabric, reduction="mean", task=task)
+        score_slide_by_field(model, slide, grid, fabric=fabric, reduction="mean", task=task)
         ours = time.perf_counter() - started
     watch.remove()
     rows, columns = np.nonzero(grid.wanted)

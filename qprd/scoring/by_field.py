@@ -1,23 +1,20 @@
 """Scores from large fields of a slide: the network sees each pixel about once.
 
-A patch by itself ends where its convolutions meet zeros, and neighboring patches repeat most of
-each other's work. Here the network runs over large overlapping fields, and the score of a window is
-the mean (or maximum) of the score map over it. Of each field only the core counts; around it lies
-a halo of `HALO_PX`, so wide that what is beyond does not tell in the score of a patch. How little
-it does is asserted by ``tests/scoring/test_by_field.py``, `test_the_borders_of_fields_do_not_show`.
+Patch by patch, neighboring patches repeat most of each other's work. Here the network runs over
+large overlapping fields, and the score of a window, the square of a patch's size around a cell, is
+the mean (or maximum) of the score map over it. Only the core of a field counts; around it lies a
+halo of `HALO_PX`, so wide that what is beyond it hardly changes the score of a window.
+``tests/scoring/test_by_field.py`` asserts how little, in `test_the_borders_of_fields_do_not_show`.
 
-Fields start at multiples of the network's stride from the slide's corner, so that the same pixel
-always meets the same phase of the strided convolutions. Where the slide ends, so does the field,
-and the convolutions meet zeros as they do at the edge of any patch.
+Fields start at multiples of the network's stride from the slide's corner, so that a pixel always
+meets the same phase of the strided convolutions. A field ends where the slide ends, and the
+convolutions meet zeros there as they do at the edge of any patch.
 
-Both kinds of scores rank alike but are not the same numbers: threshold and calibration are fitted
-for each by itself.
+These scores rank like those patch by patch, but they are other numbers.
 """
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -28,14 +25,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qprd.checked import STRIDE_PX
-from qprd.errors import ExitCode, QprdError
 from qprd.model.anomaly import upsampled
 from qprd.model.frd import FRD
 from qprd.model.inference import bytes_per_px
 from qprd.predictions import ScoreMap
 from qprd.progress import Task
-from qprd.scoring.by_patch import ScoreGrid, require_finite
-from qprd.scoring.fields import Field, Windows, cheapest_fields, split
+from qprd.scoring.by_patch import require_finite
+from qprd.scoring.cells import ScoreGrid
+from qprd.scoring.fields import HALO_PX, Field, Windows, cheapest_fields, split
+from qprd.scoring.memory import cores_px, free_bytes, out_of_memory
 from qprd.scoring.pooling import window_maxima, window_means
 from qprd.settings import PatchScore
 from qprd.slides.read_ahead import read_ahead
@@ -44,23 +42,12 @@ from qprd.slides.slide import Slide
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-#: What is shown to the network around the core of a field, in pixels at the model's resolution.
-HALO_PX: Final = 128
-#: Edges that the largest core which fits may have; it may be halved three times.
-_CORE_PX: Final = (256, 2048)
-_HALVINGS: Final = 3
-
-#: A network is said to see far if what changes beyond `HALO_PX` changes the score by more than this
-#: share of what it changes within.
-_MOST_FROM_AFAR = 0.15
-
-#: Share of the device's free memory that a field may take.
-_SHARE = 0.5
-#: Bytes of a machine's memory for weights and fields; larger fields are hardly faster there.
-_MOST_ON_CPU = 7 << 29
+#: A network sees far if what changes beyond `HALO_PX` changes the score by more than this share of
+#: what it changes within.
+_FAR_SHARE: Final = 0.15
 
 
-def score_slide_densely(
+def score_slide_by_field(
     model: FRD,
     slide: Slide,
     grid: ScoreGrid,
@@ -69,14 +56,14 @@ def score_slide_densely(
     reduction: PatchScore,
     task: Task,
 ) -> ScoreMap:
-    """Score the wanted cells of a slide; see `score_windows`.
+    """Score the wanted cells of a slide from large fields around them.
 
     Args:
         model: A trained model.
         slide: Read in its QuPath frame.
-        grid: From `qprd.scoring.by_patch.score_grid`.
-        fabric: Where to compute.
-        reduction: See `score_windows`.
+        grid: From `qprd.scoring.cells.score_grid`.
+        fabric: Where to compute, and in which precision.
+        reduction: How the score map over a window becomes its score.
         task: Advanced by the number of cells.
 
     Returns:
@@ -107,18 +94,18 @@ def score_windows(
     reduction: PatchScore = "mean",
     task: Task,
 ) -> NDArray[np.float32]:
-    """Scores of patches of a slide, from the map of large fields around them.
+    """Score windows of a slide from large fields around them.
 
-    Only fields with windows are read. Reading runs in threads ahead of the network, and results
-    are fetched one field later, so that a device need not wait. Memory is that of a few fields
-    and a number for each window.
+    Only fields with windows are read. Threads read ahead of the network, and results are fetched
+    one field later, so that a device need not wait. Memory holds a few fields and a number for each
+    window.
 
     Args:
         model: Best from `qprd.model.inference.for_inference`; put into evaluation mode.
-        slide: Must have a resolution.
-        windows: In pixels at ``mpp``, inside the slide unless it is smaller than one of them.
+        slide: It must have a resolution.
+        windows: In pixels at ``mpp``, inside the slide unless it is smaller than a window.
         mpp: The model's resolution.
-        fabric: Where to compute and in which precision.
+        fabric: Where to compute, and in which precision.
         reduction: Mean or maximum of the smoothed score map over a window.
         task: Advanced by the number of windows.
 
@@ -141,7 +128,7 @@ def score_windows(
     )
 
     def read(field: Field) -> NDArray[np.uint8]:
-        seen = field.grown(HALO_PX, width, height)
+        seen = field.grown(width, height)
         pixels = slide.read_region(
             seen.left * to_level0,
             seen.top * to_level0,
@@ -149,18 +136,18 @@ def score_windows(
             seen.bottom - seen.top,
             mpp,
         )
-        # Mirrored up to the network's stride: the few pixels beyond the slide are no glass.
+        # Mirrored up to the network's stride, so that the few pixels beyond the slide are no glass.
         beyond = [(0, -length % STRIDE_PX) for length in pixels.shape[:2]]
         return np.pad(pixels, [*beyond, (0, 0)], mode="symmetric")
 
-    network = _Network(model, windows, (width, height), fabric, reduction)
-    fields = cheapest_fields(windows, network.cores_px, STRIDE_PX, HALO_PX)
+    network = _FieldNetwork(model, windows, (width, height), fabric, reduction)
+    fields = cheapest_fields(windows, network.cores_px)
     last = np.zeros(len(windows), np.int64)
     for number, field in enumerate(fields):
         last[field.windows] = number
     completed = np.bincount(last, minlength=len(fields))
     computed = (network.parts(field, pixels) for field, pixels in read_ahead(read, fields))
-    for parts, count in zip(_one_later(computed), completed.tolist(), strict=True):
+    for parts, count in zip(_delayed(computed), completed.tolist(), strict=True):
         for own, part in parts:
             found = part.cpu().numpy()
             if reduction == "mean":
@@ -172,12 +159,12 @@ def score_windows(
     return scores
 
 
-#: Indices of windows, and on the device what the core of a field adds to their scores.
+#: Indices of windows, and what the core of a field adds to their scores, on the device.
 _Part = tuple[NDArray[np.int64], Tensor]
 
 
-class _Network:
-    """A model at work on one field after the other, each as large as the memory allows."""
+class _FieldNetwork:
+    """A model that scores one field after the other, each as large as the memory allows."""
 
     def __init__(
         self,
@@ -197,12 +184,12 @@ class _Network:
         self.cores_px = cores_px(free_bytes(fabric.device, weights), bytes_per_px(model))
 
     def parts(self, field: Field, pixels: NDArray[np.uint8]) -> list[_Part]:
-        """What a field adds to the scores of its windows.
+        """Compute what a field adds to the scores of its windows.
 
-        Where the device runs out of memory the field is halved, and so are all after it.
+        If the device runs out of memory, the field is halved, and so are all after it.
 
         Args:
-            field: Its core.
+            field: The core.
             pixels: (H, W, 3), core and halo.
 
         Raises:
@@ -214,15 +201,15 @@ class _Network:
             except torch.cuda.OutOfMemoryError as error:
                 smaller_px = [edge for edge in self.cores_px if edge < field.edge]
                 if not smaller_px:
-                    raise _too_small(self._fabric.device) from error
+                    raise out_of_memory(self._fabric.device) from error
                 self.cores_px = smaller_px
         # Out of the handler, whose traceback would hold on to the memory.
         if self._fabric.device.type == "cuda":
             torch.cuda.empty_cache()
-        seen = field.grown(HALO_PX, *self._extent)
+        seen = field.grown(*self._extent)
         found = []
-        for smaller in split(field, self._windows, self.cores_px[-1], STRIDE_PX, HALO_PX):
-            own = smaller.grown(HALO_PX, seen.left + pixels.shape[1], seen.top + pixels.shape[0])
+        for smaller in split(field, self._windows, self.cores_px[-1]):
+            own = smaller.grown(seen.left + pixels.shape[1], seen.top + pixels.shape[0])
             cut = pixels[own.top - seen.top : own.bottom - seen.top]
             found += self.parts(smaller, cut[:, own.left - seen.left : own.right - seen.left])
         return found
@@ -234,7 +221,7 @@ class _Network:
         batch = batch.to(self._fabric.device, non_blocking=True).permute(2, 0, 1).unsqueeze(0)
         with self._fabric.autocast():
             locations = self._model.location_scores(batch)
-        seen = field.grown(HALO_PX, *self._extent)
+        seen = field.grown(*self._extent)
         # With what was mirrored beyond the slide.
         seen = replace(seen, right=seen.left + pixels.shape[1], bottom=seen.top + pixels.shape[0])
         pooled = window_means if self._reduction == "mean" else window_maxima
@@ -242,8 +229,8 @@ class _Network:
         return pooled([scores[0] for scores in locations], seen, field, own)
 
 
-def _one_later(items: Iterator[list[_Part]]) -> Iterator[list[_Part]]:
-    """The same, each when the next one has been made."""
+def _delayed(items: Iterator[list[_Part]]) -> Iterator[list[_Part]]:
+    """Yield each item once the next one has been made."""
     previous: list[_Part] | None = None
     for item in items:
         if previous is not None:
@@ -253,53 +240,13 @@ def _one_later(items: Iterator[list[_Part]]) -> Iterator[list[_Part]]:
         yield previous
 
 
-def cores_px(free: int, per_px: float) -> list[int]:
-    """Edges that cores may have, ascending: the largest whose field fits, and about its halves.
-
-    Args:
-        free: Memory at hand, bytes.
-        per_px: What the network needs, bytes a pixel.
-    """
-    least, most = _CORE_PX
-    edge = math.sqrt(free * _SHARE / per_px) - 2 * HALO_PX
-    largest = int(min(max(edge, least), most))
-    return [(largest >> halvings) // STRIDE_PX * STRIDE_PX for halvings in range(_HALVINGS, -1, -1)]
-
-
-def free_bytes(device: torch.device, weights: int) -> int:
-    """Memory at hand: what nobody uses of a device; of a machine's at most `_MOST_ON_CPU`.
-
-    Args:
-        device: Where the network is.
-        weights: Bytes of the network, which a machine's share holds too.
-    """
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    if device.type == "mps":
-        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    try:
-        unused = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows and macOS do not say
-        unused = _MOST_ON_CPU
-    return max(min(unused, _MOST_ON_CPU - weights), 0)
-
-
-def _too_small(device: torch.device) -> QprdError:
-    return QprdError(
-        f"The memory of {device} is too small for the network, even for a small field.",
-        where="--device",
-        fix="End what else uses it, or use --device cpu.",
-        exit_code=ExitCode.FAILED,
-    )
-
-
 @torch.inference_mode()
 def sees_far(model: FRD, fabric: Fabric) -> bool:
-    """Whether what is beyond `HALO_PX` tells in a score, as with squeeze-and-excitation.
+    """Whether pixels beyond `HALO_PX` change a score, as with squeeze-and-excitation.
 
-    Such a network judges a patch by averages over all that it is shown: shown a field, it would
-    say something else of the patch. Tried out: a patch of noise is shown with another patch, once
-    noise and once white, at its side.
+    Such a network judges a patch by averages over all that it is shown, so that in a field it would
+    judge the same patch differently. This is tried out: the network is shown a patch of noise
+    beside another patch, which is noise once and white once.
 
     Args:
         model: On the device of ``fabric``; put into evaluation mode.
@@ -317,4 +264,4 @@ def sees_far(model: FRD, fabric: Fabric) -> bool:
     first, second = upsampled(scores, (edge, 2 * edge))
     change = (first - second).abs().mean(dim=0)
     far, near = change[: edge - HALO_PX].mean(), change[edge - HALO_PX : edge].mean()
-    return bool(far > _MOST_FROM_AFAR * near)
+    return bool(far > _FAR_SHARE * near)

@@ -24,11 +24,11 @@ from qprd.scoring.fields import Field, Windows
 
 
 def window_means(locations: Sequence[Tensor], seen: Field, core: Field, windows: Windows) -> Tensor:
-    """What the core of a field adds to the means of the smoothed score map over windows.
+    """Compute what the core of a field adds to the means of the smoothed score map over windows.
 
     Args:
-        locations: (h, w) of each scale, from `qprd.model.frd.FRD.location_scores`.
-        seen: What they are scores of.
+        locations: (h, w) for each scale, from `qprd.model.frd.FRD.location_scores`.
+        seen: The rectangle that they are scores of.
         core: The part of it that counts.
         windows: Each at least partly in the core.
 
@@ -51,13 +51,16 @@ def window_means(locations: Sequence[Tensor], seen: Field, core: Field, windows:
 def window_maxima(
     locations: Sequence[Tensor], seen: Field, core: Field, windows: Windows
 ) -> Tensor:
-    """Largest value of the smoothed score map in each window's share of a core, (k,).
+    """Find the largest value of the smoothed score map in each window's share of a core.
 
     Args:
-        locations: See `window_means`.
-        seen: Likewise.
-        core: Likewise.
-        windows: Likewise.
+        locations: (h, w) for each scale, from `qprd.model.frd.FRD.location_scores`.
+        seen: The rectangle that they are scores of.
+        core: The part of it that counts.
+        windows: Each at least partly in the core.
+
+    Returns:
+        (k,): the maxima.
     """
     size = (seen.bottom - seen.top, seen.right - seen.left)
     pixels = smooth(upsampled([scores.unsqueeze(0) for scores in locations], size))[0]

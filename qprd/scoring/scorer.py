@@ -1,4 +1,4 @@
-"""Scores of slides and of patches on them, as prediction and validation make them."""
+"""Scoring of slides, and of patches on them, in prediction and validation."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SlideScorer:
-    """A model and how slides are scored with it.
+    """A model, and how slides are scored with it.
 
     Attributes:
         model: From `qprd.model.inference.for_inference`.
-        mpp: Its resolution, micrometres per pixel.
+        mpp: Its resolution, micrometers per pixel.
         patch_px: Edge of its patches in pixels at ``mpp``.
-        patch_score: How an anomaly map becomes a score.
+        patch_score: How the score map of a patch becomes its score.
         min_tissue: Least share of tissue in a cell and in its patch, 0..1.
-        batch_size: Patches a forward pass.
-        fabric: Where to compute.
-        progress: Shows one bar a slide.
+        batch_size: Patches per forward pass.
+        fabric: Where to compute, and in which precision.
+        progress: Shows one bar per slide.
         scoring: From large fields (`by_field`), or patch by patch (`by_patch`).
         stride: Edge of a cell in pixels at ``mpp``; None is half a patch.
     """
@@ -62,8 +62,9 @@ class SlideScorer:
         Raises:
             QprdError: the map would be too large, or the slide cannot be read.
         """
-        from qprd.scoring.by_field import score_slide_densely
-        from qprd.scoring.by_patch import score_grid, score_slide
+        from qprd.scoring.by_field import score_slide_by_field
+        from qprd.scoring.by_patch import score_slide_by_patch
+        from qprd.scoring.cells import score_grid
 
         grid = score_grid(
             slide,
@@ -75,7 +76,7 @@ class SlideScorer:
         )
         with self.progress.task(name, int(grid.wanted.sum())) as task:
             if self.scoring == "fields":
-                return score_slide_densely(
+                return score_slide_by_field(
                     self.model,
                     slide,
                     grid,
@@ -83,7 +84,7 @@ class SlideScorer:
                     reduction=self.patch_score,
                     task=task,
                 )
-            return score_slide(
+            return score_slide_by_patch(
                 self.model,
                 slide,
                 grid,
@@ -93,14 +94,17 @@ class SlideScorer:
                 task=task,
             )
 
-    def patch_scores(
+    def patch_scores_from_fields(
         self, table: PatchTable, open_slide: Callable[[str], Slide]
     ) -> NDArray[np.float32]:
-        """Scores of patches from large fields of their slides, (n,), whatever ``scoring`` says.
+        """Score patches from large fields of their slides.
 
         Args:
             table: The patches; they are moved to whole pixels at their resolution.
             open_slide: Opens the slide of an entry.
+
+        Returns:
+            (n,) raw scores.
 
         Raises:
             QprdError: a slide cannot be read.

@@ -58,7 +58,7 @@ def test_validation_patches_that_cannot_be_scored_from_fields_leave_scores_patch
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("qprd.scoring.scorer.SlideScorer.patch_scores", fail)
+    monkeypatch.setattr("qprd.scoring.scorer.SlideScorer.patch_scores_from_fields", fail)
     summary = train(project)
     info = read_bundle_info(summary.bundle)
     assert info.scoring.by == "patches"

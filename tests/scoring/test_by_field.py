@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +15,14 @@ from qprd.model.anomaly import smooth, upsampled
 from qprd.model.frd import FRD, build_frd
 from qprd.model.inference import for_inference
 from qprd.model.teacher import build_teacher
-from qprd.scoring import by_field as dense
+from qprd.scoring import by_field, fields
 from qprd.scoring.by_field import (
-    HALO_PX,
-    cores_px,
-    free_bytes,
-    score_slide_densely,
+    score_slide_by_field,
     score_windows,
     sees_far,
 )
-from qprd.scoring.by_patch import score_grid
-from qprd.scoring.fields import Windows
+from qprd.scoring.cells import score_grid
+from qprd.scoring.fields import HALO_PX, Windows
 from qprd.settings import Recipe
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import TissueMask
@@ -96,7 +92,7 @@ def scores(model: FRD, slide: Slide, windows: Windows, **options: object) -> np.
 
 
 def with_cores(monkeypatch: pytest.MonkeyPatch, *edges: int) -> None:
-    monkeypatch.setattr(dense, "cores_px", lambda *_: list(edges))
+    monkeypatch.setattr(by_field, "cores_px", lambda *_: list(edges))
 
 
 @pytest.mark.parametrize("recipe", ["paper", "best"])
@@ -111,7 +107,7 @@ def test_the_borders_of_fields_do_not_show(
     assert np.abs(in_many - in_one).max() < SEAM
     assert in_one.std() > 2 * SEAM
     # without a halo they would
-    monkeypatch.setattr(dense, "HALO_PX", 0)
+    monkeypatch.setattr(fields, "HALO_PX", 0)
     assert np.abs(scores(model, slide, every(60)) - in_one).max() > SEAM
 
 
@@ -143,7 +139,7 @@ def test_the_cells_of_a_grid_get_the_scores_of_their_patches(model: FRD, slide: 
         slide, TissueMask(tissue, 20.0), mpp=MPP, patch_px=PATCH_PX, stride=64, min_tissue=0.5
     )
     task = Counted()
-    found = score_slide_densely(model, slide, grid, fabric=FABRIC, reduction="mean", task=task)
+    found = score_slide_by_field(model, slide, grid, fabric=FABRIC, reduction="mean", task=task)
     np.testing.assert_array_equal(np.isnan(found.scores), ~grid.wanted)
     assert task.done == grid.wanted.sum()
     rows, columns = np.nonzero(grid.wanted)
@@ -214,29 +210,6 @@ def test_no_memory_at_all_is_an_error_that_says_what_to_do(
     with pytest.raises(QprdError, match="memory of cpu") as caught:
         scores(model, slide, every(100))
     assert "--device" in (caught.value.fix or "")
-
-
-def test_cores_grow_with_the_memory_and_can_be_halved() -> None:
-    largest = [cores_px(free, 400.0)[-1] for free in (0, 1 << 28, 1 << 30, 1 << 32, 1 << 40)]
-    assert largest == sorted(largest)
-    assert largest[0] < largest[2] < largest[-1]
-    for free in (0, 1 << 30, 1 << 40):
-        edges = cores_px(free, 400.0)
-        assert all(2 * a <= b < 2 * a + 64 for a, b in pairwise(edges))
-        assert not any(edge % 32 for edge in edges)
-        assert edges[0] > 0
-    edge = cores_px(1 << 32, 400.0)[-1] + 2 * HALO_PX
-    assert edge**2 * 400 < 1 << 32
-
-
-def test_weights_take_their_part_of_a_machines_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = {"SC_PAGE_SIZE": 1, "SC_AVPHYS_PAGES": 1 << 40}
-    monkeypatch.setattr(dense.os, "sysconf", sizes.__getitem__)
-    cpu = torch.device("cpu")
-    assert free_bytes(cpu, 0) - free_bytes(cpu, 1 << 29) == 1 << 29
-    assert free_bytes(cpu, 1 << 40) == 0
-    sizes["SC_AVPHYS_PAGES"] = 1 << 20
-    assert free_bytes(cpu, 1 << 29) == 1 << 20
 
 
 def test_squeeze_and_excitation_is_found_out_and_nothing_else() -> None:

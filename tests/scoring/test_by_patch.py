@@ -18,7 +18,8 @@ from qprd.model.frd import FRD, build_frd, build_trained_parts
 from qprd.model.teacher import build_teacher
 from qprd.predictions import ScoreMap
 from qprd.scoring import by_patch as prediction
-from qprd.scoring.by_patch import ScoreGrid, score_grid, score_patches, score_slide
+from qprd.scoring.by_patch import score_patches, score_slide_by_patch
+from qprd.scoring.cells import ScoreGrid, score_grid
 from qprd.settings import PatchScore
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import TissueMask, tissue_mask
@@ -84,7 +85,7 @@ def score(
     task: Counted | None = None,
     reduction: PatchScore = "mean",
 ) -> ScoreMap:
-    return score_slide(
+    return score_slide_by_patch(
         model,
         slide,
         grid,

@@ -124,7 +124,7 @@ def validate(
     if scorer.scoring == "fields":
         why = "Ctrl-C came before the validation patches were scored from large fields"
         try:
-            scores = scorer.patch_scores(val, open_slide)
+            scores = scorer.patch_scores_from_fields(val, open_slide)
         except (QprdError, KeyboardInterrupt) as error:
             if isinstance(error, KeyboardInterrupt):
                 interrupted = True
