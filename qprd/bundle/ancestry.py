@@ -1,4 +1,4 @@
-"""Where a bundle comes from: the bundles before it, and the annotations that it saw."""
+"""The origin of a bundle: the bundles before it, and the annotations that it was trained on."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from shapely.geometry.base import BaseGeometry
 
 from qprd.checked import STRICT, Count, Sha256, Text
 
-#: Annotations that ``bundle.json`` lists one by one; beyond it has a digest of each slide's.
+#: Most annotations that ``bundle.json`` lists; of more it has one digest per slide.
 MAX_LISTED = 10_000
-#: Bundles before a bundle that it names.
+#: Most ancestors that it names.
 MAX_ANCESTORS = 1000
 
 
@@ -25,7 +25,7 @@ class Ancestor:
     """A bundle whose weights a training started from.
 
     Attributes:
-        name: Its name.
+        name: Name of the bundle.
         sha256: Digest of its file of weights.
         created: When it was made.
     """
@@ -36,16 +36,16 @@ class Ancestor:
 
 
 @dataclass(frozen=True, config=STRICT)
-class SeenSlide:
-    """The annotations of one slide that had a say in a training.
+class SlideAnnotations:
+    """The annotations of one slide that a training used.
 
     Attributes:
         entry_id: Id of the slide's entry.
         image: Its image name.
         count: Number of annotations.
-        sha256: Digest of them all, whatever their order.
-        annotations: Id and digest of each (see `annotation_sha256`), by id; empty where a project
-            has more than `MAX_LISTED`.
+        sha256: Digest of all annotations, whatever their order.
+        annotations: Id and digest (see `annotation_sha256`) of each annotation, sorted; empty where
+            a project has more than `MAX_LISTED`.
     """
 
     entry_id: Text
@@ -54,6 +54,21 @@ class SeenSlide:
     sha256: Sha256
     annotations: tuple[tuple[Text, Sha256], ...] = ()
 
+    @classmethod
+    def of(
+        cls, entry_id: str, image: str, annotations: Iterable[tuple[str, str]]
+    ) -> SlideAnnotations:
+        """Make the record of one slide from the id and the digest of each annotation."""
+        listed = sorted(annotations)
+        text = "".join(f"{annotation_id}\0{digest}\n" for annotation_id, digest in listed)
+        digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+        return cls(entry_id, image, len(listed), digest, tuple(listed))
+
+    @property
+    def lists_all(self) -> bool:
+        """Whether every annotation is listed."""
+        return len(self.annotations) == self.count
+
 
 @dataclass(frozen=True, config=STRICT)
 class ReviewCounts:
@@ -61,7 +76,7 @@ class ReviewCounts:
 
     Attributes:
         accepted: Annotations of training and validation slides that were predicted and accepted.
-        rejected: Likewise rejected.
+        rejected: Annotations of these slides that were predicted and rejected.
         tumor_patches: Training patches in accepted regions.
         normal_patches: Training patches in rejected regions.
     """
@@ -77,9 +92,9 @@ class AnnotationChanges:
     """What happened to annotations between two trainings.
 
     Attributes:
-        new: Annotations with an id that was not there.
-        changed: Of the same id, with another class or outline.
-        gone: Whose id is not there any more.
+        new: Number of annotations with a new id.
+        changed: Number of annotations with another class or outline.
+        gone: Number of ids that are no longer there.
     """
 
     new: int
@@ -88,35 +103,32 @@ class AnnotationChanges:
 
 
 def annotation_sha256(class_name: str | None, geometry: BaseGeometry) -> str:
-    """Digest of an annotation's class and outline; the same however its vertices are ordered."""
+    """Compute a digest of an annotation's class and outline, whatever the order of its vertices."""
     outline = shapely.to_wkb(shapely.normalize(geometry), byte_order=1, output_dimension=2)
     name = "" if class_name is None else class_name
     return hashlib.sha256(name.encode("utf-8", "replace") + b"\0" + outline).hexdigest()
 
 
-def seen_slide(entry_id: str, image: str, annotations: Iterable[tuple[str, str]]) -> SeenSlide:
-    """The record of one slide from id and digest of each annotation."""
-    listed = sorted(annotations)
-    text = "".join(f"{annotation_id}\0{digest}\n" for annotation_id, digest in listed)
-    digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
-    return SeenSlide(entry_id, image, len(listed), digest, tuple(listed))
-
-
-def limited(slides: Sequence[SeenSlide], most: int = MAX_LISTED) -> tuple[SeenSlide, ...]:
-    """The slides as a bundle records them: without their lists if these are too long together."""
-    if sum(slide.count for slide in slides) <= most:
+def without_long_lists(
+    slides: Sequence[SlideAnnotations], limit: int = MAX_LISTED
+) -> tuple[SlideAnnotations, ...]:
+    """Drop the lists of annotations if they have more than ``limit`` annotations together."""
+    if sum(slide.count for slide in slides) <= limit:
         return tuple(slides)
     return tuple(replace(slide, annotations=()) for slide in slides)
 
 
 def annotation_changes(
-    before: Sequence[SeenSlide], now: Sequence[SeenSlide]
+    before: Sequence[SlideAnnotations], now: Sequence[SlideAnnotations]
 ) -> AnnotationChanges | None:
-    """Compare what two trainings saw; None if one of them lists no annotations.
+    """Compare the annotations of two trainings.
 
-    Ids need not be unique, such as those of annotations from files that have none.
+    Ids need not be unique: annotations from files without ids have made-up ones.
+
+    Returns:
+        The changes; None if a slide does not list its annotations.
     """
-    if not all(_is_listed(slide) for slide in (*before, *now)):
+    if not all(slide.lists_all for slide in (*before, *now)):
         return None
     old, new = (
         Counter(
@@ -133,7 +145,3 @@ def annotation_changes(
     return AnnotationChanges(
         new=(found - lost).total(), changed=(found & lost).total(), gone=(lost - found).total()
     )
-
-
-def _is_listed(slide: SeenSlide) -> bool:
-    return len(slide.annotations) == slide.count

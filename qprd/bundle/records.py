@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import AwareDatetime, Field, JsonValue
 from pydantic.dataclasses import dataclass
 
-from qprd.bundle.ancestry import MAX_ANCESTORS, Ancestor, ReviewCounts, SeenSlide
+from qprd.bundle.ancestry import MAX_ANCESTORS, Ancestor, ReviewCounts, SlideAnnotations
 from qprd.bundle.names import BundleName
 from qprd.checked import STRICT, PatchPx, Positive, RawScore, Sha256, Text
 from qprd.evaluation.calibration import Calibration
@@ -131,7 +131,7 @@ class TrainingInfo:
     validation_slides: tuple[Text, ...] = ()
     metrics: Mapping[str, JsonValue] = Field(default_factory=dict)
     ancestors: Annotated[tuple[Ancestor, ...], Field(max_length=MAX_ANCESTORS)] = ()
-    annotations: tuple[SeenSlide, ...] = ()
+    annotations: tuple[SlideAnnotations, ...] = ()
     review: ReviewCounts = ReviewCounts()
 
 

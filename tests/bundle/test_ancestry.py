@@ -9,11 +9,10 @@ from shapely.geometry import Polygon, box
 
 from qprd.bundle.ancestry import (
     AnnotationChanges,
-    SeenSlide,
+    SlideAnnotations,
     annotation_changes,
     annotation_sha256,
-    limited,
-    seen_slide,
+    without_long_lists,
 )
 
 DIGESTS = [annotation_sha256("Tumor", box(0, 0, edge, 9)) for edge in (1, 2, 3)]
@@ -21,8 +20,8 @@ DIGESTS = [annotation_sha256("Tumor", box(0, 0, edge, 9)) for edge in (1, 2, 3)]
 annotations = st.dictionaries(st.sampled_from("abcdef"), st.sampled_from(DIGESTS))
 
 
-def slide(drawn: dict[str, str], entry_id: str = "1") -> SeenSlide:
-    return seen_slide(entry_id, "a.svs", drawn.items())
+def slide(drawn: dict[str, str], entry_id: str = "1") -> SlideAnnotations:
+    return SlideAnnotations.of(entry_id, "a.svs", drawn.items())
 
 
 def test_a_digest_is_of_class_and_outline_not_of_how_it_was_drawn() -> None:
@@ -55,16 +54,16 @@ def test_the_same_id_on_another_slide_is_another_annotation() -> None:
 
 
 def test_ids_that_repeat_are_counted_each() -> None:
-    twice = seen_slide("1", "a.svs", [("x", DIGESTS[0]), ("x", DIGESTS[1])])
-    once = seen_slide("1", "a.svs", [("x", DIGESTS[0])])
+    twice = SlideAnnotations.of("1", "a.svs", [("x", DIGESTS[0]), ("x", DIGESTS[1])])
+    once = SlideAnnotations.of("1", "a.svs", [("x", DIGESTS[0])])
     assert annotation_changes([twice], [once]) == AnnotationChanges(0, 0, 1)
     assert annotation_changes([once], [twice]) == AnnotationChanges(1, 0, 0)
 
 
 def test_long_lists_become_digests_that_nothing_is_compared_with() -> None:
     slides = [slide(dict.fromkeys("abc", DIGESTS[0]), entry_id) for entry_id in "12"]
-    assert limited(slides, most=6) == tuple(slides)
-    short = limited(slides, most=5)
+    assert without_long_lists(slides, limit=6) == tuple(slides)
+    short = without_long_lists(slides, limit=5)
     assert [(s.count, s.sha256, s.annotations) for s in short] == [
         (s.count, s.sha256, ()) for s in slides
     ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from qprd.bundle.ancestry import limited
+from qprd.bundle.ancestry import without_long_lists
 from qprd.bundle.names import new_bundle_name
 from qprd.checked import Rule
 from qprd.files.layout import ProjectLayout
@@ -180,7 +180,7 @@ def _training_info(
         validation_slides=validation_slides,
         metrics=_metrics(outcome, validation),
         ancestors=start.ancestors,
-        annotations=limited(prepared.seen(config)),
+        annotations=without_long_lists(prepared.seen(config)),
         review=prepared.review_counts(config),
     )
 

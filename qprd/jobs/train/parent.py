@@ -11,7 +11,7 @@ from qprd.bundle.ancestry import (
     MAX_ANCESTORS,
     Ancestor,
     AnnotationChanges,
-    SeenSlide,
+    SlideAnnotations,
     annotation_changes,
 )
 from qprd.bundle.names import MODEL_FILE
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """Where a training starts: from nothing, or from an earlier bundle.
+    """The model that a training starts from: a new one, or that of an earlier bundle.
 
     Attributes:
-        model: To be trained.
-        parent: What the earlier bundle says of itself, None without one.
-        ancestors: It and the bundles before it, the nearest first.
+        model: The model, to be trained.
+        parent: Description of the earlier bundle; None without one.
+        ancestors: The earlier bundle and those before it, the nearest first.
     """
 
     model: FRD
@@ -43,9 +43,10 @@ class StartingPoint:
     ancestors: tuple[Ancestor, ...] = ()
 
     def splits(self) -> dict[str, Split]:
-        """What slides were used for, by image name, to stay so where metadata do not say.
+        """Splits of the earlier bundle's slides, by image name.
 
-        Of an only slide that was cut in two, the weights know a part.
+        They hold where the metadata of a slide name none. An only slide that was cut in two counts
+        as trained on: the weights know a part of it.
         """
         if self.parent is None:
             return {}
@@ -74,9 +75,9 @@ class StartingPoint:
     def with_earlier(
         self, training: Sequence[str], validation: Sequence[str]
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Names of training and validation slides, those of all ancestors included.
+        """Add the slides of all ancestors to the names of training and validation slides.
 
-        A slide that once validated and is trained on by now counts as trained on.
+        A slide that validated an ancestor and is trained on now counts as trained on.
         """
         if self.parent is None:
             return tuple(training), tuple(validation)
@@ -84,15 +85,15 @@ class StartingPoint:
         earlier = (name for name in self.parent.training.validation_slides if name not in trained)
         return trained, tuple(dict.fromkeys((*validation, *earlier)))
 
-    def changes(self, seen: Sequence[SeenSlide]) -> AnnotationChanges | None:
-        """What happened to annotations since the earlier bundle; None where that is not known."""
+    def changes(self, seen: Sequence[SlideAnnotations]) -> AnnotationChanges | None:
+        """Compare annotations with those of the earlier bundle; None where that is not known."""
         if self.parent is None or not self.parent.training.annotations:
             return None
         return annotation_changes(self.parent.training.annotations, seen)
 
 
 def parent_settings(folder: Path) -> TrainConfig:
-    """The settings that a bundle was trained with.
+    """Read the settings that a bundle was trained with.
 
     Raises:
         QprdError: it is no bundle, or damaged.
@@ -122,7 +123,11 @@ def starting_point(config: TrainConfig, parent: Path | None) -> StartingPoint:
     model, info = load_bundle(parent, weights=weights)
     digest = sha256_of(parent / MODEL_FILE)
     if digest is None:
-        raise QprdError("The bundle vanished while it was read.", where=str(parent))
+        raise QprdError(
+            "The bundle vanished while it was read.",
+            where=str(parent),
+            fix="Check the folder given to --from.",
+        )
     ancestors = (Ancestor(info.name, digest, info.created), *info.training.ancestors)
     return StartingPoint(model, info, ancestors[:MAX_ANCESTORS])
 
@@ -136,8 +141,8 @@ def _require_same_kind(info: BundleInfo, config: TrainConfig, folder: Path) -> N
     ):
         if asked != has:
             raise QprdError(
-                f"The bundle has {option} {has}, and {asked} is asked for: its weights would mean "
-                "nothing there.",
+                f"The bundle was trained with {option} {has}, and its weights cannot be used with "
+                f"{asked}.",
                 where=str(folder),
                 fix=f"Leave out --{option} (and its line in the --config file), or train without "
                 "--from.",

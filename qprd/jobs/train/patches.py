@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qprd.bundle.ancestry import ReviewCounts, SeenSlide, annotation_sha256, seen_slide
+from qprd.bundle.ancestry import ReviewCounts, SlideAnnotations, annotation_sha256
 from qprd.errors import QprdError
 from qprd.predictions import is_own_class
 from qprd.progress import Progress
@@ -60,10 +60,10 @@ class PreparedPatches:
         """Open the slide of an entry."""
         return open_slide(self.entries[entry_id], assume_mpp=self.assume_mpp)
 
-    def seen(self, config: TrainConfig) -> tuple[SeenSlide, ...]:
+    def seen(self, config: TrainConfig) -> tuple[SlideAnnotations, ...]:
         """The annotations with a say in the training; those of test slides have none."""
         return tuple(
-            seen_slide(
+            SlideAnnotations.of(
                 slide,
                 recorded_name(self.entries[slide].name),
                 (

@@ -31,8 +31,8 @@ from qprd.sampling.table import PatchTable
 from qprd.scoring.scorer import SlideScorer
 from qprd.slides.slide import Slide
 
-#: Labeled shares of a slide's tissue below this are told.
-_LITTLE = 0.5
+#: A smaller labeled share of a slide's tissue is worth a note.
+_SMALL_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ def require_possible(rule: Rule, table: PatchTable, slides: Sequence[SlideRegion
         QprdError: it has not; or there are more validation patches than a bundle holds.
     """
     val = table.subset("val").patches
-    most = max(Counter(patch.label for patch in val).values(), default=0)
-    if most > MAX_PATCHES:
+    larger = max(Counter(patch.label for patch in val).values(), default=0)
+    if larger > MAX_PATCHES:
         raise QprdError(
-            f"There are {most} validation patches of a class; {MAX_PATCHES} can be used.",
+            f"There are {larger} validation patches of a class; {MAX_PATCHES} can be used.",
             where="--patches",
             fix="Leave some out of the table.",
         )
@@ -209,8 +209,8 @@ def _decide(
         notes.append(_without(chosen.reason))
     elif _is_lowest_of_all(rule, false_positives):
         notes.append(
-            f"{rule}: the validation slides have no more false positives at any threshold, so that "
-            "the lowest score of one was taken and nearly all is tumor; ask for fewer"
+            f"{rule}: the validation slides never have so many false positives. The threshold is "
+            "the lowest score of one, at which nearly everything is tumor; ask for fewer"
         )
     if isinstance(fitted, Uncalibrated):
         notes.append(f"no probability: {fitted.reason}")
@@ -250,7 +250,7 @@ def _little_labeled(regions: SlideRegions) -> list[str]:
     assert regions.tissue is not None
     tissue = regions.tissue.to_polygons()
     share = shapely.intersection(tissue, regions.regions.normal).area / tissue.area
-    if share >= _LITTLE:
+    if share >= _SMALL_SHARE:
         return []
     return [
         f"{regions.name}: false positives were counted in {share:.0%} of the tissue, the part that "

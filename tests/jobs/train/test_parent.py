@@ -147,7 +147,7 @@ def test_a_parent_of_another_kind_is_refused(
     trained_project: Path, flags: dict[str, object], option: str
 ) -> None:
     before = snapshot(trained_project.parent)
-    with pytest.raises(QprdError, match=f"The bundle has {option} ") as caught:
+    with pytest.raises(QprdError, match=f"The bundle was trained with {option} ") as caught:
         train(trained_project, parent=only_bundle(trained_project), **flags)
     assert f"--{option}" in (caught.value.fix or "")
     assert snapshot(trained_project.parent) == before
