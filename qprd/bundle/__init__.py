@@ -1,1 +1,1 @@
-"""What a trained model is on disk."""
+"""Bundles: trained models on disk."""

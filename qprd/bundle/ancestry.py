@@ -72,7 +72,7 @@ class SlideAnnotations:
 
 @dataclass(frozen=True, config=STRICT)
 class ReviewCounts:
-    """How much of a training came from reviewed predictions.
+    """Counts of what in a training came from reviewed predictions.
 
     Attributes:
         accepted: Annotations of training and validation slides that were predicted and accepted.
@@ -89,7 +89,7 @@ class ReviewCounts:
 
 @dataclass(frozen=True, config=STRICT)
 class AnnotationChanges:
-    """What happened to annotations between two trainings.
+    """Changes of annotations between two trainings.
 
     Attributes:
         new: Number of annotations with a new id.

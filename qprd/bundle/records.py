@@ -84,7 +84,7 @@ class NetworkInfo:
 
 @dataclass(frozen=True, config=STRICT)
 class ScoringInfo:
-    """How slides are scored, and what validation found out about such scores.
+    """The way of scoring slides, with what the validation of such scores decided.
 
     Attributes:
         by: From large fields of a slide, or patch by patch.

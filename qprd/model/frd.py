@@ -132,8 +132,8 @@ class FRD(nn.Module):
         """Both sets of maps.
 
         Args:
-            images: As `teacher_maps` takes them.
-            known: Likewise.
+            images: (N, 3, H, W), uint8 0..255 or float 0..1; H and W multiples of 32.
+            known: What the teacher gives for these images, if it need not be run.
 
         Returns:
             Teacher maps and student maps, three each, at strides 4, 8, 16.
@@ -148,7 +148,7 @@ class FRD(nn.Module):
         """Raw scores of the locations of each scale; scores of pixels and patches add them up.
 
         Args:
-            images: As `teacher_maps` takes them.
+            images: (N, 3, H, W), uint8 0..255 or float 0..1; H and W multiples of 32.
 
         Returns:
             (N, h, w) for each scale, float32 or wider.
@@ -159,7 +159,7 @@ class FRD(nn.Module):
         """Raw scores of every pixel: the anomaly map.
 
         Args:
-            images: As `teacher_maps` takes them.
+            images: (N, 3, H, W), uint8 0..255 or float 0..1; H and W multiples of 32.
 
         Returns:
             (N, H, W), float32 or wider, 0..6, not smoothed, higher for tumor.

@@ -1,1 +1,1 @@
-"""How a slide gets its scores: from large fields, or patch by patch."""
+"""Scores of slides: from large fields, or patch by patch."""

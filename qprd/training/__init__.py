@@ -1,1 +1,1 @@
-"""How the student learns: recipes, the loop, batches, the teacher's kept maps."""
+"""Training of the student: recipes, the loop, batches, the teacher's kept maps."""

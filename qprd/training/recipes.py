@@ -1,4 +1,4 @@
-"""What each recipe does, from labelled patches to a trained model.
+"""The recipes: from labeled patches to a trained model.
 
 ``paper``: focal reverse distillation as published; validation patches choose the epoch.
 
@@ -167,7 +167,7 @@ def _rescored(
 def teacher_cache_for(
     model: FRD, dataset: PatchDataset, config: TrainConfig, fabric: Fabric, folder: Path | None
 ) -> TeacherCache | None:
-    """What keeps the teacher's maps of a dataset; None where running it again is faster.
+    """Make a cache of the teacher's maps of a dataset; None where running it again is faster.
 
     Args:
         model: With the teacher that it is trained with.
@@ -199,7 +199,7 @@ def teacher_cache_for(
 
 @dataclass(frozen=True)
 class _Patches:
-    """What a fused model makes of patches.
+    """Patches, as a fused model sees them.
 
     Attributes:
         model: With its standardization fitted.

@@ -1,1 +1,1 @@
-"""What `qprd predict` does, step by step."""
+"""The steps of `qprd predict`."""

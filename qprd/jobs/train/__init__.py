@@ -1,1 +1,1 @@
-"""What `qprd train` does, step by step."""
+"""The steps of `qprd train`."""

@@ -1,4 +1,4 @@
-"""What a training writes beside the weights, and what it finds out about the disk beforehand."""
+"""Files of a training: its cache of patches, and the records beside the weights."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 def writing_cache(path: Path) -> AbstractContextManager[None]:
-    """Turn a full disk and the like into an error that says so."""
+    """Turn an error of the disk into one that says what cannot be written."""
     return write_errors("The cache of training patches", path)
 
 
 @contextmanager
 def patch_cache(root: Path) -> Iterator[Path]:
-    """A folder for decoded patches that vanishes with its contents."""
+    """Make a folder for decoded patches, which is removed when the block ends."""
     with ExitStack() as stack:
         with writing_cache(root):
             folder = stack.enter_context(scratch_folder(root, "cache"))
@@ -34,7 +34,11 @@ def patch_cache(root: Path) -> Iterator[Path]:
 
 
 def require_space(root: Path, model: FRD) -> None:
-    """Find out before long work that its result cannot be saved."""
+    """Check before long work that there is room for the bundle.
+
+    Raises:
+        QprdError: there is not.
+    """
     needed = sum(
         tensor.numel() * tensor.element_size() for tensor in model.trainable_state().values()
     )
@@ -49,7 +53,7 @@ def require_space(root: Path, model: FRD) -> None:
 
 
 def save_records(bundle: Path, table: PatchTable, outcome: TrainingOutcome) -> None:
-    """Put patch table and history into a bundle, each file whole or not at all."""
+    """Put patch table, history and its picture into a bundle, each file whole or not at all."""
     from qprd.review.training_plot import training_plot
     from qprd.training.loop import save_history
 

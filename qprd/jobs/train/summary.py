@@ -102,7 +102,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class TrainSummary:
-    """What a training did.
+    """Summary of a training.
 
     Attributes:
         project: The project file.

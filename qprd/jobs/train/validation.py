@@ -37,7 +37,7 @@ _SMALL_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Validation:
-    """What validation found out about a model.
+    """The decisions of a validation, and its figures.
 
     Attributes:
         scoring: How slides are scored with it, with threshold, calibration and validation scores,
