@@ -97,14 +97,14 @@ def test_a_disk_that_fills_up_while_training_leaves_no_half_bundle(
 def test_a_disk_that_fills_up_after_the_bundle_leaves_it_usable(
     project: Path, mounted: Mount, monkeypatch: pytest.MonkeyPatch, full_at: str
 ) -> None:
-    from qprd.bundle import bundle
+    from qprd.bundle import writing
     from qprd.review import training_plot
     from qprd.training import loop
 
     disk = mounted("size=100m")
     small = copied(project, disk / "project")
     before_it = {
-        PATCHES_FILE: (bundle, "save_bundle"),
+        PATCHES_FILE: (writing, "save_bundle"),
         HISTORY_FILE: (loop, "save_history"),
         PLOT_FILE: (training_plot, "training_plot"),
     }

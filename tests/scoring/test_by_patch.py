@@ -17,7 +17,7 @@ from qprd.errors import QprdError
 from qprd.model.frd import FRD, build_frd, build_trained_parts
 from qprd.model.teacher import build_teacher
 from qprd.predictions import ScoreMap
-from qprd.scoring import by_patch as prediction
+from qprd.scoring import by_patch, cells
 from qprd.scoring.by_patch import score_patches, score_slide_by_patch
 from qprd.scoring.cells import ScoreGrid, score_grid
 from qprd.settings import PatchScore
@@ -251,9 +251,7 @@ def test_memory_is_that_of_a_few_blocks(
     def consumed(_model, images, **_):  # type: ignore[no-untyped-def]
         return np.zeros(len(images), np.float32)
 
-    from qprd.scoring import by_patch as prediction
-
-    read_ahead = prediction.read_ahead
+    read_ahead = by_patch.read_ahead
 
     def watched(read_block, blocks):  # type: ignore[no-untyped-def]
         nonlocal waiting
@@ -263,8 +261,8 @@ def test_memory_is_that_of_a_few_blocks(
                 waiting -= 1
 
     monkeypatch.setattr(Slide, "read_region", counted)
-    monkeypatch.setattr(prediction, "score_patches", consumed)
-    monkeypatch.setattr(prediction, "read_ahead", watched)
+    monkeypatch.setattr(by_patch, "score_patches", consumed)
+    monkeypatch.setattr(by_patch, "read_ahead", watched)
     with Slide(slide_file) as slide:
         score(model, slide, grid_of(slide))
     assert len(sizes) > 10
@@ -328,12 +326,12 @@ def test_a_grid_covers_the_slide_and_its_patches_stay_inside(
     )
     rows, columns = grid.wanted.shape
     edge = stride * grid.to_level0
-    for cells, length, starts in (
+    for count, length, starts in (
         (columns, width, grid.patch_x),
         (rows, height, grid.patch_y),
     ):
-        assert (cells - 1) * edge < length <= cells * edge + 1e-3
-        assert len(starts) == cells
+        assert (count - 1) * edge < length <= cells * edge + 1e-3
+        assert len(starts) == count
         assert (np.diff(starts) >= 0).all()
         assert starts.min() >= 0
         if patch_px * grid.to_level0 <= length:
@@ -347,9 +345,9 @@ def test_more_tiles_than_qupath_shows_are_refused(
 ) -> None:
     with Slide(slide_file) as slide:
         tiles = int(grid_of(slide).wanted.sum())
-        monkeypatch.setattr(prediction, "MAX_TILES", tiles)
+        monkeypatch.setattr(cells, "MAX_TILES", tiles)
         grid_of(slide)
-        monkeypatch.setattr(prediction, "MAX_TILES", tiles - 1)
+        monkeypatch.setattr(cells, "MAX_TILES", tiles - 1)
         with pytest.raises(QprdError, match="tiles") as caught:
             grid_of(slide)
     assert "--stride" in (caught.value.fix or "")
