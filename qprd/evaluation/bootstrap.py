@@ -68,7 +68,7 @@ def patch_intervals(
     Args:
         slides: Labeled patches of each slide.
         threshold: Tumor is ``score >= threshold``; None leaves out the metrics that need one.
-        seed: Of the draws.
+        seed: Seed for the draws.
 
     Returns:
         By metric: ``auroc``, ``average_precision``, and with a threshold ``accuracy``,
@@ -108,7 +108,7 @@ def slide_intervals(y_true: ArrayLike, scores: ArrayLike, *, seed: int = 0) -> d
     Args:
         y_true: (n,) bool, True for slides with tumor.
         scores: (n,) finite.
-        seed: Of the draws.
+        seed: Seed for the draws.
 
     Returns:
         By metric; empty with fewer than two slides of either class.
@@ -134,7 +134,7 @@ def sum_intervals(
         parts: (slides, k) what each slide adds.
         statistics: By name.
         has_tumor: (slides,) bool; slides with tumor and slides without it are drawn separately.
-        seed: Of the draws.
+        seed: Seed for the draws.
 
     Returns:
         By name; empty with fewer than two slides that have tumor.
@@ -153,7 +153,7 @@ def froc_interval(slides: Sequence[Matches], *, seed: int = 0) -> Interval | Non
 
     Args:
         slides: What the lesion points of each slide hit.
-        seed: Of the draws.
+        seed: Seed for the draws.
     """
     if not slides:
         return None

@@ -147,7 +147,7 @@ def fit_calibration(
         y_true: (n,) bool, True for tumor. The probabilities hold for this mix of the classes.
         scores: (n,) finite, from slides that the model was not trained on.
         groups: Slide of each score; None if there is one slide.
-        seed: Of the folds.
+        seed: Seed for the folds.
 
     Returns:
         The curve. With fewer than `MIN_FOR_CHOICE` of either class it is Platt's, and the reason

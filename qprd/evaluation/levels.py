@@ -63,7 +63,7 @@ class SlideComparison:
         n_unjudged: Lesion points where nothing was drawn, which are neither right nor wrong.
         overlap: Areas in um^2 of contours and drawn tumor, within the tissue whose truth is known;
             None if there was no threshold to draw contours at.
-        overlap_all_tissue: The same within all tissue, as if what is not drawn were normal.
+        overlap_all_tissue: The same areas within all tissue, counting undrawn tissue as normal.
     """
 
     has_tumor: bool
@@ -109,11 +109,12 @@ class PatchMetrics(LevelMetrics):
         balanced_accuracy: Mean of sensitivity and specificity.
         sensitivity: Fraction of the tumor that is found.
         specificity: Fraction of the normal tissue that is called normal.
-        expected_calibration_error: Of the probabilities, both classes weighing the same.
+        expected_calibration_error: Calibration error of the probabilities, with both classes
+            weighted equally.
         roc: The ROC curve; None unless there are both classes.
         precision_recall: The precision-recall curve; None unless there are both classes.
-        reliability: Probability against frequency, both classes weighing the same; empty without a
-            calibration or one of the classes.
+        reliability: Probability against frequency, with both classes weighted equally; empty
+            without a calibration or one of the classes.
     """
 
     labels: ClassVar[Mapping[str, str]] = {
@@ -193,8 +194,8 @@ class PixelMetrics(LevelMetrics):
     Attributes:
         iou: Intersection over union where the truth is known.
         dice: Dice coefficient where the truth is known.
-        iou_all_tissue: Intersection over union as if what is not drawn were normal.
-        dice_all_tissue: Dice coefficient as if what is not drawn were normal.
+        iou_all_tissue: Intersection over union in all tissue, counting undrawn tissue as normal.
+        dice_all_tissue: Dice coefficient in all tissue, counting undrawn tissue as normal.
     """
 
     labels: ClassVar[Mapping[str, str]] = {
@@ -223,7 +224,7 @@ def patch_metrics(
         slides: All slides.
         threshold: A cell is called tumor if its raw score is at or above it; None if there is none.
         probability_of: Turns raw scores into probabilities; None if there is no calibration.
-        seed: Of the bootstrap.
+        seed: Seed for the bootstrap.
     """
     with_cells = [slide.cells for slide in slides if slide.cells.scores.size]
     y_true = np.concatenate([np.empty(0, np.bool_), *(cells.y_true for cells in with_cells)])
@@ -268,7 +269,7 @@ def slide_metrics(slides: Sequence[SlideComparison], *, seed: int = 0) -> SlideM
 
     Args:
         slides: All slides.
-        seed: Of the bootstrap.
+        seed: Seed for the bootstrap.
     """
     scored = [(slide.has_tumor, s) for slide in slides if (s := slide.slide_score) is not None]
     y_true = np.array([has_tumor for has_tumor, _ in scored], dtype=np.bool_)
@@ -294,7 +295,7 @@ def lesion_metrics(slides: Sequence[SlideComparison], *, seed: int = 0) -> Lesio
 
     Args:
         slides: All slides.
-        seed: Of the bootstrap.
+        seed: Seed for the bootstrap.
     """
     matches = [slide.matches for slide in slides]
     curve = froc(matches)
@@ -322,7 +323,7 @@ def pixel_metrics(slides: Sequence[SlideComparison], *, seed: int = 0) -> PixelM
 
     Args:
         slides: All slides; those without contours to compare are left out.
-        seed: Of the bootstrap.
+        seed: Seed for the bootstrap.
     """
     values: dict[str, float | None] = {}
     intervals: dict[str, Interval] = {}

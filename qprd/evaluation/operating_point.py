@@ -16,7 +16,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from qprd.checked import MAX_PATCHES, STRICT, RawScore, Rule
-from qprd.evaluation.metrics import accuracy, sensitivity, specificity
+from qprd.evaluation.metrics import accuracy, checked_labels, sensitivity, specificity
 from qprd.evaluation.thresholds import accuracy_threshold, youden_threshold
 
 #: Largest number of false positives that are kept, those with the highest scores.
@@ -71,9 +71,10 @@ class ValidationScores:
         false_positives: FalsePositives | None = None,
     ) -> ValidationScores:
         """Take the labels (n,), True for tumor, and the scores (n,) of patches."""
+        y, s = checked_labels(y_true, scores)
         return cls(
-            tumor=tuple(np.sort(scores[y_true]).tolist()),
-            normal=tuple(np.sort(scores[~y_true]).tolist()),
+            tumor=tuple(np.sort(s[y]).tolist()),
+            normal=tuple(np.sort(s[~y]).tolist()),
             false_positives=false_positives,
         )
 

@@ -241,7 +241,7 @@ def _simplified(polygons: NDArray[np.object_], tolerance_px: float) -> NDArray[n
     """Simplify and round; every polygon valid, interiors apart.
 
     Ring by ring (fast: GEOS' topology-preserving simplification takes seconds on a large map),
-    then whatever polygon came out invalid or reaches into another is done again at half the
+    then every polygon that is invalid or reaches into another one is simplified again at half the
     tolerance.
     """
     # The rounding moves points by up to a grid diagonal, which the tolerance includes.

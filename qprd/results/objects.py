@@ -1,4 +1,4 @@
-"""From a score map and its contours to the objects that QuPath gets."""
+"""Objects for QuPath: tiles and contours with their measurements."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def predicted_objects(
     probability_of: ProbabilityOf | None = None,
     metadata: Mapping[str, str],
 ) -> Predictions:
-    """Make a tile of each scored cell and a contour of each polygon, all of them measured.
+    """Make a tile of each scored cell and a contour of each polygon, with measurements.
 
     Args:
         score_map: The scores.
-        polygons: From `qprd.results.contours.contours`, level-0 pixels.
-        bundle: Name of the bundle; with ``entry_id`` it decides the ids of the objects.
-        entry_id: The project entry.
-        tumor_class: The class that the contours' class is derived from.
-        probability_of: Turns scores into probabilities; None gives scores alone.
-        metadata: What the entry's metadata are to say.
+        polygons: Contours in level-0 pixels.
+        bundle: Name of the bundle; with ``entry_id`` it determines the ids of the objects.
+        entry_id: Id of the project entry.
+        tumor_class: The class from which that of the contours is derived.
+        probability_of: Turns scores into probabilities; None leaves them out.
+        metadata: Metadata for the entry.
     """
     return Predictions(
         tiles=_tiles(score_map, bundle, entry_id, probability_of),

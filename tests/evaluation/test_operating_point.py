@@ -163,3 +163,8 @@ def test_validation_scores_survive_json_and_do_not_depend_on_the_order(
 def test_validation_scores_of_strangers_are_checked(text: str) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(ValidationScores).validate_json(text, strict=True)
+
+
+def test_swapped_labels_and_scores_are_refused() -> None:
+    with pytest.raises(ValueError, match="labels must be bool"):
+        ValidationScores.of(np.array([1.0, 2.0]), np.array([True, False]))  # type: ignore[arg-type]

@@ -170,7 +170,7 @@ def _of_points(threshold: float | None, info: BundleInfo) -> float | None:
 def _with_results(
     entries: Sequence[Entry], layout: ProjectLayout, info: BundleInfo, problems: list[str]
 ) -> list[tuple[Entry, SlideResult]]:
-    """The slides that have results of this bundle; what is wrong with the others is a problem."""
+    """The slides that have results of this bundle; the others are added to the problems."""
     usable = []
     for entry in entries:
         try:

@@ -51,15 +51,15 @@ class SlideReport:
         slide_score: Raw score; None if nothing was scored.
         tumor_cells: Scored cells in drawn tumor.
         normal_cells: Scored cells in normal tissue.
-        auroc: Of these cells; None unless there are both.
-        sensitivity: Of these cells at the threshold; None without one, or without tumor cells.
-        specificity: Of these cells at the threshold; None without one, or without normal cells.
+        auroc: AUROC of these cells; None unless there are both.
+        sensitivity: Sensitivity for cells at the threshold; None without one or tumor cells.
+        specificity: Specificity for cells at the threshold; None without one or normal cells.
         lesions: Lesions that count.
         lesions_hit_at_threshold: How many of them are hit; None without a threshold.
         false_positives_at_threshold: Lesion points outside of tumor; None without a threshold.
         contours: Number of contours.
-        iou: Of contours and drawn tumor where the truth is known; None if undefined.
-        dice: The same as Dice coefficient.
+        iou: IoU of contours and drawn tumor where the truth is known; None if undefined.
+        dice: Dice coefficient of the same; None if undefined.
     """
 
     entry_id: str
@@ -181,7 +181,7 @@ def evaluate_slide(
     require_same_frame(entry, result.frame, frame_of(entry))
     contours = [contour.polygon for contour in load_predictions(folder).contours]
     notes: list[str] = []
-    # A resolution that had to be assumed is that of the prediction, unless told otherwise.
+    # A resolution that has to be assumed is that of the prediction, unless another one is given.
     assumed = {"assume_mpp": rules.config.assume_mpp or score_map.mpp}
     slide = slide_regions(entry, annotations, rules.config.model_copy(update=assumed), notes)
     if not math.isclose(slide.mpp, score_map.mpp, rel_tol=_SAME_MPP):
