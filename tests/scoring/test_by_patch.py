@@ -330,7 +330,7 @@ def test_a_grid_covers_the_slide_and_its_patches_stay_inside(
         (columns, width, grid.patch_x),
         (rows, height, grid.patch_y),
     ):
-        assert (count - 1) * edge < length <= cells * edge + 1e-3
+        assert (count - 1) * edge < length <= count * edge + 1e-3
         assert len(starts) == count
         assert (np.diff(starts) >= 0).all()
         assert starts.min() >= 0
