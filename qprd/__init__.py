@@ -2,11 +2,9 @@
 
 Example:
     >>> import qprd
-    >>> with qprd.open_project("demo/project") as project:
-    ...     model = qprd.train(
-    ...         project, teacher="efficientnet_lite0", normal=60, tumor=12, epochs=2, progress=False
-    ...     )
-    ...     results = qprd.predict(project, model, stride=128, write_back=True, progress=False)
+    >>> project = qprd.open_project("demo/project")
+    >>> model = qprd.train(project, teacher="efficientnet_lite0", normal=30, tumor=8, epochs=2)
+    >>> results = qprd.predict(project, model, stride=128, write_back=True)
     >>> results.failed
     0
 """

@@ -103,10 +103,10 @@ def train(
 
     Example:
         >>> model = qprd.train(
-        ...     project, teacher="efficientnet_lite0", normal=60, tumor=12, epochs=2, progress=False
+        ...     project, teacher="efficientnet_lite0", normal=30, tumor=8, epochs=2
         ... )
-        >>> model.training.patches["train"]
-        {'normal': 60, 'tumor': 12}
+        >>> model.training.patches["train"] == {"normal": 30, "tumor": 8}
+        True
     """
     from qprd.jobs.train.job import train_project
     from qprd.jobs.train.parent import parent_settings
@@ -184,9 +184,9 @@ def predict(
         QprdError: a setting is unknown or out of range, or nothing could be predicted at all.
 
     Example:
-        >>> results = qprd.predict(project, model, stride=128, progress=False)
-        >>> len(results.slides)
-        5
+        >>> results = qprd.predict(project, model, images="demo_4.tif", stride=128)
+        >>> results.slides[0].contours > 0
+        True
     """
     from qprd.jobs.predict.job import predict_project
 
@@ -226,9 +226,7 @@ def evaluate(
         QprdError: there is nothing to evaluate.
 
     Example:
-        >>> results = qprd.predict(project, model, stride=128, progress=False)
-        >>> figures = qprd.evaluate(project, progress=False)
-        >>> figures.patch.auroc > 0.5
+        >>> qprd.evaluate(project, split="val").patch.auroc > 0.5
         True
     """
     from qprd.jobs.evaluate.job import evaluate_project
@@ -265,8 +263,7 @@ def write_back(
         QprdError: there are no results, or another command is writing.
 
     Example:
-        >>> results = qprd.predict(project, model, stride=128, progress=False)
-        >>> len(qprd.write_back(project, progress=False).written)
+        >>> len(qprd.write_back(project).written)
         5
     """
     from qprd.jobs.write_back import write_back_project
@@ -295,7 +292,7 @@ def remove(
         QprdError: there is no such image, or another command is writing.
 
     Example:
-        >>> qprd.remove(project, dry_run=True, progress=False).removed
+        >>> qprd.remove(project, dry_run=True).removed
         {}
     """
     from qprd.jobs.remove import remove_from_project
@@ -326,10 +323,10 @@ def undo(
         QprdError: there is nothing to take back, or another command is writing.
 
     Example:
-        >>> results = qprd.predict(project, model, stride=128, write_back=True, progress=False)
-        >>> undone = qprd.undo(project, progress=False)
-        >>> len(undone.commands[0].restored)
-        5
+        >>> written = qprd.write_back(project, images="demo_4.tif")
+        >>> undone = qprd.undo(project)
+        >>> [command.command for command in undone.commands]
+        ['write-back']
     """
     from qprd.jobs.undo import undo_project
 
@@ -386,6 +383,10 @@ def export_model(
     Raises:
         QprdError: the bundle cannot be used, WSInfer's format needs probabilities and there are
             none, or the files cannot be written.
+
+    Example:
+        >>> qprd.export_model(model, "wsinfer", output="exported").files
+        ('torchscript_model.pt', 'config.json', 'README.md')
     """
     from qprd.files.layout import find_project
     from qprd.jobs.export import export_bundle, export_newest, is_bundle
@@ -418,7 +419,6 @@ def export_geojson(
         QprdError: there are no results or those of several slides, or the file cannot be written.
 
     Example:
-        >>> results = qprd.predict(project, model, stride=128, progress=False)
         >>> qprd.export_geojson(project, images="demo_4.tif", output="demo_4.geojson").output.name
         'demo_4.geojson'
     """
@@ -492,7 +492,7 @@ def draw_demo(
         QprdError: the folder is not empty or cannot be written, or ``qprd[demo]`` is not installed.
 
     Example:
-        >>> path = qprd.draw_demo("another demo", size_px=(700, 700), progress=False)
+        >>> path = qprd.draw_demo("another demo", size_px=(500, 500))
         >>> path.name
         'project.qpproj'
     """

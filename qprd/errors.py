@@ -23,6 +23,13 @@ class QprdError(Exception):
         where: The file, slide, class or option it concerns.
         fix: What the user can do about it.
         exit_code: The process exit code, never 0.
+
+    Example:
+        >>> try:
+        ...     model = qprd.load_model("nowhere")
+        ... except qprd.QprdError as error:
+        ...     print(error.problem)
+        There is no bundle here: ...
     """
 
     def __init__(

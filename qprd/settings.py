@@ -147,7 +147,12 @@ UnannotatedNormal = Annotated[
 
 
 class TrainConfig(BaseModel):
-    """Everything that decides what a training run does; stored in the bundle as resolved."""
+    """Everything that decides what a training run does; stored in the bundle as resolved.
+
+    Example:
+        >>> qprd.TrainConfig(teacher="efficientnet_lite0", normal=300).patch_px
+        128
+    """
 
     model_config = ConfigDict(
         **STRICT, frozen=True, use_attribute_docstrings=True, defer_build=True
@@ -249,7 +254,12 @@ class TrainConfig(BaseModel):
 
 
 class PredictConfig(BaseModel):
-    """Everything that decides what a prediction does; resolution and patch come from the bundle."""
+    """Everything that decides what a prediction does; resolution and patch come from the bundle.
+
+    Example:
+        >>> qprd.PredictConfig(operating_point="sensitivity=0.95").threshold
+        'auto'
+    """
 
     model_config = ConfigDict(
         **STRICT, frozen=True, use_attribute_docstrings=True, defer_build=True

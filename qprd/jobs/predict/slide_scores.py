@@ -45,10 +45,10 @@ class SlideScores:
         notes: What the user should know.
 
     Example:
-        >>> found = model.score("demo/slides/demo_4.tif", progress=False)
-        >>> found.scores.shape == found.probability.shape
+        >>> found = model.score("demo/slides/demo_4.tif")
+        >>> found.probability.shape == found.scores.shape
         True
-        >>> tumor_mm2 = sum(polygon.area for polygon in found.contours()) * found.mpp**2 / 1e6
+        >>> tumor_um2 = sum(polygon.area for polygon in found.contours()) * found.mpp**2
         >>> axes = found.plot()
         >>> found.save("out")
     """
