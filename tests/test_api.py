@@ -75,7 +75,7 @@ def test_training_and_prediction_take_settings_named_like_the_options(project: P
     with qprd.open_project(project.parent, backend="exchange") as opened:
         model = qprd.train(opened, **TRAINING, seed=3, progress=False)
         summary = qprd.predict(opened, model, **PREDICTION, image=THIRD, progress=False)
-    assert model.info.config["seed"] == 3
+    assert model.info.training.config["seed"] == 3
     assert model.training is not None
     assert (model.bundle, model.threshold) == (model.training.bundle, model.training.threshold)
     assert model.teacher == "efficientnet_lite0"
@@ -90,10 +90,10 @@ def test_keyword_arguments_win_over_a_configuration(project: Path, tmp_path: Pat
         file = tmp_path / "settings.toml"
         file.write_text("[train]\nseed = 5\nnormal = 18\n")
         second = qprd.train(opened, file, parent=first, normal=17, device="cpu", progress=False)
-    assert first.info.config["seed"] == 2
-    assert first.info.config["normal"] == TRAINING["normal"]
-    assert [second.info.config[name] for name in ("seed", "normal", "tumor")] == [5, 17, 8]
-    assert second.info.ancestors[0].name == first.name
+    assert first.info.training.config["seed"] == 2
+    assert first.info.training.config["normal"] == TRAINING["normal"]
+    assert [second.info.training.config[name] for name in ("seed", "normal", "tumor")] == [5, 17, 8]
+    assert second.info.training.ancestors[0].name == first.name
 
 
 @pytest.mark.parametrize(
