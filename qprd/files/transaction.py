@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 from qprd.errors import ExitCode, QprdError
 from qprd.files.atomic import (
@@ -24,20 +23,29 @@ from qprd.files.journal import Change, apply, take_back
 from qprd.files.layout import resolve_inside
 
 
-class Backup(Protocol):
-    """What keeps the files that a transaction replaces, and a record of it while it lasts."""
+class Backup:
+    """What keeps the files that a transaction replaces: beside them, for as long as it lasts."""
+
+    def __init__(self) -> None:
+        self._copies: list[Path] = []
 
     def copy_of(self, target: Path) -> Path:
         """Where to keep the file as it was."""
+        self._copies.append(temporary_name(target))
+        return self._copies[-1]
 
     def begin(self, changes: Sequence[Change]) -> None:
         """These files are about to be replaced."""
 
-    def end(self, changes: Sequence[Change]) -> None:
+    def end(self, changes: Sequence[Change]) -> None:  # noqa: ARG002
         """All were replaced."""
+        self.abandon()
 
     def abandon(self) -> None:
         """Nothing was replaced, or all was taken back."""
+        for path in self._copies:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 class FileTransaction:
@@ -52,7 +60,7 @@ class FileTransaction:
 
     def __init__(self, root: Path, backup: Backup | None = None) -> None:
         self._root = root
-        self._backup: Backup = backup if backup is not None else _NoBackup()
+        self._backup = backup if backup is not None else Backup()
         self._staged: dict[Path, Path | None] = {}
         self._expected: dict[Path, FileState] = {}
         self._made: list[Path] = []
@@ -274,25 +282,3 @@ class DryTransaction(FileTransaction):
 
     def _discard(self) -> None:
         shutil.rmtree(self._elsewhere, ignore_errors=True)
-
-
-class _NoBackup:
-    """Keeps the old files beside the new ones, for as long as the transaction lasts."""
-
-    def __init__(self) -> None:
-        self._copies: list[Path] = []
-
-    def copy_of(self, target: Path) -> Path:
-        self._copies.append(temporary_name(target))
-        return self._copies[-1]
-
-    def begin(self, changes: Sequence[Change]) -> None:
-        pass
-
-    def end(self, changes: Sequence[Change]) -> None:  # noqa: ARG002
-        self.abandon()
-
-    def abandon(self) -> None:
-        for path in self._copies:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)

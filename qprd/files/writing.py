@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from typing_extensions import override
 
 from qprd.errors import ExitCode, QprdError
 from qprd.files.atomic import sync_folder, write_error
@@ -23,7 +24,7 @@ from qprd.files.journal import (
     write_journal,
 )
 from qprd.files.layout import ProjectLayout, resolve_inside
-from qprd.files.transaction import DryTransaction, FileTransaction
+from qprd.files.transaction import Backup, DryTransaction, FileTransaction
 from qprd.version import __version__
 
 
@@ -74,19 +75,22 @@ class WriteSession:
         )
 
 
-class _StepBackup:
+class _StepBackup(Backup):
     """The journal and the backup of one transaction."""
 
     def __init__(self, session: WriteSession, folder: Path, subject: Subject) -> None:
+        super().__init__()
         self._session = session
         self._project = session.project
         self._root = session.project.parent.resolve()
         self._folder = folder
         self._subject = subject
 
+    @override
     def copy_of(self, target: Path) -> Path:
         return self._folder / target.relative_to(self._root)
 
+    @override
     def begin(self, changes: Sequence[Change]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         # All folders of the backup whose names must be on the disk, up to that of backups.
@@ -106,6 +110,7 @@ class _StepBackup:
         )
         write_journal(self._project, manifest)
 
+    @override
     def end(self, changes: Sequence[Change]) -> None:
         # If the journal stays, the next command finds that all of it was done.
         with contextlib.suppress(OSError):
@@ -118,6 +123,7 @@ class _StepBackup:
                     change.original.unlink(missing_ok=True)
             self._session.kept.add(path)
 
+    @override
     def abandon(self) -> None:
         with contextlib.suppress(OSError):
             drop_journal(self._project, self._folder)

@@ -12,7 +12,7 @@ import pytest
 from qprd.errors import QprdError
 from qprd.files.filestate import FileState
 from qprd.files.journal import Change, apply
-from qprd.files.transaction import FileTransaction, _NoBackup
+from qprd.files.transaction import Backup, FileTransaction
 
 
 def test_nothing_changes_before_the_commit(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_what_was_expected_to_stay_and_did_not_stops_the_commit(tmp_path: Path) 
         assert "new" not in {path.read_text() for path in tmp_path.iterdir()}
 
 
-class Meddler(_NoBackup):
+class Meddler(Backup):
     """Somebody who writes a file while the journal is written: after the last look at it."""
 
     def __init__(self, path: Path) -> None:
