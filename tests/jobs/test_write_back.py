@@ -12,7 +12,6 @@ from qprd.cli import app
 from qprd.demo.slides import write_pyramidal_tiff
 from qprd.errors import QprdError
 from qprd.jobs.predict.job import predict_project
-from qprd.jobs.remove import remove_from_project
 from qprd.jobs.write_back import WriteBackSummary, write_back_project
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
@@ -205,36 +204,3 @@ def test_results_of_two_bundles_are_each_written_with_their_own_name(
     write_back(trained_project)
     assert stored(trained_project, 1).metadata["qprd: bundle"] == first.bundle.name
     assert stored(trained_project, 2).metadata["qprd: bundle"] == second_bundle.name
-
-
-def test_all_of_ours_is_taken_out_again_and_nothing_else(trained_project: Path) -> None:
-    before = snapshot(trained_project.parent)
-    predict(trained_project, threshold=0.01, images=NAMES[:2], write_back=True)
-    with ExchangeProject(trained_project) as opened:
-        summary = remove_from_project(opened, progress=SilentProgress())
-        again = remove_from_project(opened, progress=SilentProgress())
-    written = load_predictions(result(trained_project, 1))
-    assert set(summary.removed) == set(NAMES[:2])
-    assert summary.removed[NAMES[0]] == len(written.tiles) + len(written.contours)
-    assert stored(trained_project, 1).tiles == stored(trained_project, 1).contours == ()
-    assert (again.removed, again.problems) == ({}, ())
-    after = snapshot(trained_project.parent)
-    assert {name: after[name] for name in before} == before
-
-
-@pytest.mark.qupath
-def test_qupaths_own_data_are_free_of_ours_after_a_removal(trained_project: Path) -> None:
-    opened, _ = open_project(trained_project, backend="paquo")
-    with opened:
-        entry = opened.entries()[0]
-        predict_project(
-            opened,
-            predict_config({**PREDICTION, "threshold": 0.01, "images": [entry.name]}),
-            write_back=True,
-            progress=SilentProgress(),
-        )
-        assert opened.read_predictions(entry).tiles
-        summary = remove_from_project(opened, progress=SilentProgress())
-        left = opened.read_predictions(entry)
-    assert summary.failed == 0
-    assert (left.tiles, left.contours, left.metadata) == ((), (), {})

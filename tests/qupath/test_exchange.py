@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -67,128 +65,6 @@ def test_reading_changes_nothing(colon_project: Path, exported: Path) -> None:
             assert project.read_predictions(entry) == Predictions((), ())
         assert project.classes()
     assert files(colon_project.parent) == before
-
-
-@pytest.mark.parametrize("name", ["{id}.geojson", "{name}.geojson", "{stem}.geojson"])
-def test_annotations_are_found_by_id_or_name(
-    colon_project: Path, exported: Path, tmp_path: Path, name: str
-) -> None:
-    folder = tmp_path / "given"
-    folder.mkdir()
-    for number in (1, 2):
-        given = name.format(id=number, name=f"colon_{number}.tif", stem=f"colon_{number}")
-        shutil.copyfile(exported / f"colon_{number}.tif.geojson", folder / given)
-    project = ExchangeProject(colon_project, annotations=folder)
-    counts = [len(project.annotations(entry)) for entry in project.entries()]
-    assert counts == [3, 2]
-
-
-def test_annotations_exported_into_the_project_are_found(
-    project: ExchangeProject, exported: Path
-) -> None:
-    first, second = project.entries()
-    assert project.annotations(first) == ()
-    assert "3 annotations in QuPath, none exported" in str(project.annotation_source(first).problem)
-    assert "export_annotations.groovy" in str(project.annotation_source(first).problem)
-    target = project.path.parent / "qprd" / "annotations" / "1.geojson"
-    target.parent.mkdir(parents=True)
-    shutil.copyfile(exported / "colon_1.tif.geojson", target)
-    assert [a.class_name for a in project.annotations(first)] == ["Tumor", "Normal", "Ignore*"]
-    assert project.annotation_source(first).file == target
-    assert project.annotation_source(first).problem is None
-    assert project.annotations(second) == ()
-
-
-def test_an_export_older_than_qupaths_data_is_noted(
-    project: ExchangeProject, tmp_path: Path
-) -> None:
-    entry = project.entries()[0]
-    exported = annotation_file(project.path.parent / "qprd" / "annotations", "1.geojson")
-    data = project.path.parent / "data" / "1" / "data.qpdata"
-    os.utime(data, ns=(0, exported.stat().st_mtime_ns - 1))
-    assert project.annotation_note(entry) is None
-    os.utime(data, ns=(0, exported.stat().st_mtime_ns + 1))
-    note = project.annotation_note(entry)
-    assert note is not None
-    assert note.startswith("exported before QuPath last saved this image: In QuPath: Automate")
-    assert len(project.annotations(entry)) == 1
-    # A folder of the user's is taken as it is.
-    old = annotation_file(tmp_path / "given", "1.geojson")
-    os.utime(old, ns=(0, 0))
-    given = ExchangeProject(project.path, annotations=tmp_path / "given")
-    assert given.annotation_note(entry) is None
-    data.unlink()
-    assert project.annotation_note(entry) is None
-
-
-def test_a_file_of_another_image_is_refused(project: ExchangeProject) -> None:
-    folder = project.path.parent / "qprd" / "annotations"
-    annotation_file(folder, "1.geojson", qprd={"entry": "2", "image": "colon_2.tif"})
-    with pytest.raises(QprdError, match="id 2"):
-        project.annotations(project.entries()[0])
-
-
-def test_several_files_for_one_image_are_refused(colon_project: Path, tmp_path: Path) -> None:
-    for name in ("1.geojson", "colon_1.tif.geojson"):
-        annotation_file(tmp_path / "given", name)
-    project = ExchangeProject(colon_project, annotations=tmp_path / "given")
-    with pytest.raises(QprdError, match=r"1\.geojson, colon_1\.tif\.geojson"):
-        project.annotations(project.entries()[0])
-    assert project.annotations(project.entries()[1]) == ()
-
-
-@pytest.mark.parametrize(
-    ("names", "file"),
-    [
-        (["a.svs", "a.svs"], "a.svs.geojson"),
-        (["a.svs", "a.tif"], "a.geojson"),
-        (["x.svs", "1"], "1.geojson"),
-    ],
-)
-def test_one_file_for_several_images_is_refused(
-    tmp_path: Path, names: list[str], file: str
-) -> None:
-    path = named_project(tmp_path / "p", *names).path
-    annotation_file(tmp_path / "given", file)
-    project = ExchangeProject(path, annotations=tmp_path / "given")
-    for entry in project.entries():
-        with pytest.raises(QprdError, match="several images"):
-            project.annotations(entry)
-
-
-@pytest.mark.parametrize(
-    ("names", "file"),
-    [
-        (["2.tif", "1.tif"], "1.geojson"),
-        (["a.svs", "a.svs"], "a.svs.geojson"),
-        (["a.svs", "a.tif"], "a.geojson"),
-        (["x.svs", "1"], "1.geojson"),
-    ],
-)
-def test_the_file_name_that_is_advised_works(tmp_path: Path, names: list[str], file: str) -> None:
-    path = named_project(tmp_path / "p", *names).path
-    for index in range(len(names)):
-        given = tmp_path / str(index)
-        wrong = annotation_file(given, file)
-        project = ExchangeProject(path, annotations=given)
-        entry = project.entries()[index]
-        with pytest.raises(QprdError) as caught:
-            project.annotations(entry)
-        advised = str(caught.value.fix).rpartition(": ")[2].removesuffix(".")
-        wrong.rename(given / advised)
-        assert len(project.annotations(entry)) == 1
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["../secret", "/etc/secret", "..", ".", "a/../../secret", "a\0b", "..\\secret", "x" * 5000, ""],
-)
-def test_names_from_the_project_never_leave_the_folder(tmp_path: Path, name: str) -> None:
-    annotation_file(tmp_path, "secret.geojson", "secret")
-    annotation_file(tmp_path / "given" / "a", "b.geojson", "inner")
-    path = named_project(tmp_path / "p", name).path
-    project = ExchangeProject(path, annotations=tmp_path / "given")
-    assert project.annotations(project.entries()[0]) == ()
 
 
 def test_ids_that_are_not_the_projects_own_never_become_files(project: ExchangeProject) -> None:

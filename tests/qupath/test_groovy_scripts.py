@@ -10,8 +10,6 @@ import pytest
 from shapely.geometry import MultiPolygon, box
 
 from qprd import predictions as ours
-from qprd.errors import QprdError
-from qprd.jobs.groovy import copy_scripts
 from qprd.predictions import (
     MAX_SCORE,
     MEAN_SCORE,
@@ -123,22 +121,6 @@ def is_own(item: dict[str, Any]) -> bool:
         and item["name"] == "qprd tile"
         and SCORE in item["measurements"]
     )
-
-
-def test_scripts_are_copied_and_replaced(tmp_path: Path) -> None:
-    target = tmp_path / "new" / "folder"
-    for _ in range(2):
-        copies = copy_scripts(target).scripts
-        assert {path.name for path in copies} >= set(SCRIPTS)
-        for copy in copies:
-            assert copy.read_bytes() == (script_folder() / copy.name).read_bytes()
-            copy.write_text("changed")
-
-
-def test_a_target_that_is_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(QprdError, match="cannot be written"):
-        copy_scripts(tmp_path / "file")
 
 
 #: What the scripts call the names of `qprd.predictions`.

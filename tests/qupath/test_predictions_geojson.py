@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shapely.geometry import MultiPolygon, Point, Polygon, box
+from shapely.geometry import Polygon, box
 
 from qprd.errors import QprdError
 from qprd.predictions import (
@@ -140,38 +140,6 @@ def tile(**changes: Any) -> Predictions:
 def contour(polygon: Any = box(0, 0, 10, 10), **changes: Any) -> Predictions:  # noqa: B008
     plain = PredictedContour(ID, polygon, "region", {MEAN_SCORE: 1.0})
     return Predictions(tiles=(), contours=(replace(plain, **changes),))
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        tile(measurements={SCORE: float("nan")}),
-        tile(measurements={SCORE: float("inf")}),
-        tile(measurements={PROBABILITY: 0.5}),
-        tile(size_px=0.0),
-        tile(size_px=0.001),
-        tile(x=float("nan")),
-        tile(y=float("inf")),
-        tile(id="tile 1"),
-        contour(id="../../x"),
-        contour(Polygon()),
-        contour(Polygon([(0, 0), (0.001, 0), (0.001, 0.001)])),
-        contour(Polygon([(0, 0), (9, 9), (9, 0), (0, 9)])),
-        contour(Polygon([(0, 0), (float("inf"), 0), (9, 9)])),
-        contour(MultiPolygon([box(0, 0, 1, 1), box(5, 5, 6, 6)])),
-        contour(Point(1, 1)),
-        contour(measurements={MEAN_SCORE: 1.0, MAX_SCORE: float("nan")}),
-        contour(measurements={MAX_SCORE: 1.0}),
-        Predictions((), (), metadata={"split": "train"}),
-        Predictions((), (), metadata={"qprd-review by Anna": "done"}),
-        replace(contour(), contour_class="Tumor"),
-        contour(measurements={MEAN_SCORE: 1.0, REVIEW_RANK: 1.0}),
-        Predictions((), (), review=(ReviewRegion(ID, box(0, 0, 9, 9), "", {MEAN_SCORE: 1.0}),)),
-    ],
-)
-def test_what_qupath_cannot_store_is_refused(bad: Predictions) -> None:
-    with pytest.raises(QprdError):
-        predictions_to_geojson(bad)
 
 
 def test_the_members_of_strangers_are_not_ours() -> None:
