@@ -1,4 +1,4 @@
-"""Where a slide has tissue: Otsu on saturation and RGB at a low resolution."""
+"""Tissue of a slide as a mask at a low resolution: what differs from this slide's glass."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from functools import cached_property
 import numpy as np
 import shapely
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 from shapely.geometry import MultiPolygon
-from skimage.color import rgb2hsv
-from skimage.filters import threshold_otsu
 
+from qprd.slides.glass import Glass
 from qprd.slides.slide import Slide, grid_size
+from qprd.slides.surface import Surface, find_surface
 
 #: Masks of slides that do not know their resolution are made as if they had this one.
 _ASSUMED_MPP = 0.5
@@ -22,19 +21,11 @@ _ASSUMED_MPP = 0.5
 #: A mask of at most this many pixels: larger slides get a coarser one.
 _MAX_MASK_PX = 40_000_000
 
-#: Darker than this in any channel is no tissue but ink, fill or a fold (the published "RGB min").
-_DARKEST = 50
+#: Pieces of tissue smaller than a square of 32 um hold no cell of the score map.
+MIN_AREA_UM2 = 1000.0
 
-#: Glass is never as saturated as this, however noisy; tissue may be barely more.
-_MIN_SATURATION_THRESHOLD = 0.05
-
-#: What Otsu takes for background is glass only if it looks like glass: on a slide that is all
-#: tissue, Otsu would part nuclei from stroma.
-_GLASS_MAX_SATURATION = 0.10
-_GLASS_MIN_BRIGHTNESS = 200.0
-
-#: Range of the RGB threshold; the upper end also serves where there is no glass to be found.
-_BRIGHTNESS_THRESHOLDS = (170.0, 232.0)
+#: Gaps smaller than this belong to the tissue around them: lumina, vessels, fat cells.
+MAX_GAP_UM2 = 10_000.0
 
 
 @dataclass(frozen=True)
@@ -46,12 +37,16 @@ class TissueMask:
             x [r * downsample, (r + 1) * downsample) of the slide; the last row and column may
             reach beyond it.
         downsample: Level-0 pixels per mask pixel.
-        mpp: Micrometres per level-0 pixel, None if unknown.
+        mpp: Micrometers per level-0 pixel, None if unknown.
+        surface: What each pixel shows, of `Surface`, (h, w); None if nobody looked.
+        glass: What glass looks like, None if hardly any was found.
     """
 
     mask: NDArray[np.bool_]
     downsample: float
     mpp: float | None = None
+    surface: NDArray[np.uint8] | None = None
+    glass: Glass | None = None
 
     @cached_property
     def _integral(self) -> NDArray[np.int64]:
@@ -127,8 +122,8 @@ def tissue_mask(
     *,
     mpp: float = 8.0,
     downsample: float | None = None,
-    min_area_um2: float = 20_000.0,
-    max_hole_um2: float = 10_000.0,
+    min_area_um2: float = MIN_AREA_UM2,
+    max_gap_um2: float = MAX_GAP_UM2,
 ) -> TissueMask:
     """Find the tissue of a slide.
 
@@ -137,7 +132,7 @@ def tissue_mask(
         mpp: Resolution of the mask.
         downsample: Level-0 pixels per mask pixel, instead of ``mpp``.
         min_area_um2: Smaller pieces are dropped.
-        max_hole_um2: Smaller holes (lumina, vacuoles) are filled.
+        max_gap_um2: Smaller gaps (lumina, vessels, fat cells) are filled.
 
     Raises:
         QprdError: The slide is damaged.
@@ -148,108 +143,25 @@ def tissue_mask(
     columns, rows = grid_size(slide.width, slide.height, step)
     pixels = slide.read_downsampled(0, 0, columns, rows, step)
     px_um2 = (step * level0_mpp) ** 2
-    mask = find_tissue(pixels, min_area_px=min_area_um2 / px_um2, max_hole_px=max_hole_um2 / px_um2)
-    return TissueMask(mask, step, slide.mpp)
+    surface, glass = find_surface(
+        pixels, min_area_px=min_area_um2 / px_um2, max_gap_px=max_gap_um2 / px_um2
+    )
+    # A pixel most of which lies beyond the slide is none of it.
+    surface[round(slide.height / step) :] = Surface.GLASS
+    surface[:, round(slide.width / step) :] = Surface.GLASS
+    return TissueMask(surface == Surface.TISSUE, step, slide.mpp, surface, glass)
 
 
 def find_tissue(
-    pixels: NDArray[np.uint8], *, min_area_px: float = 0.0, max_hole_px: float = 0.0
+    pixels: NDArray[np.uint8], *, min_area_px: float = 0.0, max_gap_px: float = 0.0
 ) -> NDArray[np.bool_]:
-    """Tell tissue from glass, pen and black borders.
+    """Where an overview shows tissue, bool, (h, w).
 
-    As in the published preprocessing (baidu-research/NCRF, ``tissue_mask.py``), tissue is where
-    saturation exceeds its Otsu threshold, not all of R, G and B exceed theirs, and none is below
-    50. Beyond it: thresholds come from pixels that can be glass or tissue only, and they are not
-    believed where they do not part glass from something else.
-
-    Args:
-        pixels: RGB, (h, w, 3), at some 4 to 32 um per pixel.
-        min_area_px: Smaller pieces are dropped.
-        max_hole_px: Smaller holes are filled.
-
-    Returns:
-        bool, (h, w).
+    The arguments are those of `find_surface`, which also says what the rest is.
     """
-    # Specks of noise on glass are gray on average, but each of them is saturated.
-    smooth = ndimage.gaussian_filter(pixels.astype(np.float32), sigma=(1.0, 1.0, 0.0))
-    # The unsmoothed image, too: the rim of a black border blends into the tissue's brightness.
-    dark = (smooth.min(axis=2) <= _DARKEST) | (pixels.max(axis=2) <= _DARKEST)
-    usable = ~(dark | find_pen(smooth))
-    if not usable.any():
-        return np.zeros(usable.shape, dtype=np.bool_)
-    saturation = rgb2hsv(smooth / 255.0)[..., 1].astype(np.float32)
-    colored = saturation > _saturation_threshold(saturation[usable], smooth[usable])
-    bright = np.ones(usable.shape, dtype=np.bool_)
-    for channel in range(3):
-        bright &= smooth[..., channel] > _brightness_threshold(smooth[..., channel][usable])
-    tissue = usable & colored & ~bright
-    tissue = ~drop_small(~tissue, max_hole_px) & ~dark
-    return drop_small(tissue, min_area_px)
-
-
-def find_pen(pixels: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Blue, green, cyan and red marker strokes, (h, w).
-
-    Hematoxylin and eosin both absorb green most, so in H&E green is the lowest channel: where it
-    clearly exceeds red there is ink. Red ink, unlike eosin, absorbs blue as much as green and
-    is far more saturated; black ink falls to the darkness and saturation thresholds.
-    """
-    red, green, blue = (pixels[..., i] for i in range(3))
-    chroma = pixels.max(axis=2) - pixels.min(axis=2)
-    cold, faint_cold = (green - red > 15) & (chroma > 40), (green - red > 4) & (chroma > 12)
-    warm = (red > 120) & (chroma > 0.7 * red) & (blue - green < 30)
-    faint_warm = (red - green > 25) & (blue - green < 0.12 * (red - green))
-    # Strokes fade towards their rims: the faint ink that touches strong ink belongs to it.
-    rim = np.ones((3, 3), dtype=np.bool_)
-    return _grow(cold, faint_cold | cold, rim) | _grow(warm, faint_warm | warm, rim)
-
-
-def drop_small(mask: NDArray[np.bool_], min_px: float) -> NDArray[np.bool_]:
-    """Remove the 4-connected pieces of fewer than ``min_px`` pixels."""
-    labels, count = ndimage.label(mask)
-    if count == 0:
-        return mask.copy()
-    keep = np.bincount(labels.ravel(), minlength=count + 1) >= min_px
-    keep[0] = False
-    result: NDArray[np.bool_] = keep[labels]
+    surface, _ = find_surface(pixels, min_area_px=min_area_px, max_gap_px=max_gap_px)
+    result: NDArray[np.bool_] = surface == Surface.TISSUE
     return result
-
-
-def _grow(
-    seeds: NDArray[np.bool_], allowed: NDArray[np.bool_], structure: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Pieces of ``allowed`` that hold a stroke of seeds, plus a rim of two pixels."""
-    # A marker is a millimetre wide; a lone odd pixel (dirt, a coverslip's edge) is no stroke.
-    seeds = ndimage.binary_opening(seeds, structure)
-    grown = ndimage.binary_dilation(seeds, structure, iterations=12, mask=allowed)
-    result: NDArray[np.bool_] = ndimage.binary_dilation(grown, structure, iterations=2)
-    return result
-
-
-def _saturation_threshold(saturation: NDArray[np.float32], pixels: NDArray[np.float32]) -> float:
-    threshold = _otsu(saturation)
-    below = saturation <= threshold
-    glass = (
-        float(saturation[below].mean()) < _GLASS_MAX_SATURATION
-        and float(pixels[below].mean()) > _GLASS_MIN_BRIGHTNESS
-    )
-    return max(threshold, _MIN_SATURATION_THRESHOLD) if glass else _MIN_SATURATION_THRESHOLD
-
-
-def _brightness_threshold(values: NDArray[np.float32]) -> float:
-    low, high = _BRIGHTNESS_THRESHOLDS
-    threshold = _otsu(values)
-    above = values[values > threshold]
-    if not above.size or float(above.mean()) < _GLASS_MIN_BRIGHTNESS:
-        return high
-    return min(max(threshold, low), high)
-
-
-def _otsu(values: NDArray[np.float32]) -> float:
-    low, high = float(values.min()), float(values.max())
-    if high <= low:
-        return high
-    return float(threshold_otsu(values))  # type: ignore[no-untyped-call]
 
 
 def _edges(padded: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -193,7 +193,8 @@ def test_only_tissue_is_ever_shown_to_the_model(
     monkeypatch.setattr("qprd.scoring.by_patch.score_patches", look)
     with Slide(slide_file) as slide:
         score(model, slide, grid_of(slide, least=0.9))
-    assert min(seen) > 0.8
+    # The mask's pixels are a quarter of a patch wide, and it may have one too many at each side.
+    assert min(seen) > 0.75**2
 
 
 def test_the_map_lies_where_the_cells_are(slide_file: Path) -> None:

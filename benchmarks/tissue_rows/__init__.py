@@ -1,0 +1,1 @@
+"""Images with known tissue, and the tissue rules of other programs."""
