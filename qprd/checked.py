@@ -19,9 +19,14 @@ STRIDE_PX: Final = 32
 #: Largest number of validation patches of each class.
 MAX_PATCHES: Final = 20_000
 
+#: Micrometers per pixel that a microscope's image can have. Beyond lie the resolutions of screens
+#: and paper: 72 dpi is 353 um per pixel.
+MPP_RANGE: Final = (0.05, 20.0)
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Positive = Annotated[float, Field(gt=0)]
+Mpp = Annotated[float, Field(ge=MPP_RANGE[0], le=MPP_RANGE[1])]
 NotNegative = Annotated[float, Field(ge=0)]
 Text = Annotated[str, Field(max_length=1000)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

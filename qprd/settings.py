@@ -23,6 +23,7 @@ from qprd.checked import (
     STRICT,
     Count,
     Device,
+    Mpp,
     Names,
     NotNegative,
     OperatingPoint,
@@ -127,7 +128,7 @@ Images = Annotated[
     Option(PROJECT, "NAME", name="image", example=["colon_1.tif"]),
 ]
 AssumeMpp = Annotated[
-    Positive | None,
+    Mpp | None,
     Field(description="Resolution in um/px of slides that do not state theirs."),
     Option(PROJECT, "UM", example=0.25),
 ]
@@ -171,7 +172,7 @@ class TrainConfig(BaseModel):
     margin_um: Annotated[NotNegative, Option(ANNOTATIONS, "UM")] = 100.0
     """Distance in um that normal tissue keeps from tumor where no normal regions are drawn."""
     unannotated_normal: UnannotatedNormal = False
-    mpp: Annotated[Positive, Option(PATCHES, "UM")] = Field(
+    mpp: Annotated[Mpp, Option(PATCHES, "UM")] = Field(
         default_factory=_ByTeacher(resnet=0.25, other=0.5)
     )
     """Resolution of the patches in um/px."""

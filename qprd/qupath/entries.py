@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import openslide
-
 from qprd.qupath.locate import SlideLocator, UnsupportedUriError
 from qprd.qupath.project import Entry, SlideSource
 from qprd.qupath.qpproj import ProjectFile, RecordedServer
-
-_BOUNDS = tuple(f"openslide.bounds-{side}" for side in ("x", "y", "width", "height"))
 
 
 def find_entries(project: ProjectFile, locator: SlideLocator) -> tuple[Entry, ...]:
@@ -31,11 +27,7 @@ def find_entries(project: ProjectFile, locator: SlideLocator) -> tuple[Entry, ..
 
 
 def slide_source(server: RecordedServer, locator: SlideLocator) -> SlideSource:
-    """Find a slide and make sure that OpenSlide and QuPath give it the same frame.
-
-    Readers other than QuPath's OpenSlide (Bio-Formats, ImageJ) show a whole file, without the crop
-    to ``openslide.bounds-*``. Their entries are used only where OpenSlide shows the same pixels in
-    the same place: no such bounds, and the size that the project records.
+    """Find the slide of an entry; it is not opened.
 
     Raises:
         QprdError: a folder of slides holds too many files.
@@ -49,38 +41,17 @@ def slide_source(server: RecordedServer, locator: SlideLocator) -> SlideSource:
         problem = str(error)
     else:
         path, tried, problem = located.path, located.tried, located.problem
-    unsupported = server.unsupported or problem
-    if unsupported is None and path is not None and not server.crops_to_bounds:
-        unsupported = _other_frame(path, server)
     return SlideSource(
         uri=server.uri,
         path=path,
         tried=tried,
+        reader=server.reader.removesuffix("ServerBuilder"),
+        use_bounds=server.crops_to_bounds,
+        file_size=server.file_size,
         width=server.width,
         height=server.height,
         mpp=server.mpp,
         rotation=server.rotation,
         crop=server.crop,
-        unsupported=unsupported,
+        unsupported=server.unsupported or problem,
     )
-
-
-def _other_frame(path: Path, server: RecordedServer) -> str | None:
-    """Why OpenSlide might show a file otherwise than the reader that QuPath used, or None."""
-    reader = server.reader.removesuffix("ServerBuilder") or "another reader"
-    try:
-        with openslide.OpenSlide(path) as slide:
-            size = slide.dimensions
-            has_bounds = any(name in slide.properties for name in _BOUNDS)
-    except (openslide.OpenSlideError, OSError):
-        return f"QuPath reads it with {reader}, and OpenSlide cannot open it"
-    if has_bounds:
-        return f"QuPath reads it with {reader}, which does not crop to its bounds as OpenSlide does"
-    if server.file_size is None and server.reader != "OpenslideServerBuilder":
-        return f"QuPath reads it with {reader}, and the project does not record its size"
-    if server.file_size is not None and size != server.file_size:
-        recorded = "{} x {}".format(*server.file_size)
-        return (
-            f"QuPath reads it with {reader} as {recorded} px, OpenSlide as {size[0]} x {size[1]} px"
-        )
-    return None

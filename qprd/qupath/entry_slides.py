@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
+from qprd.checked import MPP_RANGE
 from qprd.errors import QprdError
 from qprd.qupath.project import Entry, Project
 from qprd.slides.frame import Frame
-from qprd.slides.slide import Slide
+from qprd.slides.slide import Slide, is_plausible_mpp
 
 #: Frames whose sizes differ by this share at most are the same frame at another rounding.
 _SIZE_TOLERANCE_PX = 1
@@ -61,15 +62,31 @@ def open_slide(entry: Entry, *, assume_mpp: float | None = None) -> Slide:
             where=entry.name,
             fix="Name the folder it is in with --slides DIR.",
         )
-    slide = Slide(source.path, mpp=source.mpp, rotation=source.rotation, crop=source.crop)
+    mpp = source.mpp
+    if mpp is not None and not is_plausible_mpp(mpp):
+        if assume_mpp is None:
+            raise QprdError(
+                f"The project says that a pixel is {mpp:g} um wide. No microscope gives that "
+                f"(possible are {MPP_RANGE[0]:g} to {MPP_RANGE[1]:g} um); it may be the setting of "
+                "a screen or a printer.",
+                where=entry.name,
+                fix="Correct the pixel size in QuPath's Image tab, or give --assume-mpp UM "
+                "(0.25 for 40x, 0.5 for 20x).",
+            )
+        mpp = assume_mpp
+    slide = Slide(
+        source.path,
+        mpp=mpp,
+        default_mpp=assume_mpp,
+        rotation=source.rotation,
+        crop=source.crop,
+        use_bounds=source.use_bounds,
+    )
     try:
-        _check(entry, slide, assume_mpp)
+        _check(entry, slide)
     except QprdError:
         slide.close()
         raise
-    if slide.mpp is None:
-        slide.close()
-        slide = Slide(source.path, mpp=assume_mpp, rotation=source.rotation, crop=source.crop)
     return slide
 
 
@@ -99,22 +116,41 @@ def require_same_frame(entry: Entry, predicted: Frame, frame: Frame) -> None:
         )
 
 
-def _check(entry: Entry, slide: Slide, assume_mpp: float | None) -> None:
+def _check(entry: Entry, slide: Slide) -> None:
+    """Refuse a slide in which the entry's coordinates could mean other pixels.
+
+    QuPath's readers may disagree with OpenSlide on which image of a file is the slide; they show
+    the same one where its size is the one that the project records.
+    """
     source = entry.source
-    if source.width is not None and source.height is not None:
-        differs = max(abs(slide.width - source.width), abs(slide.height - source.height))
-        if differs > _SIZE_TOLERANCE_PX:
+    where = f"{entry.name} ({source.path})"
+    recorded = source.file_size
+    if recorded is None and not source.use_bounds and source.reader != "Openslide":
+        raise QprdError(
+            f"QuPath reads this image with {source.reader or 'an unnamed reader'}, and the project "
+            "does not record its size, so the frame of its annotations is unknown.",
+            where=where,
+            fix="Open the image in QuPath and save the project.",
+        )
+    sizes = [
+        (slide.uncropped_size, recorded),
+        ((slide.width, slide.height), (source.width, source.height)),
+    ]
+    for found, expected in sizes:
+        if expected is None or expected[0] is None or expected[1] is None:
+            continue
+        if max(abs(found[0] - expected[0]), abs(found[1] - expected[1])) > _SIZE_TOLERANCE_PX:
             raise QprdError(
-                f"The slide has {slide.width} x {slide.height} px; the project expects "
-                f"{source.width} x {source.height}. It is another image, or one read otherwise.",
-                where=f"{entry.name} ({source.path})",
+                f"The slide has {found[0]} x {found[1]} px; the project expects "
+                f"{expected[0]} x {expected[1]}. It is another image, or one read otherwise.",
+                where=where,
                 fix="Check that the file is the one that was annotated.",
             )
-    if slide.mpp is None and assume_mpp is None:
+    if slide.mpp is None:
         raise QprdError(
             "The slide does not state its resolution.",
             where=entry.name,
-            fix="Set the pixel size in QuPath's image tab, or give --assume-mpp UM "
+            fix="Set the pixel size in QuPath's Image tab, or give --assume-mpp UM "
             "(0.25 for 40x, 0.5 for 20x).",
         )
 

@@ -65,6 +65,12 @@ class SlideSource:
         uri: As the project records it.
         path: The file, found; None if it is missing.
         tried: Where it was looked for.
+        reader: QuPath's reader, such as ``Openslide`` or ``ImageJ``; empty if the project does not
+            say.
+        use_bounds: Whether that reader crops the file to its ``openslide.bounds-*``; only
+            OpenSlide's does.
+        file_size: Width and height that this reader shows, before any crop and rotation of the
+            entry; None if the project does not say.
         width: Width of the entry's frame in level-0 pixels; None if the project does not say.
         height: Height of the entry's frame in level-0 pixels; None if the project does not say.
         mpp: Micrometers per pixel from the project (mean of x and y), None if uncalibrated.
@@ -77,6 +83,9 @@ class SlideSource:
     uri: str
     path: Path | None
     tried: tuple[Path, ...] = ()
+    reader: str = ""
+    use_bounds: bool = True
+    file_size: tuple[int, int] | None = None
     width: int | None = None
     height: int | None = None
     mpp: float | None = None

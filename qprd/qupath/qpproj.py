@@ -6,7 +6,7 @@ The field names are those of QuPath's ``DefaultProject`` and ``ImageServers`` (0
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,6 +27,10 @@ _ROTATIONS: Mapping[str, Rotation] = {
     "ROTATE_270": 270,
 }
 
+#: ``builderType`` of servers that show a part of one file, or all of it. ``pyramidize`` adds only
+#: coarser levels to an image without any; QuPath's import does so by default.
+_SUPPORTED_SERVERS = ("uri", "rotated", "cropped", "pyramidize")
+
 #: ``builderType`` of servers whose pixels or frame are not those of one file.
 _UNSUPPORTED_SERVERS = {
     "affine": "it is transformed (affine)",
@@ -35,7 +39,6 @@ _UNSUPPORTED_SERVERS = {
     "color_deconvolved": "it shows separated stains",
     "flipped": "it is flipped",
     "normalized": "its colors are normalized",
-    "pyramidize": "its pyramid is made by QuPath as it reads",
     "sliced": "it is part of a stack",
     "sparse": "it is put together from several images",
     "swapRedBlue": "its colors are reordered",
@@ -57,7 +60,8 @@ class RecordedServer:
         reader: Class of the QuPath reader without package, ``OpenslideServerBuilder``.
         crops_to_bounds: Whether that reader's frame begins at the ``openslide.bounds-*``; the
             others show a whole file.
-        file_size: Width and height of the file's frame as that reader sees it, if recorded.
+        file_size: Width and height of the file's frame as that reader sees it, if recorded with
+            the file or with a pyramid of it.
         width: Width of the entry's frame in level-0 pixels, if recorded.
         height: Height of the entry's frame in level-0 pixels, if recorded.
         mpp: Micrometers per pixel, mean of x and y; None if uncalibrated.
@@ -165,7 +169,7 @@ def _parse_entry(image: object, *, where: str) -> RecordedEntry:
 
 @dataclass(frozen=True)
 class _Layer:
-    """One server of a nest: ``uri``, ``rotated`` or ``cropped``, with its own metadata."""
+    """One server of a nest, of a kind in `_SUPPORTED_SERVERS`, with its own metadata."""
 
     kind: str
     metadata: Mapping[str, object]
@@ -200,7 +204,7 @@ def parse_server(builder: object) -> RecordedServer:
         uri=well_formed(uri) if isinstance(uri, str) else "",
         reader=reader,
         crops_to_bounds=reader == "OpenslideServerBuilder" and args == [],
-        file_size=file.size,
+        file_size=_file_size(layers),
         width=width,
         height=height,
     )
@@ -223,7 +227,7 @@ def _layers(builder: object) -> list[_Layer]:
         kind = _builder_type(builder)
         if kind in _UNSUPPORTED_SERVERS:
             raise _UnsupportedServerError(_UNSUPPORTED_SERVERS[kind])
-        if kind not in ("uri", "rotated", "cropped"):
+        if kind not in _SUPPORTED_SERVERS:
             raise _UnsupportedServerError(f"qprd does not know its kind of image server ({kind})")
         metadata = builder.get("metadata")
         layers.append(_Layer(kind, metadata if isinstance(metadata, dict) else {}, builder))
@@ -231,6 +235,16 @@ def _layers(builder: object) -> list[_Layer]:
             return layers
         builder = builder.get("builder")
     raise _UnsupportedServerError("its image servers are nested too deeply")
+
+
+def _file_size(layers: Sequence[_Layer]) -> tuple[int, int] | None:
+    """Size of the file's frame, recorded with the file or with a pyramid made directly of it."""
+    for layer in reversed(layers):
+        if layer.kind not in ("uri", "pyramidize"):
+            break
+        if layer.size is not None:
+            return layer.size
+    return None
 
 
 def _builder_type(builder: Mapping[str, object]) -> str:
@@ -284,7 +298,7 @@ def _with_frame(server: RecordedServer, layers: list[_Layer]) -> RecordedServer:
     """Follow rotations and crops from the file outwards."""
     rotation: Rotation = 0
     crop: Rectangle | None = None
-    size = layers[-1].size
+    size = server.file_size
     for layer in reversed(layers[:-1]):
         if layer.kind == "rotated":
             turn = _ROTATIONS.get(str(layer.builder.get("rotation")))
@@ -293,7 +307,7 @@ def _with_frame(server: RecordedServer, layers: list[_Layer]) -> RecordedServer:
             rotation = _ROTATIONS_BY_ANGLE[(rotation + turn) % 360]
             if size is not None and turn in (90, 270):
                 size = size[1], size[0]
-        else:
+        elif layer.kind == "cropped":
             region = _rectangle(layer.builder.get("region"))
             crop = _crop_in_file(region, size, rotation, crop)
             size = region[2], region[3]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import openslide
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from qprd.checked import MPP_RANGE
 from qprd.errors import QprdError
 from qprd.slides.frame import Frame, Rotation, qupath_frame, slide_bounds
+from qprd.slides.opening import open_image_file
 
 #: A level may be coarser than asked for by this factor: 2.006 um/px serves a request for 2.
 _LEVEL_TOLERANCE = 1.01
@@ -29,14 +29,8 @@ _BLOCK_PX = 2048
 _FILTER = Image.Resampling.HAMMING
 _FILTER_SUPPORT_PX = 1.0
 
-#: Resolutions outside these are print or screen settings (72 dpi is 353 um/px), not a microscope's.
-_PLAUSIBLE_MPP = (0.01, 20.0)
-
 #: Pixels this much longer than wide, or wider than long, are not taken for square.
 MOST_ANISOTROPIC = 1.05
-
-#: Decoded pixels that OpenSlide keeps of a slide, for the next row of regions to use again.
-_CACHE_BYTES = 128 << 20
 
 _WHITE = (255, 255, 255)
 
@@ -60,10 +54,12 @@ class Slide:
     Args:
         path: A file that OpenSlide reads, or a plain RGB image (PNG, JPEG, TIFF, BMP) of moderate
             size.
-        mpp: Micrometres per level-0 pixel; wins over what the file says.
+        mpp: Micrometers per level-0 pixel; wins over what the file says.
+        default_mpp: Micrometers per level-0 pixel where neither ``mpp`` nor the file says.
         rotation: Clockwise rotation that QuPath applies, in degrees.
         crop: x, y, width, height in the unrotated frame.
-        use_bounds: False for a slide that QuPath opened with ``--no-crop``.
+        use_bounds: False shows the whole file: QuPath's OpenSlide reader with ``--no-crop``, and
+            all its other readers.
 
     Raises:
         QprdError: The file is missing, unreadable, not a slide, or an argument is impossible.
@@ -74,27 +70,32 @@ class Slide:
         path: Path,
         *,
         mpp: float | None = None,
+        default_mpp: float | None = None,
         rotation: Rotation = 0,
         crop: tuple[int, int, int, int] | None = None,
         use_bounds: bool = True,
     ) -> None:
-        if mpp is not None and not (math.isfinite(mpp) and mpp > 0):
-            raise QprdError(
-                f"A resolution of {mpp} um per pixel is impossible.",
-                where=str(path),
-                fix="give micrometres per pixel, such as 0.25 or 0.5",
-            )
+        for given in (mpp, default_mpp):
+            if given is not None and not is_plausible_mpp(given):
+                raise QprdError(
+                    f"A resolution of {given:g} um per pixel is impossible.",
+                    where=str(path),
+                    fix="Give micrometers per pixel, such as 0.25 or 0.5.",
+                )
         self._path = path
-        self._handle = _open(path)
+        self._handle = open_image_file(path)
         try:
             width, height = self._handle.dimensions
             properties = self._handle.properties
             bounds = (
                 slide_bounds(properties, width, height) if use_bounds else (0, 0, width, height)
             )
+            self._uncropped_size = bounds[2], bounds[3]
             self._frame = qupath_frame(bounds, crop, rotation)
             self._levels = _levels(self._handle)
-            self._mpp = mpp if mpp is not None else _file_mpp(properties)
+            if mpp is None:
+                mpp = _file_mpp(properties)
+            self._mpp = default_mpp if mpp is None else mpp
         except QprdError:
             self._handle.close()
             raise
@@ -108,6 +109,11 @@ class Slide:
     def frame(self) -> Frame:
         """How the frame lies in the file."""
         return self._frame
+
+    @property
+    def uncropped_size(self) -> tuple[int, int]:
+        """Width and height before ``crop`` and ``rotation``, in level-0 pixels."""
+        return self._uncropped_size
 
     @property
     def width(self) -> int:
@@ -276,6 +282,11 @@ def grid_size(width: float, height: float, cell: float) -> tuple[int, int]:
     )
 
 
+def is_plausible_mpp(mpp: float) -> bool:
+    """Whether a microscope's image can have this resolution (`MPP_RANGE`)."""
+    return MPP_RANGE[0] <= mpp <= MPP_RANGE[1]
+
+
 def _levels(handle: openslide.AbstractSlide) -> list[_Level]:
     width, height = handle.level_dimensions[0]
     return [
@@ -301,8 +312,7 @@ def _file_mpp(properties: Mapping[str, str]) -> float | None:
         values = [float(properties[f"openslide.mpp-{axis}"]) for axis in "xy"]
     except (KeyError, ValueError):
         return None
-    low, high = _PLAUSIBLE_MPP
-    if not all(low <= value <= high for value in values):
+    if not all(map(is_plausible_mpp, values)):
         return None
     if max(values) > MOST_ANISOTROPIC * min(values):
         raise QprdError(
@@ -310,53 +320,3 @@ def _file_mpp(properties: Mapping[str, str]) -> float | None:
             fix="Resample the slide to square pixels.",
         )
     return sum(values) / 2
-
-
-def _open(path: Path) -> openslide.AbstractSlide:
-    if not path.is_file():
-        raise QprdError(
-            "The slide is a folder, not a file." if path.is_dir() else "The slide does not exist.",
-            where=str(path),
-            fix="say where the slides are with --slides DIR",
-        )
-    try:
-        handle = openslide.OpenSlide(path)
-        with contextlib.suppress(openslide.OpenSlideVersionError):  # before OpenSlide 4
-            handle.set_cache(openslide.OpenSlideCache(_CACHE_BYTES))
-        return handle
-    except openslide.OpenSlideUnsupportedFormatError:
-        return _open_image(path)
-    except (openslide.OpenSlideError, OSError) as error:
-        raise _not_a_slide(path, str(error)) from error
-
-
-def _open_image(path: Path) -> openslide.AbstractSlide:
-    """Open a plain RGB image whole; QuPath projects have such entries, too."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=("PNG", "JPEG", "TIFF", "BMP"))
-        with image:
-            if image.mode not in ("RGB", "RGBA", "P"):
-                raise _not_a_slide(path, f"an image of {image.mode} pixels, not 8-bit RGB")
-            return openslide.ImageSlide(image.convert("RGBA"))
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise QprdError(
-            f"The image is too large to be read without a pyramid (at most "
-            f"{(Image.MAX_IMAGE_PIXELS or 0) // 1_000_000} million pixels).",
-            where=str(path),
-            fix="export it from QuPath as a pyramidal OME-TIFF",
-        ) from error
-    except UnidentifiedImageError as error:
-        raise _not_a_slide(path, "unknown format") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise _not_a_slide(path, str(error)) from error
-
-
-def _not_a_slide(path: Path, reason: str) -> QprdError:
-    return QprdError(
-        f"The file is not a slide that OpenSlide can read ({reason}).",
-        where=str(path),
-        fix="check that the file is complete and opens in QuPath, "
-        "or export it from QuPath as a pyramidal OME-TIFF",
-    )

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from qprd.errors import QprdError
 from qprd.qupath.entry_slides import open_slide, recorded_name, select_entries
@@ -71,6 +73,43 @@ def test_a_slide_without_resolution_needs_one(shared_data: Path) -> None:
         assert slide.mpp == 0.25
     with open_slide(entry(path, mpp=0.4), assume_mpp=0.25) as slide:
         assert slide.mpp == 0.4  # what the project knows is not assumed otherwise
+
+
+@pytest.mark.parametrize("mpp", [352.8, 0.0005])
+def test_a_recorded_resolution_that_cannot_be_is_refused_unless_another_is_given(
+    shared_data: Path, mpp: float
+) -> None:
+    path = shared_data / "slides" / "cmu-1-small-region.svs"
+    with pytest.raises(QprdError, match=f"a pixel is {mpp} um wide") as caught:
+        open_slide(entry(path, mpp=mpp))
+    assert "--assume-mpp" in (caught.value.fix or "")
+    with open_slide(entry(path, mpp=mpp), assume_mpp=0.25) as slide:
+        assert slide.mpp == 0.25
+
+
+def test_other_readers_are_trusted_where_they_show_the_same_frame(shared_data: Path) -> None:
+    path = shared_data / "slides" / "cmu-1-small-region.svs"
+    recorded = {"reader": "BioFormats", "use_bounds": False}
+    with open_slide(entry(path, **recorded, file_size=(2220, 2967))) as slide:
+        assert slide.uncropped_size == (2220, 2967)
+    with pytest.raises(QprdError, match="2220 x 2967 px; the project expects 2220 x 2900"):
+        open_slide(entry(path, **recorded, file_size=(2220, 2900)))
+    with pytest.raises(QprdError, match="with BioFormats, and the project does not record its"):
+        open_slide(entry(path, **recorded))
+
+
+def test_only_the_reader_that_crops_to_bounds_has_a_cropped_frame(
+    scn: tuple[Path, NDArray[np.uint8]],
+) -> None:
+    pixels = scn[1]
+    cropped = entry(scn[0], reader="Openslide", file_size=(512, 768))
+    with open_slide(cropped, assume_mpp=0.5) as slide:
+        np.testing.assert_array_equal(slide.read_region(0, 0, 512, 768, None), pixels)
+    whole = entry(scn[0], reader="BioFormats", use_bounds=False, file_size=(1200, 1600))
+    with open_slide(whole, assume_mpp=0.5) as slide:
+        np.testing.assert_array_equal(slide.read_region(96, 160, 512, 768, None), pixels)
+    with pytest.raises(QprdError, match="512 x 768 px; the project expects 1200 x 1600"):
+        open_slide(entry(scn[0], reader="BioFormats", file_size=(1200, 1600)))
 
 
 def test_what_is_no_slide_is_an_error(shared_data: Path) -> None:

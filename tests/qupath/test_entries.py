@@ -3,29 +3,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-import tifffile
 
 from qprd.qupath.entries import find_entries, slide_source
 from qprd.qupath.locate import SlideLocator
 from qprd.qupath.qpproj import RecordedServer, read_project_file
-
-BIOFORMATS = "BioFormatsServerBuilder"
-
-
-@pytest.fixture
-def slide(shared_data: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "a.svs"
-    path.symlink_to(shared_data / "slides" / "cmu-1-small-region.svs")
-    return path
-
-
-def source_of(path: Path, **recorded: object) -> str | None:
-    server = RecordedServer(uri=path.as_uri(), **recorded)  # type: ignore[arg-type]
-    found = slide_source(server, SlideLocator(path.parent / "p.qpproj"))
-    assert found.path == path
-    return found.unsupported
 
 
 def test_slides_laid_beside_a_moved_project_are_found(colon_project: Path) -> None:
@@ -71,40 +53,3 @@ def test_a_slide_that_is_no_file_is_unsupported(tmp_path: Path) -> None:
     source = slide_source(server, SlideLocator(tmp_path / "p.qpproj"))
     assert source.path is None
     assert "https" in str(source.unsupported)
-
-
-def test_bioformats_is_trusted_where_openslide_shows_the_same_frame(slide: Path) -> None:
-    same = {"reader": BIOFORMATS, "crops_to_bounds": False, "file_size": (2220, 2967)}
-    assert source_of(slide, **same) is None
-
-
-def test_bioformats_is_refused_where_openslide_shows_another_frame(slide: Path) -> None:
-    recorded = {"reader": BIOFORMATS, "crops_to_bounds": False}
-    assert "2220 x 2967" in str(source_of(slide, **recorded, file_size=(2220, 2900)))
-    assert "does not record its size" in str(source_of(slide, **recorded))
-
-
-def test_bioformats_is_refused_where_openslide_cannot_read(shared_data: Path) -> None:
-    broken = shared_data / "slides" / "broken.svs"
-    reason = source_of(broken, reader=BIOFORMATS, crops_to_bounds=False, file_size=(9, 9))
-    assert "OpenSlide cannot open" in str(reason)
-
-
-def test_bounds_make_a_whole_file_frame_unusable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a.tif"
-    tifffile.imwrite(
-        path, np.zeros((512, 512, 3), np.uint8), tile=(256, 256), photometric="rgb", metadata=None
-    )
-    recorded = {"reader": BIOFORMATS, "crops_to_bounds": False, "file_size": (512, 512)}
-    assert source_of(path, **recorded) is None
-
-    import openslide
-
-    class WithBounds(openslide.OpenSlide):
-        properties = {"openslide.bounds-x": "3"}  # noqa: RUF012
-
-    monkeypatch.setattr("qprd.qupath.entries.openslide.OpenSlide", WithBounds)
-    assert "bounds" in str(source_of(path, **recorded))
-    assert source_of(path, reader="OpenslideServerBuilder", crops_to_bounds=True) is None

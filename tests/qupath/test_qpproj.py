@@ -214,6 +214,30 @@ def test_pixels_that_cannot_be_used_have_a_reason(server: object, reason: str) -
     assert reason in found
 
 
+def pyramid(server: object, *, metadata: object = None) -> dict[str, Any]:
+    return {"builderType": "pyramidize", "builder": server, "metadata": metadata}
+
+
+def test_a_pyramid_made_by_qupath_leaves_the_frame_as_it_is() -> None:
+    plain = cropped(rotated(uri_server(), "ROTATE_90"), 5, 6, 70, 80)
+    inside = cropped(rotated(pyramid(uri_server()), "ROTATE_90"), 5, 6, 70, 80)
+    outside = pyramid(plain, metadata=metadata(70, 80))
+    assert parse_server(plain) == parse_server(inside)
+    assert parse_server(plain) == parse_server(outside)
+
+
+def test_the_size_of_a_file_may_be_recorded_with_its_pyramid_alone() -> None:
+    server = pyramid(uri_server(metadata=None), metadata=metadata(400, 300))
+    assert parse_server(server).file_size == (400, 300)
+    turned = rotated(uri_server(metadata=None), "ROTATE_90", metadata=metadata(300, 400))
+    assert parse_server(turned).file_size is None
+
+
+def test_a_pyramid_of_another_size_than_its_image_is_refused() -> None:
+    server = pyramid(uri_server(), metadata=metadata(200, 150))
+    assert "do not agree" in str(parse_server(server).unsupported)
+
+
 def test_very_deep_nests_of_servers_are_refused() -> None:
     server: dict[str, Any] = uri_server()
     for _ in range(200):

@@ -216,13 +216,6 @@ def test_print_resolution_of_an_image_is_not_taken_for_mpp(tmp_path: Path) -> No
         np.testing.assert_array_equal(slide.read_region(0, 0, WIDTH, HEIGHT, None), ramp())
 
 
-def test_huge_plain_image_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
-    path = tmp_path / "huge.png"
-    Image.new("1", (12_000, 9_000)).save(path)
-    with pytest.raises(QprdError, match="too large"):
-        Slide(path)
-
-
 def test_transparent_pixels_are_white(tmp_path: Path) -> None:
     path = tmp_path / "alpha.png"
     pixels = np.zeros((8, 8, 4), dtype=np.uint8)
@@ -247,6 +240,26 @@ def test_threads_read_the_same_as_one(shared_data: Path) -> None:
         with ThreadPoolExecutor(4) as pool:
             for start, result in enumerate(pool.map(read, range(4))):
                 np.testing.assert_array_equal(result, expected[start::4])
+
+
+@pytest.mark.parametrize("mpp", [0.0, -1.0, 0.0005, 352.8, 1e300, float("nan"), float("inf")])
+@pytest.mark.parametrize("given", ["mpp", "default_mpp"])
+def test_a_resolution_that_no_microscope_has_is_refused(
+    tmp_path: Path, mpp: float, given: str
+) -> None:
+    path = tmp_path / "plain.png"
+    Image.fromarray(ramp()).save(path)
+    with pytest.raises(QprdError, match="impossible"):
+        Slide(path, **{given: mpp})  # type: ignore[arg-type]
+
+
+def test_a_default_resolution_counts_only_where_nobody_says(tmp_path: Path) -> None:
+    path = tmp_path / "plain.png"
+    Image.fromarray(ramp()).save(path)
+    with Slide(path, default_mpp=0.5) as slide:
+        assert slide.mpp == 0.5
+    with Slide(path, mpp=0.25, default_mpp=0.5) as slide:
+        assert slide.mpp == 0.25
 
 
 @pytest.mark.parametrize(("mpp_y", "square"), [(0.51, True), (1.0, False)])
