@@ -220,6 +220,11 @@ def fit_platt(y_true: ArrayLike, scores: ArrayLike) -> Platt:
     References:
         J. Platt, "Probabilistic outputs for support vector machines", 1999; H.-T. Lin, C.-J. Lin,
         R. C. Weng, "A note on Platt's probabilistic outputs for support vector machines", 2007.
+
+    Examples:
+        >>> curve = fit_platt([False, False, True, True], [1.0, 2.0, 2.0, 3.0])
+        >>> round(float(curve.probability(2.0)), 3)
+        0.5
     """
     from scipy.special import logit
     from sklearn.linear_model import LogisticRegression

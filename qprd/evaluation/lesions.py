@@ -115,6 +115,12 @@ def lesion_map(tumor_region: BaseGeometry, mpp: float) -> LesionMap:
     Raises:
         QprdError: The tumor is far larger than a slide.
         ValueError: ``mpp`` is not positive, or a coordinate not finite.
+
+    Examples:
+        >>> from shapely import box
+        >>> found = lesion_map(box(0, 0, 1000, 1000) | box(5000, 0, 5050, 50), mpp=0.5)
+        >>> found.is_itc.tolist()
+        [False, True]
     """
     if not (math.isfinite(mpp) and mpp > 0):
         raise ValueError(f"mpp must be positive, not {mpp}")

@@ -58,6 +58,11 @@ def polygon_overlap(
 
     Returns:
         Areas in square units of the frame.
+
+    Examples:
+        >>> from shapely import box
+        >>> round(polygon_overlap(box(0, 0, 2, 1), box(1, 0, 3, 1)).iou, 3)
+        0.333
     """
     a, b = shapely.make_valid(predicted), shapely.make_valid(truth)
     if within is not None:

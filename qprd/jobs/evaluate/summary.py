@@ -75,6 +75,14 @@ class EvaluateSummary:
         problems: Name and reason of each slide of the split that was not evaluated.
         page: The page with the curves.
         seconds: Time spent.
+
+    Example:
+        >>> found = qprd.evaluate(project, progress=False)
+        >>> interval = found.patch.intervals["auroc"]
+        >>> interval.low <= found.patch.auroc <= interval.high
+        True
+        >>> found.slides[0].report.image
+        'demo_3.tif'
     """
 
     project: Path

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from pydantic import JsonValue
 
 from qprd.bundle.ancestry import without_long_lists
 from qprd.bundle.names import new_bundle_name
@@ -19,7 +16,7 @@ from qprd.jobs.train.fit import fit_model
 from qprd.jobs.train.parent import StartingPoint, starting_point
 from qprd.jobs.train.patches import PreparedPatches, prepare_patches
 from qprd.jobs.train.records import require_space, save_records
-from qprd.jobs.train.summary import Origin, TrainSummary, ValidationSummary
+from qprd.jobs.train.summary import Origin, TrainSummary
 from qprd.jobs.train.validation import Validation, require_possible, validate
 from qprd.progress import Progress
 from qprd.qupath.entry_slides import recorded_name
@@ -107,7 +104,7 @@ def train_project(
     save_records(bundle, prepared.table, outcome)
 
     notes = [*prepared.notes, *prepared.table.notes, *validation.notes]
-    notes += quality_notes(validation.auroc, diverged=outcome.diverged)
+    notes += quality_notes(validation.figures.auroc, diverged=outcome.diverged)
     if scorer.scoring != config.scoring:
         notes.append(
             f"the teacher {config.teacher} judges a patch by averages over all that it is shown: "
@@ -128,7 +125,7 @@ def train_project(
         ),
         best_epoch=outcome.best.epoch,
         epochs=len(outcome.history),
-        validation=ValidationSummary.of(validation, rule),
+        validation=validation.figures,
         notes=tuple(dict.fromkeys(notes)),
         interrupted=outcome.interrupted or validation.interrupted,
         seconds=time.perf_counter() - started,
@@ -164,7 +161,7 @@ def _training_info(
     """The training as the bundle records it."""
     from qprd.bundle.records import TrainingInfo
 
-    counts = _patch_counts(prepared.table)
+    counts, figures = _patch_counts(prepared.table), validation.figures
     training_slides, validation_slides = start.with_earlier(
         *(_slide_names(prepared.table.subset(split)) for split in ("train", "val"))
     )
@@ -178,23 +175,18 @@ def _training_info(
         },
         slides=training_slides,
         validation_slides=validation_slides,
-        metrics=_metrics(outcome, validation),
+        metrics={
+            "best_epoch": outcome.best.epoch,
+            "epochs": len(outcome.history),
+            "val_accuracy": figures.accuracy,
+            "val_auroc": figures.auroc,
+            "no_probability": validation.no_probability,
+            "operating_point": None if figures.achieved is None else asdict(figures.achieved),
+        },
         ancestors=start.ancestors,
         annotations=without_long_lists(prepared.seen(config)),
         review=prepared.review_counts(config),
     )
-
-
-def _metrics(outcome: TrainingOutcome, validation: Validation) -> Mapping[str, JsonValue]:
-    achieved = validation.achieved
-    return {
-        "best_epoch": outcome.best.epoch,
-        "epochs": len(outcome.history),
-        "val_accuracy": validation.accuracy,
-        "val_auroc": validation.auroc,
-        "no_probability": validation.no_probability,
-        "operating_point": None if achieved is None else asdict(achieved),
-    }
 
 
 def quality_notes(auroc: float | None, *, diverged: bool) -> list[str]:

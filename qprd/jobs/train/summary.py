@@ -6,22 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qprd.bundle.ancestry import AnnotationChanges, ReviewCounts
-from qprd.checked import Rule
 from qprd.evaluation.operating_point import Achieved
 from qprd.evaluation.reliability import Reliability
-from qprd.jobs.train.validation import Validation
 from qprd.settings import Recipe, Scoring
 
 
 @dataclass(frozen=True)
-class ValidationSummary:
+class ValidationFigures:
     """The figures of the validation, on scores as slides are scored.
 
     Attributes:
         scoring: How slides are scored.
+        operating_point: The rule that chooses the threshold.
         accuracy: Of the most accurate threshold, on validation patches; None if undefined.
         auroc: Of the validation patches; None if undefined.
-        operating_point: The rule that chose the threshold.
         threshold: Raw score from which tissue counts as tumor; None without validation.
         achieved: What the threshold achieves on the data that chose it; None without one.
         calibration: Which curve gives the probabilities, and how far they can be trusted; None
@@ -29,26 +27,12 @@ class ValidationSummary:
     """
 
     scoring: Scoring
-    accuracy: float | None
-    auroc: float | None
     operating_point: str
-    threshold: float | None
-    achieved: Achieved | None
-    calibration: Reliability | None
-
-    @classmethod
-    def of(cls, validation: Validation, rule: Rule) -> ValidationSummary:
-        """Summarize a validation."""
-        scoring = validation.scoring
-        return cls(
-            scoring=scoring.by,
-            accuracy=validation.accuracy,
-            auroc=validation.auroc,
-            operating_point=str(rule),
-            threshold=scoring.threshold,
-            achieved=validation.achieved,
-            calibration=None if scoring.calibration is None else scoring.calibration.reliability,
-        )
+    accuracy: float | None = None
+    auroc: float | None = None
+    threshold: float | None = None
+    achieved: Achieved | None = None
+    calibration: Reliability | None = None
 
     def lines(self) -> list[str]:
         """Threshold and probability for people."""
@@ -131,7 +115,7 @@ class TrainSummary:
     origin: Origin
     best_epoch: int
     epochs: int
-    validation: ValidationSummary
+    validation: ValidationFigures
     notes: tuple[str, ...]
     interrupted: bool
     seconds: float

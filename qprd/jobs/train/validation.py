@@ -17,7 +17,6 @@ from qprd.evaluation.calibration import Uncalibrated, fit_calibration
 from qprd.evaluation.metrics import auroc
 from qprd.evaluation.operating_point import (
     MAX_FALSE_POSITIVES,
-    Achieved,
     FalsePositives,
     NoThreshold,
     ValidationScores,
@@ -25,6 +24,7 @@ from qprd.evaluation.operating_point import (
     choose_threshold,
 )
 from qprd.evaluation.thresholds import accuracy_threshold
+from qprd.jobs.train.summary import ValidationFigures
 from qprd.results.lesion_points import lesion_points
 from qprd.sampling.build import SlideRegions
 from qprd.sampling.table import PatchTable
@@ -37,23 +37,19 @@ _SMALL_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Validation:
-    """The decisions of a validation, and its figures.
+    """The decisions of a validation.
 
     Attributes:
-        scoring: How slides are scored with it, with threshold, calibration and validation scores,
-            as far as there are any.
-        achieved: What the threshold achieves on the validation data; None without one.
-        accuracy: Of the most accurate threshold, on validation patches; None if undefined.
-        auroc: Of the validation patches; None if undefined.
+        scoring: The way of scoring slides, with threshold, calibration and validation scores, as
+            far as there are any.
+        figures: The figures of the validation.
         no_probability: Why there is no calibration, in one sentence; None if there is one.
         notes: What the user should know.
         interrupted: Ctrl-C ended it early.
     """
 
     scoring: ScoringInfo
-    achieved: Achieved | None
-    accuracy: float | None
-    auroc: float | None
+    figures: ValidationFigures
     no_probability: str | None
     notes: tuple[str, ...]
     interrupted: bool = False
@@ -196,9 +192,10 @@ def _decide(
     seed: int,
 ) -> Validation:
     """Choose the threshold and fit the probability, on patches with labels and scores (n,)."""
+    figures = ValidationFigures(scoring.by, str(rule))
     if scores is None or not scores.size:
         reason = "no validation patches"
-        return Validation(scoring, None, None, None, reason, (_without(reason),))
+        return Validation(scoring, figures, reason, (_without(reason),))
     validation = ValidationScores.of(y_true, scores, false_positives)
     chosen = choose_threshold(rule, validation)
     threshold = None if isinstance(chosen, NoThreshold) else chosen
@@ -218,12 +215,15 @@ def _decide(
         notes.append(f"probability: {fitted.reliability.reason}")
     best = accuracy_threshold(y_true, scores)
     return Validation(
-        scoring=replace(
-            scoring, threshold=threshold, calibration=calibration, validation=validation
+        replace(scoring, threshold=threshold, calibration=calibration, validation=validation),
+        replace(
+            figures,
+            accuracy=None if best is None else best.accuracy,
+            auroc=auroc(y_true, scores),
+            threshold=threshold,
+            achieved=None if threshold is None else achieved_at(threshold, validation),
+            calibration=None if calibration is None else calibration.reliability,
         ),
-        achieved=None if threshold is None else achieved_at(threshold, validation),
-        accuracy=None if best is None else best.accuracy,
-        auroc=auroc(y_true, scores),
         no_probability=fitted.reason if isinstance(fitted, Uncalibrated) else None,
         notes=tuple(notes),
     )
