@@ -7,6 +7,7 @@ import os
 import shutil
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def scn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     path = tmp_path_factory.mktemp("slides") / "bounds.scn"
     with tifffile.TiffWriter(path, bigtiff=True) as tiff:
-        common = {"tile": (256, 256), "photometric": "rgb", "metadata": None}
+        common: dict[str, Any] = {"tile": (256, 256), "photometric": "rgb", "metadata": None}
         tiff.write(
             np.zeros((256, 256, 3), np.uint8),
             description=xml,

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -77,7 +78,10 @@ def test_training_and_prediction_take_settings_named_like_the_options(project: P
         summary = qprd.predict(opened, model, **PREDICTION, image=THIRD, progress=False)
     assert model.info.training.config["seed"] == 3
     assert model.training is not None
-    assert (model.bundle, model.threshold) == (model.training.bundle, model.training.threshold)
+    assert (model.bundle, model.threshold) == (
+        model.training.bundle,
+        model.training.validation.threshold,
+    )
     assert model.teacher == "efficientnet_lite0"
     assert model.name in repr(model)
     assert [slide.image for slide in summary.slides] == [THIRD]
@@ -100,7 +104,7 @@ def test_keyword_arguments_win_over_a_configuration(project: Path, tmp_path: Pat
     ("settings", "fix"), [({"epoch": 3}, "'epochs'"), ({"epochs": 0}, "Change the option")]
 )
 def test_a_setting_that_cannot_be_used_is_a_qprd_error(
-    project: Path, settings: dict[str, object], fix: str
+    project: Path, settings: dict[str, Any], fix: str
 ) -> None:
     with (
         qprd.open_project(project, backend="exchange") as opened,
@@ -172,8 +176,11 @@ def test_a_plot_shows_slide_scores_and_contours(model: Model, slide: Path) -> No
     found = model.score(slide, stride=STRIDE, threshold=0.1, progress=False)
     axes = found.plot(Figure().subplots())
     tissue, scores = axes.images
-    assert tissue.get_array().ndim == 3
-    np.testing.assert_array_equal(scores.get_array().mask, np.isnan(found.scores))
+    pixels, shown = tissue.get_array(), scores.get_array()
+    assert pixels is not None
+    assert shown is not None
+    assert pixels.ndim == 3
+    np.testing.assert_array_equal(np.ma.getmaskarray(shown), np.isnan(found.scores))
     outlines = [line for part in axes.collections for line in part.get_paths()]
     assert len(outlines) >= len(found.contours()) > 0
     assert found.plot() is not axes
@@ -213,7 +220,7 @@ def test_results_never_replace_other_files(model: Model, slide: Path, tmp_path: 
     [({"uncertain": 3}, "mpp"), ({"device": "cpu"}, "load_model"), ({"strides": 64}, "stride")],
 )
 def test_settings_that_are_none_of_a_slide_are_refused(
-    model: Model, slide: Path, settings: dict[str, object], fix: str
+    model: Model, slide: Path, settings: dict[str, Any], fix: str
 ) -> None:
     with pytest.raises(qprd.QprdError) as caught:
         model.score(slide, progress=False, **settings)

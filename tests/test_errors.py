@@ -14,4 +14,4 @@ def test_an_error_tells_what_where_and_what_to_do() -> None:
 
 def test_no_error_ends_with_success() -> None:
     assert QprdError("x").exit_code != ExitCode.OK
-    assert all(code != 0 for code in ExitCode if code is not ExitCode.OK)
+    assert [code for code in ExitCode if int(code) == 0] == [ExitCode.OK]

@@ -186,6 +186,7 @@ def test_masks_need_a_similarity_per_location() -> None:
 def test_a_strangers_stored_configuration_is_no_traceback() -> None:
     good = train_config({}).model_dump(mode="json")
     assert stored_train_config(good, "bundle") == train_config({})
-    for values in ({"normal": "many"}, {"unknown": 1}, {"tumor_class": []}):
+    unusable: list[dict[str, object]] = [{"normal": "many"}, {"unknown": 1}, {"tumor_class": []}]
+    for values in unusable:
         with pytest.raises(QprdError, match="damaged"):
             stored_train_config(good | values, "bundle")

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -239,9 +240,9 @@ def _export_config(arguments: argparse.Namespace) -> TrainConfig:
     return train_config(settings)
 
 
-def _alpha(text: str) -> float | str:
+def _alpha(text: str) -> float | Literal["auto"]:
     if text == "auto":
-        return text
+        return "auto"
     try:
         alpha = float(text)
     except ValueError:

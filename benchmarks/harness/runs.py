@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from harness.evaluation import SeedResult, run_seed
 from harness.folder import PatchFolder, PatchImages
@@ -137,10 +138,11 @@ class Runner:
             sizes = replace(sizes, tumor=0)
         elif (variant.method, variant.recipe, sizes.tumor) == ("frd", "paper", 0):
             variant = replace(variant, method="rd")  # the same training
+        nothing_measured: dict[str, Any] = dict.fromkeys(_FIGURES, float("nan"))
         head = Run(
             variant=variant.label,
             **asdict(sizes),
-            **dict.fromkeys(_FIGURES, float("nan")),
+            **nothing_measured,
             seed=seed,
             settings=json.dumps(variant.settings(self.patch_px)),
             data=self._data,

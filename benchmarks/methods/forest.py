@@ -108,5 +108,5 @@ def _planes(channels: Planes, sigma: float) -> Planes:
 
 def _eigenvalues(a: Planes, b: Planes, c: Planes) -> tuple[Planes, Planes]:
     """Eigenvalues of the matrices ((a, c), (c, b)), the larger ones first."""
-    middle, radius = (a + b) / 2, np.hypot((a - b) / 2, c)
+    middle, radius = (a + b) / np.float32(2), np.hypot((a - b) / np.float32(2), c)
     return middle + radius, middle - radius

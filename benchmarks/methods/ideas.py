@@ -173,11 +173,11 @@ def idea_scores(
         found[f"student: {label}"] = IdeaScores(val, test)
 
     classifier = classifiers[_SYMMETRIES, PENALTY_C]
-    for views, suffix in (((0,), ", not transposed"), ((0, _TRANSPOSED), "")):
+    for shown, suffix in (((0,), ", not transposed"), ((0, _TRANSPOSED), "")):
         parts = (train, *held_out)
         fused = _fused(
-            [_decisions(classifier, part, views, head) for part in parts],
-            [best.differences(part, views) for part in parts],
+            [_decisions(classifier, part, shown, head) for part in parts],
+            [best.differences(part, shown) for part in parts],
             train_tumor,
             val_tumor,
         )
@@ -198,7 +198,7 @@ def _fused(
         _, val, test = (fusion(*part) for part in zip(decisions, differences, strict=True))
         return IdeaScores(val, test)
 
-    chosen = choose_share(lambda share: with_share(share).val, val_tumor)
+    chosen = choose_share(val_tumor, lambda share: with_share(share).val)
     return {
         "linear alone": with_share(0.0),
         "student alone": with_share(1.0),

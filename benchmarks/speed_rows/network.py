@@ -13,7 +13,7 @@ from qprd.model.frd import FRD, build_frd
 from qprd.model.inference import for_inference
 from qprd.model.teacher import build_teacher
 from qprd.settings import Recipe
-from speed_rows.row import Row, Setup, seconds
+from speed_rows.row import Row, RowStart, Setup, seconds
 
 _BATCH, _PATCH_PX = 4, 256
 NETWORKS: tuple[tuple[str, Recipe], ...] = (
@@ -42,7 +42,7 @@ def measure(setup: Setup) -> Iterator[Row]:
             slow / fast,
             f"{_BATCH / fast:.2f} and {_BATCH / slow:.2f} patches of {_PATCH_PX} px/s, 32 bit",
         )
-        row = (f"network in bf16, {teacher}", "the same in 32 bits", ">=", 1.0)
+        row: RowStart = (f"network in bf16, {teacher}", "the same in 32 bits", ">=", 1.0)
         if not has_bf16_units(half.device.type):
             yield Row(*row, None, "no bf16 units here, so it is not used")
             continue

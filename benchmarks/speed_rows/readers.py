@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from qprd.slides.slide import Slide
 from speed_rows.reading import SLIDES
-from speed_rows.row import Row, Setup, seconds
+from speed_rows.row import Row, RowStart, Setup, seconds
 
 _FIELD_PX, _STEP_PX, _THREADS = 1_024, 768, 2
 #: What would be worth a dependency.
@@ -31,7 +31,7 @@ def measure(setup: Setup) -> Iterator[Row]:
     for kind, name in SLIDES.items():
         file = setup.data / "slides" / name
         for reader, opened in _READERS.items():
-            row = (f"{reader}, {kind}", "OpenSlide as qprd uses it", ">=", _WORTH)
+            row: RowStart = (f"{reader}, {kind}", "OpenSlide as qprd uses it", ">=", _WORTH)
             if not file.is_file() or importlib.util.find_spec(reader) is None:
                 missing = file if not file.is_file() else f"{reader}: pip install {reader}"
                 yield Row(*row, None, f"needs {missing}")
@@ -76,7 +76,7 @@ def _fastslide(file: Path, stack: ExitStack) -> Read:
 
 def _tifffile(file: Path, stack: ExitStack) -> Read:
     """Each tile of the file is decoded whenever a field needs it: it has no cache."""
-    page = stack.enter_context(tifffile.TiffFile(file)).pages[0]
+    page = stack.enter_context(tifffile.TiffFile(file)).pages.first
     handle, edge_x, edge_y = page.parent.filehandle, page.tilewidth, page.tilelength
     across = -(-page.imagewidth // edge_x)
 
@@ -91,6 +91,8 @@ def _tifffile(file: Path, stack: ExitStack) -> Read:
                 tile, _, _ = page.decode(data, index, jpegtables=page.jpegtables)
                 top, left = row * edge_y - y, column * edge_x - x
                 part = field[max(top, 0) : top + edge_y, max(left, 0) : left + edge_x]
+                if tile is None:
+                    raise ValueError(f"tile {index} is empty")
                 inside = tile[0, max(-top, 0) :, max(-left, 0) :]
                 part[:] = inside[: part.shape[0], : part.shape[1]]
         return field

@@ -12,7 +12,7 @@ import openslide
 
 from qprd.slides.read_ahead import read_ahead
 from qprd.slides.slide import Slide
-from speed_rows.row import Row, Setup, seconds
+from speed_rows.row import Row, RowStart, Setup, seconds
 
 _PATCH_PX, _STRIDE, _FIELD_PX, _MOST_PX = 256, 128, 1_024, 4_096
 SLIDES = {"SVS": "cmu-1-small-region.svs", "TIFF": "colon_2.tif"}
@@ -24,7 +24,7 @@ def measure(setup: Setup) -> Iterator[Row]:
     """Patches at half a patch's distance, the default of a prediction, in two threads."""
     for kind, name in SLIDES.items():
         file = setup.data / "slides" / name
-        row = (f"reading patches, {kind}", "a `read_region` loop, two threads", ">=", 1.5)
+        row: RowStart = (f"reading patches, {kind}", "a `read_region` loop, two threads", ">=", 1.5)
         if not file.is_file():
             yield Row(*row, None, f"needs {file}")
             continue

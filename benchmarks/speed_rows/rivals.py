@@ -15,7 +15,7 @@ from qprd.evaluation.calibration import Platt
 from qprd.export.scorer import Score, TwoLogits
 from qprd.export.wsinfer import CONFIG_FILE, MODEL_FILE, wsinfer_files
 from qprd.files.layout import ProjectLayout
-from speed_rows.row import Row, Setup
+from speed_rows.row import Row, RowStart, Setup
 from speed_rows.slides import write_slide
 from speed_rows.whole_prediction import STRIDE, prepare, spent
 
@@ -39,7 +39,7 @@ def measure(setup: Setup) -> Iterator[Row]:
     model = _exported(setup.folder)
     ours: float | None = None
     for name in RIVALS:
-        row = (f"predict, every {STRIDE}th pixel", name, ">=", 1.0)
+        row: RowStart = (f"predict, every {STRIDE}th pixel", name, ">=", 1.0)
         python = setup.rivals.get(name)
         if python is None and importlib.util.find_spec(name) is not None:
             python = Path(sys.executable)

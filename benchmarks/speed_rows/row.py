@@ -10,6 +10,10 @@ from typing import Literal
 
 from harness.tables import UNDEFINED
 
+Sense = Literal[">=", "<="]
+#: The first fields of a row, which are known before it is measured.
+RowStart = tuple[str, str, Sense, float]
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -43,7 +47,7 @@ class Row:
 
     what: str
     against: str
-    sense: Literal[">=", "<="]
+    sense: Sense
     limit: float
     ratio: float | None
     detail: str

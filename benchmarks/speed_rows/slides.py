@@ -78,5 +78,4 @@ def _tiles(
 
 
 def _jpeg(tile: NDArray[np.uint8]) -> bytes:
-    encoded: bytes = imagecodecs.jpeg8_encode(tile, level=88)
-    return encoded
+    return bytes(imagecodecs.jpeg8_encode(tile, level=88))

@@ -12,7 +12,7 @@ from qprd.demo.creation import NewSlide, create_project
 from qprd.predictions import SCORE, PredictedTile, Predictions, object_id
 from qprd.qupath.java import find_qupath, start_qupath
 from qprd.qupath.opening import open_project
-from speed_rows.row import Row, Setup, seconds
+from speed_rows.row import Row, RowStart, Setup, seconds
 
 _TILES = 100_000
 _EDGE_PX = 8.0
@@ -20,7 +20,7 @@ _EDGE_PX = 8.0
 
 def measure(setup: Setup) -> Iterator[Row]:
     """Nothing is timed but writing: not opening the project, not starting Java."""
-    row = ("write-back of 100,000 tiles", "bulk `addObjects` and save", "<=", 2.0)
+    row: RowStart = ("write-back of 100,000 tiles", "bulk `addObjects` and save", "<=", 2.0)
     installation = find_qupath()
     slide = setup.data / "slides" / "colon_1.tif"
     if installation is None or installation.problem is not None:

@@ -145,7 +145,7 @@ def lesion_map(tumor_region: BaseGeometry, mpp: float) -> LesionMap:
         grown = ndimage.binary_dilation(drawn, _disk(_GROWTH_PX))
         labels, _ = ndimage.label(ndimage.binary_fill_holes(grown), np.ones((3, 3)))
         labels[labels > 0] += len(axes)
-        for region in regionprops(labels):  # type: ignore[no-untyped-call]
+        for region in regionprops(labels):
             axes.append(region.axis_major_length * RASTER_UM)
             row0, column0, row1, column1 = region.bbox
             bounds.append((left + column0, top + row0, left + column1, top + row1))

@@ -175,7 +175,7 @@ def qupath_call(problem: str, where: Path) -> Iterator[None]:
     from paquo._logging import redirect
 
     try:
-        with redirect(stdout=True, stderr=True):  # type: ignore[no-untyped-call]
+        with redirect(stdout=True, stderr=True):
             yield
     except jpype.JException as error:
         kind = str(error.getClass().getName())

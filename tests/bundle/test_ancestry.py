@@ -17,7 +17,7 @@ from qprd.bundle.ancestry import (
 
 DIGESTS = [annotation_sha256("Tumor", box(0, 0, edge, 9)) for edge in (1, 2, 3)]
 
-annotations = st.dictionaries(st.sampled_from("abcdef"), st.sampled_from(DIGESTS))
+digests_by_id = st.dictionaries(st.sampled_from("abcdef"), st.sampled_from(DIGESTS))
 
 
 def slide(drawn: dict[str, str], entry_id: str = "1") -> SlideAnnotations:
@@ -36,7 +36,7 @@ def test_a_digest_is_of_class_and_outline_not_of_how_it_was_drawn() -> None:
     assert len({annotation_sha256("Tumor", same[0]), *others}) == 4
 
 
-@given(annotations, annotations)
+@given(digests_by_id, digests_by_id)
 def test_changes_add_up(before: dict[str, str], now: dict[str, str]) -> None:
     changes = annotation_changes([slide(before)], [slide(now)])
     assert changes == AnnotationChanges(

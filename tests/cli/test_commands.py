@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer
+from pydantic import BaseModel
 from typer.testing import CliRunner
 
 import qprd
@@ -85,7 +86,7 @@ def test_every_command_has_help_with_an_example_that_parses(command: str) -> Non
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_is_there_and_explained(command: str) -> None:
-    models = {"train": TrainConfig, "predict": PredictConfig}
+    models: dict[str, type[BaseModel]] = {"train": TrainConfig, "predict": PredictConfig}
     made = (
         {
             "--" + option_name(name, field).replace("_", "-")

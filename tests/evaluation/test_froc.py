@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from skimage import measure
 from qprd.evaluation.froc import (
     NO_LESIONS,
     NO_SLIDES,
+    Froc,
     Matches,
     froc,
     match_points,
@@ -43,7 +45,7 @@ def detected(*points_um: tuple[float, float, float]) -> LesionPoints:
 TRUTH = squares((1000, 1000, 600), (4000, 1000, 400), (7000, 1000, 50))
 
 
-def test_the_best_hit_counts_once():
+def test_the_best_hit_counts_once() -> None:
     points = detected((0.3, 1100, 1100), (0.9, 1500, 1500), (0.9, 1200, 1200), (0.2, 2500, 1000))
     found = match_points(points, TRUTH)
     assert found.best.tolist() == [1, -1]
@@ -52,7 +54,7 @@ def test_the_best_hit_counts_once():
     assert found.false_positive_scores.tolist() == [0.2]
 
 
-def test_isolated_tumor_cells_are_neither_lesion_nor_false_positive():
+def test_isolated_tumor_cells_are_neither_lesion_nor_false_positive() -> None:
     found = match_points(detected((0.9, 7025, 1025)), TRUTH)
     assert len(found.lesions) == 2
     assert found.false_positives.size == 0
@@ -61,14 +63,14 @@ def test_isolated_tumor_cells_are_neither_lesion_nor_false_positive():
     assert curve.score == 0
 
 
-def test_all_points_of_a_slide_without_lesions_are_false_positives():
+def test_all_points_of_a_slide_without_lesions_are_false_positives() -> None:
     """The distance transform of an all-normal mask must not invent a lesion."""
     found = match_points(detected((0.9, 0, 0), (0.1, 50_000, 80_000)), NO_TUMOR)
     assert found.lesions.size == 0
     assert found.false_positives.tolist() == [0, 1]
 
 
-def test_a_slide_without_lesions_counts_as_a_slide():
+def test_a_slide_without_lesions_counts_as_a_slide() -> None:
     hit = match_points(detected((0.5, 1100, 1100), (0.6, 3000, 3000)), TRUTH)
     normal = match_points(detected((0.7, 0, 0)), NO_TUMOR)
     curve = froc([hit, normal])
@@ -77,11 +79,12 @@ def test_a_slide_without_lesions_counts_as_a_slide():
     assert curve.fp_per_slide.tolist() == [0, 0.5, 1, 1]
     assert curve.sensitivity.tolist() == [0, 0, 0, 0.5]
     # 0 up to and including the rate just below 1, then 0.5.
-    assert curve.at_rates == (0, 0, 0.5, 0.5, 0.5, 0.5)
+    assert curve.at_rates is not None
+    assert list(curve.at_rates) == [0, 0, 0.5, 0.5, 0.5, 0.5]
     assert curve.score == pytest.approx(2 / 6)
 
 
-def test_the_lowest_threshold_is_kept():
+def test_the_lowest_threshold_is_kept() -> None:
     """Dropping the lowest score loses a lesion that is hit by it alone."""
     found = match_points(detected((0.9, 1100, 1100), (0.1, 4100, 1100)), TRUTH)
     curve = froc([found])
@@ -90,7 +93,7 @@ def test_the_lowest_threshold_is_kept():
     assert curve.score == 1
 
 
-def test_a_missed_lesion_adds_no_threshold():
+def test_a_missed_lesion_adds_no_threshold() -> None:
     """The challenge's script scores misses 0, which would be a threshold that hits them all."""
     curve = froc([match_points(detected((0.9, 1100, 1100)), TRUTH)])
     assert curve.thresholds.tolist() == [np.inf, 0.9]
@@ -98,12 +101,12 @@ def test_a_missed_lesion_adds_no_threshold():
 
 
 @pytest.mark.parametrize("score", [0.0, -2.0])
-def test_a_hit_counts_whatever_its_score(score: float):
+def test_a_hit_counts_whatever_its_score(score: float) -> None:
     curve = froc([match_points(detected((score, 1100, 1100)), TRUTH)])
     assert curve.sensitivity[-1] == 0.5
 
 
-def test_between_two_rates_sensitivity_is_interpolated():
+def test_between_two_rates_sensitivity_is_interpolated() -> None:
     truth = squares((1000, 1000, 600))
     # At 0.5 the lesion and four false positives come at once: 0 -> 4 per slide.
     points = [(0.5, 1100.0, 1100.0)] + [(0.5, 3000.0 + i, 3000.0) for i in range(4)]
@@ -111,7 +114,7 @@ def test_between_two_rates_sensitivity_is_interpolated():
     assert curve.at_rates == pytest.approx((1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 1))
 
 
-def test_undefined_says_why():
+def test_undefined_says_why() -> None:
     without_slides = froc([])
     assert (without_slides.score, without_slides.reason) == (None, NO_SLIDES)
     assert without_slides.at_rates is None
@@ -123,14 +126,14 @@ def test_undefined_says_why():
     assert froc([only_itc]).reason == NO_LESIONS
 
 
-def test_without_points_the_score_is_0():
+def test_without_points_the_score_is_0() -> None:
     curve = froc([match_points(detected(), TRUTH)])
     assert curve.score == 0
     assert curve.reason is None
 
 
 @pytest.mark.parametrize("score", [np.nan, np.inf])
-def test_scores_must_be_finite(score: float):
+def test_scores_must_be_finite(score: float) -> None:
     with pytest.raises(ValueError, match="finite"):
         match_points(detected((score, 0, 0)), TRUTH)
 
@@ -164,20 +167,20 @@ def plain_froc(
             distance = ndimage.distance_transform_edt(~slide.mask)
             near = distance < 75 / (mpp * 2**level * 2)
             labels = measure.label(ndimage.binary_fill_holes(near), connectivity=2)
-        best = {}
+        best: dict[int, float] = {}
         itc = []
         for region in measure.regionprops(labels):
             if region.axis_major_length < 275 / (mpp * 2**level):
                 itc.append(region.label)
             else:
-                best[region.label] = None
+                best[region.label] = -np.inf
         for score, x, y in zip(slide.scores, slide.x, slide.y, strict=True):
             label = labels[int(y / 2**level), int(x / 2**level)]
             if label == 0 or takes_all_for_normal:
                 false.append(score)
-            elif label not in itc and (best[label] is None or score > best[label]):
+            elif label not in itc and score > best[label]:
                 best[label] = score
-        hits += [score for score in best.values() if score is not None]
+        hits += [score for score in best.values() if score > -np.inf]
         lesions += len(best)
     thresholds = sorted({*hits, *false})
     if drops_lowest:
@@ -237,7 +240,7 @@ def real_slide(
     return plain, LesionPoints(scores, x, y), found
 
 
-def both_ways(real_maps: list[list[shapely.Geometry]], seed: int):
+def both_ways(real_maps: list[list[shapely.Geometry]], seed: int) -> tuple[list[PlainSlide], Froc]:
     slides = [real_slide(tumor, seed) for tumor in [*real_maps, []]]
     return [plain for plain, _, _ in slides], froc(
         [match_points(points, truth) for _, points, truth in slides]
@@ -245,7 +248,9 @@ def both_ways(real_maps: list[list[shapely.Geometry]], seed: int):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_on_real_lesions_it_is_what_the_rules_say(real_maps, seed: int):
+def test_on_real_lesions_it_is_what_the_rules_say(
+    real_maps: list[list[shapely.Geometry]], seed: int
+) -> None:
     plain, curve = both_ways(real_maps, seed)
     fp_per_slide, sensitivity, score = plain_froc(plain)
     assert curve.lesions == 9
@@ -255,7 +260,7 @@ def test_on_real_lesions_it_is_what_the_rules_say(real_maps, seed: int):
     assert 0 < score < 1
 
 
-def test_it_has_none_of_the_known_faults(real_maps):
+def test_it_has_none_of_the_known_faults(real_maps: list[list[shapely.Geometry]]) -> None:
     plain, curve = both_ways(real_maps, 0)
     assert plain_froc(plain, takes_all_for_normal=True)[2] == 0
     rates, _, _ = plain_froc(plain, drops_lowest=True)
@@ -266,7 +271,9 @@ def test_it_has_none_of_the_known_faults(real_maps):
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
-def test_real_lesions_are_those_of_the_whole_raster(real_maps, index: int):
+def test_real_lesions_are_those_of_the_whole_raster(
+    real_maps: list[list[shapely.Geometry]], index: int
+) -> None:
     """Windows around tumor, and another resolution, change no lesion."""
     plain, _, found = real_slide(real_maps[index], 0)
     distance = ndimage.distance_transform_edt(~plain.mask)
@@ -308,7 +315,7 @@ projects = st.lists(matches(), min_size=1, max_size=4)
 
 
 @given(projects)
-def test_the_curve_ascends_from_nothing_to_all_points(slides: list[Matches]):
+def test_the_curve_ascends_from_nothing_to_all_points(slides: list[Matches]) -> None:
     curve = froc(slides)
     assert (np.diff(curve.thresholds) < 0).all()
     assert (np.diff(curve.fp_per_slide) >= 0).all()
@@ -323,7 +330,7 @@ def test_the_curve_ascends_from_nothing_to_all_points(slides: list[Matches]):
 
 
 @given(projects, st.integers(-1, 7))
-def test_another_false_positive_never_raises_sensitivity(slides: list[Matches], score: int):
+def test_another_false_positive_never_raises_sensitivity(slides: list[Matches], score: int) -> None:
     first = slides[0]
     worse = Matches(
         first.lesions,
@@ -338,7 +345,7 @@ def test_another_false_positive_never_raises_sensitivity(slides: list[Matches], 
 
 
 @given(projects)
-def test_only_the_order_of_scores_matters(slides: list[Matches]):
+def test_only_the_order_of_scores_matters(slides: list[Matches]) -> None:
     def rescaled(m: Matches) -> Matches:
         with np.errstate(over="ignore"):
             hit, false = np.exp(m.best_scores) - 5, np.exp(m.false_positive_scores) - 5
@@ -352,14 +359,14 @@ def test_only_the_order_of_scores_matters(slides: list[Matches]):
 
 
 @given(projects, st.randoms(use_true_random=False))
-def test_the_order_of_slides_does_not_matter(slides: list[Matches], random):
+def test_the_order_of_slides_does_not_matter(slides: list[Matches], random: Random) -> None:
     shuffled = list(slides)
     random.shuffle(shuffled)
     assert froc(slides).score == froc(shuffled).score
 
 
 @given(projects)
-def test_doubling_every_slide_changes_nothing(slides: list[Matches]):
+def test_doubling_every_slide_changes_nothing(slides: list[Matches]) -> None:
     once, twice = froc(slides), froc([*slides, *slides])
     np.testing.assert_allclose(once.fp_per_slide, twice.fp_per_slide)
     assert once.score == (None if twice.score is None else pytest.approx(twice.score))

@@ -29,7 +29,7 @@ TUMOR = box(1000, 1000, 2000, 2000)  # 500 x 500 um
 def cells(tumor: list[float], normal: list[float]) -> LabeledCells:
     scores = np.array([*tumor, *normal], np.float32)
     y = np.array([True] * len(tumor) + [False] * len(normal), np.bool_)
-    return LabeledCells(y, scores, np.arange(y.size) * 1.0, np.zeros(y.size))
+    return LabeledCells(y, scores, np.arange(y.size, dtype=np.float64), np.zeros(y.size))
 
 
 def slide(

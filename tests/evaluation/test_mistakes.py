@@ -35,7 +35,7 @@ def test_the_worst_come_first_and_what_is_right_does_not_come() -> None:
 
 
 def test_one_wrong_area_appears_once() -> None:
-    rows = [(False, 5.0 + x / 100, x, 0.0) for x in range(0, 100, 10)]
+    rows = [(False, 5.0 + x / 100, float(x), 0.0) for x in range(0, 100, 10)]
     rows += [(False, 4.5, 500.0, 0.0)]
     false_positives, misses = worst_mistakes(cells(*rows), 1.0, limit=4, apart_px=200)
     assert [mistake.x for mistake in false_positives] == [90, 500]

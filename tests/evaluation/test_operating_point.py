@@ -167,4 +167,4 @@ def test_validation_scores_of_strangers_are_checked(text: str) -> None:
 
 def test_swapped_labels_and_scores_are_refused() -> None:
     with pytest.raises(ValueError, match="labels must be bool"):
-        ValidationScores.of(np.array([1.0, 2.0]), np.array([True, False]))  # type: ignore[arg-type]
+        ValidationScores.of(np.array([1.0, 2.0]), np.array([True, False]))

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -386,8 +387,8 @@ def test_rates_and_operations_are_measured(data: Path) -> None:
 
 def test_time_that_others_had_does_not_count_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(wall=0.0, cpu=0.0)
-    monkeypatch.setattr(rates_module.time, "perf_counter", lambda: clock.wall)
-    monkeypatch.setattr(rates_module.time, "process_time", lambda: clock.cpu)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock.wall)
+    monkeypatch.setattr(time, "process_time", lambda: clock.cpu)
     processor = rates_module.Stopwatch(torch.device("cpu"), threads=2)
     gpu = rates_module.Stopwatch(torch.device("cuda"), threads=2)
     clock.wall, clock.cpu = 10.0, 5.0

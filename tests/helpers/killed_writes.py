@@ -282,7 +282,7 @@ def _kill_when_half_written(project: Path, said: Path) -> None:
 
 def main(jobs: list[dict[str, Any]]) -> None:
     # A process that dies needs none.
-    os.fsync = lambda _: None
+    os.fsync = lambda fd: None
     told = []
     for job in jobs:
         write, template, copies = WRITES[job["write"]], Path(job["template"]), Path(job["copies"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
@@ -26,7 +27,7 @@ MIN_AREA_UM2, TOLERANCE_UM = 5000.0, 4.0
 THRESHOLD = 0.25
 
 
-def probability_of(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def probability_of(scores: NDArray[Any]) -> NDArray[np.float64]:
     return 1 / (1 + np.exp(-4 * (np.asarray(scores, np.float64) - THRESHOLD)))
 
 

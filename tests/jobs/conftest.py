@@ -55,7 +55,7 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
             if done.returncode:
                 reason = done.stderr.decode().strip()
                 pytest.skip(f"a small file system cannot be mounted: {reason}")
-            stack.callback(subprocess.run, [unmount, disk], check=True)
+            stack.callback(subprocess.check_call, [unmount, disk])
             return disk
 
         yield make

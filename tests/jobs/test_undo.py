@@ -229,6 +229,7 @@ def test_doctor_tells_of_backups_and_of_what_was_left_unfinished(project: Path) 
             images=(),
             assume_mpp=None,
             tumor_class=("Tumor",),
+            normal_class=("Normal",),
         )
         return "\n".join(summary.lines())
 

@@ -178,14 +178,14 @@ def test_both_backends_write_the_same(
         )
         predict_project(opened, config, write_back=True, progress=SilentProgress())
         through_files = opened.read_predictions(opened.entries()[1])
-    opened, _ = open_project(colon_project, backend="paquo")
-    with opened:
-        summary = write_back_project(opened, progress=SilentProgress())
+    through_paquo, _ = open_project(colon_project, backend="paquo")
+    with through_paquo:
+        summary = write_back_project(through_paquo, progress=SilentProgress())
         assert summary.failed == 0
-        entry = opened.entries()[1]
-        through_qupath = opened.read_predictions(entry)
+        entry = through_paquo.entries()[1]
+        through_qupath = through_paquo.read_predictions(entry)
         own = len(through_qupath.contours)
-        assert len(opened.annotations(entry)) == before + own
+        assert len(through_paquo.annotations(entry)) == before + own
     of_qupath = {tile.id: tile.measurements for tile in through_qupath.tiles}
     assert of_qupath.keys() == {tile.id for tile in through_files.tiles}
     for tile in through_files.tiles:

@@ -15,7 +15,9 @@ from qprd.model.anomaly import anomaly_map, differences, patch_score, smooth
 from qprd.model.loss import map_similarity
 
 
-def constant_maps(cosines: tuple[float, float, float]) -> tuple[list[torch.Tensor], ...]:
+def constant_maps(
+    cosines: tuple[float, float, float],
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     teacher, student = [], []
     for index, cosine in enumerate(cosines):
         edge = 8 // 2**index

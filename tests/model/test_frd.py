@@ -112,7 +112,8 @@ def train_step(model: FRD, images: torch.Tensor, y: torch.Tensor, steps: int = 1
     optimizer = torch.optim.Adam(model.trainable_parameters(), lr=1e-3, betas=(0.5, 0.999))
     losses = []
     for _ in range(steps):
-        loss = focal_similarity_loss(*model(images), y, alpha=0.1, gamma=2)
+        teacher, student = model(images)
+        loss = focal_similarity_loss(teacher, student, y, alpha=0.1, gamma=2)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -78,7 +78,7 @@ def test_a_faster_teacher_can_take_part_in_a_training() -> None:
     for found, wanted in zip(model.teacher(images), expected, strict=True):
         assert float((found - wanted).abs().max() / wanted.abs().max()) < 1e-5
     teacher_maps, student_maps = model.train()(images)
-    sum(m.mean() for m in student_maps).backward()  # type: ignore[union-attr]
+    sum(m.mean() for m in student_maps).backward()
     assert not any(m.requires_grad for m in teacher_maps)
     assert all(parameter.grad is not None for parameter in model.trainable_parameters())
 
@@ -102,7 +102,7 @@ def test_nothing_is_folded_where_folding_would_change_the_maps() -> None:
     model.teacher.channels = (8, 8, 8)
     model = build_frd(model.teacher, 0, "best").eval()
     for norm in model.teacher.trunk.norms:  # type: ignore[union-attr]
-        norm.running_mean.fill_(3.0)  # type: ignore[union-attr]
+        norm.running_mean.fill_(3.0)
     images = torch.rand(1, 3, 64, 64)
     folded = for_inference(model)
     assert norms(folded) == norms(model)

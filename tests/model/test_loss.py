@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from qprd.model.loss import (
     plain_similarity_loss,
     resolve_alpha,
 )
+from qprd.settings import Similarity
 
 Maps = list[torch.Tensor]
 
@@ -48,7 +50,7 @@ def reference_loss(
     *,
     alpha: float,
     gamma: float,
-    mode: str,
+    mode: Similarity,
 ) -> float:
     """The equations of docs/method.md, written out in NumPy for S_t within (EPS, 1]."""
     total = 0.0
@@ -97,7 +99,9 @@ def test_loss_of_mixed_batch_is_the_hand_computed_mean() -> None:
 @pytest.mark.parametrize("mode", ["image", "location"])
 @pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0, 2.5])
 @pytest.mark.parametrize("labels", [[1, 0, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]])
-def test_loss_equals_the_equations_in_float64(mode: str, gamma: float, labels: list[int]) -> None:
+def test_loss_equals_the_equations_in_float64(
+    mode: Similarity, gamma: float, labels: list[int]
+) -> None:
     teacher, student = random_maps(1), random_maps(2)
     expected = reference_loss(teacher, student, np.array(labels), alpha=0.3, gamma=gamma, mode=mode)
     loss = focal_similarity_loss(
@@ -107,7 +111,7 @@ def test_loss_equals_the_equations_in_float64(mode: str, gamma: float, labels: l
 
 
 @pytest.mark.parametrize("mode", ["image", "location"])
-def test_float32_and_bfloat16_maps_give_the_float64_loss_closely(mode: str) -> None:
+def test_float32_and_bfloat16_maps_give_the_float64_loss_closely(mode: Similarity) -> None:
     teacher, student = random_maps(1), random_maps(2)
     y = torch.tensor([1, 0, 1, 1])
     exact = focal_similarity_loss(teacher, student, y, alpha=0.1, gamma=2, similarity=mode)
@@ -288,7 +292,7 @@ def test_loss_and_gradients_are_finite_for_any_maps(
     relation: str,
     labels: tuple[int, int],
     gamma: float,
-    mode: str,
+    mode: Similarity,
 ) -> None:
     if relation == "same":
         student = teacher.copy()
@@ -326,7 +330,7 @@ def test_plain_loss_leaves_tumor_patches_out() -> None:
 
 
 @pytest.mark.parametrize("alpha", ["auto", 0.1, 0.0])
-def test_without_tumor_patches_the_loss_is_plain_and_learns(alpha: float | str) -> None:
+def test_without_tumor_patches_the_loss_is_plain_and_learns(alpha: float | Literal["auto"]) -> None:
     loss = build_loss(n_tumor=0, n_normal=100, alpha=alpha, gamma=2)
     teacher, student = random_maps(1), [m.requires_grad_() for m in random_maps(2)]
     y = torch.ones(4)

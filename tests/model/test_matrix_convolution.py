@@ -27,7 +27,7 @@ def test_it_is_the_convolution(
     size: tuple[int, int],
     bias: bool,
 ) -> None:
-    conv = nn.Conv2d(3, 5, kernel, stride, padding, bias=bias)  # type: ignore[arg-type]
+    conv = nn.Conv2d(3, 5, kernel, stride, padding, bias=bias)
     x = torch.rand(2, 3, *size).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         expected, found = conv(x), MatrixConvolution.of(conv)(x)

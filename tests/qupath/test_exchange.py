@@ -16,6 +16,7 @@ from qprd.predictions import (
     Predictions,
 )
 from qprd.qupath.exchange import ExchangeProject
+from qprd.qupath.predictions_geojson import predictions_from_geojson
 from qprd.qupath.project import Entry, PathClass, Project
 from tests.helpers.small_project import named_project, predictions
 
@@ -201,7 +202,7 @@ def test_a_difference_found_on_reading_back_keeps_the_earlier_file(
     ]
     from qprd.qupath import exchange
 
-    read = exchange.predictions_from_geojson
+    read = predictions_from_geojson
     for change in changes:
         monkeypatch.setattr(
             exchange, "predictions_from_geojson", lambda path, change=change: change(read(path))
@@ -262,7 +263,7 @@ def test_a_read_only_project_keeps_the_earlier_predictions(tmpfs: Path) -> None:
 def test_folders_that_are_not_there_are_named(colon_project: Path, tmp_path: Path) -> None:
     for options in ({"slides": [tmp_path / "none"]}, {"annotations": tmp_path / "none"}):
         with pytest.raises(QprdError, match="no such folder"):
-            ExchangeProject(colon_project, **options)  # type: ignore[arg-type]
+            ExchangeProject(colon_project, **options)
 
 
 def test_an_entry_without_any_server_is_listed(tmp_path: Path) -> None:

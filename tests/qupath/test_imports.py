@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from qprd.errors import QprdError
 from qprd.qupath import exchange, paquo_backend
 from qprd.qupath.entrydata import EntryData
 from qprd.qupath.exchange import ExchangeProject
-from qprd.qupath.geojson import own_member_of, read_objects
+from qprd.qupath.geojson import own_member_of, read_annotations, read_objects
 from qprd.qupath.imports import difference, plan_import, with_imported
 from qprd.qupath.project import Annotation, AnnotationImport, ImportReport, PathClass
 from tests.helpers.qupath_work import edit_in_qupath, file_bytes, make_predictions, snapshot
@@ -32,7 +33,9 @@ BEND = shapely.Polygon([(0.004, 0), (1000, 0), (1500, 0), (1000, 1000.255), (0, 
 FAR = shapely.affinity.translate(BEND, 200_000.13, 150_000.37)
 
 
-def imported(*regions: tuple[str, Any], source: str = "a.xml", name: str = "Tumor"):
+def imported(
+    *regions: tuple[str, Any], source: str = "a.xml", name: str = "Tumor"
+) -> AnnotationImport:
     return AnnotationImport(source, PathClass(name, (1, 2, 3)), regions)
 
 
@@ -136,7 +139,9 @@ corner = st.tuples(st.integers(0, 400_000), st.integers(0, 400_000))
 
 @settings(max_examples=50)
 @given(st.lists(corner, min_size=3, max_size=12), st.randoms(use_true_random=False))
-def test_ids_survive_what_qupath_does_to_an_outline(corners, random) -> None:
+def test_ids_survive_what_qupath_does_to_an_outline(
+    corners: list[tuple[float, float]], random: Random
+) -> None:
     """Single precision, another first vertex or direction, vertices on a straight line less."""
     outline = shapely.make_valid(shapely.Polygon([(x / 7, y / 7) for x, y in corners]))
     parts = [p for p in shapely.get_parts(outline) if p.geom_type == "Polygon" and p.area > 1]
@@ -308,7 +313,7 @@ def test_a_difference_keeps_the_file(
     opened: Any, colon_project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = file_bytes(colon_project)
-    read = exchange.read_annotations
+    read = read_annotations
     for change in (
         lambda found: found[1:],
         lambda found: found[:-1],

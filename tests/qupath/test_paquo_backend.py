@@ -49,9 +49,8 @@ def test_writing_leaves_everything_of_the_user_as_it_was(worked_project: Path) -
     write(worked_project, 1, predictions)
     after = snapshot(worked_project, "2")
     assert of_others(after) == before
-    assert set(of_ours(after)) == {
-        item.id for item in (*predictions.tiles, *predictions.annotations)
-    }
+    ours = {tile.id for tile in predictions.tiles} | {a.id for a in predictions.annotations}
+    assert set(of_ours(after)) == ours
 
 
 def test_what_is_stored_is_what_was_meant(worked_project: Path) -> None:

@@ -16,7 +16,7 @@ areas = st.lists(triangles, min_size=1, max_size=4).map(shapely.union_all)
 @settings(max_examples=50)
 @given(areas)
 @example(shapely.Polygon([(-3714 / 700, -0.32), (95588 / 700, -7066800 / 700), (-3714 / 700, 0)]))
-def test_areas_on_the_grid_are_valid_near_and_stay_as_they_are(area) -> None:
+def test_areas_on_the_grid_are_valid_near_and_stay_as_they_are(area: shapely.Geometry) -> None:
     snapped = area_on_grid(area)
     if snapped is None:
         assert shapely.set_precision(area, 0.01).area == 0

@@ -64,11 +64,10 @@ def exact(score_map: ScoreMap, threshold: float = THRESHOLD) -> list[Polygon]:
 
 
 def center_grid(score_map: ScoreMap) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    rows, columns = np.indices(score_map.scores.shape)
-    return (
-        score_map.x + (columns + 0.5) * score_map.cell_px,
-        score_map.y + (rows + 0.5) * score_map.cell_px,
-    )
+    rows, columns = np.indices(score_map.scores.shape).astype(np.float64)
+    x = np.asarray(score_map.x + (columns + 0.5) * score_map.cell_px)
+    y = np.asarray(score_map.y + (rows + 0.5) * score_map.cell_px)
+    return x, y
 
 
 def staircase(score_map: ScoreMap) -> shapely.Geometry:
@@ -106,7 +105,10 @@ def test_probabilities_put_the_outline_around_the_same_cells(score_map: ScoreMap
 
 def test_outline_is_where_the_probability_reaches_that_of_the_threshold() -> None:
     bounds = {}
-    for name, probability_of in (("raw", None), ("squared", lambda s: np.float64(s) ** 2 / 100)):
+    for name, probability_of in (
+        ("raw", None),
+        ("squared", lambda s: s.astype(np.float64) ** 2 / 100),
+    ):
         [outline] = contours(
             as_map([[1, 3, 3]], cell_px=64),
             2.0,
@@ -365,7 +367,7 @@ def test_measurements_leave_out_cells_outside_the_tissue_and_in_holes() -> None:
     assert found[MEAN_SCORE] == pytest.approx((1 + 3 + 4 + 6) / 4)
     assert found[MAX_SCORE] == 6
     assert MEAN_PROBABILITY not in found
-    found = contour_measurements(as_map(values), polygon, lambda s: np.float64(s) ** 2 / 100)
+    found = contour_measurements(as_map(values), polygon, lambda s: s.astype(np.float64) ** 2 / 100)
     assert found[MEAN_PROBABILITY] == pytest.approx((1 + 9 + 16 + 36) / 4 / 100)
 
 
@@ -384,7 +386,7 @@ def test_a_polygon_outside_the_tissue_has_an_area_but_no_score(polygon: Polygon)
     assert found[AREA_UM2] > 0
 
 
-def test_a_threshold_just_above_the_highest_score_finds_nothing():
+def test_a_threshold_just_above_the_highest_score_finds_nothing() -> None:
     scores = np.full((4, 4), 2.5, np.float32)
     score_map = ScoreMap(scores, 0.0, 0.0, 100.0, 1.0)
     assert contours(score_map, 2.5, min_area_um2=0)

@@ -74,7 +74,7 @@ def save(folder: Path, *, tiles: int = 3, overview: bytes = b"png") -> None:
         SLIDE_RESULT,
         score_map,
         predictions(tiles),
-        probabilities=SCORES / 4.0,
+        probabilities=SCORES.astype(np.float64) / 4.0,
         lesion_points=FOUND,
         overview=overview,
     )

@@ -12,7 +12,9 @@ def on_map(scores: object, cell_px: float = 64.0, mpp: float = 0.5) -> ScoreMap:
     return ScoreMap(np.array(scores, np.float32), 100.0, 200.0, cell_px, mpp)
 
 
-def plain_suppression(values: np.ndarray, scores: np.ndarray, radius_cells: float):
+def plain_suppression(
+    values: np.ndarray, scores: np.ndarray, radius_cells: float
+) -> list[tuple[int, int]]:
     """The rule in words: the best cell, then the best of those not near a chosen one, ..."""
     left = {(r, c) for r, c in np.argwhere(~np.isnan(values)).tolist()}
     chosen = []
@@ -32,7 +34,7 @@ def plain_suppression(values: np.ndarray, scores: np.ndarray, radius_cells: floa
     ),
     st.sampled_from([0.0, 1.0, 1.5, 2.0, 3.2, 20.0]),
 )
-def test_it_does_what_the_rule_says(scores: np.ndarray, radius_cells: float):
+def test_it_does_what_the_rule_says(scores: np.ndarray, radius_cells: float) -> None:
     # Probabilities with ties that the raw scores do not have.
     values = np.floor(scores / 2)
     found = lesion_points(on_map(scores), values, radius_um=radius_cells * 32)
@@ -42,7 +44,7 @@ def test_it_does_what_the_rule_says(scores: np.ndarray, radius_cells: float):
     assert found.y.tolist() == [200 + (row + 0.5) * 64 for row, _ in expected]
 
 
-def test_no_two_are_near_and_none_is_left_out():
+def test_no_two_are_near_and_none_is_left_out() -> None:
     scores = np.random.default_rng(0).random((40, 60)).astype(np.float32)
     scores[10:20, 10:30] = np.nan
     found = lesion_points(on_map(scores))
@@ -56,13 +58,13 @@ def test_no_two_are_near_and_none_is_left_out():
     assert nearest.max() <= SUPPRESSION_UM
 
 
-def test_points_go_down_to_the_lowest_score():
+def test_points_go_down_to_the_lowest_score() -> None:
     scores = [[0.0, np.nan, np.nan, np.nan, 0.4, np.nan, np.nan, np.nan, 0.9]]
     everything = lesion_points(on_map(scores), radius_um=64)
     np.testing.assert_allclose(everything.scores, [0.9, 0.4, 0.0], rtol=1e-6)
 
 
-def test_the_radius_is_in_micrometers():
+def test_the_radius_is_in_micrometers() -> None:
     """The same tissue with cells of half the pixels at twice the um/px."""
     scores = np.random.default_rng(1).random((12, 12))
     fine, coarse = lesion_points(on_map(scores, 64, 0.5)), lesion_points(on_map(scores, 32, 1.0))
@@ -70,16 +72,16 @@ def test_the_radius_is_in_micrometers():
 
 
 @pytest.mark.parametrize("scores", [np.empty((0, 0)), np.full((3, 4), np.nan)])
-def test_without_tissue_there_are_none(scores: np.ndarray):
+def test_without_tissue_there_are_none(scores: np.ndarray) -> None:
     assert len(lesion_points(on_map(scores))) == 0
 
 
-def test_infinite_radius_leaves_the_best():
+def test_infinite_radius_leaves_the_best() -> None:
     found = lesion_points(on_map([[1, 2], [5, 3]]), radius_um=np.inf)
     assert found.scores.tolist() == [5]
 
 
-def test_values_must_be_on_the_grid():
+def test_values_must_be_on_the_grid() -> None:
     with pytest.raises(ValueError, match="grid"):
         lesion_points(on_map([[1, 2]]), [[1], [2]])
     with pytest.raises(ValueError, match="radius"):

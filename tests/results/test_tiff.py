@@ -32,7 +32,7 @@ def probability(score_map: ScoreMap) -> np.ndarray:
 def pyramid(path: Path) -> list[np.ndarray]:
     with tifffile.TiffFile(path) as tiff:
         (series,) = tiff.series
-        assert (series.axes, series.dtype, tiff.is_ome) == ("YX", np.float32, True)
+        assert (series.axes, series.dtype, tiff.is_ome) == ("YX", np.dtype(np.float32), True)
         for level in series.levels:
             assert level.keyframe.tile == (TILE, TILE)
         return [level.asarray() for level in series.levels]
@@ -53,8 +53,8 @@ def test_it_says_where_on_the_slide_it_lies(tmp_path: Path) -> None:
     write_score_tiff(tmp_path / "p.ome.tif", a_map(), None, image="a <&> \x00\ud800 ü.svs")
     with tifffile.TiffFile(tmp_path / "p.ome.tif") as tiff:
         root = ElementTree.fromstring(tiff.ome_metadata or "")
-        per_cm = tiff.pages[0].tags["XResolution"].value
-        assert tiff.pages[0].tags["ResolutionUnit"].value == 3
+        per_cm = tiff.pages.first.tags["XResolution"].value
+        assert tiff.pages.first.tags["ResolutionUnit"].value == 3
     assert per_cm[0] / per_cm[1] == pytest.approx(10_000 / 16)
     image = root.find(f"{OME}Image")
     pixels, plane = root.find(f".//{OME}Pixels"), root.find(f".//{OME}Plane")

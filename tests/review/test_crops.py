@@ -12,7 +12,7 @@ from qprd.review.crops import crop_jpeg
 PINK = np.full((200, 100, 3), (230, 160, 200), np.uint8)
 
 
-def crop(pixels: np.ndarray = PINK, drawn: Polygon | MultiPolygon = Polygon()) -> np.ndarray:  # type: ignore[type-arg]  # noqa: B008
+def crop(pixels: np.ndarray = PINK, drawn: Polygon | MultiPolygon = Polygon()) -> np.ndarray:  # noqa: B008
     """A crop of level-0 (1000, 2000) to (1200, 2400)."""
     jpeg = crop_jpeg(
         pixels,
@@ -27,7 +27,7 @@ def crop(pixels: np.ndarray = PINK, drawn: Polygon | MultiPolygon = Polygon()) -
         return np.asarray(image.convert("RGB")).astype(int)
 
 
-def is_light_blue(pixel: np.ndarray) -> bool:  # type: ignore[type-arg]
+def is_light_blue(pixel: np.ndarray) -> bool:
     red, green, blue = pixel
     return bool(green > 190 and blue > 190 and red < 190)
 

@@ -58,6 +58,9 @@ def test_hostile_names_are_shown_as_text_and_never_as_markup(tmp_path: Path, tex
 
 
 def test_nothing_to_show_is_said(tmp_path: Path) -> None:
-    nothing = [("Worst false positives", "", []), ("Worst misses", "", [])]
+    nothing: list[tuple[str, str, list[Any]]] = [
+        ("Worst false positives", "", []),
+        ("Worst misses", "", []),
+    ]
     page = evaluation_page(tmp_path, mistakes=nothing, no_mistakes="There are none.")
     assert page.texts.count("There are none.") == 2

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from shapely.geometry import box
 
 from qprd.evaluation.calibration import Platt
@@ -72,19 +73,20 @@ def line(drawn: Figure, label: str) -> Line2D:
     return found
 
 
+def points(drawn: Figure, label: str) -> NDArray[np.float64]:
+    """Return the points of a line, (n, 2) as x, y."""
+    return np.asarray(line(drawn, label).get_xydata(), dtype=np.float64)
+
+
 def test_roc_curves_and_the_threshold_are_drawn_where_they_are() -> None:
     found = levels()
     patch, slide, _ = found
     drawn = figure("ROC", found)
     for label, curve in (("patches", patch.roc), ("slides", slide.roc)):
         assert curve is not None
-        assert (
-            line(drawn, label).get_xydata().tolist() == np.column_stack([curve.x, curve.y]).tolist()
-        )
+        assert points(drawn, label).tolist() == np.column_stack([curve.x, curve.y]).tolist()
     assert patch.specificity is not None
-    assert line(drawn, "threshold").get_xydata().tolist() == [
-        [1 - patch.specificity, patch.sensitivity]
-    ]
+    assert points(drawn, "threshold").tolist() == [[1 - patch.specificity, patch.sensitivity]]
     styles = {line(drawn, name).get_linestyle() for name in ("patches", "slides")}
     assert len(styles) == 2, "colors alone do not tell them apart"
     assert figure_png(drawn).startswith(b"\x89PNG")
@@ -92,29 +94,28 @@ def test_roc_curves_and_the_threshold_are_drawn_where_they_are() -> None:
 
 def test_precision_is_drawn_in_steps_over_the_share_of_tumor() -> None:
     drawn = figure("Precision and recall", levels())
-    curve = line(drawn, "patches")
-    assert curve.get_drawstyle() == "steps-pre"
-    assert curve.get_xdata()[0] == 0
-    assert curve.get_xdata()[-1] == 1
-    assert line(drawn, "tumor: 25%").get_ydata()[0] == 0.25
+    assert line(drawn, "patches").get_drawstyle() == "steps-pre"
+    recalls = points(drawn, "patches")[:, 0]
+    assert (recalls[0], recalls[-1]) == (0, 1)
+    assert points(drawn, "tumor: 25%")[0, 1] == 0.25
     # At the threshold 2 of 3 tumor cells and 4 normal ones are called tumor.
-    ((recall, precision),) = line(drawn, "threshold").get_xydata().tolist()
+    ((recall, precision),) = points(drawn, "threshold").tolist()
     assert (recall, precision) == pytest.approx((2 / 3, 2 / 6))
 
 
 def test_the_froc_is_marked_at_its_rates() -> None:
     found = levels()
-    marked = line(figure("FROC", found), f"score {found[2].froc_score:.3f}")
-    assert tuple(marked.get_xdata()) == FROC_RATES
-    assert dict(zip(FROC_RATES, marked.get_ydata(), strict=True)) == found[2].sensitivity_at
+    rates, sensitivities = points(figure("FROC", found), f"score {found[2].froc_score:.3f}").T
+    assert tuple(rates) == FROC_RATES
+    assert dict(zip(FROC_RATES, sensitivities, strict=True)) == found[2].sensitivity_at
 
 
 def test_the_reliability_has_a_point_for_each_filled_bin() -> None:
     found = levels()
     filled = [b for b in found[0].reliability if b.count]
-    curve = line(figure("Calibration", found), "calibration error")
+    drawn = points(figure("Calibration", found), "calibration error")
     expected = [[b.mean_probability, b.fraction_tumor] for b in filled]
-    assert curve.get_xydata().tolist() == pytest.approx(np.array(expected))
+    assert drawn == pytest.approx(np.array(expected))
 
 
 def test_what_cannot_be_drawn_has_a_reason_in_its_place() -> None:

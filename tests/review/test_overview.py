@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 from numpy.typing import NDArray
 from PIL import Image
 from shapely.geometry import Polygon, box
@@ -73,7 +74,9 @@ def test_cells_outside_the_tissue_are_transparent() -> None:
 
     figure = overview_figure(THUMBNAIL, 16.0, nothing, [], threshold=2.0, title="empty")
     overlay = figure.axes[1].images[1]
-    assert np.ma.getmaskarray(overlay.get_array()).all()
+    shown = overlay.get_array()
+    assert shown is not None
+    assert np.ma.getmaskarray(shown).all()
     assert overlay.get_cmap()(np.ma.masked_all(1))[0, 3] == 0
     assert overlay.get_cmap().name == colormaps["magma"].name
 
@@ -167,7 +170,7 @@ def test_nothing_that_is_written_is_cut_off_or_written_over(
     _, height = figure.bbox.size
     header = [text.get_window_extent() for text in figure.texts]
     assert len(header) >= 2
-    panels = [axes.get_tightbbox() for axes in figure.axes]
+    panels = [extent for axes in figure.axes if (extent := axes.get_tightbbox()) is not None]
     for extent in (*header, *panels):
         assert figure.bbox.x0 <= extent.x0 < extent.x1 <= figure.bbox.x1
         assert extent.y1 <= height
@@ -226,7 +229,9 @@ def test_holes_are_drawn() -> None:
     )
     figure = overview_figure(THUMBNAIL, 16.0, SCORES, [ring], threshold=2.0, title="a")
     for axes in figure.axes[:2]:
-        assert all(len(lines.get_segments()) == 2 for lines in axes.collections)
+        for lines in axes.collections:
+            assert isinstance(lines, LineCollection)
+            assert len(lines.get_segments()) == 2
 
 
 @pytest.mark.parametrize(

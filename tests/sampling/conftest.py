@@ -11,6 +11,7 @@ from shapely.geometry import shape
 from qprd.qupath.project import Annotation
 from qprd.sampling.build import SlideRegions
 from qprd.sampling.regions import label_regions
+from qprd.sampling.splits import Split
 from qprd.slides.tissue import tissue_mask
 from tests.helpers.colon import OpenColon
 
@@ -38,7 +39,8 @@ def colon_slides(
     colon_annotations: dict[str, list[Annotation]], open_colon: OpenColon
 ) -> list[SlideRegions]:
     slides = []
-    for entry_id, split in (("1", "train"), ("2", "val")):
+    splits: dict[str, Split] = {"1": "train", "2": "val"}
+    for entry_id, split in splits.items():
         with open_colon(entry_id) as slide:
             assert slide.mpp is not None
             tissue = tissue_mask(slide)

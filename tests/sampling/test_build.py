@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,11 +15,19 @@ from shapely.geometry import MultiPolygon, box
 from qprd.errors import QprdError
 from qprd.sampling.build import SlideRegions, build_patch_table
 from qprd.sampling.sampler import SamplingRules
+from qprd.sampling.splits import Split
 from qprd.sampling.table import PatchTable, check_splits_apart
 from tests.helpers.colon import regions
 
 
-def slide(entry_id: str, *, tumor: float = 400, normal: float = 400, split=None, mpp=0.5):
+def slide(
+    entry_id: str,
+    *,
+    tumor: float = 400,
+    normal: float = 400,
+    split: Split | None = None,
+    mpp: float = 0.5,
+) -> SlideRegions:
     """A 1000 px slide with a square of tumor and one of normal."""
     own = regions(
         MultiPolygon([box(0, 0, tumor, tumor)] if tumor else []),
@@ -25,12 +36,12 @@ def slide(entry_id: str, *, tumor: float = 400, normal: float = 400, split=None,
     return SlideRegions(entry_id, f"{entry_id}.svs", 1000, 1000, mpp, own, metadata_split=split)
 
 
-def build(slides, **options):
-    defaults = {"normal": 20, "tumor": 5, "patch_px": 64, "mpp": 0.5, "seed": 0}
+def build(slides: Sequence[SlideRegions], **options: Any) -> PatchTable:
+    defaults: dict[str, Any] = {"normal": 20, "tumor": 5, "patch_px": 64, "mpp": 0.5, "seed": 0}
     return build_patch_table(slides, **{**defaults, **options})
 
 
-def test_counts_are_met_and_validation_is_balanced():
+def test_counts_are_met_and_validation_is_balanced() -> None:
     table = build([slide("1"), slide("2"), slide("3")], val=15)
     counts = table.counts()
     assert (counts["train", "normal"], counts["train", "tumor"]) == (20, 5)
@@ -47,7 +58,9 @@ def test_counts_are_met_and_validation_is_balanced():
     st.randoms(),
 )
 @settings(max_examples=25)
-def test_splits_never_leak_and_order_does_not_matter(edges, seed, random):
+def test_splits_never_leak_and_order_does_not_matter(
+    edges: list[tuple[int, int]], seed: int, random: Random
+) -> None:
     slides = [slide(str(i), tumor=t, normal=n) for i, (t, n) in enumerate(edges)]
     rules = SamplingRules(max_misses=1000)
     try:
@@ -63,7 +76,7 @@ def test_splits_never_leak_and_order_does_not_matter(edges, seed, random):
     assert build(slides, normal=3, tumor=1, seed=seed, rules=rules) == table
 
 
-def test_one_big_slide_does_not_drown_the_others():
+def test_one_big_slide_does_not_drown_the_others() -> None:
     small, big = slide("1", normal=150, split="train"), slide("2", normal=490, split="train")
     table = build([small, big, slide("3", split="val")], normal=30)
     own = Counter(p.slide for p in table.subset("train", "normal").patches)
@@ -72,7 +85,9 @@ def test_one_big_slide_does_not_drown_the_others():
     assert sum(own.values()) == 30
 
 
-def reviewed_slide(entry_id: str, *, rejected: float = 100, split=None) -> SlideRegions:
+def reviewed_slide(
+    entry_id: str, *, rejected: float = 100, split: Split | None = None
+) -> SlideRegions:
     """`slide` with a part of its normal region rejected, and a part of its tumor accepted."""
     plain = slide(entry_id, split=split)
     own = dataclasses.replace(
@@ -84,7 +99,7 @@ def reviewed_slide(entry_id: str, *, rejected: float = 100, split=None) -> Slide
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 1.0])
-def test_rejected_regions_give_hard_normal_patches_up_to_their_share(fraction):
+def test_rejected_regions_give_hard_normal_patches_up_to_their_share(fraction: float) -> None:
     slides = [reviewed_slide("1", split="train"), slide("2", split="val")]
     table = build(slides, normal=20, hard_fraction=fraction)
     plain = build(slides, normal=20)
@@ -102,12 +117,12 @@ def test_rejected_regions_give_hard_normal_patches_up_to_their_share(fraction):
         assert table.subset("val", label) == plain.subset("val", label)
 
 
-def test_without_reviewed_regions_the_share_changes_nothing():
+def test_without_reviewed_regions_the_share_changes_nothing() -> None:
     slides = [slide("1", split="train"), slide("2", split="val")]
     assert build(slides, hard_fraction=1.0) == build(slides)
 
 
-def test_tumor_patches_in_accepted_regions_come_from_the_review():
+def test_tumor_patches_in_accepted_regions_come_from_the_review() -> None:
     slides = [reviewed_slide("1", split="train"), slide("2", split="val")]
     first = build(slides, tumor=20, hard_fraction=0.5).subset("train", "tumor").patches[:10]
     assert all(patch.reviewed for patch in first)
@@ -118,13 +133,13 @@ def test_tumor_patches_in_accepted_regions_come_from_the_review():
     assert not any(patch.reviewed for patch in table.subset("val").patches)
 
 
-def test_plain_rd_still_validates_on_tumor():
+def test_plain_rd_still_validates_on_tumor() -> None:
     counts = build([slide("1"), slide("2")], tumor=0).counts()
     assert counts["train", "tumor"] == 0
     assert counts["val", "tumor"] == counts["val", "normal"] > 0
 
 
-def test_too_few_patches_say_how_many_there_are_and_what_helps():
+def test_too_few_patches_say_how_many_there_are_and_what_helps() -> None:
     with pytest.raises(QprdError) as caught:
         build([slide("1", tumor=100, split="train"), slide("2", split="val")], tumor=500)
     assert "of 500 tumor patches for train" in caught.value.problem
@@ -133,23 +148,23 @@ def test_too_few_patches_say_how_many_there_are_and_what_helps():
         assert option in (caught.value.fix or "")
 
 
-def test_regions_too_small_for_a_patch_are_named():
+def test_regions_too_small_for_a_patch_are_named() -> None:
     with pytest.raises(QprdError, match="1 of the tumor areas are too small"):
         build([slide("1", tumor=20, split="train"), slide("2", split="val")])
 
 
-def test_validation_without_tumor_is_said():
+def test_validation_without_tumor_is_said() -> None:
     table = build([slide("1", split="train"), slide("2", tumor=0, split="val")])
     assert any("no tumor patch for val" in note for note in table.notes)
     assert table.counts()["val", "normal"] > 0
 
 
-def test_no_annotated_slide_is_an_error():
+def test_no_annotated_slide_is_an_error() -> None:
     with pytest.raises(QprdError, match="No slide has"):
         build([slide("1", tumor=0, normal=0)])
 
 
-def test_a_single_slide_is_split_by_area_with_a_warning():
+def test_a_single_slide_is_split_by_area_with_a_warning() -> None:
     own = regions(MultiPolygon([box(0, 0, 1000, 450)]), MultiPolygon([box(0, 550, 1000, 1000)]))
     only = SlideRegions("7", "only.svs", 1000, 1000, 0.5, own)
     table = build([only, slide("8", tumor=0, normal=0)])
@@ -158,7 +173,7 @@ def test_a_single_slide_is_split_by_area_with_a_warning():
     check_splits_apart(table.patches)
 
 
-def test_patches_are_as_large_as_the_resolution_asks():
+def test_patches_are_as_large_as_the_resolution_asks() -> None:
     table = build([slide("1", mpp=0.25, split="train"), slide("2", split="val")])
     sizes = {p.slide: p.size_px for p in table.patches}
     assert sizes == {"1": 128.0, "2": 64.0}
@@ -168,7 +183,7 @@ def test_patches_are_as_large_as_the_resolution_asks():
 
 def test_the_real_project_gives_the_patches_the_issue_asks_for(
     colon_slides: list[SlideRegions], tmp_path: Path
-):
+) -> None:
     table = build(colon_slides, normal=300, tumor=30, patch_px=128, val=300)
     counts = table.counts()
     assert (counts["train", "normal"], counts["train", "tumor"]) == (300, 30)
@@ -178,14 +193,14 @@ def test_the_real_project_gives_the_patches_the_issue_asks_for(
     assert PatchTable.from_csv(tmp_path / "patches.csv") == table
 
 
-def test_the_real_project_with_a_single_slide(colon_slides: list[SlideRegions]):
+def test_the_real_project_with_a_single_slide(colon_slides: list[SlideRegions]) -> None:
     only = dataclasses.replace(colon_slides[1], metadata_split=None)
     table = build([only], normal=200, tumor=30, patch_px=128)
     check_splits_apart(table.patches)
     assert table.counts()["val", "tumor"] == table.counts()["val", "normal"] > 50
 
 
-def test_a_test_slide_without_room_for_a_patch_does_not_stop_the_training():
+def test_a_test_slide_without_room_for_a_patch_does_not_stop_the_training() -> None:
     slides = [slide("1", split="train"), slide("2", split="val")]
     cramped = slide("3", tumor=20, normal=20, split="test")
     table = build([*slides, cramped])

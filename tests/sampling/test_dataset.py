@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,9 +28,9 @@ def whole(dataset: PatchDataset, epoch: int = 0) -> PatchBatch:
 
 def test_decoded_patches_are_the_same_in_memory_and_in_a_file(
     colon_table: PatchTable, open_colon: OpenColon, tmp_path: Path
-):
+) -> None:
     seen: list[tuple[int, int]] = []
-    options = {"patch_px": 64, "folder": tmp_path}
+    options: dict[str, Any] = {"patch_px": 64, "folder": tmp_path}
     in_memory = decode_all(
         colon_table, open_colon, progress=lambda *done: seen.append(done), **options
     )
@@ -42,7 +43,7 @@ def test_decoded_patches_are_the_same_in_memory_and_in_a_file(
 
 def test_batches_are_the_pixels_of_the_slide_and_the_label(
     colon_table: PatchTable, open_colon: OpenColon, tmp_path: Path
-):
+) -> None:
     pixels = decode_all(colon_table, open_colon, patch_px=64, folder=tmp_path)
     batch = whole(PatchDataset(colon_table, pixels, patch_px=64))
     assert batch.images.dtype == torch.uint8
@@ -53,21 +54,21 @@ def test_batches_are_the_pixels_of_the_slide_and_the_label(
         assert batch.target[i] == (1 if patch.label == "normal" else 0)
 
 
-def test_pixels_of_another_size_are_refused(colon_table: PatchTable):
+def test_pixels_of_another_size_are_refused(colon_table: PatchTable) -> None:
     with pytest.raises(ValueError, match="decoded patches are"):
         PatchDataset(colon_table, np.zeros((16, 3, 32, 32), np.uint8), patch_px=64)
 
 
 def test_a_disk_without_room_is_an_error_before_writing(
-    colon_table: PatchTable, open_colon: OpenColon, tmp_path: Path, monkeypatch
-):
+    colon_table: PatchTable, open_colon: OpenColon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(QprdError, match="GiB are free"):
         decode_all(colon_table, open_colon, patch_px=64, folder=tmp_path, max_ram_bytes=0)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_masks_hold_the_label_of_each_location():
+def test_masks_hold_the_label_of_each_location() -> None:
     # A patch of 32 level-0 px read as 16 px: 4 x 4 locations of 8 level-0 px.
     table = PatchTable((Patch("1", "a", 100, 200, 32.0, 1.0, "tumor", "train"),))
     own = regions(MultiPolygon([box(100, 200, 116, 208)]), MultiPolygon([box(100, 216, 132, 232)]))
@@ -79,7 +80,7 @@ def test_masks_hold_the_label_of_each_location():
 
 def test_masks_of_real_patches_agree_with_their_label(
     colon_table: PatchTable, colon_slides: list[SlideRegions]
-):
+) -> None:
     own = {s.entry_id: s.regions for s in colon_slides}
     pixels = np.zeros((16, 3, 64, 64), np.uint8)
     dataset = PatchDataset(colon_table, pixels, patch_px=64, labels="mask", regions=own)
@@ -90,14 +91,14 @@ def test_masks_of_real_patches_agree_with_their_label(
         assert not (mask == 1 - y).any()
 
 
-def test_masks_need_regions_and_a_multiple_of_the_stride(colon_table: PatchTable):
+def test_masks_need_regions_and_a_multiple_of_the_stride(colon_table: PatchTable) -> None:
     with pytest.raises(QprdError, match="no label regions"):
         rasterize_labels(colon_table, {}, patch_px=64)
     with pytest.raises(QprdError, match="multiple of 4"):
         rasterize_labels(colon_table, {}, patch_px=30)
 
 
-def test_augmentation_is_one_of_eight_symmetries_and_moves_the_mask_along():
+def test_augmentation_is_one_of_eight_symmetries_and_moves_the_mask_along() -> None:
     # The mask of a patch whose upper left quarter is tumor, and pixels that show the same.
     table = PatchTable(tuple(Patch("1", "a", 0, 0, 16.0, 1.0, "tumor", "train") for _ in range(64)))
     own = regions(MultiPolygon([box(0, 0, 8, 4)]))
@@ -118,7 +119,7 @@ def test_augmentation_is_one_of_eight_symmetries_and_moves_the_mask_along():
     assert torch.equal(some.images, batch.images[[9, 3]])
 
 
-def test_without_augmentation_decoded_pixels_are_returned_unchanged():
+def test_without_augmentation_decoded_pixels_are_returned_unchanged() -> None:
     table = PatchTable((Patch("1", "a", 0, 0, 16.0, 1.0, "normal", "train"),))
     pixels = np.random.default_rng(0).integers(0, 256, (1, 3, 16, 16), dtype=np.uint8)
     batch = whole(PatchDataset(table, pixels, patch_px=16))

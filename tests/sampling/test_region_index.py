@@ -36,7 +36,9 @@ random_regions = st.lists(blobs, min_size=1, max_size=6).map(
 
 @given(random_regions, st.floats(8, 300), st.integers(0, 99))
 @settings(max_examples=40)
-def test_coverage_is_the_area_of_the_intersection(region, size, seed):
+def test_coverage_is_the_area_of_the_intersection(
+    region: MultiPolygon, size: float, seed: int
+) -> None:
     index = RegionIndex(region, size)
     assert index.area_px2 == pytest.approx(region.area, rel=1e-6)
     x, y = np.random.default_rng(seed).uniform(-300, 3200, (2, 50))
@@ -48,7 +50,7 @@ def test_coverage_is_the_area_of_the_intersection(region, size, seed):
 
 @given(random_regions, st.integers(0, 99))
 @settings(max_examples=30)
-def test_points_said_to_be_inside_are_inside(region, seed):
+def test_points_said_to_be_inside_are_inside(region: MultiPolygon, seed: int) -> None:
     index = RegionIndex(region, 64)
     points, inside = index.points(np.random.default_rng(seed).random((200, 3)))
     # Points outside a piece may lie in another one, so the other direction does not hold.
@@ -56,7 +58,7 @@ def test_points_said_to_be_inside_are_inside(region, seed):
     assert inside.any()
 
 
-def test_points_are_uniform_over_regions_of_very_different_size():
+def test_points_are_uniform_over_regions_of_very_different_size() -> None:
     small, large = box(90_000, 10, 90_010, 20), box(0, 0, 30, 30)
     index = RegionIndex(MultiPolygon([small, large]), 256)
     points, inside = index.points(np.random.default_rng(0).random((20_000, 3)))
@@ -65,7 +67,7 @@ def test_points_are_uniform_over_regions_of_very_different_size():
     assert share == pytest.approx(0.1, abs=0.01)
 
 
-def test_raster_agrees_with_the_polygons_at_cell_centers():
+def test_raster_agrees_with_the_polygons_at_cell_centers() -> None:
     region = MultiPolygon([blob(100, 100, 90, 1.0, 3)])
     raster = RegionIndex(region, 32).rasterize(20.5, 30.0, 150.0, 40)
     centers = (np.arange(40) + 0.5) * 150 / 40
@@ -74,7 +76,7 @@ def test_raster_agrees_with_the_polygons_at_cell_centers():
     assert 0 < raster.mean() < 1
 
 
-def test_an_empty_region_covers_nothing():
+def test_an_empty_region_covers_nothing() -> None:
     index = RegionIndex(MultiPolygon(), 32)
     assert index.area_px2 == 0
     assert index.coverage(np.array([0.0]), np.array([0.0]), 10.0).tolist() == [0.0]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +34,7 @@ def drawn(geometry: BaseGeometry, class_name: str | None, id: str = "a") -> Anno
     return Annotation(id, geometry, class_name)
 
 
-def label(*annotations: Annotation, **options: object) -> LabelRegions:
+def label(*annotations: Annotation, **options: Any) -> LabelRegions:
     return label_regions(annotations, WIDTH, HEIGHT, **{"mpp": 1.0, **options})
 
 
@@ -53,11 +55,13 @@ def reasons(regions: LabelRegions) -> str:
         (None, ["Tumor"], False),
     ],
 )
-def test_classes_are_compared_component_by_component(name, bases, expected):
+def test_classes_are_compared_component_by_component(
+    name: str | None, bases: list[str], expected: bool
+) -> None:
     assert is_derived(name, bases) is expected
 
 
-def test_a_class_is_ignored_by_the_last_component_of_its_name():
+def test_a_class_is_ignored_by_the_last_component_of_its_name() -> None:
     assert is_ignored_class("Ignore*")
     assert is_ignored_class("Tumor: Necrosis*")
     assert not is_ignored_class("Ignore*: sub")
@@ -65,7 +69,7 @@ def test_a_class_is_ignored_by_the_last_component_of_its_name():
     assert not is_ignored_class(None)
 
 
-def test_overlapping_tumor_polygons_and_derived_classes_become_one_region():
+def test_overlapping_tumor_polygons_and_derived_classes_become_one_region() -> None:
     result = label(
         drawn(box(0, 0, 100, 100), "Tumor"),
         drawn(box(50, 0, 150, 100), "Tumor: sub"),
@@ -80,7 +84,7 @@ def test_overlapping_tumor_polygons_and_derived_classes_become_one_region():
     ]
 
 
-def test_a_pending_prediction_is_neither_tumor_nor_normal():
+def test_a_pending_prediction_is_neither_tumor_nor_normal() -> None:
     tumor = drawn(box(0, 0, 100, 100), "Tumor")
     pending = drawn(box(200, 200, 600, 600), "Tumor: qprd")
     without = label(tumor, tissue=ALL_TISSUE)
@@ -93,7 +97,7 @@ def test_a_pending_prediction_is_neither_tumor_nor_normal():
     assert drawn_over.normal.equals(box(300, 300, 400, 400))
 
 
-def test_a_rejected_contour_adds_to_the_normal_tissue_and_does_not_replace_it():
+def test_a_rejected_contour_adds_to_the_normal_tissue_and_does_not_replace_it() -> None:
     tumor = drawn(box(0, 0, 100, 100), "Tumor")
     rejected = Annotation("r", box(120, 120, 180, 180), "Normal", predicted=True)
     without = label(tumor, tissue=ALL_TISSUE, margin_um=100)
@@ -110,14 +114,14 @@ def test_a_rejected_contour_adds_to_the_normal_tissue_and_does_not_replace_it():
     assert label(rejected, ignored).rejected.equals(box(150, 120, 180, 180))
 
 
-def test_an_accepted_contour_is_tumor_as_drawn():
+def test_an_accepted_contour_is_tumor_as_drawn() -> None:
     accepted = Annotation("a", box(120, 120, 180, 180), "Tumor", predicted=True)
     result = label(accepted, drawn(box(0, 0, 50, 50), "Tumor"), tissue=ALL_TISSUE)
     assert result.tumor.equals(shapely.union(accepted.geometry, box(0, 0, 50, 50)))
     assert result.accepted.equals(accepted.geometry)
 
 
-def test_ignored_regions_are_cut_out_of_both_and_said():
+def test_ignored_regions_are_cut_out_of_both_and_said() -> None:
     result = label(
         drawn(box(0, 0, 100, 100), "Tumor"),
         drawn(box(200, 0, 300, 100), "Normal"),
@@ -197,7 +201,7 @@ def test_what_is_drawn_on_another_plane_is_left_out_and_said() -> None:
     assert "Tumor: drawn on another plane (z 3, t 0) than the one that is scored" in reasons(result)
 
 
-def test_tumor_wins_where_normal_overlaps_it_and_that_is_said():
+def test_tumor_wins_where_normal_overlaps_it_and_that_is_said() -> None:
     result = label(drawn(box(0, 0, 100, 100), "Tumor"), drawn(box(50, 0, 150, 100), "Normal"))
     assert result.tumor.equals(box(0, 0, 100, 100))
     assert result.normal.equals(box(100, 0, 150, 100))
@@ -205,12 +209,12 @@ def test_tumor_wins_where_normal_overlaps_it_and_that_is_said():
     assert "Normal: overlaps Tumor, which wins (5,000 px²)" in reasons(result)
 
 
-def test_holes_stay_holes():
+def test_holes_stay_holes() -> None:
     ring = Polygon(box(0, 0, 100, 100).exterior.coords, [box(40, 40, 60, 60).exterior.coords])
     assert label(drawn(ring, "Tumor")).tumor.equals(ring)
 
 
-def test_undrawn_normal_is_tissue_outside_tumor_by_the_margin():
+def test_undrawn_normal_is_tissue_outside_tumor_by_the_margin() -> None:
     tumor = box(0, 0, 200, 200)
     result = label(drawn(tumor, "Tumor"), tissue=ALL_TISSUE, mpp=2.0, margin_um=100.0)
     assert result.normal_source == "tissue"
@@ -227,7 +231,9 @@ def test_undrawn_normal_is_tissue_outside_tumor_by_the_margin():
 )
 @example(circles=[(0.0, 9.0, 29.0, 9)])
 @settings(max_examples=40)
-def test_undrawn_normal_never_comes_closer_than_the_margin(circles):
+def test_undrawn_normal_never_comes_closer_than_the_margin(
+    circles: list[tuple[float, float, float, int]],
+) -> None:
     polygons = [Point(x, y).buffer(r, quad_segs=q) for x, y, r, q in circles]
     result = label(*(drawn(p, "Tumor") for p in polygons), tissue=ALL_TISSUE, margin_um=30.0)
     if not result.normal.is_empty:
@@ -246,7 +252,7 @@ def test_undrawn_normal_never_comes_closer_than_the_margin(circles):
 )
 @settings(max_examples=100)
 @example([(0.0, 5.0), (5.0, 5.0), (3.5, 5.0), (0.5, 5.0), (0.0625, 8.0)])
-def test_the_margin_is_kept_around_jagged_outlines(vertices):
+def test_the_margin_is_kept_around_jagged_outlines(vertices: list[tuple[float, float]]) -> None:
     star = Polygon(
         [(500 + r * math.cos(angle), 400 + r * math.sin(angle)) for angle, r in sorted(vertices)]
     )
@@ -255,7 +261,7 @@ def test_the_margin_is_kept_around_jagged_outlines(vertices):
         assert result.normal.distance(result.tumor) >= 30.0 - 1e-6
 
 
-def test_tissue_of_an_unannotated_slide_is_not_normal_unless_declared():
+def test_tissue_of_an_unannotated_slide_is_not_normal_unless_declared() -> None:
     assert label(tissue=ALL_TISSUE).normal.is_empty
     assert "probably not annotated yet" in reasons(label(tissue=ALL_TISSUE))
     declared = label(tissue=ALL_TISSUE, unannotated_normal=True)
@@ -263,13 +269,13 @@ def test_tissue_of_an_unannotated_slide_is_not_normal_unless_declared():
     assert declared.normal_source == "tissue"
 
 
-def test_tumor_marked_by_points_alone_makes_no_normal_tissue():
+def test_tumor_marked_by_points_alone_makes_no_normal_tissue() -> None:
     result = label(drawn(Point(500, 400), "Tumor"), tissue=ALL_TISSUE)
     assert result.normal.is_empty
     assert "not taken as normal" in reasons(result)
 
 
-def test_normal_tissue_keeps_away_from_tumor_marked_by_a_point():
+def test_normal_tissue_keeps_away_from_tumor_marked_by_a_point() -> None:
     result = label(
         drawn(Point(500, 400), "Tumor"), drawn(box(0, 0, 50, 50), "Tumor"), tissue=ALL_TISSUE
     )
@@ -287,20 +293,22 @@ def test_normal_tissue_keeps_away_from_tumor_marked_by_a_point():
         (box(2000, 0, 2100, 100), "outside the image"),
     ],
 )
-def test_what_is_no_area_in_the_image_is_dropped_and_said(geometry, reason):
+def test_what_is_no_area_in_the_image_is_dropped_and_said(
+    geometry: BaseGeometry, reason: str
+) -> None:
     result = label(drawn(geometry, "Tumor"))
     assert result.tumor.is_empty
     assert result.dropped[0].annotation_id == "a"
     assert reason in reasons(result)
 
 
-def test_a_polygon_across_the_edge_is_clipped_and_said():
+def test_a_polygon_across_the_edge_is_clipped_and_said() -> None:
     result = label(drawn(box(-50, 0, 50, 100), "Tumor"))
     assert result.tumor.equals(box(0, 0, 50, 100))
     assert "partly outside the image: clipped (5,000 px²)" in reasons(result)
 
 
-def test_a_scribble_is_no_tumor_and_no_normal_tissue_either():
+def test_a_scribble_is_no_tumor_and_no_normal_tissue_either() -> None:
     scribble = Polygon(np.random.default_rng(0).random((400, 2)) * 200 + 100)
     other = box(600, 600, 700, 700)
     result = label(drawn(scribble, "Tumor"), drawn(other, "Tumor", "b"), tissue=ALL_TISSUE)
@@ -309,7 +317,7 @@ def test_a_scribble_is_no_tumor_and_no_normal_tissue_either():
     assert not result.normal.intersects(box(150, 150, 250, 250))
 
 
-def test_an_invalid_outline_is_repaired_and_said():
+def test_an_invalid_outline_is_repaired_and_said() -> None:
     bow_tie = Polygon([(0, 0), (100, 100), (100, 0), (0, 100)])
     result = label(drawn(bow_tie, "Tumor"))
     assert result.tumor.is_valid
@@ -317,7 +325,7 @@ def test_an_invalid_outline_is_repaired_and_said():
     assert "repaired" in reasons(result)
 
 
-def test_areas_of_mixed_collections_are_kept():
+def test_areas_of_mixed_collections_are_kept() -> None:
     mixed = GeometryCollection(
         [Point(1, 1), MultiPolygon([box(0, 0, 10, 10), box(20, 0, 30, 10)]), box(50, 0, 60, 10)]
     )
@@ -326,7 +334,7 @@ def test_areas_of_mixed_collections_are_kept():
     assert "points or lines" in reasons(result)
 
 
-def test_a_class_cannot_be_tumor_and_normal():
+def test_a_class_cannot_be_tumor_and_normal() -> None:
     with pytest.raises(QprdError, match="both tumor and normal"):
         label(normal_classes=["Tumor: sub"])
 
@@ -339,7 +347,9 @@ classes = st.sampled_from(["Tumor", "Normal", "Ignore*", "Tumor: a", "Tumor: qpr
 
 @given(st.lists(st.tuples(rings, classes), max_size=8), st.randoms())
 @settings(max_examples=60)
-def test_regions_are_valid_apart_inside_and_independent_of_order(shapes, random):
+def test_regions_are_valid_apart_inside_and_independent_of_order(
+    shapes: list[tuple[Polygon, str | None]], random: Random
+) -> None:
     annotations = [drawn(g, c, str(i)) for i, (g, c) in enumerate(shapes)]
     result = label(*annotations, tissue=ALL_TISSUE, margin_um=20.0)
     image = box(0, 0, WIDTH, HEIGHT)
@@ -354,7 +364,7 @@ def test_regions_are_valid_apart_inside_and_independent_of_order(shapes, random)
     assert result.normal.symmetric_difference(other.normal).area < 1e-6
 
 
-def test_missing_class_says_what_exists_and_what_is_close():
+def test_missing_class_says_what_exists_and_what_is_close() -> None:
     with pytest.raises(QprdError) as caught:
         check_classes(["Tumor"], {"tumor": 3, "Normal": 1, "Stroma": 0})
     assert "Normal (1), tumor (3)" in caught.value.problem
@@ -363,21 +373,21 @@ def test_missing_class_says_what_exists_and_what_is_close():
 
 
 @pytest.mark.parametrize("existing", [{}, {"Tumor: qprd": 12}, {"Tumor: x*": 2}])
-def test_predicted_and_ignored_classes_are_no_tumor_class(existing):
+def test_predicted_and_ignored_classes_are_no_tumor_class(existing: dict[str, int]) -> None:
     with pytest.raises(QprdError, match="no annotation of class 'Tumor'"):
         check_classes(["Tumor"], existing)
 
 
-def test_an_ignored_class_cannot_be_wanted():
+def test_an_ignored_class_cannot_be_wanted() -> None:
     with pytest.raises(QprdError, match="QuPath ignores"):
         check_classes(["Region*"], {"Region*": 1})
 
 
-def test_a_derived_class_is_enough():
+def test_a_derived_class_is_enough() -> None:
     check_classes(["Tumor", "Carcinoma"], {"Tumor: in situ": 1})
 
 
-def test_twenty_thousand_polygons_become_regions():
+def test_twenty_thousand_polygons_become_regions() -> None:
     rng = np.random.default_rng(0)
     corners = rng.integers(0, (99_900, 79_900), size=(20_000, 2))
     annotations = [
@@ -390,7 +400,7 @@ def test_twenty_thousand_polygons_become_regions():
     assert result.normal.area > 0
 
 
-def test_real_colon_annotations_lose_only_what_is_ignored(colon_slides: list[SlideRegions]):
+def test_real_colon_annotations_lose_only_what_is_ignored(colon_slides: list[SlideRegions]) -> None:
     first, second = (slide.regions for slide in colon_slides)
     assert first.summary() == ["Tumor: cut out by an ignored class (1% of it) (250,000 px²)"]
     assert first.tumor.area == pytest.approx(26_589_810 - 250_000, abs=1)
@@ -401,7 +411,7 @@ def test_real_colon_annotations_lose_only_what_is_ignored(colon_slides: list[Sli
 
 def test_tissue_of_the_real_slides_stands_in_for_the_drawn_normal(
     colon_slides: list[SlideRegions], colon_annotations: dict[str, list[Annotation]]
-):
+) -> None:
     for slide in colon_slides:
         tumor_only = [a for a in colon_annotations[slide.entry_id] if a.class_name != "Normal"]
         found = label_regions(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -7,11 +9,20 @@ from shapely.geometry import MultiPolygon, box
 
 from qprd.errors import QprdError
 from qprd.sampling.build import SlideRegions
-from qprd.sampling.splits import SplitCandidate, assign_splits, cut_slide, metadata_split
+from qprd.sampling.splits import (
+    SPLITS,
+    Split,
+    SplitCandidate,
+    assign_splits,
+    cut_slide,
+    metadata_split,
+)
 from tests.helpers.colon import regions
 
 
-def slide(entry_id, split=None, *, tumor=True, normal=True):
+def slide(
+    entry_id: str, split: Split | None = None, *, tumor: bool = True, normal: bool = True
+) -> SplitCandidate:
     return SplitCandidate(entry_id, f"{entry_id}.svs", split, has_tumor=tumor, has_normal=normal)
 
 
@@ -30,14 +41,18 @@ slides = st.lists(
 
 
 @given(slides, st.integers(0, 99), st.randoms())
-def test_splits_do_not_depend_on_the_order_of_slides(found, seed, random):
+def test_splits_do_not_depend_on_the_order_of_slides(
+    found: list[SplitCandidate], seed: int, random: Random
+) -> None:
     before = assign_splits(found, seed)
     random.shuffle(found)
     assert assign_splits(found, seed) == before
 
 
 @given(slides, st.integers(0, 99))
-def test_training_has_tumor_and_validation_has_a_slide(found, seed):
+def test_training_has_tumor_and_validation_has_a_slide(
+    found: list[SplitCandidate], seed: int
+) -> None:
     usable = [s for s in found if s.usable]
     assume(len(usable) >= 2)
     splits = assign_splits(found, seed)
@@ -55,17 +70,17 @@ def test_training_has_tumor_and_validation_has_a_slide(found, seed):
 
 
 @given(slides, st.integers(0, 9), st.data())
-def test_metadata_wins(found, seed, data):
-    fixed = []
+def test_metadata_wins(found: list[SplitCandidate], seed: int, data: st.DataObject) -> None:
+    fixed: list[SplitCandidate] = []
     for s in found:
-        split = data.draw(st.sampled_from([None, "train", "val", "test"]))
+        split = data.draw(st.sampled_from([None, *SPLITS]))
         fixed.append(SplitCandidate(s.entry_id, s.name, split, s.has_tumor, s.has_normal))
     usable = [s for s in fixed if s.usable]
     given = {s.entry_id: s.metadata_split for s in usable if s.metadata_split}
     free = [s for s in usable if s.entry_id not in given]
     has_tumor = any(s.has_tumor for s in usable if given.get(s.entry_id) == "train")
     wants_tumor = len(usable) > 1 and not has_tumor and any(s.has_tumor for s in free)
-    needed = "train" not in given.values() or wants_tumor
+    needed = int("train" not in given.values() or wants_tumor)
     needed += len(usable) > 1 and "val" not in given.values()
     if usable and needed > len(free):
         with pytest.raises(QprdError, match="metadata 'split' leaves no slide"):
@@ -77,7 +92,7 @@ def test_metadata_wins(found, seed, data):
             assert splits[s.entry_id] == s.metadata_split
 
 
-def test_the_rest_is_dealt_out_by_fractions():
+def test_the_rest_is_dealt_out_by_fractions() -> None:
     found = [slide(str(i), tumor=i < 20) for i in range(40)]
     splits = list(assign_splits(found, 0, (0.5, 0.25, 0.25)).values())
     assert abs(splits.count("train") - 20) <= 2
@@ -85,12 +100,12 @@ def test_the_rest_is_dealt_out_by_fractions():
     assert abs(splits.count("test") - 10) <= 2
 
 
-def test_another_seed_gives_other_splits():
+def test_another_seed_gives_other_splits() -> None:
     found = [slide(str(i)) for i in range(20)]
     assert len({tuple(assign_splits(found, seed).values()) for seed in range(10)}) > 1
 
 
-def test_the_only_complete_slide_validates_if_another_has_tumor():
+def test_the_only_complete_slide_validates_if_another_has_tumor() -> None:
     found = [slide("1", normal=False), slide("2"), slide("3", tumor=False)]
     for seed in range(5):
         assert assign_splits(found, seed) == {"1": "train", "2": "val", "3": "train"}
@@ -134,12 +149,12 @@ def test_metadata_that_contradict_each_other_are_refused() -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_metadata_without_training_or_validation_is_an_error(split):
+def test_metadata_without_training_or_validation_is_an_error(split: Split) -> None:
     with pytest.raises(QprdError, match="metadata 'split' leaves no slide for"):
         assign_splits([slide("1", split), slide("2", split)], 0)
 
 
-def test_a_single_slide_is_cut_so_that_both_parts_have_both_labels():
+def test_a_single_slide_is_cut_so_that_both_parts_have_both_labels() -> None:
     cut = cut_slide(
         regions(MultiPolygon([box(0, 0, 1000, 300)]), MultiPolygon([box(0, 600, 1000, 1000)])),
         1000,
@@ -153,7 +168,7 @@ def test_a_single_slide_is_cut_so_that_both_parts_have_both_labels():
     assert val.area / (train.area + val.area) == pytest.approx(0.25, abs=0.02)
 
 
-def test_a_slide_that_cannot_be_cut_is_an_error():
+def test_a_slide_that_cannot_be_cut_is_an_error() -> None:
     with pytest.raises(QprdError, match="only one annotated slide"):
         cut_slide(
             regions(MultiPolygon([box(0, 0, 50, 50)]), MultiPolygon([box(900, 900, 999, 999)])),
@@ -163,7 +178,7 @@ def test_a_slide_that_cannot_be_cut_is_an_error():
         )
 
 
-def test_the_real_slides_can_be_cut(colon_slides: list[SlideRegions]):
+def test_the_real_slides_can_be_cut(colon_slides: list[SlideRegions]) -> None:
     for own in colon_slides:
         cut = cut_slide(own.regions, own.width, own.height, size_px=128)
         for region in (own.regions.tumor, own.regions.normal):

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from qprd.errors import QprdError
 from qprd.sampling import table as module
-from qprd.sampling.table import Patch, PatchTable, check_splits_apart
+from qprd.sampling.splits import Split
+from qprd.sampling.table import Label, Patch, PatchTable, check_splits_apart
 
 HEADER = "slide,name,x,y,size_px,mpp,label,split\n"
 
@@ -29,13 +30,17 @@ patches = st.builds(
 )
 
 
-def patch(slide="1", x=0, y=0, split="train", label="tumor"):
+def patch(
+    slide: str = "1", x: int = 0, y: int = 0, split: Split = "train", label: Label = "tumor"
+) -> Patch:
     return Patch(slide, f"{slide}.svs", x, y, 100.0, 0.5, label, split)
 
 
 @given(st.lists(patches, max_size=5))
 @settings(max_examples=60)
-def test_a_saved_table_is_read_back_exactly(tmp_path_factory, rows):
+def test_a_saved_table_is_read_back_exactly(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Patch]
+) -> None:
     path = tmp_path_factory.mktemp("table") / "patches.csv"
     table = PatchTable(tuple(rows))
     table.to_csv(path)
@@ -61,7 +66,7 @@ def test_a_saved_table_is_read_back_exactly(tmp_path_factory, rows):
         ("1," + "a" * 200_000 + ",1,2,100,0.5,tumor,train", "not a CSV file"),
     ],
 )
-def test_a_wrong_row_is_named_by_its_line(tmp_path: Path, row, says):
+def test_a_wrong_row_is_named_by_its_line(tmp_path: Path, row: str, says: str) -> None:
     path = tmp_path / "patches.csv"
     path.write_text(HEADER + "1,a,1,2,100,0.5,tumor,train\n" + row + "\n", encoding="utf-8")
     with pytest.raises(QprdError) as caught:
@@ -71,7 +76,7 @@ def test_a_wrong_row_is_named_by_its_line(tmp_path: Path, row, says):
     assert len(caught.value.problem) < 200
 
 
-def test_a_table_may_say_which_patches_come_from_a_review(tmp_path: Path):
+def test_a_table_may_say_which_patches_come_from_a_review(tmp_path: Path) -> None:
     path = tmp_path / "patches.csv"
     header = HEADER.strip() + ",reviewed\n"
     path.write_text(header + "1,a,1,2,100,0.5,tumor,train,yes\n1,a,9,2,100,0.5,tumor,train,no\n")
@@ -82,14 +87,16 @@ def test_a_table_may_say_which_patches_come_from_a_review(tmp_path: Path):
 
 
 @pytest.mark.parametrize("content", [b"", b"x,y\n1,2\n", b"\xff\xfe\x00\x01"])
-def test_another_file_is_not_taken_for_a_table(tmp_path: Path, content):
+def test_another_file_is_not_taken_for_a_table(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "patches.csv"
     path.write_bytes(content)
     with pytest.raises(QprdError, match="patch table"):
         PatchTable.from_csv(path)
 
 
-def test_an_absurd_number_of_rows_is_refused(tmp_path: Path, monkeypatch):
+def test_an_absurd_number_of_rows_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "MAX_ROWS", 3)
     path = tmp_path / "patches.csv"
     PatchTable(tuple(patch(x=i) for i in range(4))).to_csv(path)
@@ -97,20 +104,22 @@ def test_an_absurd_number_of_rows_is_refused(tmp_path: Path, monkeypatch):
         PatchTable.from_csv(path)
 
 
-def test_a_slide_in_two_splits_is_refused(tmp_path: Path):
+def test_a_slide_in_two_splits_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "patches.csv"
     PatchTable((patch("1"), patch("2", split="val"), patch("1", 500, split="val"))).to_csv(path)
     with pytest.raises(QprdError, match="more than one split"):
         PatchTable.from_csv(path)
 
 
-def test_an_only_slide_may_be_in_two_splits_where_they_do_not_overlap():
+def test_an_only_slide_may_be_in_two_splits_where_they_do_not_overlap() -> None:
     check_splits_apart([patch(x=0), patch(x=50), patch(x=150, split="val")])
     with pytest.raises(QprdError, match="overlap but are in different splits"):
         check_splits_apart([patch(x=0), patch(x=99, split="val")])
 
 
-def test_a_failed_save_leaves_the_old_table(tmp_path: Path, monkeypatch):
+def test_a_failed_save_leaves_the_old_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "patches.csv"
     PatchTable((patch(),)).to_csv(path)
     before = path.read_bytes()
@@ -125,7 +134,7 @@ def test_a_failed_save_leaves_the_old_table(tmp_path: Path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_counts_name_every_split_and_label():
+def test_counts_name_every_split_and_label() -> None:
     counts = PatchTable((patch(), patch(x=1), patch("2", split="val", label="normal"))).counts()
     assert counts["train", "tumor"] == 2
     assert counts["val", "normal"] == 1

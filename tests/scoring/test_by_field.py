@@ -120,8 +120,7 @@ def test_a_score_is_the_mean_of_the_map_over_its_window(
     batch = torch.from_numpy(padded).permute(2, 0, 1).unsqueeze(0)
     with torch.inference_mode():
         size = (batch.shape[-2], batch.shape[-1])
-        pixels = upsampled(model.location_scores(batch), size)
-        maps = smooth(pixels)[0].numpy()
+        maps = smooth(upsampled(model.location_scores(batch), size))[0].numpy()
     windows = Windows(np.array([0, 237, 600, 632]), np.array([0, 211, 3, 372]), PATCH_PX)
     expected = [
         maps[y : y + PATCH_PX, x : x + PATCH_PX] for x, y in zip(windows.x, windows.y, strict=True)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from qprd.scoring import by_patch, cells
 from qprd.scoring.by_patch import score_patches, score_slide_by_patch
 from qprd.scoring.cells import ScoreGrid, score_grid
 from qprd.settings import PatchScore
+from qprd.slides.read_ahead import read_ahead
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import TissueMask, tissue_mask
 
@@ -72,7 +73,9 @@ class Counted:
         pass
 
 
-def grid_of(slide: Slide, *, mpp: float = MPP, stride: int = STRIDE, least: float = 0.5):
+def grid_of(
+    slide: Slide, *, mpp: float = MPP, stride: int = STRIDE, least: float = 0.5
+) -> ScoreGrid:
     return score_grid(
         slide, tissue_mask(slide), mpp=mpp, patch_px=PATCH_PX, stride=stride, min_tissue=least
     )
@@ -252,8 +255,6 @@ def test_memory_is_that_of_a_few_blocks(
     def consumed(_model, images, **_):  # type: ignore[no-untyped-def]
         return np.zeros(len(images), np.float32)
 
-    read_ahead = by_patch.read_ahead
-
     def watched(read_block, blocks):  # type: ignore[no-untyped-def]
         nonlocal waiting
         for item in read_ahead(read_block, blocks):
@@ -356,7 +357,9 @@ def test_more_tiles_than_qupath_shows_are_refused(
 
 def test_scores_that_are_not_finite_are_an_error_and_not_missing_tissue() -> None:
     class Broken(FRD):
-        def forward(self, images: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        def forward(
+            self, images: torch.Tensor, known: Sequence[torch.Tensor] | None = None
+        ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
             maps = [torch.ones(len(images), 4, edge, edge) for edge in (16, 8, 4)]
             return maps, [m * float("nan") for m in maps]
 

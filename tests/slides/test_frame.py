@@ -61,6 +61,8 @@ def test_bounds_need_all_four_integers() -> None:
 
 
 @pytest.mark.parametrize(("crop", "rotation"), [((0, 0, 0, 5), 0), (None, 45)])
-def test_impossible_frames_are_refused(crop: tuple[int, int, int, int] | None, rotation) -> None:
+def test_impossible_frames_are_refused(
+    crop: tuple[int, int, int, int] | None, rotation: Rotation
+) -> None:
     with pytest.raises(QprdError):
         qupath_frame((0, 0, 10, 10), crop, rotation)

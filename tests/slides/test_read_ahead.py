@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import pytest
@@ -44,6 +44,7 @@ def test_reading_goes_on_while_a_piece_is_in_use_but_not_far(
     next(reading)
     assert furthest.wait(10)
     assert taken == list(range(ahead + 1))
+    assert isinstance(reading, Generator)
     reading.close()
 
 

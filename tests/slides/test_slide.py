@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
 from qprd.demo.slides import write_pyramidal_tiff
@@ -106,7 +107,9 @@ def test_pyramid_levels_align_with_averaged_level_0(tmp_path: Path) -> None:
             mean = blobs[factor : factor * (height + 1), factor : factor * (width + 1)]
             mean = mean.reshape(height, factor, width, factor, 3).mean(axis=(1, 3))
 
-            def difference(x: float, mean=mean, factor=factor) -> float:
+            def difference(
+                x: float, mean: NDArray[np.float64] = mean, factor: float = factor
+            ) -> float:
                 height, width = mean.shape[:2]
                 read = slide.read_region(x, factor, width, height, 0.25 * factor)
                 return float(np.abs(read - mean).mean())

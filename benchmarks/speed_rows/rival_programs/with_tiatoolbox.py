@@ -17,7 +17,7 @@ from tiatoolbox.models.engine.patch_predictor import PatchPredictor
 from tiatoolbox.models.models_abc import ModelABC
 
 
-class Exported(ModelABC):
+class Exported(ModelABC):  # type: ignore[misc]
     """A TorchScript network that takes RGB in 0..1."""
 
     def __init__(self, file: Path) -> None:

@@ -312,6 +312,7 @@ def test_lesion_points_are_judged_at_the_threshold_on_their_own_scale(
     (bundle,) = (predicted_project.parent / "qprd" / "bundles").iterdir()
     info = read_bundle_info(bundle)
     assert info.scoring.calibration is not None
+    assert info.scoring.threshold is not None
     (slide,) = plain(evaluate(predicted_project, split="val").report())["slides"]  # type: ignore[index]
     scores = load_lesion_points(result(predicted_project, 2)).scores
     least = info.scoring.calibration.probability(info.scoring.threshold)
@@ -465,9 +466,9 @@ def test_both_backends_measure_the_same(colon_project: Path, shared_data: Path) 
         config = prediction(stride=512, images=("colon_2.tif",))
         predict_project(opened, config, progress=SilentProgress())
         through_files = evaluate_project(opened, split="val", progress=SilentProgress())
-    opened, _ = open_project(colon_project, backend="paquo")
-    with opened:
-        through_qupath = evaluate_project(opened, split="val", progress=SilentProgress())
+    through_paquo, _ = open_project(colon_project, backend="paquo")
+    with through_paquo:
+        through_qupath = evaluate_project(through_paquo, split="val", progress=SilentProgress())
     for level in ("patch", "slide", "froc", "pixel"):
         a, b = (plain(s.report()[level]) for s in (through_files, through_qupath))
         assert a == pytest.approx(b) if isinstance(a, float) else a == b

@@ -12,7 +12,7 @@ from qprd.bundle.reading import newest_bundle, read_bundle_info
 from qprd.errors import QprdError
 from qprd.jobs.predict.job import PredictSummary
 from qprd.jobs.predict.review_regions import MarkedRegion, mark_uncertain, require_threshold
-from qprd.predictions import REVIEW_CLASS, REVIEW_RANK
+from qprd.predictions import REVIEW_CLASS, REVIEW_RANK, PredictedAnnotation
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.results.folder import REVIEW, load_predictions
@@ -78,7 +78,7 @@ def test_regions_are_in_results_and_project_in_the_order_that_is_told(
     assert f"Marked {MARKED} regions to review" in "\n".join(summary.lines())
     assert summary.write_back is not None
     assert f" and {MARKED} regions to review to 3 images" in summary.write_back.lines()[0]
-    by_rank = {}
+    by_rank: dict[int, tuple[str, PredictedAnnotation]] = {}
     with ExchangeProject(project) as opened:
         for entry in opened.entries():
             found = load_predictions(results(project) / entry.id).review

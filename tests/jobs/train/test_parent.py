@@ -144,7 +144,7 @@ def test_settings_of_the_parent_hold_where_nothing_else_is_said(
     [({"recipe": "paper"}, "recipe"), ({"mpp": 1.0}, "mpp"), ({"patch_px": 64}, "patch-px")],
 )
 def test_a_parent_of_another_kind_is_refused(
-    trained_project: Path, flags: dict[str, object], option: str
+    trained_project: Path, flags: dict[str, Any], option: str
 ) -> None:
     before = snapshot(trained_project.parent)
     with pytest.raises(QprdError, match=f"The bundle was trained with {option} ") as caught:

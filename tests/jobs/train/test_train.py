@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from collections.abc import Callable
 from datetime import datetime, tzinfo
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def test_a_table_from_an_earlier_bundle_gives_the_same_training(
     ],
 )
 def test_a_table_that_does_not_fit_is_refused(
-    trained_project: Path, tmp_path: Path, edit_line, message: str
+    trained_project: Path, tmp_path: Path, edit_line: Callable[[str], str], message: str
 ) -> None:
     (bundle,) = (trained_project.parent / "qprd" / "bundles").iterdir()
     lines = (bundle / PATCHES_FILE).read_text().splitlines()

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from datetime import datetime, tzinfo
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -172,7 +173,7 @@ def test_a_slide_without_drawn_normal_counts_in_the_tissue_away_from_tumor(proje
     ],
 )
 def test_a_rule_that_cannot_be_met_is_told_before_the_training(
-    project: Path, change, told: str
+    project: Path, change: Callable[[Path], Any], told: str
 ) -> None:
     flags = change(project)
     before = snapshot(project.parent)
