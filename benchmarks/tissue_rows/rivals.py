@@ -25,7 +25,7 @@ _ELLIPSE_4 = np.array([[0, 0, 1, 0], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]], 
 def tiatoolbox_otsu(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """`OtsuTissueMasker` of tiatoolbox 2.0.1: gray values below their Otsu threshold."""
     gray = np.round(pixels @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
-    below: NDArray[np.bool_] = gray < threshold_otsu(gray)  # type: ignore[no-untyped-call]
+    below: NDArray[np.bool_] = gray < threshold_otsu(gray)
     return below
 
 
@@ -51,7 +51,7 @@ def clam(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def clam_otsu(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """The same with ``--use_otsu``."""
     saturation = _median_saturation(pixels)
-    return _closed(saturation > threshold_otsu(saturation))  # type: ignore[no-untyped-call]
+    return _closed(saturation > threshold_otsu(saturation))
 
 
 def _median_saturation(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

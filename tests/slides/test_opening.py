@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import openslide
 import pytest
 from PIL import Image
 
@@ -28,6 +29,8 @@ def test_the_orientation_of_a_photograph_is_left_alone(tmp_path: Path, kind: str
 
 def test_an_opaque_image_is_held_with_three_bytes_a_pixel(tmp_path: Path) -> None:
     with open_image_file(plain_image(tmp_path, "png")) as handle:
+        assert isinstance(handle, openslide.ImageSlide)
+        assert handle._image is not None
         assert handle._image.mode == "RGB"
 
 

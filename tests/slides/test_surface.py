@@ -47,7 +47,7 @@ def test_a_mass_of_blood_does_not_hide_the_section() -> None:
     mass = np.hypot((x - 200) / 4, y - 150) < 90
     rng = np.random.default_rng(0)
     blood = np.array((205, 70, 100)) + rng.normal(0, 3, pixels.shape)
-    bloody = np.where(mass[..., None], as_image(blood), np.uint8(GLASS))
+    bloody = np.where(mass[..., None], as_image(blood), np.array(GLASS, np.uint8))
     found = tissue_of(np.concatenate([pixels, bloody], axis=1))
     assert found[:, :400][inside].mean() > 0.99
     assert found[:, 400:][mass].mean() > 0.99
