@@ -114,7 +114,7 @@ def test_the_main_job_reports_to_people_and_machines_alike(
     assert f"Bundle: {training['bundle']}" in done.stdout
     assert training["patches"]["train"] == {"normal": 16, "tumor": 8}
     assert "16 normal + 8 tumor" in done.stdout
-    assert f"threshold {training['threshold']:.3f}" in done.stdout
+    assert f"threshold {training['validation']['threshold']:.3f}" in done.stdout
 
     monkeypatch.chdir(folder)
     predicted = tmp_path / "predict.json"
