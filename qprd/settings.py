@@ -10,12 +10,10 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from qprd.checked import (
@@ -33,6 +31,18 @@ from qprd.checked import (
     Share,
 )
 from qprd.errors import ExitCode, QprdError
+from qprd.option import (
+    ANNOTATIONS,
+    COMPUTING,
+    MODEL,
+    PATCHES,
+    PROJECT,
+    SCORES,
+    TRAINING,
+    ByTeacher,
+    Option,
+    option_name,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -52,60 +62,6 @@ SlideScore = Literal["max", "p99", "mean"]
 
 #: Most validation and test patches of each class where no number is given.
 HELD_OUT_PER_LABEL: Final = 300
-
-MODEL: Final = "Model and loss"
-ANNOTATIONS: Final = "Annotations"
-PATCHES: Final = "Patches"
-TRAINING: Final = "Training"
-SCORES: Final = "Scores and contours"
-COMPUTING: Final = "Computing"
-PROJECT: Final = "Project and slides"
-
-_RESNETS: Final = {"wide_resnet50_2", "resnet18", "resnet34", "resnet50"}
-
-
-@dataclass(frozen=True)
-class Option:
-    """How a setting appears on the command line, beside its type and description.
-
-    Attributes:
-        panel: Heading in ``--help``.
-        metavar: Placeholder of the value; None shows the type or the choices.
-        default: The default in words, where the value itself does not say it.
-        name: The name of the option without dashes, where it is not that of the setting.
-        example: A value to show in a file, where there is no default.
-    """
-
-    panel: str
-    metavar: str | None = None
-    default: str | None = None
-    name: str | None = None
-    example: object = None
-
-
-@dataclass(frozen=True)
-class _ByTeacher:
-    """A default that depends on the teacher, unless the recipe ``best`` has its own.
-
-    The ResNets share the values of the paper's network. The small student of the other teachers
-    learns at a hundred times the rate, on smaller patches at half the resolution.
-    """
-
-    resnet: float
-    other: float
-    best: float | None = None
-
-    def __call__(self, chosen: Mapping[str, Any]) -> Any:
-        if self.best is not None and chosen.get("recipe") == "best":
-            return self.best
-        return self.resnet if chosen.get("teacher") in _RESNETS else self.other
-
-    def __str__(self) -> str:
-        words = _words(self.resnet)
-        if self.resnet != self.other:
-            words += f" for a ResNet teacher, else {_words(self.other)}"
-        return words if self.best is None else f"{_words(self.best)}; with recipe paper {words}"
-
 
 _Weights = Annotated[
     str | None,
@@ -173,11 +129,11 @@ class TrainConfig(BaseModel):
     """Distance in um that normal tissue keeps from tumor where no normal regions are drawn."""
     unannotated_normal: UnannotatedNormal = False
     mpp: Annotated[Mpp, Option(PATCHES, "UM")] = Field(
-        default_factory=_ByTeacher(resnet=0.25, other=0.5)
+        default_factory=ByTeacher(resnet=0.25, other=0.5)
     )
     """Resolution of the patches in um/px."""
     patch_px: Annotated[PatchPx, Option(PATCHES, "N")] = Field(
-        default_factory=_ByTeacher(resnet=256, other=128)
+        default_factory=ByTeacher(resnet=256, other=128)
     )
     """Edge of a patch in pixels, a multiple of 32."""
     normal: Annotated[int, Field(ge=1), Option(PATCHES, "N")] = 5000
@@ -199,13 +155,13 @@ class TrainConfig(BaseModel):
     sensitivity=0.95 (of patches), or fp-per-slide=1 (the training then scores these slides
     whole)."""
     epochs: Annotated[int, Field(ge=1), Option(TRAINING, "N")] = Field(
-        default_factory=_ByTeacher(resnet=50, other=15, best=10)
+        default_factory=ByTeacher(resnet=50, other=15, best=10)
     )
     """Passes over the training patches."""
     batch_size: Annotated[int, Field(ge=2), Option(COMPUTING, "N")] = 32
     """Patches per step."""
     lr: Annotated[Positive, Option(TRAINING, "RATE")] = Field(
-        default_factory=_ByTeacher(resnet=1e-5, other=1e-3, best=1e-3)
+        default_factory=ByTeacher(resnet=1e-5, other=1e-3, best=1e-3)
     )
     """Learning rate of Adam."""
     alpha: Annotated[Share | Literal["auto"], Option(MODEL, "A|auto")] = 0.1
@@ -227,7 +183,7 @@ class TrainConfig(BaseModel):
     min_tissue: Annotated[Share, Option(PATCHES, "SHARE")] = 0.5
     """Smallest share of a patch that must be tissue."""
     augment: Annotated[bool, Option(TRAINING)] = Field(
-        default_factory=_ByTeacher(resnet=False, other=False, best=True)
+        default_factory=ByTeacher(resnet=False, other=False, best=True)
     )
     """Flip and turn training patches at random."""
     scoring: Annotated[Scoring, Option(SCORES)] = "fields"
@@ -366,34 +322,6 @@ def stored_train_config(values: Mapping[str, Any], where: str) -> TrainConfig:
         ) from error
 
 
-def option_of(field: FieldInfo) -> Option:
-    """How a setting appears on the command line."""
-    return next(item for item in field.metadata if isinstance(item, Option))
-
-
-def option_name(name: str, field: FieldInfo) -> str:
-    """The name of a setting's option, with underscores for dashes."""
-    return option_of(field).name or name
-
-
-def help_text(field: FieldInfo) -> str:
-    """The description of a setting, with its default in words."""
-    default = option_of(field).default or _words(field.default_factory or field.default)
-    told = " ".join(str(field.description).split())
-    return f"{told} Default: {default}." if default else told
-
-
-def _words(value: object) -> str:
-    """A default as people write it; empty for none."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:g}".replace("e-0", "e-")
-    if isinstance(value, tuple):
-        return ", ".join(value)
-    return "" if value is None else str(value)
-
-
 def some_settings(
     config: type[BaseModel], names: Iterable[str], given: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -419,11 +347,12 @@ def _build(config: type[Config], values: Mapping[str, Any]) -> Config:
         return config(**values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        told, where = first["msg"].lower(), None
+        told, where = f"The settings do not fit together: {first['msg'].lower()}", None
         if first["loc"]:
             name = str(first["loc"][0])
             option = option_name(name, config.model_fields[name]).replace("_", "-")
-            told, where = f"{option} = {values[name]!r} cannot be used: {told}", f"--{option}"
+            told = f"The setting {option} cannot be {values[name]!r}: {first['msg'].lower()}"
+            where = f"--{option}"
         raise QprdError(
             f"{told}.",
             where=where,

@@ -15,13 +15,10 @@ import typer
 from pydantic.fields import FieldInfo
 
 from qprd.checked import Backend
+from qprd.option import PROJECT, help_text, option_name, option_of
 from qprd.settings import (
-    PROJECT,
     PredictConfig,
     TrainConfig,
-    help_text,
-    option_name,
-    option_of,
     some_settings,
 )
 

@@ -14,7 +14,8 @@ from typing import Any, Literal, get_args, get_origin
 from typer.models import ArgumentInfo, OptionInfo
 
 from qprd.cli import app
-from qprd.settings import PredictConfig, TrainConfig, help_text, option_name, option_of
+from qprd.option import help_text, option_name, option_of
+from qprd.settings import PredictConfig, TrainConfig
 
 REFERENCE = Path("docs/reference.md")
 TEMPLATE = Path("examples/qprd.toml")

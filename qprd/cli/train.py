@@ -11,7 +11,8 @@ from qprd.cli.app import app
 from qprd.cli.options import ConfigOption, Given, JsonOption, ProjectGroup, expand, settings
 from qprd.cli.session import report
 from qprd.errors import ExitCode
-from qprd.settings import PATCHES, TrainConfig
+from qprd.option import PATCHES
+from qprd.settings import TrainConfig
 
 
 @app.command()

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 import qprd
 from qprd.cli import app
 from qprd.errors import ExitCode, QprdError
-from qprd.settings import PredictConfig, TrainConfig, option_name
+from qprd.option import option_name
+from qprd.settings import PredictConfig, TrainConfig
 
 ROOT = typer.main.get_command(app)
 COMMANDS = sorted(ROOT.commands)  # type: ignore[attr-defined]
