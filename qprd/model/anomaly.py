@@ -53,7 +53,7 @@ def differences(teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor]) 
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine of (N, C, H, W) along C, some rows at a time."""
+    """Compute the cosine of maps (N, C, H, W) along C, some rows at a time."""
     rows = _ROWS_ON_CPU if a.device.type == "cpu" else _ROWS_ELSEWHERE
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
     found = []
@@ -65,7 +65,7 @@ def _cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def upsampled(locations: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-    """The sum of maps, up-sampled such that a location is amid the pixels it stands for.
+    """Sum maps, up-sampled so that each location is at the center of the pixels it stands for.
 
     Args:
         locations: (N, H, W) of each scale.
@@ -134,7 +134,7 @@ class Smoothing(nn.Module):
         self.register_buffer("_reflected", reflected, persistent=False)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (..., edge_px, edge_px), float32, smoothed."""
+        """Smooth maps (..., edge_px, edge_px), float32."""
         reflected = self.get_buffer("_reflected")
         return _filtered(maps, self.get_buffer("_kernel"), reflected, reflected)
 
@@ -148,7 +148,7 @@ def _filtered(maps: Tensor, kernel: Tensor, rows: Tensor, columns: Tensor) -> Te
 
 
 def _gaussian(sigma: float, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The kernel, of length 2 * radius + 1 and sum 1."""
+    """Return the kernel, of length 2 * radius + 1 and sum 1."""
     radius = int(4 * sigma + 0.5)
     offset = torch.arange(-radius, radius + 1, device=device, dtype=dtype)
     kernel = torch.exp(-0.5 * (offset / sigma) ** 2)
@@ -156,13 +156,13 @@ def _gaussian(sigma: float, device: torch.device, dtype: torch.dtype) -> Tensor:
 
 
 def _reflected(length: int, radius: int, device: torch.device) -> Tensor:
-    """Indices -radius..length+radius-1, mirrored back into the map as often as it takes."""
+    """Return indices -radius..length+radius-1, mirrored into the map as often as needed."""
     index = torch.arange(-radius, length + radius, device=device) % (2 * length)
     return torch.minimum(index, 2 * length - 1 - index)
 
 
 def patch_score(maps: Tensor, reduction: PatchScore = "mean") -> Tensor:
-    """Patch scores (N,), 0..6, of anomaly maps (N, H, W)."""
+    """Return the patch scores (N,), 0..6, of anomaly maps (N, H, W)."""
     if reduction == "mean":
         return maps.mean(dim=(-2, -1))
     return maps.amax(dim=(-2, -1))

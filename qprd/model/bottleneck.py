@@ -31,7 +31,7 @@ class OneClassBottleneck(nn.Module):
         widths: Channels of f1 and f2 once they are at stride 8 and at stride 16.
         block: Block of the residual stage.
         blocks: How many.
-        base_width: See `qprd.model.residual.WideBlock`.
+        base_width: Width of the blocks, as in `qprd.model.residual.WideBlock`.
         embedding_width: Width of the residual stage.
     """
 

@@ -1,4 +1,4 @@
-"""Networks that are done learning: batch norms folded into the convolutions before them.
+"""Fold the batch norms of trained networks into the convolutions before them.
 
 In evaluation mode ``BN(W x) = (s W) x + (b - s mean)`` with ``s = weight / sqrt(var + eps)``: a
 convolution with other weights. Half the passes over memory go away, which is most of what a
@@ -28,7 +28,7 @@ _TOLERANCE = 1e-4
 
 
 def for_inference(model: FRD) -> FRD:
-    """A copy of a trained model that gives the same maps faster.
+    """Return a copy of a trained model that gives the same maps faster.
 
     Batch norms are folded wherever the output of a convolution goes into one, the memory layout is
     channels_last, and on a CPU very large kernels are applied as matrix products. Which norms can
@@ -45,9 +45,9 @@ def for_inference(model: FRD) -> FRD:
 
 
 def faster_teacher(teacher: Teacher) -> Teacher:
-    """A copy of a teacher that gives the same maps faster; it learns nothing in a training either.
+    """Return a copy of a teacher that gives the same maps faster; a teacher is never trained.
 
-    See `for_inference`. The hash is still that of the weights it was built with.
+    It is folded as by `for_inference`. The hash is still that of the weights it was built with.
     """
     return _folded(teacher)
 
@@ -90,7 +90,7 @@ def _alike(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
 def _conv_then_norm(
     network: FRD | Teacher, images: Tensor
 ) -> tuple[list[tuple[str, str]], list[Tensor]]:
-    """Names of (convolution, batch norm) pairs, and the maps of the network.
+    """Return the names of (convolution, batch norm) pairs, and the maps of the network.
 
     A pair is a convolution that is run once and whose output is the input of the batch norm.
     """
@@ -116,7 +116,7 @@ def _conv_then_norm(
 
 
 def _remainder(norm: nn.BatchNorm2d) -> nn.Module | None:
-    """What is left of a batch norm once it is folded; None if it cannot be."""
+    """Return what is left of a batch norm once it is folded, or None if it cannot be folded."""
     if norm.running_mean is None:
         return None
     if type(norm) is nn.BatchNorm2d:
@@ -156,7 +156,7 @@ def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
 
 @torch.inference_mode()
 def bytes_per_px(model: FRD) -> float:
-    """Most memory that a forward pass takes at a time, in bytes for each pixel of the image.
+    """Measure the peak memory of a forward pass, in bytes for each pixel of the image.
 
     An estimate on the high side: input and output of the largest layer, twice for what a block
     keeps for its shortcut, and the maps of teacher and student.

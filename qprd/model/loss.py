@@ -53,7 +53,7 @@ TUMOR = 0
 
 
 def map_similarity(teacher_map: Tensor, student_map: Tensor, similarity: Similarity) -> Tensor:
-    """Cosine similarity of one scale's maps, -1..1, in at least 32 bits.
+    """Compute the cosine similarity of one scale's maps, -1..1, in at least 32 bits.
 
     A zero vector has similarity 0 to everything.
 
@@ -77,10 +77,10 @@ def map_similarity(teacher_map: Tensor, student_map: Tensor, similarity: Similar
 
 
 def labels_at_scale(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Label of every location of a map from a mask of the patch's pixels.
+    """Return the label of every location of a map from a mask of the patch's pixels.
 
-    A location takes the label of most labelled pixels it stands for, tumor on a tie; it is
-    ignored where less than half of them are labelled.
+    A location takes the label of most labeled pixels it stands for, tumor on a tie; it is
+    ignored where less than half of them are labeled.
 
     Args:
         mask: (N, H, W); 0 tumor, 1 normal, anything else (NaN, -1) ignored.
@@ -98,7 +98,7 @@ def labels_at_scale(mask: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _label_like(similarity: Tensor, y: Tensor, labels: Labels) -> Tensor:
-    """Labels broadcast to the shape of the similarities."""
+    """Broadcast the labels to the shape of the similarities."""
     if labels == "mask":
         height, width = similarity.shape[1:]
         return labels_at_scale(y, (height, width))
@@ -116,12 +116,12 @@ def _check_modes(similarity: Similarity, labels: Labels) -> None:
 
 
 def _mean(terms: Tensor, used: Tensor) -> Tensor:
-    """Mean of the used terms; 0, still with a gradient, where none is."""
+    """Return the mean of the used terms; if there are none, 0 with a gradient."""
     return torch.where(used, terms, 0).sum() / used.sum().clamp(min=1)
 
 
 def focal_terms(similarity: Tensor, y: Tensor, *, alpha: float, gamma: float) -> Tensor:
-    """The equation of this module, element by element.
+    """Compute the equation of this module, element by element.
 
     Args:
         similarity: S, any shape, -1..1.
@@ -145,7 +145,7 @@ def focal_terms(similarity: Tensor, y: Tensor, *, alpha: float, gamma: float) ->
 
 
 def hinge_terms(similarity: Tensor, y: Tensor, *, alpha: float) -> Tensor:
-    """The hinge of this module, element by element.
+    """Compute the hinge of this module, element by element.
 
     Args:
         similarity: S, any shape, -1..1.
@@ -168,7 +168,7 @@ def focal_similarity_loss(
     similarity: Similarity = "image",
     labels: Labels = "patch",
 ) -> Tensor:
-    """Focal similarity loss of a batch (see this module for the equation).
+    """Compute the focal similarity loss of a batch by the equation of this module.
 
     Args:
         teacher_maps: Three maps (N, C, H, W).
@@ -206,7 +206,7 @@ def hinge_similarity_loss(
     similarity: Similarity = "image",
     labels: Labels = "patch",
 ) -> Tensor:
-    """Hinge loss of a batch (see this module); arguments as in `focal_similarity_loss`.
+    """Compute the hinge loss of this module of a batch; arguments as in `focal_similarity_loss`.
 
     Returns:
         A scalar, 0..6.
@@ -230,7 +230,7 @@ def _over_scales(
     similarity: Similarity,
     labels: Labels,
 ) -> Tensor:
-    """Mean of the terms over what is labelled, summed over the scales."""
+    """Return the mean of the terms over what is labeled, summed over the scales."""
     _check_modes(similarity, labels)
     total = torch.zeros((), device=teacher_maps[0].device)
     for teacher_map, student_map in zip(teacher_maps, student_maps, strict=True):
@@ -277,7 +277,7 @@ def plain_similarity_loss(
 
 
 def resolve_alpha(alpha: float | Literal["auto"], n_tumor: int, n_normal: int) -> float:
-    """The weight of normal patches; ``"auto"`` is tumor / (tumor + normal).
+    """Return the weight of normal patches; ``"auto"`` is tumor / (tumor + normal).
 
     Without any tumor patch ``"auto"`` is 1, not the 0 that would switch the loss off: the weight
     is then a common factor, which Adam cancels.
@@ -301,8 +301,8 @@ class SimilarityLoss:
             ``focal``; or ``hinge``, where ``gamma`` has none.
         alpha: Weight of normal, resolved.
         gamma: Focal exponent.
-        similarity: See `focal_similarity_loss`.
-        labels: See `focal_similarity_loss`.
+        similarity: As in `focal_similarity_loss`.
+        labels: As in `focal_similarity_loss`.
     """
 
     kind: Literal["plain", "focal", "hinge"]
@@ -314,7 +314,7 @@ class SimilarityLoss:
     def __call__(
         self, teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor], y: Tensor
     ) -> Tensor:
-        """The loss of a batch: a scalar."""
+        """Compute the loss of a batch, a scalar."""
         maps = teacher_maps, student_maps, y
         if self.kind == "plain":
             return plain_similarity_loss(*maps, similarity=self.similarity, labels=self.labels)
@@ -341,7 +341,7 @@ def build_loss(
     labels: Labels = "patch",
     recipe: Recipe = "paper",
 ) -> SimilarityLoss:
-    """The loss for a training set: the recipe's, or plain reverse distillation without tumor.
+    """Build the loss of a training set: the recipe's, or the plain one if there is no tumor.
 
     Raises:
         QprdError: no normal patches, or modes that do not go together.

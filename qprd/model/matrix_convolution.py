@@ -26,13 +26,13 @@ class MatrixConvolution(nn.Conv2d):
 
     @classmethod
     def of(cls, conv: nn.Conv2d) -> MatrixConvolution:
-        """The same convolution with the same weights."""
+        """Return the same convolution with the same weights."""
         made = cls.__new__(cls)
         made.__dict__ = conv.__dict__
         return made
 
     def forward(self, x: Tensor) -> Tensor:
-        """As `torch.nn.Conv2d`; channels last in memory."""
+        """Convolve as `torch.nn.Conv2d`; the result has channels last in memory."""
         if torch.is_autocast_enabled(x.device.type) or x.dtype != self.weight.dtype:
             return super().forward(x)
         assert not isinstance(self.padding, str)

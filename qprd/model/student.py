@@ -1,4 +1,4 @@
-"""The student: grows the teacher's three maps back out of the embedding."""
+"""The student: rebuilds the teacher's three maps from the embedding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Student(nn.Module):
         in_channels: Channels of the embedding.
         block: Block of the stages.
         blocks: Number of blocks at strides 16, 8 and 4.
-        base_width: See `qprd.model.residual.WideBlock`.
+        base_width: Width of the blocks, as in `qprd.model.residual.WideBlock`.
         project_to: Channels of the teacher's maps at strides 4, 8, 16, which a 1x1 convolution
             at each scale then yields (any sign). None: the stages' own channels are the teacher's
             and the maps are >= 0 after ReLU, as a ResNet's are.

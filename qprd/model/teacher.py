@@ -49,7 +49,7 @@ _RANDOM_SEED = 0
 
 @dataclass(frozen=True)
 class _Backbone:
-    """What the builders below hand to `Teacher`; ``trunk`` yields the three maps."""
+    """A backbone before it is frozen; ``trunk`` yields the three maps."""
 
     trunk: nn.Module
     channels: tuple[int, int, int]
@@ -87,11 +87,11 @@ class Teacher(nn.Module):
         self.train(False)
 
     def train(self, mode: bool = True) -> Teacher:  # noqa: ARG002
-        """Stay in evaluation mode, whatever is asked: batch statistics must not move."""
+        """Stay in evaluation mode whatever ``mode`` is: batch statistics must not change."""
         return super().train(False)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """RGB images as the backbone expects them, on the device they are on.
+        """Return RGB images normalized for the backbone, on the same device.
 
         Args:
             images: (N, 3, H, W), uint8 0..255 or floating point 0..1.
@@ -107,7 +107,7 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> list[Tensor]:
-        """The three maps of RGB images (see `normalize`).
+        """Compute the three maps of RGB images that `normalize` accepts.
 
         Returns:
             (N, C1, H/4, W/4), (N, C2, H/8, W/8), (N, C3, H/16, W/16), without gradients.
@@ -337,7 +337,7 @@ def _timm_model(name: str, weights: Path | None, pretrained: bool) -> _Backbone:
 def _timm_from_file(
     timm: ModuleType, model_name: str, weights: Path, options: Mapping[str, Any]
 ) -> Any:
-    """Let timm load a file, with its renaming of old checkpoints, and see that it did.
+    """Let timm load a file, with its renaming of old checkpoints, and check that it did.
 
     timm passes over what it cannot place and leaves it random; such a tensor is the same as in a
     model of random weights made from the same seed.
@@ -365,7 +365,7 @@ def _timm_from_file(
 
 
 def _timm_indices(timm: ModuleType, model_name: str) -> tuple[int, ...]:
-    """Which of a timm model's feature maps have the strides of `STRIDES`."""
+    """Return the indices of a timm model's feature maps that have the strides `STRIDES`."""
     try:
         with torch.device("meta"):
             probe = timm.create_model(model_name, pretrained=False, features_only=True)
@@ -376,7 +376,7 @@ def _timm_indices(timm: ModuleType, model_name: str) -> tuple[int, ...]:
 
 
 def _checked_channels(trunk: nn.Module, name: str) -> tuple[int, int, int]:
-    """Channels of the three maps, from a forward pass: some models say one thing and do another."""
+    """Return the channels of the three maps by a forward pass, as some models report others."""
     size = 64
     try:
         with torch.no_grad():
@@ -413,7 +413,7 @@ def _import_timm(name: str) -> ModuleType:
 
 
 def _download(name: str, load: Callable[[], Any]) -> Any:
-    """Run a library's download; its many ways to fail become one error with the ways out."""
+    """Run a library's download, and turn its failures into one error with the ways out."""
     try:
         return load()
     except (OSError, RuntimeError, ValueError, HTTPException) as error:

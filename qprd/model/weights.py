@@ -1,4 +1,4 @@
-"""Reading teacher weights from disk without running any code, and their hash."""
+"""Read weights from disk without running any code, and hash them."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ _OTHER_MODEL = "These are the weights of another model: check --weights and --te
 
 
 def state_sha256(state: Mapping[str, Tensor]) -> str:
-    """Hash of names, shapes, types and bytes of a state, the same on every machine.
+    """Hash the names, shapes, types and bytes of a state, the same on every machine.
 
     Batch counters do not count: they have no effect, and old checkpoints lack them.
     """

@@ -44,8 +44,8 @@ def check_classes(wanted: Sequence[str], existing: Mapping[str, int]) -> None:
     for name in wanted:
         if is_ignored_class(name):
             raise QprdError(
-                f"QuPath ignores classes whose name ends in '*', so {name!r} cannot be learned",
-                fix="give these annotations a class without '*' in QuPath",
+                f"QuPath ignores classes whose name ends in '*', so {name!r} cannot be learned.",
+                fix="Give these annotations a class without '*' in QuPath.",
             )
     usable = {
         name: count
@@ -56,19 +56,19 @@ def check_classes(wanted: Sequence[str], existing: Mapping[str, int]) -> None:
         return
     names = " or ".join(repr(name) for name in wanted)
     listed = ", ".join(f"{name} ({count})" for name, count in sorted(existing.items()) if count > 0)
-    found = f"; annotations exist of: {listed}" if listed else "; there are no annotations at all"
+    found = f"Annotations exist of: {listed}." if listed else "There are no annotations at all."
     close = similar_classes(wanted, usable)
     if close:
-        fix = f"did you mean {' or '.join(repr(name) for name in close)}? (case matters)"
+        fix = f"Did you mean {' or '.join(repr(name) for name in close)}? Case matters."
     elif usable:
-        fix = "name the class that you drew, or draw that class in QuPath"
+        fix = "Name the class that you drew, or draw that class in QuPath."
     else:
-        fix = "draw and classify annotations in QuPath, and save the project"
-    raise QprdError(f"no annotation of class {names}{found}", fix=fix)
+        fix = "Draw and classify annotations in QuPath, and save the project."
+    raise QprdError(f"There is no annotation of class {names}. {found}", fix=fix)
 
 
 def similar_classes(wanted: Sequence[str], existing: Iterable[str]) -> list[str]:
-    """Those of the existing class names that somebody may have meant by a wanted one."""
+    """Return the existing class names that resemble a wanted one."""
     by_folded = {name.casefold(): name for name in sorted(existing)}
     close: dict[str, None] = {}
     for name in wanted:

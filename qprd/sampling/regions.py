@@ -66,7 +66,7 @@ class LabelRegions:
 
     Attributes:
         tumor: Valid and inside the image; may be empty.
-        normal: Likewise; never overlaps ``tumor``.
+        normal: Valid and inside the image; never overlaps ``tumor``.
         dropped: What was left out or changed, and why.
         normal_source: Where ``normal`` comes from.
         ignored: What ignored classes cut out of both.
@@ -131,8 +131,8 @@ def label_regions(
     Args:
         annotations: All annotations of the slide, as drawn.
         width: Width of the image in level-0 pixels.
-        height: Height likewise.
-        mpp: Micrometres per level-0 pixel.
+        height: Height of the image in level-0 pixels.
+        mpp: Micrometers per level-0 pixel.
         tissue: Tissue mask; without one, normal comes from normal polygons only.
         tumor_classes: Names of tumor classes.
         normal_classes: Names of normal classes.
@@ -148,7 +148,10 @@ def label_regions(
     both = [name for name in tumor_classes if is_derived(name, normal_classes)]
     both += [name for name in normal_classes if is_derived(name, tumor_classes)]
     if both:
-        raise QprdError(f"class {both[0]!r} cannot be both tumor and normal")
+        raise QprdError(
+            f"The class {both[0]!r} cannot be both tumor and normal.",
+            fix="Change --tumor-class or --normal-class.",
+        )
 
     drawn = _collect(annotations, box(0, 0, width, height), tumor_classes, normal_classes)
     dropped = drawn.dropped

@@ -25,13 +25,13 @@ _BOUNDS = tuple(f"openslide.bounds-{name}" for name in ("x", "y", "width", "heig
 
 @dataclass(frozen=True)
 class Frame:
-    """A rectangle of the file's level 0, seen rotated.
+    """A rectangle of the file's level 0 and its rotation.
 
     Attributes:
         file_x: Left edge of the rectangle in level-0 pixels of the file.
-        file_y: Top edge, likewise.
+        file_y: Top edge of the rectangle in level-0 pixels of the file.
         file_width: Width of the rectangle before the rotation.
-        file_height: Height, likewise.
+        file_height: Height of the rectangle before the rotation.
         rotation: Clockwise rotation in degrees.
     """
 
@@ -70,14 +70,14 @@ class Frame:
         return self.file_x + x, self.file_y + y, width, height
 
     def orient(self, pixels: NDArray[_Scalar]) -> NDArray[_Scalar]:
-        """Turn pixels (rows, columns, ...) read in the file's orientation into the frame's."""
+        """Rotate pixels (rows, columns, ...) from the file's orientation into the frame's."""
         return np.ascontiguousarray(np.rot90(pixels, k=-(self.rotation // 90)))
 
 
 def slide_bounds(
     properties: Mapping[str, str], width: int, height: int
 ) -> tuple[int, int, int, int]:
-    """The part of the file QuPath shows: x, y, width, height in level-0 pixels of the file.
+    """Return the part of the file that QuPath shows: x, y, width, height in level-0 pixels.
 
     As in QuPath, the bounds count only if all four properties are there and are integers.
 
@@ -113,7 +113,7 @@ def qupath_frame(
     """
     if rotation not in (0, 90, 180, 270):
         raise QprdError(
-            f"A slide cannot be rotated by {rotation} degrees.", fix="use 0, 90, 180 or 270"
+            f"A slide cannot be rotated by {rotation} degrees.", fix="Use 0, 90, 180 or 270."
         )
     x, y, width, height = bounds
     if crop is not None:
@@ -121,7 +121,7 @@ def qupath_frame(
         if width < 1 or height < 1:
             raise QprdError(
                 f"The crop of the slide is empty ({width} x {height} pixels).",
-                fix="crop the image again in QuPath",
+                fix="Crop the image again in QuPath.",
             )
         x, y = x + crop_x, y + crop_y
     return Frame(x, y, width, height, rotation)

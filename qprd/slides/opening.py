@@ -53,7 +53,7 @@ def open_image_file(path: Path) -> openslide.AbstractSlide:
 
 
 def _read_image(path: Path) -> Image.Image:
-    """The pixels of a plain image, RGB or, if it has transparent ones, RGBA."""
+    """Return the pixels of a plain image as RGB, or as RGBA if some are transparent."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

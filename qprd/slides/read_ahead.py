@@ -1,4 +1,4 @@
-"""What threads read or make, in order, before it is asked for."""
+"""Read pieces in threads ahead of the one in use, and yield them in order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from qprd.cores import cores
 
 #: Bounds the memory of reading where there are many cores.
-_MOST_THREADS: Final = 8
+_MAX_THREADS: Final = 8
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
@@ -20,19 +20,19 @@ Result = TypeVar("Result")
 def read_ahead(
     read: Callable[[Piece], Result], pieces: Iterable[Piece]
 ) -> Iterator[tuple[Piece, Result]]:
-    """Each piece with what was read of it, in order.
+    """Yield each piece with what was read of it, in order.
 
-    As many are read ahead of the one in use as there are threads, one a core and at most eight:
-    this bounds the memory of reading.
+    As many pieces are read ahead as there are threads, one per core and at most eight. This
+    bounds the memory of reading.
 
     Args:
         read: Reads a piece; called from several threads at once.
-        pieces: What is to be read; taken one by one.
+        pieces: The pieces to read; taken one by one.
 
     Raises:
-        QprdError: whatever ``read`` raised, when that piece is asked for.
+        QprdError: Whatever ``read`` raised, when that piece is next.
     """
-    remaining, threads = iter(pieces), min(cores(), _MOST_THREADS)
+    remaining, threads = iter(pieces), min(cores(), _MAX_THREADS)
     with ThreadPoolExecutor(threads, thread_name_prefix="qprd-read") as readers:
         pending: deque[tuple[Piece, Future[Result]]] = deque(
             (piece, readers.submit(read, piece)) for piece in islice(remaining, threads)

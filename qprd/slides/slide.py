@@ -107,7 +107,7 @@ class Slide:
 
     @property
     def frame(self) -> Frame:
-        """How the frame lies in the file."""
+        """Position and rotation of the frame in the file."""
         return self._frame
 
     @property
@@ -127,11 +127,11 @@ class Slide:
 
     @property
     def mpp(self) -> float | None:
-        """Micrometres per level-0 pixel (mean of x and y), or None if nobody says."""
+        """Micrometers per level-0 pixel (mean of x and y), or None if unknown."""
         return self._mpp
 
     def close(self) -> None:
-        """Close the file; reading afterwards is an error."""
+        """Close the file; it cannot be read afterwards."""
         self._handle.close()
 
     def __enter__(self) -> Slide:
@@ -150,7 +150,7 @@ class Slide:
             y: Top edge.
             width_px: Width of the result in its own pixels.
             height_px: Height of the result.
-            mpp: Micrometres per pixel of the result; None for level 0 as it is.
+            mpp: Micrometers per pixel of the result; None for level 0 as it is.
 
         Returns:
             RGB, (height_px, width_px, 3), 0..255; white outside the frame and where the slide is
@@ -163,7 +163,7 @@ class Slide:
         return self.read_downsampled(x, y, width_px, height_px, self.downsample_of(mpp))
 
     def downsample_of(self, mpp: float | None) -> float:
-        """Level-0 pixels per pixel at ``mpp``; 1 for None.
+        """Return the level-0 pixels per pixel at ``mpp``; 1 for None.
 
         Raises:
             QprdError: The slide has no resolution, or mpp is not positive.
@@ -174,17 +174,17 @@ class Slide:
             raise QprdError(
                 "The slide does not say how large its pixels are.",
                 where=str(self._path),
-                fix="set the pixel size in QuPath, or say it with --assume-mpp, "
-                "for example --assume-mpp 0.25 for a 40x scan",
+                fix="Set the pixel size in QuPath, or say it with --assume-mpp, "
+                "for example --assume-mpp 0.25 for a 40x scan.",
             )
         if not (math.isfinite(mpp) and mpp > 0):
-            raise QprdError(f"A resolution of {mpp} um per pixel is impossible.", fix="use --mpp")
+            raise QprdError(f"A resolution of {mpp} um per pixel is impossible.", fix="Use --mpp.")
         return mpp / self._mpp
 
     def read_downsampled(
         self, x: float, y: float, width_px: int, height_px: int, downsample: float
     ) -> NDArray[np.uint8]:
-        """Like `read_region`, for slides with or without a resolution.
+        """Read a region at a downsample, of slides with or without a resolution.
 
         Takes the coarsest level that is still fine enough and resamples it block by block, so that
         memory is bounded by the result even for slides without a pyramid.
@@ -224,7 +224,7 @@ class Slide:
         return self._frame.orient(pixels)
 
     def thumbnail(self, max_px: int) -> tuple[NDArray[np.uint8], float]:
-        """The whole frame, its longer side at most ``max_px`` pixels.
+        """Return the whole frame with its longer side at most ``max_px`` pixels.
 
         Returns:
             RGB, (h, w, 3), and its downsample: level-0 pixels per thumbnail pixel, at least 1.
@@ -236,7 +236,7 @@ class Slide:
     def _resample(
         self, level: _Level, left: float, top: float, scale: float, size: tuple[int, int]
     ) -> NDArray[np.uint8]:
-        """Pixels of the box at (left, top), ``scale`` level pixels per pixel of the result."""
+        """Resample the box at (left, top), ``scale`` level pixels per pixel of the result."""
         width, height = size[0] * scale, size[1] * scale
         nearest = round(left), round(top)
         if abs(scale - 1) * max(size) < 1e-3 and math.dist(nearest, (left, top)) < 1e-3:
@@ -249,7 +249,7 @@ class Slide:
         return np.asarray(source.resize(size, _FILTER, box=box))
 
     def _read_level(self, level: _Level, x: int, y: int, width: int, height: int) -> Image.Image:
-        """RGB pixels of a level of the file, white outside the frame."""
+        """Return RGB pixels of a level of the file, white outside the frame."""
         frame, step = self._frame, level.downsample
         x0 = max(x, 0, math.floor(frame.file_x / step))
         y0 = max(y, 0, math.floor(frame.file_y / step))
@@ -267,14 +267,14 @@ class Slide:
                 raise QprdError(
                     f"The slide cannot be read, it may be damaged: {error}",
                     where=str(self._path),
-                    fix="copy it again from its source, or leave it out of the project",
+                    fix="Copy it again from its source, or leave it out of the project.",
                 ) from error
             canvas.paste(region, (x0 - x, y0 - y), mask=region)
         return canvas
 
 
 def grid_size(width: float, height: float, cell: float) -> tuple[int, int]:
-    """How many cells of an edge cover a rectangle: (columns, rows), at least 1 each."""
+    """Return the (columns, rows) of cells that cover a rectangle, at least 1 each."""
     # A cell that only a rounding error asks for would be empty.
     return (
         max(1, math.ceil(width / cell - 1e-6)),
@@ -296,7 +296,7 @@ def _levels(handle: openslide.AbstractSlide) -> list[_Level]:
 
 
 def _level_downsample(full: tuple[int, int], level: tuple[int, int]) -> float:
-    """Downsample of a level, an integer wherever its rounded size allows it.
+    """Return the downsample of a level, an integer wherever its rounded size allows it.
 
     The ratio of the sizes alone is off by up to one level pixel at the far edge.
     """

@@ -47,11 +47,11 @@ class TrainingBatches:
         )
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Number of batches per epoch."""
         return len(self._order)
 
     def epoch(self, number: int) -> Iterator[PatchBatch]:
-        """The batches of one epoch; of each patch the view that belongs to its number."""
+        """Yield the batches of one epoch, with the epoch's view of each patch."""
 
         def make(chosen: NDArray[np.int64]) -> PatchBatch:
             return self._on_device(self._dataset.batch(chosen, number))

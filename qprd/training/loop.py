@@ -1,4 +1,4 @@
-"""The training loop: from labelled patches to the best epoch's weights."""
+"""The training loop: from labeled patches to the best epoch's weights."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What `fit` leaves behind; the model holds the best epoch's weights.
+    """Result of `fit`; the model holds the best epoch's weights.
 
     Attributes:
         history: A row for each finished epoch.
@@ -124,7 +124,7 @@ def fit(
         config: Epochs, batch size, rate, seed.
         fabric: Device and precision.
         progress: Shows one bar.
-        annealed: See above.
+        annealed: Anneal the rate, and keep the last epoch.
         cache: Keeps the teacher's maps of ``train``; None runs the teacher each time.
 
     Raises:
@@ -174,7 +174,7 @@ def fit(
 
 @dataclass(frozen=True)
 class _Learner:
-    """What a step works with, set up on its device."""
+    """The parts that a training step needs, set up on its device."""
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
@@ -217,7 +217,7 @@ def _epoch(
     fabric: Fabric,
     task: Task,
 ) -> float:
-    """Learn from every batch once; the mean loss. Nothing waits for the device before the end."""
+    """Learn from every batch once, and return the mean loss; wait for the device at the end."""
     learner.module.train()
     losses: list[torch.Tensor] = []
     for batch in batches:

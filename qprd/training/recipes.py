@@ -151,7 +151,7 @@ def _rescored(
     config: TrainConfig,
     fabric: Fabric,
 ) -> TrainingOutcome:
-    """The outcome with the validation figures of the finished model."""
+    """Return the outcome with the validation figures of the finished model."""
     if val is None:
         return outcome
     scores = score_patches(
@@ -199,7 +199,7 @@ def teacher_cache_for(
 
 @dataclass(frozen=True)
 class _Patches:
-    """Patches, as a fused model sees them.
+    """Patches with the maps that a fused model computes of them.
 
     Attributes:
         model: With its standardization fitted.
@@ -217,13 +217,13 @@ class _Patches:
 
     @torch.inference_mode()
     def teacher_maps(self, chosen: NDArray[np.int64]) -> Iterator[Sequence[Tensor]]:
-        """The teacher's own maps of some of them, batch by batch."""
+        """Yield the teacher's raw maps of some patches, batch by batch."""
         for batch, known in self._batches(chosen, 0):
             yield self.model.teacher(batch) if known is None else known
 
     @torch.inference_mode()
     def pooled(self, symmetry: int) -> NDArray[np.float64]:
-        """Average-pooled standardized maps of all of them, (N, C1 + C2 + C3)."""
+        """Return the average-pooled standardized maps of all patches, (N, C1 + C2 + C3)."""
         pooled = []
         for batch, known in self._batches(np.arange(len(self.images)), symmetry):
             with self.fabric.autocast():
@@ -233,7 +233,7 @@ class _Patches:
 
     @torch.inference_mode()
     def parts(self, classifier: LinearClassifier) -> tuple[NDArray[np.float64], ...]:
-        """Both parts of the fused scores: decisions and differences, (N,) each."""
+        """Return both parts of the fused scores: decisions and differences, (N,) each."""
         self.model.eval()
         decisions, distances = [], []
         for start in range(0, len(self.images), self.batch_size):
@@ -256,7 +256,7 @@ class _Patches:
     def _batches(
         self, chosen: NDArray[np.int64], symmetry: int
     ) -> Iterator[tuple[Tensor, Sequence[Tensor] | None]]:
-        """Batches, each with the teacher's maps of it if they are kept."""
+        """Yield batches, each with the teacher's maps if they are cached."""
         turned = symmetric(self.images, symmetry)  # a view, so a memory map stays on disk
         for start in range(0, len(chosen), self.batch_size):
             patches = chosen[start : start + self.batch_size]
@@ -266,12 +266,12 @@ class _Patches:
     def _known(
         self, view: Tensor, patches: NDArray[np.int64], symmetry: int
     ) -> Sequence[Tensor] | None:
-        """The teacher's maps of a view of these patches, if they are kept."""
+        """Return the teacher's maps of a view of these patches, if they are cached."""
         if self.cache is None:
             return None
         return self.cache.maps(view, patches, np.full(len(patches), symmetry))
 
 
 def _mean_of_locations(maps: Sequence[Tensor]) -> NDArray[np.float64]:
-    """Maps (N, C, H, W) as (N, sum of C)."""
+    """Average-pool maps (N, C, H, W) to (N, sum of C)."""
     return torch.cat([f.float().mean((2, 3)) for f in maps], 1).cpu().double().numpy()

@@ -1,4 +1,4 @@
-"""The frozen teacher's maps of training patches, computed once and kept."""
+"""Cache of the frozen teacher's maps of training patches."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class TeacherCache:
         ]
 
     def __str__(self) -> str:
-        """What it costs, in words."""
+        """Describe the memory or disk space it takes."""
         where = "on disk" if self.in_files else "in memory"
         share = self._slots / self._views if self._views else 0.0
         return f"teacher's maps: {self.size_bytes / 2**30:.2g} GiB {where} for {share:.0%} of views"
@@ -97,7 +97,7 @@ class TeacherCache:
     def maps(
         self, images: Tensor, patches: NDArray[np.int64], symmetries: NDArray[np.int64]
     ) -> list[Tensor]:
-        """The teacher's maps of a batch.
+        """Return the teacher's maps of a batch.
 
         Args:
             images: (B, 3, p, p), on the CPU.

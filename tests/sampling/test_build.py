@@ -181,7 +181,7 @@ def test_patches_are_as_large_as_the_resolution_asks() -> None:
     assert sum("magnified" in note for note in coarse.notes) == 2
 
 
-def test_the_real_project_gives_the_patches_the_issue_asks_for(
+def test_the_real_project_gives_the_patches_that_are_asked_for(
     colon_slides: list[SlideRegions], tmp_path: Path
 ) -> None:
     table = build(colon_slides, normal=300, tumor=30, patch_px=128, val=300)

@@ -369,7 +369,7 @@ def test_missing_class_says_what_exists_and_what_is_close() -> None:
         check_classes(["Tumor"], {"tumor": 3, "Normal": 1, "Stroma": 0})
     assert "Normal (1), tumor (3)" in caught.value.problem
     assert "Stroma" not in caught.value.problem
-    assert "did you mean 'tumor'" in (caught.value.fix or "")
+    assert "Did you mean 'tumor'" in (caught.value.fix or "")
 
 
 @pytest.mark.parametrize("existing", [{}, {"Tumor: qprd": 12}, {"Tumor: x*": 2}])
