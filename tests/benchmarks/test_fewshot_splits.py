@@ -76,7 +76,7 @@ def test_seeds_give_other_splits_and_the_same_seed_the_same() -> None:
 @pytest.mark.parametrize(
     ("there", "asked", "sizes"),
     [
-        # the README's first measurement: 900 + 90, 100 + 100, 370 + 370
+        # the sizes of the first measurement: 900 + 90, 100 + 100, 370 + 370
         ((1370, 560), (900, 90), SplitSizes(900, 90, 100, 370)),
         ((5000, 5000), (900, 90), SplitSizes(900, 90, 100, 370)),
         ((683, 431), (400, 90), SplitSizes(400, 90, 60, 223)),
