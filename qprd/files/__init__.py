@@ -1,1 +1,1 @@
-"""How files are replaced without loss: transactions, journal, backups, layout."""
+"""Replacing files without loss: transactions, journal, backups, layout."""

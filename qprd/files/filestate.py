@@ -40,7 +40,9 @@ class FileState:
             return cls()
         except OSError as error:
             raise QprdError(
-                f"This file cannot be read: {error.strerror}.", where=str(path)
+                f"This file cannot be read: {error.strerror}.",
+                where=str(path),
+                fix="Get read access to it, or restore it from a backup.",
             ) from error
         return cls(status.st_size, status.st_mtime_ns, digest)
 

@@ -22,11 +22,15 @@ def parse_json(text: str, *, what: str, where: str | None = None) -> object:
     try:
         return json.loads(text)
     except RecursionError as error:
-        raise QprdError(f"This is not {what}: it is nested too deeply.", where=where) from error
+        raise _not(what, "it is nested too deeply", where) from error
     except ValueError as error:
-        raise QprdError(
-            f"This is not {what}: it is not valid JSON ({error}).", where=where
-        ) from error
+        raise _not(what, f"it is not valid JSON ({error})", where) from error
+
+
+def _not(what: str, why: str, where: str | None) -> QprdError:
+    return QprdError(
+        f"This is not {what}: {why}.", where=where, fix="Restore the file, or give another one."
+    )
 
 
 def read_bytes(path: Path, *, what: str, limit_bytes: int) -> bytes:
@@ -37,15 +41,24 @@ def read_bytes(path: Path, *, what: str, limit_bytes: int) -> bytes:
     """
     try:
         if not path.is_file():
-            raise QprdError(f"There is no such file ({what} is expected).", where=str(path))
+            raise QprdError(
+                f"There is no such file ({what} is expected).",
+                where=str(path),
+                fix="Check the path.",
+            )
         with path.open("rb") as file:
             data = file.read(limit_bytes + 1)
     except OSError as error:
-        raise QprdError(f"This file cannot be read: {error.strerror}.", where=str(path)) from error
+        raise QprdError(
+            f"This file cannot be read: {error.strerror}.",
+            where=str(path),
+            fix="Get read access to it, or restore it from a backup.",
+        ) from error
     if len(data) > limit_bytes:
         raise QprdError(
             f"This is too large to be {what}: more than {limit_bytes // 2**20} MiB.",
             where=str(path),
+            fix=f"Check that it is {what}.",
         )
     return data
 
@@ -59,7 +72,7 @@ def read_text(path: Path, *, what: str, limit_bytes: int) -> str:
     try:
         return read_bytes(path, what=what, limit_bytes=limit_bytes).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise QprdError(f"This is not {what}: it is not UTF-8 text.", where=str(path)) from error
+        raise _not(what, "it is not UTF-8 text", str(path)) from error
 
 
 def read_json(path: Path, *, what: str, limit_bytes: int) -> object:

@@ -1,4 +1,4 @@
-"""Where qprd keeps its files inside a QuPath project."""
+"""The places of qprd's files inside a QuPath project."""
 
 from __future__ import annotations
 
@@ -128,7 +128,11 @@ def resolve_inside(path: Path, folder: Path) -> Path:
         is_inside = resolved.is_relative_to(folder.resolve())
     except (OSError, RuntimeError) as error:
         # A link to itself is a RuntimeError up to Python 3.12.
-        raise QprdError(f"This file cannot be found: {error}.", where=str(path)) from error
+        raise QprdError(
+            f"This file cannot be found: {error}.",
+            where=str(path),
+            fix="Put the file itself there instead of the link.",
+        ) from error
     if not is_inside:
         raise QprdError(
             "This file is a link to a place outside the project; nothing was written.",

@@ -170,7 +170,10 @@ class _Undoing:
         for image in changed.images:
             try:
                 if image.entry_id in self._stuck:
-                    raise QprdError("A later command could not be taken back on this image.")
+                    raise QprdError(
+                        "A later command could not be taken back on this image.",
+                        fix="Mend what is said of the later command, then run qprd undo again.",
+                    )
                 changed.earlier(image)
                 (ours if image.is_ours(self._digest_of) else theirs).append(image)
             except QprdError as error:
@@ -216,7 +219,10 @@ class _Undoing:
         for entry in self._project.entries():
             if entry.id == image.entry_id:
                 return self._project.restore_own(entry, changed.earlier(image), image.imported)
-        raise QprdError("The project does not have this image any more.")
+        raise QprdError(
+            "The project does not have this image any more.",
+            fix="Nothing is left to do: what qprd wrote went with the image.",
+        )
 
     def _digest_of(self, path: str) -> str | None:
         if path in self._would_be:

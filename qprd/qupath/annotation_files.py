@@ -38,14 +38,21 @@ class AnnotationSource:
 
     @property
     def problem(self) -> str | None:
-        """What the user should know, None if all is well."""
+        """Why annotations may be missing, without a full stop; None if all is well."""
         if self.is_outdated:
-            return f"exported before QuPath last saved this image: {EXPORT_HINT}"
+            return "exported before QuPath last saved this image"
         if self.file is not None or self.in_qupath == 0:
             return None
         if self.in_qupath is None:
             return "no annotations exported"
-        return f"{self.in_qupath} annotations in QuPath, none exported: {EXPORT_HINT}"
+        return f"{self.in_qupath} annotations in QuPath, none exported"
+
+    @property
+    def note(self) -> str | None:
+        """The problem, and what to do about it."""
+        if self.problem is None or (self.in_qupath is None and not self.is_outdated):
+            return self.problem
+        return f"{self.problem}: {EXPORT_HINT}"
 
 
 class AnnotationFiles:
@@ -118,7 +125,9 @@ class AnnotationFiles:
             listed = {path.name for path in folder.iterdir() if path.is_file()}
         except OSError as error:
             raise QprdError(
-                f"This folder cannot be read: {error.strerror}.", where=str(folder)
+                f"This folder cannot be read: {error.strerror}.",
+                where=str(folder),
+                fix="Get read access to it, or give another folder to --annotations.",
             ) from error
         found = sorted(_file_names(entry.id, entry.name) & listed)
         if len(found) > 1:

@@ -278,4 +278,4 @@ def _shown(text: str) -> str:
 
 
 def _not(what: str, why: str, path: Path) -> QprdError:
-    return QprdError(f"This is not {what}: {why}.", where=str(path))
+    return QprdError(f"This is not {what}: {why}.", where=str(path), fix=f"Give {what}.")

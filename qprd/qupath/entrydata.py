@@ -177,6 +177,7 @@ class EntryData:
                 raise QprdError(
                     f"The predicted contour {region_id} is a {outline.geom_type}, not a polygon.",
                     where=str(self._path),
+                    fix="Delete it in QuPath, or give it a class of your own, then run it again.",
                 )
             if REVIEW_RANK in measurements:
                 review.append(ReviewRegion(region_id, outline, name, measurements))

@@ -18,7 +18,7 @@ from qprd.errors import QprdError
 from qprd.files.backups import ImportedFrom, Subject
 from qprd.files.layout import ProjectLayout
 from qprd.predictions import Predictions
-from qprd.qupath.annotation_files import AnnotationFiles, AnnotationSource
+from qprd.qupath.annotation_files import EXPORT_HINT, AnnotationFiles, AnnotationSource
 from qprd.qupath.comparison import TileTable, compare, stored_otherwise
 from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.geojson import read_annotations, read_objects
@@ -102,7 +102,7 @@ class ExchangeProject(ProjectOnDisk):
 
     @override
     def annotation_note(self, entry: Entry) -> str | None:
-        return self.annotation_source(entry).problem
+        return self.annotation_source(entry).note
 
     @override
     def annotations(self, entry: Entry) -> Sequence[Annotation]:
@@ -127,7 +127,9 @@ class ExchangeProject(ProjectOnDisk):
             never_saved = source.in_qupath is None and not data.exists()
             if source.problem is not None and not never_saved:
                 # With ours alone the file would look like an export of all there is.
-                raise QprdError(f"Nothing was imported; {source.problem}", where=entry.name)
+                raise QprdError(
+                    f"Nothing was imported: {source.problem}.", where=entry.name, fix=EXPORT_HINT
+                )
             root, existing = self._annotation_files.read(recorded)
             plan = plan_import(entry.id, imported, existing)
             files: tuple[Path, ...] = ()

@@ -179,23 +179,29 @@ def objects_of(root: object, where: str | None) -> list[QuPathObject]:
         try:
             found = _parse_object(feature, f"feature {number}")
         except (ValueError, OverflowError, ShapelyError) as error:
-            raise QprdError(f"Feature {number} is malformed: {error}.", where=where) from error
+            raise _not_geojson(f"feature {number} is malformed ({error})", where) from error
         if found is not None:
             objects.append(found)
     return objects
 
 
+def _not_geojson(why: str, where: str | None) -> QprdError:
+    return QprdError(
+        f"This is not {_WHAT}: {why}.", where=where, fix="Export it from QuPath again."
+    )
+
+
 def _features(root: object, where: str | None, depth: int) -> Iterator[Mapping[str, object]]:
     """Features in the file's order, each followed by the children that QuPath nests in it."""
     if depth > _MAX_NESTED:
-        raise QprdError(f"This is not {_WHAT}: it is nested too deeply.", where=where)
+        raise _not_geojson("it is nested too deeply", where)
     if isinstance(root, list):
         for item in root:
             yield from _features(item, where, depth + 1)
     elif isinstance(root, Mapping) and root.get("type") == "FeatureCollection":
         features = root.get("features")
         if not isinstance(features, list):
-            raise QprdError(f"This is not {_WHAT}: its features are no list.", where=where)
+            raise _not_geojson("its features are no list", where)
         yield from _features(features, where, depth + 1)
     elif isinstance(root, Mapping) and root.get("type") == "Feature":
         yield root
@@ -208,7 +214,7 @@ def _features(root: object, where: str | None, depth: int) -> Iterator[Mapping[s
         # QuPath takes a bare geometry for an annotation.
         yield {"type": "Feature", "geometry": root}
     else:
-        raise QprdError(f"This is not {_WHAT}: it has something other than features.", where=where)
+        raise _not_geojson("it has something other than features", where)
 
 
 def _parse_object(feature: Mapping[str, object], fallback_id: str) -> QuPathObject | None:

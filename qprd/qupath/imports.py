@@ -1,4 +1,4 @@
-"""Which annotations an import adds and which of an earlier one it takes out again.
+"""The plan of an import: annotations to add, and those of an earlier import to take out again.
 
 An imported annotation is an ordinary one, drawn as it were by whoever drew it in the other program.
 Its id is a digest of the entry, the source, its class, its name and its outline. So an annotation
@@ -87,7 +87,10 @@ def plan_import(
     for name, region in imported.areas:
         geometry = area_on_grid(region)
         if geometry is None:
-            raise QprdError(f"The region {name!r} has no area at a precision of 0.01 px.")
+            raise QprdError(
+                f"The region {name!r} has no area at a precision of 0.01 px.",
+                fix="Leave it out of the file.",
+            )
         own_id = _id(entry_id, imported.source, class_name, name, geometry)
         wanted[own_id] = Annotation(own_id, geometry, class_name, name or None)
     copies = Counter(annotation.id for annotation in existing)

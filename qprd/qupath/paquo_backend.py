@@ -304,6 +304,7 @@ class PaquoProject(ProjectOnDisk):
             raise QprdError(
                 "The entry's metadata were not stored as meant. The project is as it was.",
                 where=str(self.path),
+                fix="Run it again; if it happens once more, please report it.",
             )
 
     def _refuse_another_frame(self, entry: Entry, recorded: RecordedEntry) -> None:

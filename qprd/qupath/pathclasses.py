@@ -77,5 +77,9 @@ def _read_list(path: Path) -> list[object]:
     root = read_json(path, what=_WHAT, limit_bytes=_MAX_BYTES)
     listed = root.get("pathClasses") if isinstance(root, dict) else None
     if not isinstance(listed, list):
-        raise QprdError(f"This is not {_WHAT}: it has no list.", where=str(path))
+        raise QprdError(
+            f"This is not {_WHAT}: it has no list.",
+            where=str(path),
+            fix="Delete the file; QuPath writes it again.",
+        )
     return listed

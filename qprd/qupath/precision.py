@@ -1,4 +1,4 @@
-"""How precisely QuPath keeps coordinates: two decimals in files, single precision in its data."""
+"""The precision of QuPath's coordinates: two decimals in files, single precision in its data."""
 
 from __future__ import annotations
 

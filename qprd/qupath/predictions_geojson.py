@@ -109,7 +109,11 @@ def predictions_from_geojson(source: Path | str | Mapping[str, object]) -> Predi
         ):
             if not isinstance(found.geometry, Polygon):
                 kind = found.geometry.geom_type
-                raise QprdError(f"A predicted contour is a {kind}, not a polygon.", where=where)
+                raise QprdError(
+                    f"A predicted contour is a {kind}, not a polygon.",
+                    where=where,
+                    fix="Run qprd predict again.",
+                )
             told = found.id, found.geometry, found.name or "", found.measurements
             if REVIEW_RANK in found.measurements:
                 review.append(ReviewRegion(*told))

@@ -1,4 +1,4 @@
-"""What both backends have in common: the project file, its entries with their slides, the lock."""
+"""The common part of both backends: the project file, its entries with their slides, the lock."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from qprd.errors import QprdError
 from qprd.files.writing import WriteAccess, WriteSession
 from qprd.qupath.entries import find_entries
 from qprd.qupath.locate import SlideLocator
 from qprd.qupath.project import Entry, Project
-from qprd.qupath.qpproj import RecordedEntry, read_project_file
+from qprd.qupath.qpproj import RecordedEntry, no_image, read_project_file
 
 
 class ProjectOnDisk(Project):
@@ -57,11 +56,7 @@ class ProjectOnDisk(Project):
         for recorded in self._file.entries:
             if recorded.id == entry.id:
                 return recorded
-        raise QprdError(
-            f"There is no image with id {entry.id!r}.",
-            where=str(self.path),
-            fix="Name an image of this project.",
-        )
+        raise no_image(entry.id, self.path)
 
     def _reread(self) -> None:
         self._file = read_project_file(self.path)

@@ -10,10 +10,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from qprd.errors import QprdError
 from qprd.files.jsonfile import read_json
 from qprd.predictions import OWN_PREFIX, own_metadata
-from qprd.qupath.qpproj import MAX_PROJECT_BYTES, read_project_file
+from qprd.qupath.qpproj import MAX_PROJECT_BYTES, no_image, read_project_file
 
 
 def recorded_metadata(project: Path, entry_id: str) -> dict[str, str]:
@@ -25,7 +24,7 @@ def recorded_metadata(project: Path, entry_id: str) -> dict[str, str]:
     for recorded in read_project_file(project).entries:
         if recorded.id == entry_id:
             return own_metadata(recorded.metadata)
-    raise QprdError(f"There is no image with id {entry_id!r}.", where=str(project))
+    raise no_image(entry_id, project)
 
 
 def with_own_metadata(project: Path, metadata: Mapping[str, Mapping[str, str]]) -> str:
@@ -69,4 +68,4 @@ def _image(root: object, entry_id: str, project: Path) -> dict[str, object]:
     for image in images if isinstance(images, list) else ():
         if isinstance(image, dict) and str(image.get("entryID")) == entry_id:
             return image
-    raise QprdError(f"There is no image with id {entry_id!r}.", where=str(project))
+    raise no_image(entry_id, project)

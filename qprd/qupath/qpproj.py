@@ -120,7 +120,7 @@ def read_project_file(path: Path) -> ProjectFile:
     path = path.absolute()
     root = read_json(path, what=_WHAT, limit_bytes=MAX_PROJECT_BYTES)
     if not isinstance(root, dict) or not isinstance(root.get("images"), list):
-        raise QprdError("This is not a QuPath project: it has no list of images.", where=str(path))
+        raise _no_project("it has no list of images", str(path))
     if "version" not in root and "lastID" not in root:
         raise QprdError(
             "This project is not from QuPath 0.2 or later.",
@@ -132,7 +132,11 @@ def read_project_file(path: Path) -> ProjectFile:
     for number, image in enumerate(root["images"], start=1):
         entry = _parse_entry(image, where=f"{path}, image {number}")
         if entry.id in ids:
-            raise QprdError(f"Two images of this project have the id {entry.id}.", where=str(path))
+            raise QprdError(
+                f"Two images of this project have the id {entry.id}.",
+                where=str(path),
+                fix="Remove one of the two in QuPath, and add it again.",
+            )
         ids.add(entry.id)
         entries.append(_with_saved_metadata(entry, path.parent))
     version, uri = root.get("version"), root.get("uri")
@@ -144,13 +148,30 @@ def read_project_file(path: Path) -> ProjectFile:
     )
 
 
+def no_image(entry_id: str, project: Path) -> QprdError:
+    """The error for an entry that a project does not have."""
+    return QprdError(
+        f"There is no image with id {entry_id!r}.",
+        where=str(project),
+        fix="Open the project again, and name an image of it.",
+    )
+
+
+def _no_project(why: str, where: str) -> QprdError:
+    return QprdError(
+        f"This is not a QuPath project: {why}.",
+        where=where,
+        fix="Give the project.qpproj that QuPath wrote.",
+    )
+
+
 def _parse_entry(image: object, *, where: str) -> RecordedEntry:
     if not isinstance(image, dict):
-        raise QprdError("This is not a QuPath project: an image is no object.", where=where)
+        raise _no_project("an image is no object", where)
     entry_id = image.get("entryID")
     # A Java long; the id names files, so nothing else may pass.
     if not isinstance(entry_id, int) or isinstance(entry_id, bool) or not 0 <= entry_id < 2**63:
-        raise QprdError("This is not a QuPath project: an image has no id.", where=where)
+        raise _no_project("an image has no id", where)
     name = image.get("imageName")
     metadata = image.get("metadata")
     return RecordedEntry(

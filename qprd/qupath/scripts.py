@@ -1,4 +1,4 @@
-"""Where the Groovy scripts are that run inside QuPath."""
+"""The folder of the Groovy scripts that run inside QuPath."""
 
 from __future__ import annotations
 

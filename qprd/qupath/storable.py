@@ -36,7 +36,7 @@ def storable(predictions: Predictions) -> Predictions:
             score, a rank of what is not to be reviewed, a class or metadata that are not ours.
     """
     for problem in _problems(predictions):
-        raise QprdError(problem)
+        raise _not_storable(problem)
     places = np.array([(t.x, t.y, t.size_px) for t in predictions.tiles], float).reshape(-1, 3)
     rounded = on_grid(places)
     # Bits and not values, for 0.0 equals -0.0.
@@ -56,6 +56,10 @@ def storable(predictions: Predictions) -> Predictions:
             replace(region, polygon=_polygon_on_grid(region)) for region in predictions.review
         ),
     )
+
+
+def _not_storable(problem: str) -> QprdError:
+    return QprdError(problem, fix="Run qprd predict again; if it happens once more, report it.")
 
 
 def _problems(predictions: Predictions) -> Iterator[str]:
@@ -88,9 +92,11 @@ def _problems_of(item: PredictedTile | PredictedAnnotation) -> Iterator[str]:
 
 def _polygon_on_grid(region: PredictedAnnotation) -> Polygon:
     if not np.isfinite(shapely.get_coordinates(region.polygon)).all():
-        raise QprdError(f"Contour {region.id} has a coordinate that is not a finite number.")
+        raise _not_storable(f"Contour {region.id} has a coordinate that is not a finite number.")
     drawn = shapely.force_2d(region.polygon)
     polygon = area_on_grid(drawn) if drawn.is_valid else None
     if not isinstance(polygon, Polygon):
-        raise QprdError(f"Contour {region.id} is not one valid polygon at a precision of 0.01 px.")
+        raise _not_storable(
+            f"Contour {region.id} is not one valid polygon at a precision of 0.01 px."
+        )
     return polygon

@@ -47,7 +47,11 @@ class ChangedFile:
             QprdError: it is not.
         """
         if self.copy is not None and sha256_of(self.copy) != self.before:
-            raise QprdError("The backup is damaged or gone.", where=str(self.copy))
+            raise QprdError(
+                "The backup is damaged or gone.",
+                where=str(self.copy),
+                fix="Run qprd remove, which takes out all that qprd wrote.",
+            )
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,11 @@ def _stage(
     transaction.expect(target)
     file.require_copy()
     if not file.is_ours(digest_of):
-        raise QprdError("This file has just been changed; nothing was touched.", where=str(target))
+        raise QprdError(
+            "This file has just been changed; nothing was touched.",
+            where=str(target),
+            fix="Close the project in QuPath, then run it again.",
+        )
     if file.copy is None:
         transaction.stage_removal(target)
     else:

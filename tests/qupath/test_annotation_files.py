@@ -56,8 +56,8 @@ def test_annotations_exported_into_the_project_are_found(
 ) -> None:
     first, second = project.entries()
     assert project.annotations(first) == ()
-    assert "3 annotations in QuPath, none exported" in str(project.annotation_source(first).problem)
-    assert "export_annotations.groovy" in str(project.annotation_source(first).problem)
+    assert "3 annotations in QuPath, none exported" in str(project.annotation_source(first).note)
+    assert "export_annotations.groovy" in str(project.annotation_source(first).note)
     target = project.path.parent / "qprd" / "annotations" / "1.geojson"
     target.parent.mkdir(parents=True)
     shutil.copyfile(exported / "colon_1.tif.geojson", target)

@@ -305,7 +305,7 @@ def test_a_deep_class_is_refused() -> None:
 def test_the_error_names_file_and_feature(tmp_path: Path) -> None:
     path = tmp_path / "a.geojson"
     path.write_text(json.dumps([feature(), feature({"type": "Point", "coordinates": ["x", 1]})]))
-    with pytest.raises(QprdError, match="Feature 2") as caught:
+    with pytest.raises(QprdError, match="feature 2") as caught:
         read_objects(path)
     assert str(path) in str(caught.value)
 
