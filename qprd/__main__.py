@@ -1,6 +1,18 @@
-"""Run the command line as ``python -m qprd``."""
+"""The command line, as ``qprd`` and as ``python -m qprd``."""
 
-from qprd.cli import main
+import sys
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C ends it without a traceback, even while it starts."""
+    try:
+        from qprd.cli import app
+
+        app()
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(130)
+
 
 if __name__ == "__main__":
     main()

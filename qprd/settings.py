@@ -395,7 +395,7 @@ def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
             where=str(file),
             fix="Check the path given to --config.",
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise QprdError(
             f"The configuration file is not valid TOML: {error}.",
             where=str(file),

@@ -111,6 +111,8 @@ def test_options_may_be_spelled_with_dashes_in_the_file(tmp_path: Path) -> None:
         ('[train]\nepochs = "three"\n', "epochs cannot be 'three'"),
         ("[train]\nnormal = 0\n", "normal cannot be 0"),
         ("[train]\nlr = nan\n", "lr cannot be nan"),
+        (f"[train]\nseed = {'9' * 5000}\n", "not valid TOML"),
+        (f"[train]\nlr = {'[' * 6000}\n", "not valid TOML"),
     ],
 )
 def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, told: str) -> None:

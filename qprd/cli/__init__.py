@@ -18,9 +18,4 @@ from qprd.cli import (  # noqa: F401, I001
 )
 from qprd.cli.app import app
 
-__all__ = ["app", "main"]
-
-
-def main() -> None:
-    """Entry point of the ``qprd`` command."""
-    app()
+__all__ = ["app"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from qprd.checked import Backend
+from qprd.errors import ExitCode, QprdError
 from qprd.option import PROJECT, help_text, option_name, option_of
 from qprd.settings import (
     PredictConfig,
@@ -34,9 +36,30 @@ ConfigOption = Annotated[
         "Options on the command line win.",
     ),
 ]
+
+
+def _writable(file: Path | None) -> Path | None:
+    """Refuse a file that cannot be written before any work is done for it."""
+    if file is not None:
+        existing = file if file.exists() else file.parent
+        if file.is_dir() or not file.parent.is_dir() or not os.access(existing, os.W_OK):
+            raise QprdError(
+                "The report cannot be written here.",
+                where=f"--json {file}",
+                fix="Give --json a file in an existing, writable folder.",
+                exit_code=ExitCode.USAGE,
+            )
+    return file
+
+
 JsonOption = Annotated[
     Path | None,
-    typer.Option("--json", metavar="FILE", help="Also write the report to this file as JSON."),
+    typer.Option(
+        "--json",
+        metavar="FILE",
+        help="Also write the report to this file as JSON.",
+        callback=_writable,
+    ),
 ]
 BundleOption = Annotated[
     Path | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from qprd.errors import QprdError
@@ -47,7 +48,9 @@ def read_bytes(path: Path, *, what: str, limit_bytes: int) -> bytes:
                 fix="Check the path.",
             )
         with path.open("rb") as file:
-            data = file.read(limit_bytes + 1)
+            # Python reserves as much as it is asked to read.
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(min(size, limit_bytes) + 1)
     except OSError as error:
         raise QprdError(
             f"This file cannot be read: {error.strerror}.",

@@ -176,7 +176,20 @@ def _resnet(name: str, weights: Path | None, pretrained: bool) -> _Backbone:
         source = f"file {weights.name}"
     elif pretrained:
         published = models.get_model_weights(name)["IMAGENET1K_V1"]
-        state = _download(
+        load_strictly(trunk, _published_state(name, published), published.url)
+        source = f"torchvision {name} IMAGENET1K_V1"
+    return _Backbone(trunk, RESNETS[name], _IMAGENET_MEAN, _IMAGENET_STD, source)
+
+
+def _published_state(name: str, published: Any) -> dict[str, Tensor]:
+    """Torchvision's weights from torch's cache, or downloaded into it.
+
+    Raises:
+        QprdError: The cached file is damaged, or the download fails.
+    """
+    cached = Path(torch.hub.get_dir(), "checkpoints", published.url.rpartition("/")[2])
+    if not cached.is_file():
+        state: dict[str, Tensor] = _download(
             name,
             lambda: published.get_state_dict(
                 progress=sys.stderr.isatty(),
@@ -185,9 +198,15 @@ def _resnet(name: str, weights: Path | None, pretrained: bool) -> _Backbone:
                 weights_only=True,
             ),
         )
-        load_strictly(trunk, state, published.url)
-        source = f"torchvision {name} IMAGENET1K_V1"
-    return _Backbone(trunk, RESNETS[name], _IMAGENET_MEAN, _IMAGENET_STD, source)
+        return state
+    try:
+        return read_state(cached)
+    except QprdError as error:
+        raise QprdError(
+            f"The ImageNet weights of {name} were downloaded before, but the file is damaged.",
+            where=str(cached),
+            fix="Delete this file; it will be downloaded again.",
+        ) from error
 
 
 class _Lite0Trunk(nn.Module):

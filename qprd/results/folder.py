@@ -12,8 +12,8 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -42,6 +42,9 @@ OVERVIEW = "overview.png"
 RESULT_FILES = frozenset(
     {SCORE_MAP, SCORE_TIFF, PREDICTIONS, REVIEW, LESION_POINTS, SLIDE, OVERVIEW}
 )
+
+#: Room for the largest map that is scored, even in 64 bits.
+_MAX_MAP_BYTES = 2**29
 
 _POINTS_HEADER = "score,x,y"
 #: Room for more than a million lesion points.
@@ -203,15 +206,37 @@ def load_score_map(folder: Path) -> ScoreMap:
     """
     try:
         with np.load(folder / SCORE_MAP, allow_pickle=False) as archive:
+            _refuse_larger_than_stored(archive.zip)
             scores = archive["scores"].astype(np.float32)
             x, y, cell_px, mpp = (float(value) for value in archive["grid"])
     except OSError as error:
         raise _missing(folder, error) from error
-    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:
+        # Headers of arrays are Python expressions: a damaged one can raise anything.
         raise _damaged(folder / SCORE_MAP) from error
     if scores.ndim != 2 or not np.isfinite([x, y]).all() or not (cell_px > 0 and mpp > 0):
         raise _damaged(folder / SCORE_MAP)
     return ScoreMap(scores, x, y, cell_px, mpp)
+
+
+def _refuse_larger_than_stored(archive: zipfile.ZipFile) -> None:
+    """Refuse arrays that claim to be larger than what is stored, before memory is reserved.
+
+    Raises:
+        ValueError: one does, or is larger than any score map.
+    """
+    for member in archive.infolist():
+        if member.file_size > _MAX_MAP_BYTES:
+            raise ValueError(f"{member.filename} is too large")
+        with archive.open(member) as stream:
+            read_header = (
+                np.lib.format.read_array_header_1_0
+                if np.lib.format.read_magic(stream) == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
+            shape, _, dtype = read_header(stream)
+        if math.prod(shape) * dtype.itemsize > member.file_size:
+            raise ValueError(f"{member.filename} is cut off")
 
 
 def _missing(folder: Path, error: OSError | None = None) -> QprdError:

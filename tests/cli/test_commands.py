@@ -255,6 +255,26 @@ def test_ctrl_c_before_any_work_is_a_word_and_130(monkeypatch: pytest.MonkeyPatc
     assert run("train") == (ExitCode.INTERRUPTED, "Interrupted.\n")
 
 
+def test_ctrl_c_while_it_starts_is_a_word_and_130(tmp_path: Path) -> None:
+    # Stands for a key pressed during the imports.
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
+    start = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import qprd.__main__ as m; m.main()"
+    )
+    ended = child("-c", start)
+    assert (ended.returncode, ended.stderr) == (ExitCode.INTERRUPTED, "Interrupted.\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("file", ["", "missing/report.json"])
+def test_a_report_that_cannot_be_written_stops_a_command_before_it_works(
+    tmp_path: Path, command: str, file: str
+) -> None:
+    code, printed = run(command, tmp_path / "nowhere", "--json", tmp_path / file)
+    assert code == ExitCode.USAGE
+    assert "The report cannot be written here." in printed
+
+
 def test_groovy_puts_the_scripts_there_and_says_so(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     code, printed = run("groovy", tmp_path / "new" / "scripts", "--json", report)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,16 @@ def test_what_is_not_json_is_an_error_of_the_user(text: str) -> None:
 
 def test_of_repeated_keys_the_last_counts() -> None:
     assert parse_json('{"a": 1, "a": 2}', what="x") == {"a": 2}
+
+
+def test_a_small_file_takes_little_memory_however_large_it_may_be(tmp_path: Path) -> None:
+    path = tmp_path / "small.json"
+    path.write_text("[1, 2]")
+    tracemalloc.start()
+    assert read_json(path, what="x", limit_bytes=2**30) == [1, 2]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
 
 
 def test_refuses_large_binary_and_missing_files(tmp_path: Path) -> None:

