@@ -182,6 +182,8 @@ class TrainConfig(BaseModel):
     """Largest share of a patch that another of its class may cover."""
     min_tissue: Annotated[Share, Option(PATCHES, "SHARE")] = 0.5
     """Smallest share of a patch that must be tissue."""
+    tissue_min_area_um2: Annotated[NotNegative, Option(PATCHES, "UM2")] = 1000.0
+    """Smallest area in um2 of a piece of tissue; smaller ones are left out."""
     augment: Annotated[bool, Option(TRAINING)] = Field(
         default_factory=ByTeacher(resnet=False, other=False, best=True)
     )
@@ -247,6 +249,8 @@ class PredictConfig(BaseModel):
         Share | None, Option(SCORES, "SHARE", default="the training's", example=0.5)
     ] = None
     """Smallest share of tissue in a tile and in the patch around it."""
+    tissue_min_area_um2: Annotated[NotNegative, Option(SCORES, "UM2")] = 1000.0
+    """Smallest area in um2 of a piece of tissue; smaller ones are left out."""
     min_area_um2: Annotated[NotNegative, Option(SCORES, "UM2")] = 5000.0
     """Smallest area in um2 of a contour and of a hole in it."""
     tolerance_um: Annotated[NotNegative, Option(SCORES, "UM")] = 4.0

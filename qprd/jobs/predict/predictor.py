@@ -14,6 +14,7 @@ from qprd.progress import Progress
 from qprd.sampling.build import MAGNIFIED
 from qprd.scoring.scorer import SlideScorer
 from qprd.scoring.slide_score import slide_score
+from qprd.scoring.unscored import unscored_note
 from qprd.settings import PredictConfig, stored_train_config
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import tissue_mask
@@ -79,8 +80,11 @@ class Predictor:
             QprdError: the slide states no resolution or cannot be read, or its map is too large.
         """
         started = time.perf_counter()
-        score_map = self._scorer.score(image, slide, tissue_mask(slide))
+        tissue = tissue_mask(slide, min_area_um2=self._config.tissue_min_area_um2)
+        score_map = self._scorer.score(image, slide, tissue)
         notes = []
+        if unscored := unscored_note(tissue, score_map):
+            notes.append(f"{image}: {unscored}")
         if score_map.mpp > self.info.network.mpp * MAGNIFIED:
             notes.append(
                 f"{image}: {score_map.mpp:.3g} um/px is coarser than the model's "

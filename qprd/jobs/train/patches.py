@@ -195,7 +195,7 @@ def slide_regions(
         QprdError: the slide cannot be read, or has no resolution.
     """
     with open_slide(entry, assume_mpp=config.assume_mpp) as slide:
-        tissue = tissue_mask(slide)
+        tissue = tissue_mask(slide, min_area_um2=config.tissue_min_area_um2)
         regions = label_regions(
             annotations,
             slide.width,
