@@ -1,0 +1,80 @@
+"""Models and predictions for other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qprd.api.arguments import names_of, path_of
+from qprd.jobs.predict.model import Model
+
+if TYPE_CHECKING:
+    from qprd.jobs.export import ExportSummary, ModelFormat
+    from qprd.qupath.project import Project
+
+
+def export_model(
+    model: Model | Project | str | Path,
+    format: ModelFormat,
+    *,
+    output: str | Path | None = None,
+    weights: str | Path | None = None,
+) -> ExportSummary:
+    """Write a model in the form that other programs take.
+
+    Args:
+        model: A model, the folder of a bundle, or a project (open, or its place), whose newest
+            bundle is taken.
+        format: ``wsinfer`` (QuPath's WSInfer extension, ``wsinfer run``) or ``onnx``.
+        output: The folder (WSInfer) or the file (ONNX); None takes the project's ``qprd/exports``,
+            or the current folder if no project is given.
+        weights: Teacher weights on disk; None takes the published ones.
+
+    Raises:
+        QprdError: the bundle cannot be used, WSInfer's format needs probabilities and there are
+            none, or the files cannot be written.
+
+    Example:
+        >>> qprd.export_model(model, "wsinfer", output="exported").files
+        ('torchscript_model.pt', 'config.json', 'README.md')
+    """
+    from qprd.files.layout import find_project
+    from qprd.jobs.export import export_bundle, export_newest, is_bundle
+
+    target, teacher = path_of(output), path_of(weights)
+    if isinstance(model, Model):
+        return export_bundle(model.bundle, format, output=target, weights=teacher)
+    place = Path(model) if isinstance(model, (str, Path)) else model.path
+    if is_bundle(place):
+        return export_bundle(place, format, output=target, weights=teacher)
+    return export_newest(find_project(place), format, output=target, weights=teacher)
+
+
+def export_geojson(
+    project: Project,
+    *,
+    images: Sequence[str] = (),
+    tiles: bool = False,
+    output: str | Path | None = None,
+) -> ExportSummary:
+    """Write the predicted contours of one slide as GeoJSON.
+
+    Args:
+        project: Only read.
+        images: The slide's name; not needed where only one has results.
+        tiles: With the scored tiles.
+        output: The file; None takes the project's ``qprd/exports``.
+
+    Raises:
+        QprdError: there are no results or those of several slides, or the file cannot be written.
+
+    Example:
+        >>> qprd.export_geojson(project, images="demo_4.tif", output="demo_4.geojson").output.name
+        'demo_4.geojson'
+    """
+    from qprd.jobs import export
+
+    return export.export_geojson(
+        project, images=names_of(images), tiles=tiles, output=path_of(output)
+    )

@@ -1,0 +1,228 @@
+"""The loop: open a project, train on it, predict, evaluate."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qprd.api.arguments import bundle_of, merged, names_of, path_of
+from qprd.checked import Backend
+from qprd.jobs.predict.model import Model
+from qprd.progress import Progress, progress_bars
+from qprd.settings import Precision, PredictConfig, TrainConfig, predict_config, train_config
+
+if TYPE_CHECKING:
+    from qprd.jobs.evaluate.split import EvaluatedSplit
+    from qprd.jobs.evaluate.summary import EvaluateSummary
+    from qprd.jobs.predict.job import PredictSummary
+    from qprd.qupath.project import Project
+
+_LOG = logging.getLogger("qprd")
+
+
+def open_project(
+    path: str | Path = ".",
+    *,
+    backend: Backend = "auto",
+    slides: str | Path | Sequence[str | Path] = (),
+    annotations: str | Path | None = None,
+) -> Project:
+    """Open a QuPath project; ``with`` closes it again.
+
+    Args:
+        path: The ``project.qpproj``, or the folder that holds it.
+        backend: ``paquo`` (a real QuPath), ``exchange`` (the project file and GeoJSON files, no
+            QuPath), or ``auto``: paquo where a QuPath is found.
+        slides: Folders to look in for slides that have moved, by file name.
+        annotations: A folder of GeoJSON annotations; needs the exchange backend.
+
+    Raises:
+        QprdError: there is no project, it cannot be read, or not with this backend.
+
+    Example:
+        >>> with qprd.open_project("demo/project") as project:
+        ...     [entry.name for entry in project.entries()]
+        ['demo_1.tif', 'demo_2.tif', 'demo_3.tif', 'demo_4.tif', 'demo_5.tif']
+    """
+    from qprd.files.layout import find_project
+    from qprd.qupath import opening
+
+    folders = [slides] if isinstance(slides, (str, Path)) else slides
+    project, how = opening.open_project(
+        find_project(Path(path)),
+        backend=backend,
+        slides=[Path(folder) for folder in folders],
+        annotations=path_of(annotations),
+    )
+    _LOG.info(how)
+    return project
+
+
+def train(
+    project: Project,
+    config: TrainConfig | str | Path | None = None,
+    *,
+    parent: Model | str | Path | None = None,
+    patches: str | Path | None = None,
+    progress: bool | Progress = True,
+    **settings: Any,
+) -> Model:
+    """Train a model on the annotations of a project; it is saved as a bundle in the project.
+
+    Args:
+        project: Only read, but for the new bundle.
+        config: Settings, or a TOML file of them; keyword arguments win.
+        parent: A model to continue from: its weights are where the training starts, its settings
+            hold where no others are given, and its slides keep their splits.
+        patches: A patch table (a bundle's ``patches.csv``) to use instead of sampling.
+        progress: False shows no bars.
+        settings: Options of ``qprd train``, the fields of `TrainConfig`.
+
+    Returns:
+        The model; ``training`` has the patches, the slides, the figures and the notes. Ctrl-C ends
+        the training early, and the model is what was learned until then.
+
+    Raises:
+        QprdError: a setting is unknown or out of range, or nothing can be learned from the project.
+
+    Example:
+        >>> model = qprd.train(
+        ...     project, teacher="efficientnet_lite0", normal=30, tumor=8, epochs=2
+        ... )
+        >>> model.training.patches["train"] == {"normal": 30, "tumor": 8}
+        True
+    """
+    from qprd.jobs.train.job import train_project
+    from qprd.jobs.train.parent import parent_settings
+
+    folder = None if parent is None else bundle_of(parent)
+    values, file = merged(config, settings)
+    resolved = train_config(values, file, None if folder is None else parent_settings(folder))
+    summary = train_project(
+        project,
+        resolved,
+        patches=path_of(patches),
+        parent=folder,
+        progress=progress_bars(progress),
+    )
+    return Model(
+        summary.bundle,
+        weights=resolved.weights,
+        device=resolved.device,
+        precision=resolved.precision,
+        training=summary,
+    )
+
+
+def load_model(
+    bundle: str | Path,
+    *,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    precision: Precision = "auto",
+) -> Model:
+    """Load a trained model. No project is needed, and no code in the bundle can run.
+
+    Args:
+        bundle: The folder that the training wrote.
+        weights: Teacher weights on disk; None takes the published ones.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        precision: ``auto`` (bf16 on devices that have it, else 32 bits), ``32``, ``bf16``, ``16``.
+
+    Raises:
+        QprdError: there is no bundle, it is damaged, its teacher has other weights, or the device
+            is not there.
+
+    Example:
+        >>> model = qprd.load_model("demo/project/qprd/bundles/example")
+        >>> model.teacher
+        'efficientnet_lite0'
+    """
+    model = Model(bundle, weights=weights, device=device, precision=precision)
+    _ = model.network
+    return model
+
+
+def predict(
+    project: Project,
+    model: Model | str | Path | None = None,
+    *,
+    write_back: bool = False,
+    config: PredictConfig | str | Path | None = None,
+    progress: bool | Progress = True,
+    **settings: Any,
+) -> PredictSummary:
+    """Score the slides of a project; the results are files in the project's folder.
+
+    A slide that cannot be read is reported among the ``problems``, and the others go on.
+
+    Args:
+        project: Changed only by the write-back.
+        model: A model or the folder of a bundle; None takes the newest of the project.
+        write_back: Also put tiles, contours and slide scores into the project.
+        config: Settings, or a TOML file of them; keyword arguments win.
+        progress: False shows no bars.
+        settings: Options of ``qprd predict``, the fields of `PredictConfig`.
+
+    Raises:
+        QprdError: a setting is unknown or out of range, or nothing could be predicted at all.
+
+    Example:
+        >>> results = qprd.predict(project, model, images="demo_4.tif", stride=128)
+        >>> results.slides[0].contours > 0
+        True
+    """
+    from qprd.jobs.predict.job import predict_project
+
+    values, file = merged(config, settings)
+    return predict_project(
+        project,
+        predict_config(values, file),
+        bundle=Path(model) if isinstance(model, str) else model,
+        write_back=write_back,
+        progress=progress_bars(progress),
+    )
+
+
+def evaluate(
+    project: Project,
+    model: Model | str | Path | None = None,
+    *,
+    split: EvaluatedSplit | None = None,
+    images: Sequence[str] = (),
+    unannotated_normal: bool = False,
+    assume_mpp: float | None = None,
+    progress: bool | Progress = True,
+) -> EvaluateSummary:
+    """Compare the results of a project with its annotations; also writes a page.
+
+    Args:
+        project: Only read.
+        model: Whose predictions; None takes the newest bundle of the project.
+        split: ``test``, ``val`` or ``all``; None takes the test slides, or without any the
+            validation slides.
+        images: Names of the only images to use; empty for all.
+        unannotated_normal: Slides without annotations have no tumor.
+        assume_mpp: Resolution of slides that do not state theirs, micrometers per pixel.
+        progress: False shows no bars.
+
+    Raises:
+        QprdError: there is nothing to evaluate.
+
+    Example:
+        >>> qprd.evaluate(project, split="val").patch.auroc > 0.5
+        True
+    """
+    from qprd.jobs.evaluate.job import evaluate_project
+
+    return evaluate_project(
+        project,
+        split=split,
+        bundle=None if model is None else bundle_of(model),
+        images=names_of(images),
+        unannotated_normal=unannotated_normal,
+        assume_mpp=assume_mpp,
+        progress=progress_bars(progress),
+    )

@@ -1,0 +1,133 @@
+"""Around the first project: the doctor, the demo, the scripts for QuPath."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qprd.api.arguments import names_of, path_of
+from qprd.checked import Backend
+from qprd.progress import Progress, progress_bars
+
+if TYPE_CHECKING:
+    from qprd.jobs.demo import DemoSummary
+    from qprd.jobs.doctor import Examination
+    from qprd.qupath.project import Project
+
+
+def doctor(
+    project: Project | str | Path | None = None,
+    *,
+    backend: Backend = "auto",
+    slides: str | Path | Sequence[str | Path] = (),
+    annotations: str | Path | None = None,
+    images: Sequence[str] = (),
+    assume_mpp: float | None = None,
+    tumor_class: Sequence[str] = ("Tumor",),
+    normal_class: Sequence[str] = ("Normal",),
+) -> Examination:
+    """Check this installation, and a project if one is given: findings and what to do about them.
+
+    Args:
+        project: An open project, or a place as for `open_project`; None takes the project of the
+            current folder, if there is one.
+        backend: As for `open_project`, as are the next two.
+        slides: Folders of slides that have moved.
+        annotations: A folder of GeoJSON annotations.
+        images: Names of the only images to check; empty for all.
+        assume_mpp: Resolution of slides that do not state theirs, micrometers per pixel.
+        tumor_class: Classes that mean tumor.
+        normal_class: Classes that mean normal tissue.
+
+    Example:
+        >>> qprd.doctor("demo/project").failed
+        0
+    """
+    from qprd.jobs.doctor import examine
+
+    folders = [slides] if isinstance(slides, (str, Path)) else slides
+    return examine(
+        Path(project) if isinstance(project, str) else project,
+        backend=backend,
+        slides=[Path(folder) for folder in folders],
+        annotations=path_of(annotations),
+        images=names_of(images),
+        assume_mpp=assume_mpp,
+        tumor_class=names_of(tumor_class),
+        normal_class=names_of(normal_class),
+    )
+
+
+def draw_demo(
+    folder: str | Path,
+    *,
+    size_px: tuple[int, int] = (2000, 2500),
+    seed: int = 0,
+    progress: bool | Progress = True,
+) -> Path:
+    """Draw five synthetic slides, and make a QuPath project of them, annotated on three.
+
+    Args:
+        folder: New or empty.
+        size_px: Width and height of a slide, at 0.5 um/px.
+        seed: Draws other slides.
+        progress: False shows no bars.
+
+    Returns:
+        The project file.
+
+    Raises:
+        QprdError: the folder is not empty or cannot be written, or ``qprd[demo]`` is not installed.
+
+    Example:
+        >>> path = qprd.draw_demo("another demo", size_px=(500, 500))
+        >>> path.name
+        'project.qpproj'
+    """
+    from qprd.jobs.demo import draw_project
+
+    return draw_project(
+        Path(folder), size_px=size_px, seed=seed, progress=progress_bars(progress)
+    ).file
+
+
+def run_demo(
+    folder: str | Path,
+    *,
+    backend: Backend = "auto",
+    seed: int = 0,
+    progress: bool | Progress = True,
+) -> DemoSummary:
+    """Draw the demo's project, train on it, predict and write back, as ``qprd demo`` does.
+
+    Args:
+        folder: New or empty.
+        backend: As for `open_project`.
+        seed: Draws other slides.
+        progress: False shows no bars.
+
+    Raises:
+        QprdError: the folder is not empty or cannot be written, or ``qprd[demo]`` is not installed.
+    """
+    from qprd.jobs import demo
+
+    return demo.run_demo(Path(folder), backend=backend, seed=seed, progress=progress_bars(progress))
+
+
+def copy_scripts(folder: str | Path) -> list[Path]:
+    """Copy the Groovy scripts that run inside QuPath into a folder.
+
+    Args:
+        folder: Made if need be; earlier copies are replaced.
+
+    Raises:
+        QprdError: the folder cannot be written.
+
+    Example:
+        >>> [path.name for path in qprd.copy_scripts("scripts")][0]
+        'export_annotations.groovy'
+    """
+    from qprd.jobs import groovy
+
+    return list(groovy.copy_scripts(Path(folder)).scripts)
