@@ -80,7 +80,7 @@ _Precision = Annotated[
 ]
 Images = Annotated[
     Names,
-    Field(description="Use this image only. Repeatable."),
+    Field(description="Use this image only, or all that match a pattern. Repeatable."),
     Option(PROJECT, "NAME", name="image", example=["colon_1.tif"]),
 ]
 AssumeMpp = Annotated[

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 from qprd.checked import MPP_RANGE
 from qprd.errors import QprdError
@@ -20,6 +22,8 @@ _RECORDED_NAME = 1000
 def select_entries(project: Project, images: Sequence[str]) -> list[Entry]:
     """The entries named by ``--image``, or all of them, in project order.
 
+    A name may be a pattern such as ``colon_*.tif``.
+
     Raises:
         QprdError: there is no such image; or the project is empty.
     """
@@ -28,10 +32,14 @@ def select_entries(project: Project, images: Sequence[str]) -> list[Entry]:
         raise QprdError(
             "The project has no images.", where=str(project.path), fix="Add slides in QuPath."
         )
-    names = [entry.name for entry in entries]
+    names = [_composed(entry.name) for entry in entries]
+    chosen: set[str] = set()
     for image in images:
-        if image not in names:
-            close = difflib.get_close_matches(image, names, n=3)
+        wanted = _composed(image)
+        # A name may hold the brackets of a pattern.
+        found = {name for name in names if name == wanted or fnmatchcase(name, wanted)}
+        if not found:
+            close = difflib.get_close_matches(wanted, names, n=3)
             raise QprdError(
                 f"The project has no image {image!r}.",
                 where="--image",
@@ -39,7 +47,15 @@ def select_entries(project: Project, images: Sequence[str]) -> list[Entry]:
                 if close
                 else f"Its images: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}.",
             )
-    return [entry for entry in entries if not images or entry.name in images]
+        chosen |= found
+    return [
+        entry for entry, name in zip(entries, names, strict=True) if not images or name in chosen
+    ]
+
+
+def _composed(name: str) -> str:
+    """One spelling for names that differ in Unicode form alone, as macOS and others write them."""
+    return unicodedata.normalize("NFC", name)
 
 
 def open_slide(entry: Entry, *, assume_mpp: float | None = None) -> Slide:
@@ -54,7 +70,7 @@ def open_slide(entry: Entry, *, assume_mpp: float | None = None) -> Slide:
         raise QprdError(
             f"This image cannot be used: {source.unsupported}.",
             where=entry.name,
-            fix="qprd works on plain 8-bit RGB slides; leave this one out with --image.",
+            fix="Name the images to use with --image; qprd works on plain 8-bit RGB slides.",
         )
     if source.path is None:
         raise QprdError(

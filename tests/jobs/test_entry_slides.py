@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -22,6 +24,24 @@ def test_all_images_are_taken_unless_some_are_named(project: Path) -> None:
         assert [e.name for e in select_entries(opened, ())] == list(NAMES)
         named = select_entries(opened, (NAMES[2], NAMES[0]))
         assert [e.name for e in named] == [NAMES[0], NAMES[2]]
+
+
+def test_a_pattern_names_several_images(project: Path) -> None:
+    with ExchangeProject(project) as opened:
+        assert [e.name for e in select_entries(opened, ("*r*",))] == [n for n in NAMES if "r" in n]
+        with pytest.raises(QprdError, match="no image 'x\\*'"):
+            select_entries(opened, ("x*",))
+
+
+@pytest.mark.parametrize(("stored", "asked"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_name_in_another_unicode_form_is_the_same_name(
+    project: Path, stored: Literal["NFC", "NFD"], asked: Literal["NFC", "NFD"]
+) -> None:
+    name = "Präparat [2].tif"
+    edit(project, lambda root: root["images"][0].update(imageName=normalize(stored, name)))
+    with ExchangeProject(project) as opened:
+        (found,) = select_entries(opened, (normalize(asked, name),))
+    assert found.name == normalize(stored, name)
 
 
 @pytest.mark.parametrize(("name", "told"), [("frist.tif", "first.tif"), ("qq", "second.tif")])
