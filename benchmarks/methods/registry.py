@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from methods.classifier import Classifier, RankingClassifier
+from methods.discriminant import Discriminant
 from methods.forest import Forest
 from methods.frd import ReverseDistillation
 from methods.interface import Method, MethodOptions
-from methods.linear import LinearProbe
+from methods.linear import LinearProbe, TunedLinearProbe
 from methods.memory import NormalMemory
 from qprd.errors import ExitCode, QprdError
 from qprd.settings import Recipe
@@ -16,7 +17,7 @@ from qprd.settings import Recipe
 #: Methods that learn from normal patches alone.
 ONE_CLASS = ("rd", "memory")
 #: Methods that cannot do without tumor patches.
-TWO_CLASS = ("linear", "classifier", "ranking", "forest")
+TWO_CLASS = ("discriminant", "linear", "linear-tuned", "classifier", "ranking", "forest")
 METHODS = ("frd", *ONE_CLASS, *TWO_CLASS)
 
 _TEACHER = ("teacher", "teacher_weights")
@@ -27,7 +28,9 @@ RELEVANT_OPTIONS = {
     "frd": (*_TEACHER, *_TRAINING, "similarity", "alpha", "gamma"),
     "rd": (*_TEACHER, *_TRAINING, "similarity"),
     "memory": (*_TEACHER, "coreset", "memory_vectors", "memory_score"),
+    "discriminant": _TEACHER,
     "linear": _TEACHER,
+    "linear-tuned": _TEACHER,
     "classifier": _NETWORK,
     "ranking": _NETWORK,
     "forest": (),
@@ -48,7 +51,9 @@ def build_method(name: str, recipe: Recipe, options: MethodOptions) -> Method:
     builders: dict[str, Callable[[], Method]] = {
         "frd": lambda: ReverseDistillation(options, recipe, focal=True),
         "rd": lambda: ReverseDistillation(options, "paper", focal=False),
+        "discriminant": lambda: Discriminant(options),
         "linear": lambda: LinearProbe(options),
+        "linear-tuned": lambda: TunedLinearProbe(options),
         "memory": lambda: NormalMemory(options),
         "classifier": lambda: Classifier(options),
         "ranking": lambda: RankingClassifier(options),

@@ -13,7 +13,7 @@ from torch import Tensor
 from methods.interface import Images, MethodOptions
 from methods.per_image import Features, PerImageFeatures
 from qprd.device import make_fabric
-from qprd.model.teacher import Teacher, build_teacher
+from qprd.model.teacher import EFFICIENTNET_LITE0, Teacher, build_teacher
 
 _BATCH = 64
 
@@ -48,6 +48,30 @@ def pooled_features(name: str, weights: str | None, device: str) -> PerImageFeat
             torch.cat([m.mean((2, 3)) for m in maps], 1).cpu().numpy()
             for maps in teacher_maps(teacher, images)
         ]
+        return np.concatenate(pooled).astype(np.float32)
+
+    return PerImageFeatures(compute)
+
+
+@cache
+def moment_features(name: str, weights: str | None, device: str) -> PerImageFeatures:
+    """Mean and mean square of each channel over the patch: (N, 2 * channels).
+
+    Of ``efficientnet_lite0`` also of the other stage at stride 16, which `Teacher` does not give.
+    """
+    teacher = shared_teacher(name, weights, device)
+    beside: list[Tensor] = []
+    if name == EFFICIENTNET_LITE0:
+        stage = teacher.get_submodule("trunk.blocks.3")
+        stage.register_forward_hook(lambda _module, _inputs, output: beside.append(output))
+
+    def compute(images: Images) -> Features:
+        pooled = []
+        for maps in teacher_maps(teacher, images):
+            found = [*maps, *beside]
+            beside.clear()
+            moments = [m.mean((2, 3)) for f in found for m in (f, f.square())]
+            pooled.append(torch.cat(moments, 1).cpu().numpy())
         return np.concatenate(pooled).astype(np.float32)
 
     return PerImageFeatures(compute)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+from methods.discriminant import fit_discriminant
+
+
+def patches(
+    seed: int, n_normal: int = 60, n_tumor: int = 6, n_features: int = 5
+) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    mixing = random.normal(size=(n_features, n_features))
+    y_true = np.arange(n_normal + n_tumor) >= n_normal
+    features = random.normal(size=(len(y_true), n_features)) @ mixing + 3
+    features[y_true] += random.normal(size=n_features) * 2
+    return features, y_true
+
+
+@given(seed=st.integers(0, 1000), exponent=st.floats(0, 1))
+def test_normal_patches_average_0_and_tumor_patches_1(seed: int, exponent: float) -> None:
+    features, y_true = patches(seed)
+    decisions = fit_discriminant([features], y_true, exponent=exponent)(features)
+    assert decisions[~y_true].mean() == pytest.approx(0, abs=1e-8)
+    assert decisions[y_true].mean() == pytest.approx(1)
+
+
+@given(seed=st.integers(0, 1000))
+def test_without_regularization_it_is_fishers(seed: int) -> None:
+    features, y_true = patches(seed)
+    own = fit_discriminant([features], y_true, shrinkage=0, exponent=1).weights
+    fisher = LinearDiscriminantAnalysis(solver="lsqr").fit(features, y_true).coef_[0]
+    assert own / np.linalg.norm(own) == pytest.approx(fisher / np.linalg.norm(fisher), abs=1e-6)
+
+
+@given(seed=st.integers(0, 1000), exponent=st.integers(-6, 6))
+def test_the_unit_of_a_feature_does_not_matter(seed: int, exponent: int) -> None:
+    features, y_true = patches(seed)
+    other = features * np.array([10.0**exponent, 1, 1, 1, 1])
+    assert fit_discriminant([other], y_true)(other) == pytest.approx(
+        fit_discriminant([features], y_true)(features), abs=1e-6
+    )
+
+
+def test_views_count_as_more_patches_of_the_same_classes() -> None:
+    features, y_true = patches(0)
+    one = fit_discriminant([features], y_true)
+    two = fit_discriminant([features, features], y_true)
+    assert two.weights == pytest.approx(one.weights)
+    turned = features[:, ::-1].copy()
+    both = fit_discriminant([features, turned], y_true).weights
+    assert both == pytest.approx(fit_discriminant([turned, features], y_true).weights)
+
+
+def test_a_constant_feature_is_given_no_say() -> None:
+    features, y_true = patches(0)
+    with_constant = np.column_stack([features, np.full(len(features), 7.0)])
+    weights = fit_discriminant([with_constant], y_true).weights
+    assert weights[-1] == pytest.approx(0, abs=1e-9)
+
+
+def test_few_tumor_patches_are_enough_among_many_features() -> None:
+    random = np.random.default_rng(0)
+    y_true = np.arange(303) >= 300
+    features = random.normal(size=(303, 512))
+    features[y_true, :20] += 2
+    unseen = random.normal(size=(100, 512))
+    unseen[50:, :20] += 2
+    decisions = fit_discriminant([features], y_true)(unseen)
+    assert (decisions[50:] > np.median(decisions)).mean() > 0.9
+
+
+@pytest.mark.parametrize("label", [False, True])
+def test_one_class_is_refused(label: bool) -> None:
+    with pytest.raises(ValueError, match="both classes"):
+        fit_discriminant([np.ones((3, 2))], np.full(3, label))
+
+
+def test_classes_with_the_same_mean_are_refused() -> None:
+    with pytest.raises(ValueError, match="equal"):
+        fit_discriminant([np.ones((4, 2))], np.array([True, False, True, False]))
