@@ -37,7 +37,8 @@ def select_entries(project: Project, images: Sequence[str]) -> list[Entry]:
     for image in images:
         wanted = _composed(image)
         # A name may hold the brackets of a pattern.
-        found = {name for name in names if name == wanted or fnmatchcase(name, wanted)}
+        matching = (name for name in names if fnmatchcase(name, wanted))
+        found = {wanted} if wanted in names else set(matching)
         if not found:
             close = difflib.get_close_matches(wanted, names, n=3)
             raise QprdError(

@@ -39,6 +39,10 @@ def test_a_name_in_another_unicode_form_is_the_same_name(
 ) -> None:
     name = "Präparat [2].tif"
     edit(project, lambda root: root["images"][0].update(imageName=normalize(stored, name)))
+    edit(
+        project,
+        lambda root: root["images"][1].update(imageName=normalize(stored, "Präparat 2.tif")),
+    )
     with ExchangeProject(project) as opened:
         (found,) = select_entries(opened, (normalize(asked, name),))
     assert found.name == normalize(stored, name)
