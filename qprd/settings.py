@@ -249,7 +249,9 @@ class PredictConfig(BaseModel):
         Share | None, Option(SCORES, "SHARE", default="the training's", example=0.5)
     ] = None
     """Smallest share of tissue in a tile and in the patch around it."""
-    tissue_min_area_um2: Annotated[NotNegative, Option(SCORES, "UM2")] = 1000.0
+    tissue_min_area_um2: Annotated[
+        NotNegative | None, Option(SCORES, "UM2", default="the training's", example=1000.0)
+    ] = None
     """Smallest area in um2 of a piece of tissue; smaller ones are left out."""
     min_area_um2: Annotated[NotNegative, Option(SCORES, "UM2")] = 5000.0
     """Smallest area in um2 of a contour and of a hole in it."""

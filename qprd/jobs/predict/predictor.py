@@ -57,6 +57,8 @@ class Predictor:
             scoring=info.scoring.by,
             stride=config.stride,
         )
+        asked = config.tissue_min_area_um2
+        self._tissue_min_area_um2 = trained.tissue_min_area_um2 if asked is None else asked
         self.date = datetime.now(timezone.utc).isoformat(timespec="seconds")
         notes = no_probability(info)
         validation = info.scoring.validation
@@ -80,7 +82,7 @@ class Predictor:
             QprdError: the slide states no resolution or cannot be read, or its map is too large.
         """
         started = time.perf_counter()
-        tissue = tissue_mask(slide, min_area_um2=self._config.tissue_min_area_um2)
+        tissue = tissue_mask(slide, min_area_um2=self._tissue_min_area_um2)
         score_map = self._scorer.score(image, slide, tissue)
         notes = []
         if unscored := unscored_note(tissue, score_map):
