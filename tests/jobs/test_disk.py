@@ -223,5 +223,5 @@ def test_a_report_that_cannot_be_written_is_said(read_only: Path) -> None:
     outcome = CliRunner().invoke(
         app, ["doctor", str(read_only), "--backend", "exchange", "--json", str(report)]
     )
-    assert outcome.exit_code == 3
+    assert outcome.exit_code == 2
     assert "--json" in outcome.output
