@@ -15,6 +15,7 @@ from qprd.settings import (
     stored_train_config,
     train_config,
 )
+from qprd.slides.tissue import MIN_AREA_UM2
 
 TEACHERS = ("wide_resnet50_2", "resnet18", "resnet50", "efficientnet_lite0", "timm:vit_tiny")
 
@@ -190,3 +191,7 @@ def test_a_strangers_stored_configuration_is_no_traceback(damage: dict[str, obje
     assert stored_train_config(good, "bundle") == train_config({})
     with pytest.raises(QprdError, match="damaged"):
         stored_train_config(good | damage, "bundle")
+
+
+def test_the_tissue_mask_and_the_settings_agree_on_the_smallest_piece() -> None:
+    assert TrainConfig().tissue_min_area_um2 == MIN_AREA_UM2

@@ -398,3 +398,15 @@ def test_a_slide_coarser_than_the_model_is_noted(trained_project: Path, tmp_path
     summary = predict(trained_project, images=("coarse.tif", NAMES[0]))
     (note,) = [note for note in summary.notes if note.startswith("coarse.tif: 1 um/px is coarser")]
     assert f"note: {note}" in summary.lines()
+
+
+def test_the_smallest_piece_of_tissue_is_that_of_the_training(trained_project: Path) -> None:
+    (bundle,) = (trained_project.parent / "qprd" / "bundles").iterdir()
+    file = bundle / "bundle.json"
+    document = json.loads(file.read_text())
+    document["training"]["config"]["tissue_min_area_um2"] = 1e9
+    file.write_text(json.dumps(document))
+    scores = [slide.slide_score for slide in predict(trained_project).slides]
+    assert scores == [None] * len(scores)
+    asked = predict(trained_project, tissue_min_area_um2=1000.0)
+    assert all(slide.slide_score is not None for slide in asked.slides)
