@@ -36,8 +36,8 @@ from qprd.bundle.names import HISTORY_FILE, PATCHES_FILE
 from qprd.bundle.reading import read_bundle_info
 from qprd.evaluation.cells import tile_auroc
 from qprd.evaluation.metrics import auroc
+from qprd.evaluation.operating_point import accuracy_threshold
 from qprd.evaluation.overlap import polygon_overlap
-from qprd.evaluation.thresholds import accuracy_threshold
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.predict.job import predict_project
 from qprd.jobs.reporting import write_json_object

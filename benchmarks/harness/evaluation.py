@@ -13,7 +13,7 @@ from harness.splits import FewShotSplit
 from methods.interface import Labels, Method
 from qprd.errors import ExitCode, QprdError
 from qprd.evaluation.metrics import accuracy, auroc
-from qprd.evaluation.thresholds import accuracy_threshold
+from qprd.evaluation.operating_point import accuracy_threshold
 
 
 @dataclass(frozen=True)

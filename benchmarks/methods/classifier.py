@@ -29,7 +29,7 @@ from methods.networks import Network, build_network
 from qprd.device import make_fabric
 from qprd.errors import QprdError
 from qprd.evaluation.metrics import auroc
-from qprd.evaluation.thresholds import accuracy_threshold
+from qprd.evaluation.operating_point import accuracy_threshold
 
 _EPOCHS = 15
 _LR_FROM_IMAGENET, _LR_FROM_RANDOM = 3e-4, 1e-3

@@ -29,9 +29,10 @@ _Floats = NDArray[np.float64]
 #: Takes (resamples, k) sums over the drawn slides to (resamples,) values, NaN where undefined.
 Statistic = Callable[[_Floats], _Floats]
 
-#: Resamples of an interval, and its confidence.
+#: Resamples of an interval, its confidence, and the seed of the draws.
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+_SEED = 0
 
 #: Beyond this many distinct scores, those of the same quantile count as tied, which moves an area
 #: by less than 1 / `_LEVELS`.
@@ -61,14 +62,13 @@ class Interval:
 
 
 def patch_intervals(
-    slides: Sequence[LabeledScores], *, threshold: float | None, seed: int = 0
+    slides: Sequence[LabeledScores], *, threshold: float | None
 ) -> dict[str, Interval]:
     """Intervals of the patch metrics, over slides where at least two hold each class needed.
 
     Args:
         slides: Labeled patches of each slide.
         threshold: Tumor is ``score >= threshold``; None leaves out the metrics that need one.
-        seed: Seed for the draws.
 
     Returns:
         By metric: ``auroc``, ``average_precision``, and with a threshold ``accuracy``,
@@ -93,7 +93,7 @@ def patch_intervals(
         for name in statistics
         if name not in over_slides
     }
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(_SEED)
     parts = counts.reshape(len(slides), -1)
     found = _intervals(
         _slide_draws(parts, counts[:, 1].sum(axis=1) > 0, rng), statistics, "slides", over_slides
@@ -102,22 +102,16 @@ def patch_intervals(
     return {name: found[name] for name in statistics if name in found}
 
 
-def slide_intervals(y_true: ArrayLike, scores: ArrayLike, *, seed: int = 0) -> dict[str, Interval]:
+def slide_intervals(y_true: ArrayLike, scores: ArrayLike) -> dict[str, Interval]:
     """Intervals of ``auroc`` and ``average_precision`` of one score per slide.
 
-    Args:
-        y_true: (n,) bool, True for slides with tumor.
-        scores: (n,) finite.
-        seed: Seed for the draws.
-
-    Returns:
-        By metric; empty with fewer than two slides of either class.
+    There are none with fewer than two slides of either class.
     """
     y, s = checked_labels(y_true, scores)
     if min(y.sum(), (~y).sum()) < 2:
         return {}
     # Slides are drawn like the patches of one slide: as many of each class as there are.
-    found = patch_intervals([LabeledScores(y, s)], threshold=None, seed=seed)
+    found = patch_intervals([LabeledScores(y, s)], threshold=None)
     return {name: replace(interval, unit="slides") for name, interval in found.items()}
 
 
@@ -126,7 +120,6 @@ def sum_intervals(
     statistics: Mapping[str, Statistic],
     *,
     has_tumor: ArrayLike,
-    seed: int = 0,
 ) -> dict[str, Interval]:
     """Intervals of statistics of sums over the slides, such as an IoU from summed areas.
 
@@ -134,7 +127,6 @@ def sum_intervals(
         parts: (slides, k) what each slide adds.
         statistics: By name.
         has_tumor: (slides,) bool; slides with tumor and slides without it are drawn separately.
-        seed: Seed for the draws.
 
     Returns:
         By name; empty with fewer than two slides that have tumor.
@@ -143,24 +135,19 @@ def sum_intervals(
     size = int(with_tumor.sum())
     if size < 2:
         return {}
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(_SEED)
     draws = _slide_draws(np.asarray(parts, dtype=np.float64), with_tumor, rng)
     return _intervals(draws, statistics, "slides", dict.fromkeys(statistics, size))
 
 
-def froc_interval(slides: Sequence[Matches], *, seed: int = 0) -> Interval | None:
-    """Interval of the FROC score; None with fewer than two slides that have lesions.
-
-    Args:
-        slides: What the lesion points of each slide hit.
-        seed: Seed for the draws.
-    """
+def froc_interval(slides: Sequence[Matches]) -> Interval | None:
+    """Interval of the FROC score; None with fewer than two slides that have lesions."""
     if not slides:
         return None
-    hits = [slide.best_scores[slide.best >= 0] for slide in slides]
+    hits = [slide.hit_scores for slide in slides]
     false_positives = [slide.false_positive_scores for slide in slides]
     levels = _levels(np.concatenate([*hits, *false_positives]))
-    lesions = np.array([[len(slide.lesions)] for slide in slides], dtype=np.float64)
+    lesions = np.array([[slide.best_scores.size] for slide in slides], dtype=np.float64)
     parts = [_descending(hits, levels), _descending(false_positives, levels), lesions]
 
     def score(sums: _Floats) -> _Floats:
@@ -170,7 +157,7 @@ def froc_interval(slides: Sequence[Matches], *, seed: int = 0) -> Interval | Non
         return np.array([np.mean(np.interp(FROC_RATES, x, y)) for x, y in curves])
 
     return sum_intervals(
-        np.concatenate(parts, axis=1), {"score": score}, has_tumor=lesions[:, 0] > 0, seed=seed
+        np.concatenate(parts, axis=1), {"score": score}, has_tumor=lesions[:, 0] > 0
     ).get("score")
 
 

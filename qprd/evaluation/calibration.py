@@ -18,11 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from qprd.checked import STRICT, NotNegative, RawScore, Share
 from qprd.evaluation.metrics import checked_labels
-from qprd.evaluation.reliability import (
-    Reliability,
-    expected_calibration_error,
-    reliability_bins,
-)
+from qprd.evaluation.reliability import Reliability, measure_reliability
 
 #: With fewer validation patches of either class there is no probability: none could be left out of
 #: a fit to test it.
@@ -186,7 +182,7 @@ def fit_calibration(
             fit, probabilities = fit_isotonic, isotonic
         name = "an isotonic" if fit is fit_isotonic else "Platt's"
         reason = f"{name} curve has the lower cross-validated log loss"
-    error = expected_calibration_error(y, probabilities)
+    error, bins = measure_reliability(y, probabilities)
     assert error is not None
     reliability = Reliability(
         reason=reason,
@@ -198,7 +194,7 @@ def fit_calibration(
         log_loss_isotonic=losses.get("isotonic"),
         brier_score=float(brier_score_loss(y, probabilities)),
         expected_calibration_error=error,
-        bins=reliability_bins(y, probabilities),
+        bins=bins,
     )
     return replace(fit(y, s), reliability=reliability)
 
@@ -213,9 +209,6 @@ def fit_platt(y_true: ArrayLike, scores: ArrayLike) -> Platt:
     Args:
         y_true: (n,) bool, True for tumor.
         scores: (n,) finite, n > 0.
-
-    Raises:
-        ValueError: The shapes differ, the labels are not boolean, or a score is not finite.
 
     References:
         J. Platt, "Probabilistic outputs for support vector machines", 1999; H.-T. Lin, C.-J. Lin,
@@ -251,9 +244,6 @@ def fit_isotonic(y_true: ArrayLike, scores: ArrayLike) -> Isotonic:
     Args:
         y_true: (n,) bool, True for tumor.
         scores: (n,) finite, n > 0.
-
-    Raises:
-        ValueError: The shapes differ, the labels are not boolean, or a score is not finite.
 
     References:
         B. Zadrozny, C. Elkan, "Transforming classifier scores into accurate multiclass probability

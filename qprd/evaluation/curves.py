@@ -29,18 +29,7 @@ class Curve:
 
 
 def roc_curve(y_true: ArrayLike, scores: ArrayLike) -> Curve | None:
-    """Compute the ROC curve: sensitivity over 1 - specificity, from (0, 0) to (1, 1).
-
-    Args:
-        y_true: (n,) bool.
-        scores: (n,) finite.
-
-    Returns:
-        The curve; None unless both classes are present.
-
-    Raises:
-        ValueError: As `checked_labels`.
-    """
+    """Compute sensitivity over 1 - specificity, from (0, 0) to (1, 1); None without a class."""
     y, s = checked_labels(y_true, scores)
     if not has_both_classes(y):
         return None
@@ -51,18 +40,7 @@ def roc_curve(y_true: ArrayLike, scores: ArrayLike) -> Curve | None:
 
 
 def precision_recall_curve(y_true: ArrayLike, scores: ArrayLike) -> Curve | None:
-    """Compute the precision-recall curve; each step has the precision of its threshold.
-
-    Args:
-        y_true: (n,) bool.
-        scores: (n,) finite.
-
-    Returns:
-        The curve; None unless both classes are present.
-
-    Raises:
-        ValueError: As `checked_labels`.
-    """
+    """Compute precision over recall, the precision of each threshold; None without a class."""
     y, s = checked_labels(y_true, scores)
     if not has_both_classes(y):
         return None

@@ -32,18 +32,19 @@ class Matches:
     """Which lesions of one slide its lesion points hit.
 
     Attributes:
-        lesions: (n,) numbers of the lesions that count, as in `LesionMap.lesions`.
-        best: (n,) index of the point with the highest score in each lesion, -1 if it is missed.
-        best_scores: (n,) score of that point, -inf if the lesion is missed.
+        best_scores: (n,) highest score of a point in each lesion that counts, -inf if it is missed.
         false_positives: (f,) indices of the points outside of lesions and isolated tumor cells.
         false_positive_scores: (f,) their scores.
     """
 
-    lesions: NDArray[np.intp]
-    best: NDArray[np.intp]
     best_scores: NDArray[np.float64]
     false_positives: NDArray[np.intp]
     false_positive_scores: NDArray[np.float64]
+
+    @property
+    def hit_scores(self) -> NDArray[np.float64]:
+        """The scores of the lesions that are hit."""
+        return self.best_scores[self.best_scores > -np.inf]
 
 
 @dataclass(frozen=True)
@@ -88,20 +89,11 @@ def match_points(points: LesionPoints, truth: LesionMap) -> Matches:
     if not np.isfinite(scores).all():
         raise ValueError("scores must be finite")
     labels = truth.labels_at(points.x, points.y)
-    best = np.full(len(truth.is_itc) + 1, -1, np.intp)
-    # Descending, so that the first point of a label is its best; stable, so that of equal ones it
-    # is always the same.
-    order = np.argsort(-scores, kind="stable")
-    hit, first = np.unique(labels[order], return_index=True)
-    best[hit] = order[first]
-    best = best[truth.lesions]
+    best = np.full(len(truth.is_itc) + 1, -np.inf)
+    np.maximum.at(best, labels, scores)
     false_positives = np.flatnonzero(labels == 0)
-    best_scores = np.full(best.shape, -np.inf)
-    best_scores[best >= 0] = scores[best[best >= 0]]
     return Matches(
-        lesions=truth.lesions,
-        best=best,
-        best_scores=best_scores,
+        best_scores=best[truth.lesions],
         false_positives=false_positives,
         false_positive_scores=scores[false_positives],
     )
@@ -117,9 +109,9 @@ def froc(slides: Sequence[Matches]) -> Froc:
     Args:
         slides: One for each slide, including those without lesions or points.
     """
-    hits = np.concatenate([np.empty(0), *(m.best_scores[m.best >= 0] for m in slides)])
+    hits = np.concatenate([np.empty(0), *(m.hit_scores for m in slides)])
     false = np.concatenate([np.empty(0), *(m.false_positive_scores for m in slides)])
-    lesions = sum(len(m.lesions) for m in slides)
+    lesions = sum(m.best_scores.size for m in slides)
     thresholds = np.concatenate([[np.inf], np.unique(np.concatenate([hits, false]))[::-1]])
     with np.errstate(invalid="ignore"):
         fp_per_slide = _at_least(false, thresholds) / np.float64(len(slides))

@@ -7,8 +7,8 @@ normal tissue as was drawn, so accuracy and precision depend on how much of each
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +32,7 @@ from qprd.evaluation.metrics import (
     specificity,
 )
 from qprd.evaluation.overlap import Overlap
-from qprd.evaluation.reliability import (
-    ReliabilityBin,
-    expected_calibration_error,
-    reliability_bins,
-)
+from qprd.evaluation.reliability import ReliabilityBin, measure_reliability
 
 NO_THRESHOLD = "the bundle has no threshold"
 NO_CALIBRATION = "the bundle has no calibration"
@@ -76,26 +72,33 @@ class SlideComparison:
     overlap_all_tissue: Overlap | None
 
 
+def _metric(label: str) -> Any:
+    """A field that holds a metric, and its name on pages."""
+    return field(metadata={"label": label})
+
+
 @dataclass(frozen=True, kw_only=True)
 class LevelMetrics:
     """Metrics of one level, each an attribute of its own, None where it is undefined.
 
     Attributes:
-        labels: How the metrics are called on pages, by attribute.
         measured_on: Size of the sample: how many slides, tumor cells and the like.
         intervals: 95 % bootstrap intervals by metric.
         reasons: By metric, why it is undefined, or else why it has no interval.
     """
 
-    labels: ClassVar[Mapping[str, str]] = {}
-
     measured_on: Mapping[str, int]
     intervals: Mapping[str, Interval]
     reasons: Mapping[str, str]
 
+    @classmethod
+    def labels(cls) -> dict[str, str]:
+        """How the metrics are called on pages, by attribute."""
+        return {f.name: f.metadata["label"] for f in fields(cls) if "label" in f.metadata}
+
     def values(self) -> dict[str, float | None]:
         """All metrics of the level by name, in the order of ``labels``."""
-        return {name: getattr(self, name) for name in self.labels}
+        return {name: getattr(self, name) for name in self.labels()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,23 +120,13 @@ class PatchMetrics(LevelMetrics):
             without a calibration or one of the classes.
     """
 
-    labels: ClassVar[Mapping[str, str]] = {
-        "auroc": "AUROC",
-        "average_precision": "average precision",
-        "accuracy": "accuracy",
-        "balanced_accuracy": "balanced accuracy",
-        "sensitivity": "sensitivity",
-        "specificity": "specificity",
-        "expected_calibration_error": "calibration error",
-    }
-
-    auroc: float | None
-    average_precision: float | None
-    accuracy: float | None
-    balanced_accuracy: float | None
-    sensitivity: float | None
-    specificity: float | None
-    expected_calibration_error: float | None
+    auroc: float | None = _metric("AUROC")
+    average_precision: float | None = _metric("average precision")
+    accuracy: float | None = _metric("accuracy")
+    balanced_accuracy: float | None = _metric("balanced accuracy")
+    sensitivity: float | None = _metric("sensitivity")
+    specificity: float | None = _metric("specificity")
+    expected_calibration_error: float | None = _metric("calibration error")
     roc: Curve | None
     precision_recall: Curve | None
     reliability: tuple[ReliabilityBin, ...]
@@ -149,13 +142,8 @@ class SlideMetrics(LevelMetrics):
         roc: The ROC curve; None unless there are both classes.
     """
 
-    labels: ClassVar[Mapping[str, str]] = {
-        "auroc": "AUROC",
-        "average_precision": "average precision",
-    }
-
-    auroc: float | None
-    average_precision: float | None
+    auroc: float | None = _metric("AUROC")
+    average_precision: float | None = _metric("average precision")
     roc: Curve | None
 
 
@@ -169,17 +157,15 @@ class LesionMetrics(LevelMetrics):
         froc: The FROC curve.
     """
 
-    labels: ClassVar[Mapping[str, str]] = {
-        "froc_score": "FROC score",
-        **{
-            f"sensitivity_at_{rate:g}": f"sensitivity at {rate:g} FP per slide"
-            for rate in FROC_RATES
-        },
-    }
-
-    froc_score: float | None
+    froc_score: float | None = _metric("FROC score")
     sensitivity_at: Mapping[float, float]
     froc: Froc
+
+    @classmethod
+    def labels(cls) -> dict[str, str]:
+        """Those of the score, and of ``sensitivity_at_RATE`` for each rate."""
+        at = {f"sensitivity_at_{r:g}": f"sensitivity at {r:g} FP per slide" for r in FROC_RATES}
+        return super().labels() | at
 
     def values(self) -> dict[str, float | None]:
         """The score, and ``sensitivity_at_RATE`` for each rate."""
@@ -198,17 +184,10 @@ class PixelMetrics(LevelMetrics):
         dice_all_tissue: Dice coefficient in all tissue, counting undrawn tissue as normal.
     """
 
-    labels: ClassVar[Mapping[str, str]] = {
-        "iou": "IoU where the truth is known",
-        "dice": "Dice where the truth is known",
-        "iou_all_tissue": "IoU in all tissue",
-        "dice_all_tissue": "Dice in all tissue",
-    }
-
-    iou: float | None
-    dice: float | None
-    iou_all_tissue: float | None
-    dice_all_tissue: float | None
+    iou: float | None = _metric("IoU where the truth is known")
+    dice: float | None = _metric("Dice where the truth is known")
+    iou_all_tissue: float | None = _metric("IoU in all tissue")
+    dice_all_tissue: float | None = _metric("Dice in all tissue")
 
 
 def patch_metrics(
@@ -216,7 +195,6 @@ def patch_metrics(
     *,
     threshold: float | None,
     probability_of: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None,
-    seed: int = 0,
 ) -> PatchMetrics:
     """Measure the labeled cells of all slides together.
 
@@ -224,13 +202,12 @@ def patch_metrics(
         slides: All slides.
         threshold: A cell is called tumor if its raw score is at or above it; None if there is none.
         probability_of: Turns raw scores into probabilities; None if there is no calibration.
-        seed: Seed for the bootstrap.
     """
     with_cells = [slide.cells for slide in slides if slide.cells.scores.size]
     y_true = np.concatenate([np.empty(0, np.bool_), *(cells.y_true for cells in with_cells)])
     scores = np.concatenate([np.empty(0, np.float32), *(cells.scores for cells in with_cells)])
     missing = _missing_class(y_true, "cells")
-    intervals = patch_intervals(with_cells, threshold=threshold, seed=seed)
+    intervals = patch_intervals(with_cells, threshold=threshold)
     values = {name: metric(y_true, scores) for name, metric in _RANKING.items()}
     for name, metric_at in _AT_THRESHOLD.items():
         values[name] = None if threshold is None else metric_at(y_true, scores, threshold)
@@ -243,8 +220,7 @@ def patch_metrics(
     why = NO_CALIBRATION if y_true.size else "there are no cells whose truth is known"
     if probability_of is not None and y_true.size:
         probabilities = probability_of(scores.astype(np.float64))
-        reliability = reliability_bins(y_true, probabilities, balanced=True)
-        error = expected_calibration_error(y_true, probabilities, balanced=True)
+        error, reliability = measure_reliability(y_true, probabilities, balanced=True)
         why = missing or "resampling would only raise it"
     reasons["expected_calibration_error"] = why
     n_tumor = int(y_true.sum())
@@ -264,17 +240,12 @@ def patch_metrics(
     )
 
 
-def slide_metrics(slides: Sequence[SlideComparison], *, seed: int = 0) -> SlideMetrics:
-    """Measure the slide scores; slides without one are left out.
-
-    Args:
-        slides: All slides.
-        seed: Seed for the bootstrap.
-    """
+def slide_metrics(slides: Sequence[SlideComparison]) -> SlideMetrics:
+    """Measure the slide scores; slides without one are left out."""
     scored = [(slide.has_tumor, s) for slide in slides if (s := slide.slide_score) is not None]
     y_true = np.array([has_tumor for has_tumor, _ in scored], dtype=np.bool_)
     scores = np.array([score for _, score in scored], dtype=np.float64)
-    intervals = slide_intervals(y_true, scores, seed=seed)
+    intervals = slide_intervals(y_true, scores)
     values = {name: metric(y_true, scores) for name, metric in _RANKING.items()}
     return SlideMetrics(
         **values,
@@ -290,19 +261,14 @@ def slide_metrics(slides: Sequence[SlideComparison], *, seed: int = 0) -> SlideM
     )
 
 
-def lesion_metrics(slides: Sequence[SlideComparison], *, seed: int = 0) -> LesionMetrics:
-    """Measure the lesion points of all slides.
-
-    Args:
-        slides: All slides.
-        seed: Seed for the bootstrap.
-    """
+def lesion_metrics(slides: Sequence[SlideComparison]) -> LesionMetrics:
+    """Measure the lesion points of all slides."""
     matches = [slide.matches for slide in slides]
     curve = froc(matches)
-    interval = froc_interval(matches, seed=seed)
+    interval = froc_interval(matches)
     reasons = {} if interval else {"froc_score": "an interval needs two slides with lesions"}
     if curve.reason is not None:
-        reasons = dict.fromkeys(LesionMetrics.labels, curve.reason)
+        reasons = dict.fromkeys(LesionMetrics.labels(), curve.reason)
     return LesionMetrics(
         froc_score=curve.score,
         sensitivity_at=dict(zip(FROC_RATES, curve.at_rates or (), strict=False)),
@@ -318,13 +284,8 @@ def lesion_metrics(slides: Sequence[SlideComparison], *, seed: int = 0) -> Lesio
     )
 
 
-def pixel_metrics(slides: Sequence[SlideComparison], *, seed: int = 0) -> PixelMetrics:
-    """Measure how well the contours of all slides together cover the drawn tumor.
-
-    Args:
-        slides: All slides; those without contours to compare are left out.
-        seed: Seed for the bootstrap.
-    """
+def pixel_metrics(slides: Sequence[SlideComparison]) -> PixelMetrics:
+    """Measure how well the contours of all slides that have any cover the drawn tumor."""
     values: dict[str, float | None] = {}
     intervals: dict[str, Interval] = {}
     reasons: dict[str, str] = {}
@@ -339,7 +300,6 @@ def pixel_metrics(slides: Sequence[SlideComparison], *, seed: int = 0) -> PixelM
             [(overlap.predicted, overlap.truth, overlap.both) for overlap in known],
             {"iou" + suffix: _iou, "dice" + suffix: _dice},
             has_tumor=[overlap.truth > 0 for overlap in known],
-            seed=seed,
         )
         undefined = "there is neither drawn tumor nor a contour" if known else NO_THRESHOLD
         reasons |= _reasons(found, own, undefined, "an interval needs two slides with tumor")

@@ -1,9 +1,10 @@
 """Metrics of binary classification in which tumor is the positive class.
 
-As in scikit-learn, labels come before scores. ``y_true`` is boolean, True for tumor, and a higher
-score means more like tumor. A metric is None where the labels lack a class that it needs. Labels
-that are not boolean are refused, so that swapped arguments raise instead of giving a wrong number:
-every function here raises the ValueError of `checked_labels`.
+As in scikit-learn, labels come before scores: ``y_true`` (n,) is boolean, True for tumor, and
+``scores`` (n,) are finite, higher for what is more like tumor. Metrics are 0..1, and None where the
+labels lack a class that is needed. Labels that are not boolean are refused, so that swapped
+arguments raise instead of giving a wrong number: every function here raises the ValueError of
+`checked_labels`.
 """
 
 from __future__ import annotations
@@ -40,16 +41,10 @@ def has_both_classes(y_true: NDArray[np.bool_]) -> bool:
 
 
 def auroc(y_true: ArrayLike, scores: ArrayLike) -> float | None:
-    """Area under the ROC curve.
+    """Area under the ROC curve; None unless both classes are present.
 
-    It is the chance that a random tumor scores higher than a random normal; ties count half.
-
-    Args:
-        y_true: (n,) bool.
-        scores: (n,) finite.
-
-    Returns:
-        0..1, with 0.5 for scores that say nothing; None unless both classes are present.
+    It is the chance that a random tumor scores higher than a random normal; ties count half, so
+    scores that say nothing have 0.5.
 
     Examples:
         >>> auroc([False, False, True, True], [0.1, 0.4, 0.35, 0.8])
@@ -64,15 +59,10 @@ def auroc(y_true: ArrayLike, scores: ArrayLike) -> float | None:
 
 
 def average_precision(y_true: ArrayLike, scores: ArrayLike) -> float | None:
-    """Area under the precision-recall curve, summed in steps: sum of (R[i] - R[i-1]) * P[i].
+    """Area under the precision-recall curve; None unless both classes are present.
 
-    Args:
-        y_true: (n,) bool.
-        scores: (n,) finite.
-
-    Returns:
-        0..1, with the share of tumor for scores that say nothing; None unless both classes are
-        present.
+    It is summed in steps: sum of (R[i] - R[i-1]) * P[i]. Scores that say nothing have the share of
+    tumor.
 
     Examples:
         >>> round(average_precision([False, False, True, True], [0.1, 0.4, 0.35, 0.8]), 3)
@@ -87,15 +77,7 @@ def average_precision(y_true: ArrayLike, scores: ArrayLike) -> float | None:
 
 
 def accuracy(y_true: ArrayLike, scores: ArrayLike, threshold: float) -> float | None:
-    """Fraction that ``score >= threshold`` labels correctly.
-
-    Args:
-        y_true: (n,) bool.
-        scores: (n,) finite.
-        threshold: In the unit of the scores.
-
-    Returns:
-        0..1; None if there are no scores.
+    """Fraction that ``score >= threshold`` labels correctly; None without scores.
 
     Examples:
         >>> accuracy([False, False, True, True], [0.1, 0.4, 0.35, 0.8], threshold=0.5)
@@ -106,45 +88,18 @@ def accuracy(y_true: ArrayLike, scores: ArrayLike, threshold: float) -> float | 
 
 
 def sensitivity(y_true: ArrayLike, scores: ArrayLike, threshold: float) -> float | None:
-    """Fraction of the tumor with ``score >= threshold``; also called recall.
-
-    Args:
-        y_true: (n,) bool.
-        scores: (n,) finite.
-        threshold: In the unit of the scores.
-
-    Returns:
-        0..1; None if there is no tumor.
-    """
+    """Fraction of the tumor with ``score >= threshold``, or recall; None without tumor."""
     y, s = checked_labels(y_true, scores)
     return float(np.mean(s[y] >= threshold)) if y.any() else None
 
 
 def specificity(y_true: ArrayLike, scores: ArrayLike, threshold: float) -> float | None:
-    """Fraction of the normal with ``score < threshold``.
-
-    Args:
-        y_true: (n,) bool.
-        scores: (n,) finite.
-        threshold: In the unit of the scores.
-
-    Returns:
-        0..1; None if there is nothing normal.
-    """
+    """Fraction of the normal with ``score < threshold``; None without anything normal."""
     y, s = checked_labels(y_true, scores)
     return float(np.mean(s[~y] < threshold)) if (~y).any() else None
 
 
 def balanced_accuracy(y_true: ArrayLike, scores: ArrayLike, threshold: float) -> float | None:
-    """Mean of sensitivity and specificity.
-
-    Args:
-        y_true: (n,) bool.
-        scores: (n,) finite.
-        threshold: In the unit of the scores.
-
-    Returns:
-        0..1; None unless both classes are present.
-    """
+    """Mean of sensitivity and specificity; None unless both classes are present."""
     rates = sensitivity(y_true, scores, threshold), specificity(y_true, scores, threshold)
     return None if rates[0] is None or rates[1] is None else (rates[0] + rates[1]) / 2

@@ -1,4 +1,4 @@
-"""Operating points: thresholds chosen on validation data by a rule.
+"""Operating points: thresholds chosen on validation data by a rule, such as ``accuracy``.
 
 Tumor is ``score >= threshold``. All figures here are those of the data that chose the threshold,
 which are an upper bound of what to expect elsewhere.
@@ -11,13 +11,18 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from qprd.checked import MAX_PATCHES, STRICT, RawScore, Rule
-from qprd.evaluation.metrics import accuracy, checked_labels, sensitivity, specificity
-from qprd.evaluation.thresholds import accuracy_threshold, youden_threshold
+from qprd.evaluation.metrics import (
+    accuracy,
+    checked_labels,
+    has_both_classes,
+    sensitivity,
+    specificity,
+)
 
 #: Largest number of false positives that are kept, those with the highest scores.
 MAX_FALSE_POSITIVES: Final = 20_000
@@ -178,3 +183,77 @@ def _by_false_positives(per_slide: float, found: FalsePositives | None) -> float
     if len(found.scores) == MAX_FALSE_POSITIVES:
         return NoThreshold(f"more than {MAX_FALSE_POSITIVES} false positives are not kept")
     return found.scores[-1]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A threshold fitted on labeled scores, and the fraction of them that it labels correctly."""
+
+    value: float
+    accuracy: float
+
+
+def accuracy_threshold(y_true: ArrayLike, scores: ArrayLike) -> Threshold | None:
+    """Find the threshold that labels the most scores correctly.
+
+    All thresholds in the gap between two neighboring distinct scores give the same labels. Among
+    the gaps with the best accuracy the widest is taken (of equally wide ones the lowest), and its
+    middle is the threshold, which leaves the most room on both sides. If no gap between scores is
+    best, the threshold is the lowest score (all are tumor) or the next number above the highest
+    (none is).
+
+    Args:
+        y_true: (n,) bool.
+        scores: (n,) finite.
+
+    Returns:
+        The threshold; None unless both classes are present.
+
+    Examples:
+        >>> accuracy_threshold([False, False, True], [1.0, 2.0, 6.0]).value
+        4.0
+    """
+    y, s = checked_labels(y_true, scores)
+    return _best_threshold(y, s, tumor_weight=1, normal_weight=1)
+
+
+def youden_threshold(y_true: ArrayLike, scores: ArrayLike) -> Threshold | None:
+    """Find the threshold with the largest Youden's J = sensitivity + specificity - 1.
+
+    Ties are broken as in `accuracy_threshold`, which gives the same threshold where both classes
+    have the same number of scores.
+
+    References:
+        W. J. Youden, "Index for rating diagnostic tests", Cancer 3, 1950.
+    """
+    y, s = checked_labels(y_true, scores)
+    # Whole numbers, so that equally good thresholds compare equal.
+    return _best_threshold(y, s, tumor_weight=int((~y).sum()), normal_weight=int(y.sum()))
+
+
+def _best_threshold(
+    y: NDArray[np.bool_], s: NDArray[np.float64], *, tumor_weight: int, normal_weight: int
+) -> Threshold | None:
+    """The threshold with the largest weighted number of correct labels."""
+    if not has_both_classes(y):
+        return None
+    levels, level_of = np.unique(s, return_inverse=True)
+    n_tumor = np.bincount(level_of, weights=y, minlength=levels.size)
+    n_normal = np.bincount(level_of, weights=~y, minlength=levels.size)
+    # At index i levels[i:] are called tumor; i = levels.size calls none tumor.
+    true_positives = n_tumor.sum() - np.concatenate([[0.0], np.cumsum(n_tumor)])
+    true_negatives = np.concatenate([[0.0], np.cumsum(n_normal)])
+    weighted = tumor_weight * true_positives + normal_weight * true_negatives
+    best = np.flatnonzero(weighted == weighted.max())
+    gaps = best[(best > 0) & (best < levels.size)]
+    if gaps.size:
+        index = int(gaps[np.argmax(levels[gaps] - levels[gaps - 1])])
+        lowest, highest = float(levels[index - 1]), float(levels[index])
+        middle = lowest + (highest - lowest) / 2
+        # Between neighboring floating-point numbers the middle rounds to one of them.
+        value = middle if middle > lowest else highest
+    else:
+        index = int(best[0])
+        value = float(levels[0] if index == 0 else np.nextafter(levels[-1], np.inf))
+    correct = true_positives[index] + true_negatives[index]
+    return Threshold(value, float(correct / s.size))

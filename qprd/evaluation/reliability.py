@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -47,7 +47,7 @@ class Reliability:
         log_loss_platt: Mean negative log likelihood of the labels with Platt's curve, in nats.
         log_loss_isotonic: The same with the isotonic curve; None if it was not tried.
         brier_score: Mean squared difference of probability and label (1 = tumor).
-        expected_calibration_error: As the function `expected_calibration_error` gives it.
+        expected_calibration_error: From `measure_reliability`.
         bins: From 0 to 1.
     """
 
@@ -63,21 +63,24 @@ class Reliability:
     bins: Annotated[tuple[ReliabilityBin, ...], Field(max_length=100)]
 
 
-def expected_calibration_error(
+def measure_reliability(
     y_true: ArrayLike, probabilities: ArrayLike, *, n_bins: int = N_BINS, balanced: bool = False
-) -> float | None:
-    """Mean distance of the probabilities from the observed frequencies.
+) -> tuple[float | None, tuple[ReliabilityBin, ...]]:
+    """Compare probabilities with observed frequencies in equally wide bins.
 
+    The expected calibration error is the mean distance of the two, 0 (perfect) .. 1:
     ECE = sum over bins of (n_bin / n) * abs(mean probability - fraction of tumor).
 
     Args:
         y_true: (n,) bool.
         probabilities: (n,), 0..1; NaN is left out.
-        n_bins: Number of equally wide bins over 0..1.
-        balanced: Give both classes the same weight, as `reliability_bins` does.
+        n_bins: Number of bins over 0..1; 1 belongs to the last one.
+        balanced: Give both classes the same weight, whatever their numbers: for probabilities that
+            hold for 1:1, on data of another mix. Counts stay as they are.
 
     Returns:
-        0 (perfect) .. 1; None without probabilities or, if balanced, without one of the classes.
+        The expected calibration error, and the bins from 0 to 1; None and no bins without
+        probabilities or, if balanced, without one of the classes.
 
     Raises:
         ValueError: The shapes differ, the labels are not boolean, or a probability is outside 0..1.
@@ -87,68 +90,29 @@ def expected_calibration_error(
         Bayesian binning", 2015.
 
     Examples:
-        >>> expected_calibration_error([False, False, False, True], [0.25, 0.25, 0.75, 0.75])
+        >>> measure_reliability([False, False, False, True], [0.25, 0.25, 0.75, 0.75])[0]
         0.25
     """
-    y, p, weights = _weighted(y_true, probabilities, balanced)
-    if not p.size:
-        return None
-    deviations = np.bincount(_bin_numbers(p, n_bins), weights * (p - y))
-    return min(float(np.abs(deviations).sum() / weights.sum()), 1.0)
+    p = np.asarray(probabilities, dtype=np.float64)
+    is_known = ~np.isnan(p)
+    y, _ = checked_labels(y_true, np.where(is_known, p, 0.0))
+    y, p = y[is_known], p[is_known]
+    if not p.size or (balanced and not has_both_classes(y)):
+        return None, ()
+    if p.min() < 0 or p.max() > 1:
+        raise ValueError("probabilities must be between 0 and 1")
+    weights = np.ones(p.size)
+    if balanced:
+        from sklearn.utils.class_weight import compute_sample_weight
 
-
-def reliability_bins(
-    y_true: ArrayLike, probabilities: ArrayLike, *, n_bins: int = N_BINS, balanced: bool = False
-) -> tuple[ReliabilityBin, ...]:
-    """Compare probabilities with observed frequencies in equally wide bins.
-
-    Args:
-        y_true: (n,) bool.
-        probabilities: (n,), 0..1; NaN is left out.
-        n_bins: Number of bins over 0..1; 1 belongs to the last one.
-        balanced: Give both classes the same weight in means and fractions, whatever their numbers:
-            for probabilities that hold for 1:1, on data of another mix. Counts stay as they are.
-
-    Returns:
-        The bins from 0 to 1; none if balanced without one of the classes.
-
-    Raises:
-        ValueError: The shapes differ, the labels are not boolean, or a probability is outside 0..1.
-    """
-    y, p, weights = _weighted(y_true, probabilities, balanced)
-    if balanced and not p.size:
-        return ()
-    bin_of = _bin_numbers(p, n_bins)
+        weights = compute_sample_weight("balanced", y)
+    bin_of = np.minimum((p * n_bins).astype(np.int64), n_bins - 1)
     counts = np.bincount(bin_of, minlength=n_bins)
-    total, sum_p, sum_y = (
-        np.bincount(bin_of, weights * values, minlength=n_bins) for values in (1, p, y)
-    )
-    return tuple(
+    total, sum_p, sum_y = (np.bincount(bin_of, weights * v, minlength=n_bins) for v in (1, p, y))
+    bins = tuple(
         ReliabilityBin(int(n), min(float(a / w), 1.0), min(float(b / w), 1.0))
         if n
         else ReliabilityBin(0, None, None)
         for n, w, a, b in zip(counts, total, sum_p, sum_y, strict=True)
     )
-
-
-def _weighted(
-    y_true: ArrayLike, probabilities: ArrayLike, balanced: bool
-) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
-    """Labels, probabilities and weights without NaN; empty if a class to balance is missing."""
-    p = np.asarray(probabilities, dtype=np.float64)
-    is_known = ~np.isnan(p)
-    y, _ = checked_labels(y_true, np.where(is_known, p, 0.0))
-    y, p = y[is_known], p[is_known]
-    if p.size and (p.min() < 0 or p.max() > 1):
-        raise ValueError("probabilities must be between 0 and 1")
-    if not balanced:
-        return y, p, np.ones(p.size)
-    if not has_both_classes(y):
-        return y[:0], p[:0], np.empty(0)
-    from sklearn.utils.class_weight import compute_sample_weight
-
-    return y, p, np.asarray(compute_sample_weight("balanced", y), dtype=np.float64)
-
-
-def _bin_numbers(p: NDArray[np.float64], n_bins: int) -> NDArray[np.int64]:
-    return np.minimum((p * n_bins).astype(np.int64), n_bins - 1)
+    return min(float(np.abs(sum_p - sum_y).sum() / total.sum()), 1.0), bins

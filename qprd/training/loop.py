@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from qprd.errors import ExitCode, QprdError
 from qprd.evaluation.metrics import auroc
-from qprd.evaluation.thresholds import accuracy_threshold
+from qprd.evaluation.operating_point import accuracy_threshold
 from qprd.model.frd import FRD
 from qprd.model.loss import SimilarityLoss
 from qprd.progress import Progress, Task

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qprd.evaluation.metrics import auroc
-from qprd.evaluation.thresholds import accuracy_threshold
+from qprd.evaluation.operating_point import accuracy_threshold
 from qprd.model.anomaly import differences
 from qprd.model.frd import FRD, FusedFRD
 from qprd.model.head import LinearClassifier, fit_fusion, fit_linear

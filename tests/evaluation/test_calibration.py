@@ -21,7 +21,7 @@ from qprd.evaluation.calibration import (
     fit_isotonic,
     fit_platt,
 )
-from qprd.evaluation.reliability import expected_calibration_error
+from qprd.evaluation.reliability import measure_reliability
 
 Labeled = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
@@ -291,6 +291,6 @@ def test_unusable_input_is_refused(y: Any, scores: Any) -> None:
 
 def test_fitted_probabilities_are_calibrated(overlapping: Labeled) -> None:
     y, scores = overlapping
-    error = expected_calibration_error(y, fit_platt(y, scores).probability(scores))
+    error, _ = measure_reliability(y, fit_platt(y, scores).probability(scores))
     assert error is not None
     assert error < 0.1

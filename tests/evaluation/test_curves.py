@@ -1,25 +1,17 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 from sklearn.metrics import auc
 
 from qprd.evaluation.curves import MAX_POINTS, precision_recall_curve, roc_curve
 from qprd.evaluation.metrics import auroc, average_precision
-
-samples = st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=2, max_size=30)
-
-
-def split(pairs: list[tuple[bool, int]]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    return np.array([y for y, _ in pairs]), np.array([float(s) for _, s in pairs])
+from tests.helpers.labeled_scores import samples, split
 
 
 @given(samples)
-def test_the_areas_under_the_curves_are_the_figures(pairs: list[tuple[bool, int]]) -> None:
+def test_the_areas_under_the_curves_are_the_figures(pairs: list[tuple[bool, float]]) -> None:
     y, s = split(pairs)
     roc, precision_recall = roc_curve(y, s), precision_recall_curve(y, s)
     if y.all() or not y.any():

@@ -48,7 +48,6 @@ TRUTH = squares((1000, 1000, 600), (4000, 1000, 400), (7000, 1000, 50))
 def test_the_best_hit_counts_once() -> None:
     points = detected((0.3, 1100, 1100), (0.9, 1500, 1500), (0.9, 1200, 1200), (0.2, 2500, 1000))
     found = match_points(points, TRUTH)
-    assert found.best.tolist() == [1, -1]
     assert found.best_scores.tolist() == [0.9, -np.inf]
     assert found.false_positives.tolist() == [3]
     assert found.false_positive_scores.tolist() == [0.2]
@@ -56,7 +55,7 @@ def test_the_best_hit_counts_once() -> None:
 
 def test_isolated_tumor_cells_are_neither_lesion_nor_false_positive() -> None:
     found = match_points(detected((0.9, 7025, 1025)), TRUTH)
-    assert len(found.lesions) == 2
+    assert found.best_scores.size == 2
     assert found.false_positives.size == 0
     curve = froc([found])
     assert curve.lesions == 2
@@ -66,7 +65,7 @@ def test_isolated_tumor_cells_are_neither_lesion_nor_false_positive() -> None:
 def test_all_points_of_a_slide_without_lesions_are_false_positives() -> None:
     """The distance transform of an all-normal mask must not invent a lesion."""
     found = match_points(detected((0.9, 0, 0), (0.1, 50_000, 80_000)), NO_TUMOR)
-    assert found.lesions.size == 0
+    assert found.best_scores.size == 0
     assert found.false_positives.tolist() == [0, 1]
 
 
@@ -305,10 +304,7 @@ def matches(draw: st.DrawFn) -> Matches:
     best = np.array(draw(st.lists(st.integers(-1, 6).map(float), max_size=5)), float)
     best[best < 0] = -np.inf
     false = np.array(draw(some_scores), float)
-    n = len(best)
-    is_hit = np.isfinite(best)
-    index = np.where(is_hit, np.cumsum(is_hit) - 1, -1)
-    return Matches(np.arange(n) + 1, index, best, np.arange(len(false)), false)
+    return Matches(best, np.arange(len(false)), false)
 
 
 projects = st.lists(matches(), min_size=1, max_size=4)
@@ -324,7 +320,7 @@ def test_the_curve_ascends_from_nothing_to_all_points(slides: list[Matches]) -> 
     assert curve.fp_per_slide[-1] == pytest.approx(false / len(slides))
     if curve.score is not None:
         assert (np.diff(curve.sensitivity) >= 0).all()
-        hits = sum(int((m.best >= 0).sum()) for m in slides)
+        hits = sum(m.hit_scores.size for m in slides)
         assert curve.sensitivity[-1] == pytest.approx(hits / curve.lesions)
         assert 0 <= curve.score <= 1
 
@@ -333,8 +329,6 @@ def test_the_curve_ascends_from_nothing_to_all_points(slides: list[Matches]) -> 
 def test_another_false_positive_never_raises_sensitivity(slides: list[Matches], score: int) -> None:
     first = slides[0]
     worse = Matches(
-        first.lesions,
-        first.best,
         first.best_scores,
         np.arange(len(first.false_positives) + 1),
         np.append(first.false_positive_scores, float(score)),
@@ -349,8 +343,8 @@ def test_only_the_order_of_scores_matters(slides: list[Matches]) -> None:
     def rescaled(m: Matches) -> Matches:
         with np.errstate(over="ignore"):
             hit, false = np.exp(m.best_scores) - 5, np.exp(m.false_positive_scores) - 5
-        hit[m.best < 0] = -np.inf
-        return Matches(m.lesions, m.best, hit, m.false_positives, false)
+        hit[np.isneginf(m.best_scores)] = -np.inf
+        return Matches(hit, m.false_positives, false)
 
     before, after = froc(slides), froc([rescaled(m) for m in slides])
     np.testing.assert_array_equal(before.fp_per_slide, after.fp_per_slide)

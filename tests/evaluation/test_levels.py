@@ -106,7 +106,7 @@ def test_metrics_of_a_hand_made_project() -> None:
             assert value is not None
             assert interval.low <= value <= interval.high, name
             assert name not in metrics.reasons
-    assert set(found["pixel"].intervals) == set(found["pixel"].labels)
+    assert set(found["pixel"].intervals) == set(found["pixel"].labels())
     assert set(found["lesion"].intervals) == {"froc_score"}
 
 
@@ -115,7 +115,7 @@ def test_every_metric_that_is_missing_says_why() -> None:
     for slides in ([], [nothing], [slide(tumor=[])], [slide(normal=[])], [slide()]):
         for threshold in (None, 2.5):
             for metrics in all_levels(slides, threshold=threshold).values():
-                assert set(metrics.values()) == set(metrics.labels)
+                assert set(metrics.values()) == set(metrics.labels())
                 for name, value in metrics.values().items():
                     if value is None or name not in metrics.intervals:
                         assert metrics.reasons.get(name) or name.startswith("sensitivity_at"), name

@@ -7,17 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
+from sklearn.metrics import accuracy_score
 
 from qprd.checked import Rule
 from qprd.evaluation import operating_point
+from qprd.evaluation.metrics import accuracy
 from qprd.evaluation.operating_point import (
     FalsePositives,
     NoThreshold,
     ValidationScores,
+    accuracy_threshold,
     achieved_at,
     choose_threshold,
+    youden_threshold,
 )
-from qprd.evaluation.thresholds import accuracy_threshold, youden_threshold
+from tests.helpers.labeled_scores import samples, split
 
 score = st.floats(-50, 50, width=32)
 some_scores = st.lists(score, min_size=1, max_size=30)
@@ -168,3 +172,47 @@ def test_validation_scores_of_strangers_are_checked(text: str) -> None:
 def test_swapped_labels_and_scores_are_refused() -> None:
     with pytest.raises(ValueError, match="labels must be bool"):
         ValidationScores.of(np.array([1.0, 2.0]), np.array([True, False]))
+
+
+@given(samples)
+def test_no_threshold_is_more_accurate_than_the_fitted_one(pairs: list[tuple[bool, float]]) -> None:
+    y, s = split(pairs)
+    fitted = accuracy_threshold(y, s)
+    if y.all() or not y.any():
+        assert fitted is None
+        return
+    assert fitted is not None
+    everywhere = [*s, s.max() + 1]
+    assert fitted.accuracy == max(accuracy_score(y, s >= threshold) for threshold in everywhere)
+    assert accuracy(y, s, fitted.value) == fitted.accuracy
+    assert accuracy_threshold(y[::-1], s[::-1]) == fitted  # the order of the patches is nothing
+
+
+def test_threshold_is_the_middle_of_the_widest_best_gap() -> None:
+    # 3 of 4 right both in (1, 2] and in (3, 6]; the second gap is wider.
+    fitted = accuracy_threshold([False, True, False, True], [1.0, 2.0, 3.0, 6.0])
+    assert fitted is not None
+    assert (fitted.value, fitted.accuracy) == (4.5, 0.75)
+
+
+def test_equally_wide_gaps_give_the_lowest_threshold() -> None:
+    fitted = accuracy_threshold([False, True, False, True], [1.0, 2.0, 3.0, 4.0])
+    assert fitted is not None
+    assert fitted.value == 1.5
+
+
+def test_scores_the_wrong_way_around_call_the_larger_class() -> None:
+    all_tumor = accuracy_threshold([True, True, False], [1.0, 1.0, 2.0])
+    none_tumor = accuracy_threshold([False, False, True], [2.0, 2.0, 1.0])
+    assert all_tumor is not None
+    assert none_tumor is not None
+    assert all_tumor.value == 1.0
+    assert none_tumor.value == np.nextafter(2.0, 3.0)
+
+
+def test_threshold_between_neighboring_numbers_still_separates_them() -> None:
+    low = 1.0
+    high = float(np.nextafter(low, 2.0))
+    fitted = accuracy_threshold([False, True], [low, high])
+    assert fitted is not None
+    assert (fitted.value, fitted.accuracy) == (high, 1.0)

@@ -255,7 +255,7 @@ def _report(
         auroc=auroc(y_true, scores),
         sensitivity=None if at is None else sensitivity(y_true, scores, at),
         specificity=None if at is None else specificity(y_true, scores, at),
-        lesions=len(found.matches.lesions),
+        lesions=len(found.matches.best_scores),
         lesions_hit_at_threshold=None if points_at is None else int((hits >= points_at).sum()),
         false_positives_at_threshold=(
             None if points_at is None else int((false_positives >= points_at).sum())

@@ -205,12 +205,12 @@ def _slide_row(slide: SlideReport) -> tuple[str, ...]:
 
 
 def _table(title: str, basis: str, level: LevelMetrics) -> LevelTable:
-    rows = []
+    rows, labels = [], level.labels()
     for name, value in level.values().items():
         interval = level.intervals.get(name)
         shown = "" if interval is None else f"{interval.low:.3f}{_DASH}{interval.high:.3f}"
         note = level.reasons.get(name, "") if interval is None else _interval_note(interval)
-        rows.append((level.labels[name], shown_number(value), shown, note))
+        rows.append((labels[name], shown_number(value), shown, note))
     return LevelTable(title, basis, rows)
 
 

@@ -20,10 +20,10 @@ from qprd.evaluation.operating_point import (
     FalsePositives,
     NoThreshold,
     ValidationScores,
+    accuracy_threshold,
     achieved_at,
     choose_threshold,
 )
-from qprd.evaluation.thresholds import accuracy_threshold
 from qprd.jobs.train.summary import ValidationFigures
 from qprd.results.lesion_points import lesion_points
 from qprd.sampling.build import SlideRegions

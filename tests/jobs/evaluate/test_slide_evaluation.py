@@ -58,7 +58,7 @@ def test_lesion_points_are_false_only_where_somebody_would_have_drawn_tumor(
         match_points(points, lesion_map(found.tumor, MPP)), points, known
     )
     # The one beside tumor is in the grown lesion.
-    assert judged.best.tolist() == [0]
+    assert judged.best_scores.tolist() == [0.9]
     assert judged.false_positives.tolist() == false
     assert judged.false_positive_scores.tolist() == points.scores[false].tolist()
     assert outside == unknown
