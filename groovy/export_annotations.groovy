@@ -16,7 +16,6 @@ import com.google.gson.JsonArray
 import com.google.gson.JsonElement
 import com.google.gson.JsonObject
 import com.google.gson.JsonParseException
-import qupath.lib.io.FeatureCollection
 import qupath.lib.io.GsonTools
 
 import java.nio.charset.StandardCharsets
@@ -25,6 +24,7 @@ import java.nio.file.StandardCopyOption
 
 // As in qprd/predictions.py; a test compares the two.
 final OWN = 'qprd'
+final FAULT = 'qprd: fault'
 
 def project = getProject()
 def entry = getProjectEntry()
@@ -67,9 +67,29 @@ if (imported && imported.every { !present.contains(it) }) {
             "if you do not want them, delete ${file}.")
 }
 
-def collection = gson.toJson(FeatureCollection.wrap(annotations))
+// One annotation that QuPath cannot export, such as a polygon of two equal points, must not cost the others:
+// it becomes the points of its outline, and qprd names it.
+def broken = []
+def exported = { annotation ->
+    try {
+        return gson.toJson(annotation)
+    } catch (RuntimeException error) {
+        broken << (annotation.getName() ?: annotation.getID().toString())
+        def points = annotation.getROI().getAllPoints().findAll {
+            Double.isFinite(it.getX()) && Double.isFinite(it.getY())
+        }
+        def roi = ROIs.createPointsROI(points, annotation.getROI().getImagePlane())
+        def standIn = PathObjects.createAnnotationObject(roi, annotation.getPathClass())
+        standIn.setID(annotation.getID())
+        standIn.setName(annotation.getName())
+        def feature = gson.fromJson(gson.toJson(standIn), JsonObject.class)
+        feature.getAsJsonObject('properties').addProperty(FAULT, 'QuPath cannot export it: ' + error.getMessage())
+        return gson.toJson(feature)
+    }
+}
+def features = annotations.collect(exported).join(',')
 def source = gson.toJson([entry: entry.getID(), image: entry.getOriginalImageName()])
-def text = collection.substring(0, collection.length() - 1) + ",\"${OWN}\":" + source + '}'
+def text = '{"type":"FeatureCollection","features":[' + features + "],\"${OWN}\":" + source + '}'
 
 Files.createDirectories(folder)
 def temporary = folder.resolve('.' + entry.getID() + '.geojson.tmp')
@@ -80,3 +100,6 @@ try {
     Files.deleteIfExists(temporary)
 }
 println "qprd: ${annotations.size()} annotations of ${entry.getOriginalImageName()} -> ${file}"
+if (broken) {
+    println "qprd: of these, QuPath cannot export ${broken.join(', ')}: they will not be used; draw them again or delete them"
+}

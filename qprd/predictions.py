@@ -42,6 +42,10 @@ THRESHOLD_SET_IN = "qprd: threshold set in"
 #: member of our GeoJSON collections that QuPath passes over and our scripts read.
 OWN = "qprd"
 
+#: GeoJSON property of an annotation that QuPath cannot export: the reason. Its geometry is then the
+#: points of its outline.
+FAULT = "qprd: fault"
+
 CONTOUR_CLASS = f"Tumor: {OWN}"
 CONTOUR_COLOR = (255, 140, 0)
 

@@ -1,6 +1,7 @@
 // Loops over many objects, inside QuPath's JVM: one call from Python costs microseconds, and there
 // may be a million cells. Compiled once per process by qprd/qupath/java.py.
 
+import com.google.gson.JsonObject
 import groovy.transform.CompileStatic
 import java.nio.charset.StandardCharsets
 import org.locationtech.jts.geom.Coordinate
@@ -209,12 +210,42 @@ class Bulk {
                 detectionClassificationCounts: detections])
     }
 
-    /** QuPath's own GeoJSON export of all annotations. */
-    static byte[] annotationsAsGeoJson(PathObjectHierarchy hierarchy) {
+    /**
+     * QuPath's own GeoJSON export of all annotations. One that QuPath cannot export, such as a polygon of two
+     * equal points, becomes the points of its outline, with what QuPath said as its property `fault`.
+     */
+    static byte[] annotationsAsGeoJson(PathObjectHierarchy hierarchy, String fault) {
+        def annotations = hierarchy.getAnnotationObjects()
+        try {
+            return asGeoJson(annotations).getBytes(StandardCharsets.UTF_8)
+        } catch (RuntimeException ignored) {
+            def features = annotations.collect { exported(it, fault) }
+            return ('[' + features.join(',') + ']').getBytes(StandardCharsets.UTF_8)
+        }
+    }
+
+    private static String asGeoJson(Collection<PathObject> objects) {
         def bytes = new ByteArrayOutputStream()
-        PathIO.exportObjectsAsGeoJSON(bytes, hierarchy.getAnnotationObjects(),
-                PathIO.GeoJsonExportOptions.FEATURE_COLLECTION)
-        return bytes.toByteArray()
+        PathIO.exportObjectsAsGeoJSON(bytes, objects, PathIO.GeoJsonExportOptions.FEATURE_COLLECTION)
+        return bytes.toString(StandardCharsets.UTF_8)
+    }
+
+    private static String exported(PathObject annotation, String fault) {
+        try {
+            return asGeoJson([annotation])
+        } catch (RuntimeException error) {
+            def points = annotation.getROI().getAllPoints().findAll {
+                Double.isFinite(it.getX()) && Double.isFinite(it.getY())
+            }
+            def roi = ROIs.createPointsROI(points, annotation.getROI().getImagePlane())
+            def standIn = PathObjects.createAnnotationObject(roi, annotation.getPathClass())
+            standIn.setID(annotation.getID())
+            standIn.setName(annotation.getName())
+            def gson = GsonTools.getInstance()
+            def feature = gson.fromJson(gson.toJson(standIn), JsonObject)
+            feature.getAsJsonObject('properties').addProperty(fault, 'QuPath cannot export it: ' + error.getMessage())
+            return gson.toJson(feature)
+        }
     }
 
     static void addGeoJson(PathObjectHierarchy hierarchy, String text) {

@@ -22,6 +22,7 @@ from shapely.geometry import Polygon
 
 from qprd.errors import QprdError
 from qprd.predictions import (
+    FAULT,
     MEAN_SCORE,
     REVIEW_CLASS,
     REVIEW_COLOR,
@@ -117,9 +118,9 @@ class EntryData:
         return int(self._qupath.bulk.countObjects(self._file.hierarchy))
 
     def annotations_as_geojson(self) -> str:
-        """QuPath's own export of all annotations."""
+        """QuPath's own export of all annotations; those that it cannot export have a fault."""
         with qupath_call("QuPath cannot export the annotations", self._path):
-            exported = self._qupath.bulk.annotationsAsGeoJson(self._file.hierarchy)
+            exported = self._qupath.bulk.annotationsAsGeoJson(self._file.hierarchy, FAULT)
         return bytes(exported).decode("utf-8")
 
     def add_geojson(self, text: str) -> None:

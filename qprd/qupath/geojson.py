@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import geojson
 import shapely
@@ -23,13 +23,17 @@ from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
 from qprd.files.jsonfile import parse_json, read_text, well_formed
-from qprd.predictions import MEAN_SCORE, OWN, class_parts, is_own_name
+from qprd.predictions import FAULT, MEAN_SCORE, OWN, class_parts, is_own_name
 from qprd.qupath.precision import DECIMALS
 from qprd.qupath.project import DEFAULT_COLOR, SCORED_PLANE, Annotation, PathClass
 
 MAX_BYTES = 1024 * 2**20
 
+_Parsed = TypeVar("_Parsed")
+
 _WHAT = "a GeoJSON file from QuPath"
+#: Beyond any image.
+_FAR_PX = 1e9
 _MAX_NESTED = 64
 _GEOMETRY_DEPTH = {
     "Point": 0,
@@ -69,6 +73,8 @@ class QuPathObject:
         locked: QuPath's lock.
         measurements: By name; they may be NaN or infinite.
         plane: z and t of the plane it is drawn on.
+        fault: Why it cannot be used; the geometry is then what is known of its points. None if
+            the feature is well formed.
     """
 
     id: str
@@ -79,13 +85,16 @@ class QuPathObject:
     locked: bool = False
     measurements: Mapping[str, float] = field(default_factory=dict)
     plane: tuple[int, int] = SCORED_PLANE
+    fault: str | None = None
 
 
 def read_annotations(source: Path | str) -> list[Annotation]:
     """The annotations of a GeoJSON file (`Path`) or text (`str`); other objects are passed over.
 
+    A malformed feature is an annotation with a fault.
+
     Raises:
-        QprdError: it cannot be read, is no GeoJSON, or a feature is malformed.
+        QprdError: it cannot be read, or is no GeoJSON.
     """
     return annotations_of(read_objects(source))
 
@@ -101,6 +110,7 @@ def annotations_of(objects: Iterable[QuPathObject]) -> list[Annotation]:
             locked=found.locked,
             predicted=MEAN_SCORE in found.measurements or is_own_name(found.name),
             plane=found.plane,
+            fault=found.fault,
         )
         for found in objects
         if found.object_type == "annotation"
@@ -111,10 +121,10 @@ def read_objects(source: Path | str) -> list[QuPathObject]:
     """All objects of a GeoJSON file (`Path`) or text (`str`) that have a geometry.
 
     A feature collection, a list of features, or one feature; children are listed after their
-    parents.
+    parents. A malformed feature is an object with a fault.
 
     Raises:
-        QprdError: it cannot be read, is no GeoJSON, or a feature is malformed.
+        QprdError: it cannot be read, or is no GeoJSON.
     """
     return objects_of(*read_root(source))
 
@@ -172,17 +182,22 @@ def objects_of(root: object, where: str | None) -> list[QuPathObject]:
     """As `read_objects`, of parsed JSON.
 
     Raises:
-        QprdError: it is no GeoJSON, or a feature is malformed.
+        QprdError: it is no GeoJSON.
     """
-    objects: list[QuPathObject] = []
-    for number, feature in enumerate(_features(root, where, depth=0), start=1):
-        try:
-            found = _parse_object(feature, f"feature {number}")
-        except (ValueError, OverflowError, ShapelyError) as error:
-            raise _not_geojson(f"feature {number} is malformed ({error})", where) from error
-        if found is not None:
-            objects.append(found)
-    return objects
+    features = enumerate(_features(root, where, depth=0), start=1)
+    found = (_parse_object(feature, f"feature {number}") for number, feature in features)
+    return [one for one in found if one is not None]
+
+
+def refuse_faults(objects: Iterable[QuPathObject], where: str | None) -> None:
+    """Make sure that all objects of a file are well formed.
+
+    Raises:
+        QprdError: one is not.
+    """
+    for found in objects:
+        if found.fault is not None:
+            raise _not_geojson(f"{found.id} is malformed ({found.fault})", where)
 
 
 def _not_geojson(why: str, where: str | None) -> QprdError:
@@ -218,16 +233,28 @@ def _features(root: object, where: str | None, depth: int) -> Iterator[Mapping[s
 
 
 def _parse_object(feature: Mapping[str, object], fallback_id: str) -> QuPathObject | None:
-    """One object, None if it has no geometry.
-
-    Raises:
-        ValueError: it is malformed.
-    """
+    """One object, None if it has no geometry; what is malformed of it is its fault."""
     properties = feature.get("properties")
     if not isinstance(properties, dict):
         properties = {}
-    geometry = _parse_geometry(feature.get("geometry"), depth=0)
-    if geometry is None or geometry.is_empty:
+    faults: list[str] = []
+
+    def parsed(parse: Callable[[object], _Parsed], value: object, otherwise: _Parsed) -> _Parsed:
+        try:
+            return parse(value)
+        except (ValueError, OverflowError, ShapelyError) as error:
+            faults.append(str(error).rstrip("."))
+            return otherwise
+
+    drawn = feature.get("geometry")
+    if isinstance(fault := properties.get(FAULT), str):
+        faults.append(well_formed(fault))
+    geometry = parsed(_parse_geometry, drawn, shapely.MultiPoint(list(_positions(drawn))))
+    path_class = parsed(_parse_class, properties.get("classification"), None)
+    no_measurements: dict[str, float] = {}
+    measurements = parsed(_parse_measurements, properties.get("measurements"), no_measurements)
+    plane = parsed(_parse_plane, drawn, SCORED_PLANE)
+    if geometry is None or (geometry.is_empty and not faults):
         return None
     name, raw_id = properties.get("name"), feature.get("id")
     given_type = raw_id if raw_id in ("PathAnnotationObject", *_OBJECT_TYPES) else None
@@ -237,11 +264,12 @@ def _parse_object(feature: Mapping[str, object], fallback_id: str) -> QuPathObje
         id=raw_id if isinstance(raw_id, str) and _is_uuid(raw_id) else fallback_id,
         object_type=_OBJECT_TYPES.get(str(given_type), "annotation"),
         geometry=geometry,
-        path_class=_parse_class(properties.get("classification")),
+        path_class=path_class,
         name=well_formed(name) if isinstance(name, str) else None,
         locked=properties.get("isLocked") is True,
-        measurements=_parse_measurements(properties.get("measurements")),
-        plane=_parse_plane(feature.get("geometry")),
+        measurements=measurements,
+        plane=plane,
+        fault=faults[0] if faults else None,
     )
 
 
@@ -268,7 +296,7 @@ def _is_uuid(text: str) -> bool:
     return True
 
 
-def _parse_geometry(geometry: object, depth: int) -> BaseGeometry | None:
+def _parse_geometry(geometry: object, depth: int = 0) -> BaseGeometry | None:
     if geometry is None or geometry == {}:
         return None
     if depth > _MAX_NESTED:
@@ -285,9 +313,33 @@ def _parse_geometry(geometry: object, depth: int) -> BaseGeometry | None:
     if not isinstance(kind, str) or kind not in _GEOMETRY_DEPTH:
         raise ValueError(f"{kind!r} is no kind of geometry")
     coordinates = _rounded(geometry.get("coordinates"), _GEOMETRY_DEPTH[kind])
+    if kind.endswith("Polygon"):
+        polygons = coordinates if kind == "MultiPolygon" else [coordinates]
+        if any(_has_no_area(ring) for rings in polygons for ring in rings):
+            raise ValueError("its outline has fewer than three corners")
     if kind.startswith("Multi"):
         coordinates = [part for part in coordinates if part]
     return shape({"type": kind, "coordinates": coordinates}) if coordinates else None
+
+
+def _has_no_area(ring: list[list[float]]) -> bool:
+    return 0 < len(ring) < 6 and len(set(map(tuple, ring))) < 3
+
+
+def _positions(geometry: object, depth: int = 0) -> Iterator[tuple[float, float]]:
+    """All pairs of finite numbers in a malformed geometry: where it is, as far as is known."""
+    if depth > _MAX_NESTED:
+        return
+    if isinstance(geometry, Mapping):
+        for key in ("coordinates", "geometries"):
+            yield from _positions(geometry.get(key), depth + 1)
+    elif isinstance(geometry, list):
+        numbers = [n for n in geometry[:2] if type(n) in (int, float) and -_FAR_PX < n < _FAR_PX]
+        if len(numbers) == 2:
+            yield numbers[0], numbers[1]
+            return
+        for part in geometry:
+            yield from _positions(part, depth + 1)
 
 
 def _rounded(coordinates: object, depth: int) -> list[Any]:

@@ -32,6 +32,7 @@ from qprd.qupath.geojson import (
     own_member_of,
     parse_color,
     read_root,
+    refuse_faults,
 )
 from qprd.qupath.precision import DECIMALS
 from qprd.qupath.project import PathClass
@@ -97,7 +98,9 @@ def predictions_from_geojson(source: Path | str | Mapping[str, object]) -> Predi
     contours: list[PredictedContour] = []
     review: list[ReviewRegion] = []
     own_class: PathClass | None = None
-    for found in objects_of(root, where):
+    objects = objects_of(root, where)
+    refuse_faults(objects, where)
+    for found in objects:
         if found.object_type == "tile" and is_own_tile(found.name, found.measurements):
             left, top, right, _ = found.geometry.bounds
             size_px = round(right - left, DECIMALS)

@@ -46,6 +46,8 @@ class Annotation:
         predicted: Made by qprd, whatever its class is now: it has our measurement, or, as QuPath
             drops these when an outline is changed, a name that we give.
         plane: z and t of the plane it is drawn on.
+        fault: Why its outline cannot be used; the geometry is then the points of it that are
+            known, or empty. None if it can be read.
     """
 
     id: str
@@ -55,6 +57,7 @@ class Annotation:
     locked: bool = False
     predicted: bool = False
     plane: tuple[int, int] = SCORED_PLANE
+    fault: str | None = None
 
 
 @dataclass(frozen=True)
@@ -233,6 +236,8 @@ class Project(ABC):
     @abstractmethod
     def annotations(self, entry: Entry) -> Sequence[Annotation]:
         """All annotations of an entry, ours included (see `qprd.predictions.is_own_class`).
+
+        One whose outline cannot be read is among them, with its fault.
 
         Raises:
             QprdError: they cannot be read completely.

@@ -34,6 +34,9 @@ MARGIN_UM = _DEFAULTS.margin_um
 #: Area (square level-0 pixels) below which an overlap or a clipped edge is rounding, not news.
 _NEGLIGIBLE_PX2 = 1.0
 
+#: Annotations named in a line about several.
+_NAMES_SHOWN = 5
+
 #: Beyond any image.
 _FAR_PX = 1e9
 
@@ -52,12 +55,14 @@ class Dropped:
         class_name: Its class.
         reason: Why, in words.
         area_px2: Area that was lost, in square level-0 pixels.
+        name: What to call this one annotation, where a person has to find it.
     """
 
     annotation_id: str | None
     class_name: str | None
     reason: str
     area_px2: float = 0.0
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,11 @@ class LabelRegions:
             times = f"{count} x " if count > 1 else ""
             area = areas[class_name, reason]
             size = f" ({area:,.0f} px²)" if area >= _NEGLIGIBLE_PX2 else ""
-            lines.append(f"{class_name + ': ' if class_name else ''}{times}{reason}{size}")
+            key = (class_name, reason)
+            names = [d.name for d in self.dropped if d.name and (d.class_name, d.reason) == key]
+            which = f": {', '.join(names[:_NAMES_SHOWN])}{', ...' * (len(names) > _NAMES_SHOWN)}"
+            of_class = f"{class_name}: " if class_name else ""
+            lines.append(f"{of_class}{times}{reason}{size}{which if names else ''}")
         return lines
 
 
@@ -164,7 +173,8 @@ def label_regions(
     tumor: BaseGeometry = drawn.union("tumor")
     normal: BaseGeometry = MultiPolygon()
     source: NormalSource = "none"
-    from_tissue = bool(drawn.parts["tumor"]) or unannotated_normal
+    has_tumor = bool(drawn.parts["tumor"]) or unannotated_normal
+    from_tissue = has_tumor and not drawn.lost_tumor
     if drawn.parts["normal"] or (drawn.parts["rejected"] and not from_tissue):
         source = "annotations"
         normal = shapely.union(drawn.union("normal"), drawn.union("rejected"))
@@ -174,12 +184,7 @@ def label_regions(
             dropped.append(Dropped(None, normal_name, reason, overlap))
         normal = shapely.difference(normal, tumor)
     elif not from_tissue:
-        if drawn.unusable_tumor:
-            reason = "no polygon of it, so its tissue is not taken as normal either"
-            dropped.append(Dropped(None, tumor_name, reason))
-        else:
-            reason = f"neither {tumor_name} nor {normal_name} drawn: probably not annotated yet"
-            dropped.append(Dropped(None, None, reason))
+        dropped.append(drawn.why_not_from_tissue(tumor_name, normal_name))
     elif tissue is None:
         reason = "none drawn, and no tissue mask to fall back on"
         dropped.append(Dropped(None, normal_name, reason))
@@ -310,6 +315,20 @@ class _Drawn:
     others: list[tuple[Annotation, Sequence[BaseGeometry]]] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
 
+    @property
+    def lost_tumor(self) -> bool:
+        """Whether tumor is drawn at a place that is not known: then any tissue may be tumor."""
+        return any(geometry.is_empty for geometry in self.unusable_tumor)
+
+    def why_not_from_tissue(self, tumor_name: str, normal_name: str) -> Dropped:
+        """Say why the tissue of a slide does not count as normal."""
+        if self.unusable_tumor:
+            what = "the place of one is not known" if self.lost_tumor else "no polygon of it"
+            reason = f"{what}, so its tissue is not taken as normal either"
+            return Dropped(None, tumor_name, reason)
+        reason = f"neither {tumor_name} nor {normal_name} drawn: probably not annotated yet"
+        return Dropped(None, None, reason)
+
     def union(self, role: Role) -> BaseGeometry:
         # Most annotations touch no other: joining only those that do is many times faster.
         return shapely.disjoint_subset_union_all(self.parts[role])
@@ -332,7 +351,7 @@ def _collect(
             continue
         if role == "other":
             geometry = annotation.geometry
-            polygons = _clean(annotation, image, [])
+            polygons = _clean(annotation, image, drawn.dropped if annotation.fault else [])
             if polygons or (not geometry.is_empty and _is_finite(geometry)):
                 drawn.others.append((annotation, polygons or [shapely.force_2d(geometry)]))
             continue
@@ -354,6 +373,13 @@ def _clean(
         remarks.append(Dropped(annotation.id, annotation.class_name, reason, area))
 
     geometry = annotation.geometry
+    if annotation.fault is not None:
+        reason = f"left out, as {annotation.fault}; draw it again or delete it"
+        called = annotation.name or annotation.id
+        remarks.append(
+            Dropped(annotation.id, annotation.class_name or "no class", reason, name=called)
+        )
+        return []
     if geometry.is_empty:
         remark("empty")
         return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,31 @@ def edit_in_qupath(project: Path, entry_id: str, change: Callable[[Any], None]) 
         data = entry.readImageData()
         change(data.getHierarchy())
         entry.saveImageData(data)
+
+
+#: Polygons of no area that QuPath keeps, and mostly cannot export.
+BROKEN_OUTLINES = {
+    "two equal corners": [(10.0, 10.0), (10.0, 10.0)],
+    "two corners": [(10.0, 10.0), (20.0, 20.0)],
+    "one corner": [(10.0, 10.0)],
+    "no number": [(10.0, 10.0), (math.nan, 50.0), (50.0, 10.0), (60.0, 60.0)],
+}
+
+
+def draw_broken_outlines(hierarchy: Any) -> None:
+    """Add `BROKEN_OUTLINES` as annotations of class Tumor."""
+    from paquo.java import ArrayList, JClass, PathClass, PathObjects, ROIs
+
+    plane = JClass("qupath.lib.regions.ImagePlane").getDefaultPlane()
+    point = JClass("qupath.lib.geom.Point2")
+    for name, corners in BROKEN_OUTLINES.items():
+        points = ArrayList()
+        for x, y in corners:
+            points.add(point(x, y))
+        outline = ROIs.createPolygonROI(points, plane)
+        drawn = PathObjects.createAnnotationObject(outline, PathClass.fromString("Tumor"))
+        drawn.setName(name)
+        hierarchy.addObject(drawn)
 
 
 def snapshot(project: Path, entry_id: str) -> Objects:

@@ -10,11 +10,12 @@ import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
-from shapely.geometry import box, mapping
+from shapely.geometry import MultiPoint, box, mapping
 
 from qprd.errors import QprdError
-from qprd.predictions import MEAN_SCORE, is_own_contour
+from qprd.predictions import FAULT, MEAN_SCORE, is_own_contour
 from qprd.qupath.geojson import color_from_argb, read_annotations, read_objects
+from qprd.qupath.predictions_geojson import predictions_from_geojson
 from qprd.qupath.project import PathClass
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]]}
@@ -248,25 +249,64 @@ def test_nested_objects_follow_their_parents() -> None:
         '{"type": "FeatureCollection", "features": {}}',
         '{"type": "FeatureCollection", "features": [1]}',
         '{"type": ["FeatureCollection"]}',
-        json.dumps(feature({"type": "Polygon"})),
-        json.dumps(feature({"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]})),
-        json.dumps(feature({"type": "Polygon", "coordinates": [0, 0]})),
-        json.dumps(feature({"type": "Polygon", "coordinates": [[["a", "b"]] * 4]})),
-        json.dumps(feature({"type": "Polygon", "coordinates": [[[0], [1], [2], [0]]]})),
-        json.dumps(feature({"type": "Point", "coordinates": [True, False]})),
-        json.dumps(feature({"type": "Point", "coordinates": [float("nan"), 0]})),
-        json.dumps(feature({"type": "Point", "coordinates": [10**400, 0]})),
-        json.dumps(feature({"type": "Circle", "coordinates": [0, 0]})),
-        json.dumps(feature({"type": ["Point"], "coordinates": [0, 0]})),
-        json.dumps(feature([1])),
-        json.dumps(feature({"type": "GeometryCollection", "geometries": 3})),
-        json.dumps(feature(measurements={"a": "many"})),
-        json.dumps(feature(measurements={"a": 10**400})),
     ],
 )
 def test_malformed_files_are_refused(text: str) -> None:
     with pytest.raises(QprdError):
         read_annotations(text)
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        feature({"type": "Polygon"}),
+        feature({"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}),
+        feature({"type": "Polygon", "coordinates": [0, 0]}),
+        feature({"type": "Polygon", "coordinates": [[["a", "b"]] * 4]}),
+        feature({"type": "Polygon", "coordinates": [[[0], [1], [2], [0]]]}),
+        feature({"type": "Point", "coordinates": [True, False]}),
+        feature({"type": "Point", "coordinates": [float("nan"), 0]}),
+        feature({"type": "Point", "coordinates": [10**400, 0]}),
+        feature({"type": "Circle", "coordinates": [0, 0]}),
+        feature({"type": ["Point"], "coordinates": [0, 0]}),
+        feature([1]),
+        feature({"type": "GeometryCollection", "geometries": 3}),
+        feature(measurements={"a": "many"}),
+        feature(measurements={"a": 10**400}),
+        feature({**mapping(box(0, 0, 10, 10)), "plane": {"z": "deep"}}),
+        feature({"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [0, 0]]]}),
+        feature({"type": "Polygon", "coordinates": [[[3, 3]] * 5]}),
+        feature(**{FAULT: "QuPath cannot export it"}),
+    ],
+)
+def test_a_malformed_annotation_is_named_and_the_others_are_read(
+    malformed: dict[str, Any],
+) -> None:
+    whole = feature(name="whole")
+    malformed["properties"]["name"] = "bad"
+    found = read_annotations(json.dumps([whole, malformed, whole]))
+    assert [one.name for one in found] == ["whole", "bad", "whole"]
+    assert [one.fault is None for one in found] == [True, False, True]
+    text = json.dumps({"type": "FeatureCollection", "features": [whole, malformed]})
+    with pytest.raises(QprdError, match="feature 2 is malformed"):
+        predictions_from_geojson(text)
+
+
+@pytest.mark.parametrize(
+    ("coordinates", "points"),
+    [
+        ([[[0, 0], [5, 5], [0, 0]]], [(0, 0), (5, 5), (0, 0)]),
+        ([[[0, 0], [float("nan"), 1], [5, 5.5]]], [(0, 0), (5, 5.5)]),
+        ([[[0, 0], [10**400, 1], [True, 1]]], [(0, 0)]),
+        ("nowhere", []),
+    ],
+)
+def test_a_malformed_outline_is_known_by_its_points(
+    coordinates: object, points: list[tuple[float, float]]
+) -> None:
+    (found,) = read_objects(json.dumps(feature({"type": "Polygon", "coordinates": coordinates})))
+    assert found.fault
+    assert found.geometry.equals(MultiPoint(points))
 
 
 def deep(depth: int, opening: str, core: str, closing: str) -> str:
@@ -279,14 +319,13 @@ def deep(depth: int, opening: str, core: str, closing: str) -> str:
     [
         ("[", json.dumps(feature()), "]"),
         ('{"type":"FeatureCollection","features":[', "", "]}"),
-        ('{"type":"GeometryCollection","geometries":[', "", "]}"),
         (
             '{"type":"Feature","geometry":null,"properties":{"childObjects":[',
             "",
             "]}}",
         ),
     ],
-    ids=["lists", "collections", "geometries", "children"],
+    ids=["lists", "collections", "children"],
 )
 def test_deep_nesting_is_refused_not_a_crash(
     depth: int, opening: str, core: str, closing: str
@@ -295,19 +334,18 @@ def test_deep_nesting_is_refused_not_a_crash(
         read_objects(deep(depth, opening, core, closing))
 
 
-def test_a_deep_class_is_refused() -> None:
+def test_a_class_nested_too_deeply_is_a_fault() -> None:
     text = deep(200, '{"parentClass":', "null", "}")
     holder = json.dumps(feature(classification="HERE")).replace('"HERE"', text)
-    with pytest.raises(QprdError, match="deeply"):
-        read_objects(holder)
+    assert "deeply" in one(json.loads(holder)).fault
 
 
-def test_the_error_names_file_and_feature(tmp_path: Path) -> None:
-    path = tmp_path / "a.geojson"
-    path.write_text(json.dumps([feature(), feature({"type": "Point", "coordinates": ["x", 1]})]))
-    with pytest.raises(QprdError, match="feature 2") as caught:
-        read_objects(path)
-    assert str(path) in str(caught.value)
+def test_geometries_nested_too_deeply_are_a_fault() -> None:
+    geometry: dict[str, Any] = {"type": "Point", "coordinates": [0, 0]}
+    for _ in range(100):
+        geometry = {"type": "GeometryCollection", "geometries": [geometry]}
+    (found,) = read_objects(json.dumps(feature(geometry)))
+    assert "deeply" in str(found.fault)
 
 
 def test_argb_is_unpacked() -> None:
@@ -389,9 +427,3 @@ def test_an_annotation_knows_its_plane(plane: object, expected: tuple[int, int])
     geometry = {**mapping(box(0, 0, 10, 10)), **({} if plane is None else {"plane": plane})}
     [found] = read_annotations(json.dumps({"type": "Feature", "geometry": geometry}))
     assert found.plane == expected
-
-
-def test_a_plane_that_is_no_number_is_malformed() -> None:
-    geometry = {**mapping(box(0, 0, 10, 10)), "plane": {"z": "deep"}}
-    with pytest.raises(QprdError, match="malformed"):
-        read_annotations(json.dumps({"type": "Feature", "geometry": geometry}))

@@ -24,9 +24,11 @@ from qprd.predictions import (
 )
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.geojson import read_annotations
+from qprd.qupath.paquo_backend import PaquoProject
 from qprd.qupath.precision import same_outline
 from qprd.qupath.project import AnnotationImport, PathClass
 from qprd.qupath.scripts import script_folder
+from tests.helpers.qupath_work import BROKEN_OUTLINES, draw_broken_outlines, edit_in_qupath
 from tests.helpers.script_session import SETUP, launcher, run
 
 SCRIPTS = (
@@ -134,6 +136,7 @@ MIRRORED = {
     "OWN_MEAN_PROBABILITY": ours.MEAN_PROBABILITY,
     "OWN_AREA": ours.AREA_UM2,
     "OWN_RANK": ours.REVIEW_RANK,
+    "FAULT": ours.FAULT,
     "OWN_PREFIX": ours.OWN_PREFIX,
     "OWN_BUNDLE": ours.BUNDLE,
     "OWN_THRESHOLD": ours.THRESHOLD,
@@ -248,6 +251,26 @@ def test_import_replaces_ours_and_touches_nothing_else(project: Path, tmp_path: 
         }
         names = [found["name"] for found in json.loads(classes)["pathClasses"]]
         assert [found.name for found in opened.classes()] == [*names, "Tumor: qprd", "Review: qprd"]
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_an_annotation_that_qupath_cannot_export_costs_no_other(
+    project: Path, qupath: object
+) -> None:
+    edit_in_qupath(project, "1", draw_broken_outlines)
+    log = run(script_folder() / "export_annotations.groovy", project)
+    assert "QuPath cannot export two equal corners, one corner, no number" in log
+    with ExchangeProject(project) as exchange:
+        first, second = exchange.entries()
+        found = exchange.annotations(first)
+        assert len(exchange.annotations(second)) == 2
+    with PaquoProject(project) as paquo:
+        assert sorted(found, key=lambda one: one.id) == sorted(
+            paquo.annotations(first), key=lambda one: one.id
+        )
+    assert {one.name for one in found if one.fault} == BROKEN_OUTLINES.keys()
+    assert len(found) == 3 + len(BROKEN_OUTLINES)
 
 
 @pytest.mark.qupath

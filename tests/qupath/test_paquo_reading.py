@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
 import pytest
+from shapely import get_coordinates
 
 from qprd.errors import QprdError
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.java import QuPath
 from qprd.qupath.paquo_backend import PaquoProject
 from tests.helpers.qupath_work import (
+    BROKEN_OUTLINES,
+    draw_broken_outlines,
+    edit_in_qupath,
     file_bytes,
     make_predictions,
 )
@@ -96,6 +101,26 @@ def test_foreign_projects_are_read_or_refused_in_plain_words(
         assert "data.qpdata is missing" in message
     else:
         assert refused == []
+
+
+def test_annotations_that_qupath_cannot_export_are_named_and_the_others_are_read(
+    colon_project: Path,
+) -> None:
+    edit_in_qupath(colon_project, "1", draw_broken_outlines)
+    with PaquoProject(colon_project) as project:
+        entry = project.entries()[0]
+        found = {str(one.name): one for one in project.annotations(entry)}
+        assert len(found) == 3 + len(BROKEN_OUTLINES)
+        assert {name for name, one in found.items() if one.fault} == BROKEN_OUTLINES.keys()
+        for name, points in BROKEN_OUTLINES.items():
+            assert found[name].class_name == "Tumor"
+            known = {point for point in points if not math.isnan(sum(point))}
+            assert set(map(tuple, get_coordinates(found[name].geometry))) == known
+        project.write_predictions(entry, make_predictions("1"))
+        again = {str(one.name): one for one in project.annotations(entry)}
+    assert {name: again[name].fault for name in found} == {
+        name: one.fault for name, one in found.items()
+    }
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.02, 0.5, 0.9, 0.999])

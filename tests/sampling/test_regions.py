@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from shapely.geometry import (
     GeometryCollection,
     LineString,
+    MultiPoint,
     MultiPolygon,
     Point,
     Polygon,
@@ -280,6 +282,25 @@ def test_normal_tissue_keeps_away_from_tumor_marked_by_a_point() -> None:
         drawn(Point(500, 400), "Tumor"), drawn(box(0, 0, 50, 50), "Tumor"), tissue=ALL_TISSUE
     )
     assert result.normal.distance(Point(500, 400)) >= 100.0
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_outline_that_cannot_be_read_is_named_and_no_place_for_normal_tissue(
+    known: bool,
+) -> None:
+    place = MultiPoint([(500, 400), (510, 400)] if known else [])
+    bad = Annotation("7", place, "Tumor", name="lesion 3", fault="it has two corners")
+    result = label(drawn(box(0, 0, 50, 50), "Tumor"), bad, tissue=ALL_TISSUE)
+    assert "Tumor: left out, as it has two corners" in reasons(result)
+    assert "lesion 3" in reasons(result)
+    assert result.tumor.area == 2500
+    if known:
+        assert result.normal.distance(place) >= 100.0
+    else:
+        assert result.normal.is_empty
+        assert "the place of one is not known" in reasons(result)
+    stroma = label(drawn(box(0, 0, 50, 50), "Tumor"), replace(bad, class_name="Stroma"))
+    assert "Stroma: left out" in reasons(stroma)
 
 
 @pytest.mark.parametrize(
