@@ -26,22 +26,19 @@ def evaluation_figures(
     Returns:
         By title: the figure, or the reason why there is none.
     """
+    reasons = patch.reasons
+    has_error = patch.expected_calibration_error is not None
     return {
-        "ROC": roc_figure(patch, slide)
-        if patch.roc or slide.roc
-        else patch.reasons.get("auroc", ""),
-        "Precision and recall": precision_recall_figure(patch)
+        "ROC": _roc(patch, slide) if patch.roc or slide.roc else reasons["auroc"],
+        "Precision and recall": _precision_recall(patch)
         if patch.precision_recall
-        else patch.reasons.get("average_precision", ""),
-        "FROC": lesion.froc.reason or froc_figure(lesion),
-        "Calibration": reliability_figure(patch)
-        if patch.expected_calibration_error is not None
-        else patch.reasons.get("expected_calibration_error", ""),
+        else reasons["average_precision"],
+        "FROC": lesion.froc.reason or _froc(lesion),
+        "Calibration": _reliability(patch) if has_error else reasons["expected_calibration_error"],
     }
 
 
-def roc_figure(patch: PatchMetrics, slide: SlideMetrics) -> Figure:
-    """Draw the ROC curves of patches and slides, whichever there are, and the threshold."""
+def _roc(patch: PatchMetrics, slide: SlideMetrics) -> Figure:
     figure, axes = _axes("ROC", "1 - specificity", "sensitivity")
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
     if patch.roc is not None:
@@ -56,11 +53,8 @@ def roc_figure(patch: PatchMetrics, slide: SlideMetrics) -> Figure:
     return figure
 
 
-def precision_recall_figure(patch: PatchMetrics) -> Figure:
-    """Draw the precision-recall curve in steps, as average precision counts it.
-
-    The dotted line is the precision of calling everything tumor: the share of tumor.
-    """
+def _precision_recall(patch: PatchMetrics) -> Figure:
+    """Draw steps, as average precision counts them; the dotted line calls everything tumor."""
     curve = patch.precision_recall
     assert curve is not None
     n_tumor, n_normal = patch.measured_on["tumor"], patch.measured_on["normal"]
@@ -84,8 +78,7 @@ def precision_recall_figure(patch: PatchMetrics) -> Figure:
     return figure
 
 
-def froc_figure(lesion: LesionMetrics) -> Figure:
-    """Draw the FROC curve, marked at the rates that its score averages."""
+def _froc(lesion: LesionMetrics) -> Figure:
     curve = lesion.froc
     figure, axes = _axes("FROC", "false positives per slide", "sensitivity (lesions)", equal=False)
     highest = max(16.0, min(64.0, float(curve.fp_per_slide[-1])))
@@ -111,18 +104,15 @@ def froc_figure(lesion: LesionMetrics) -> Figure:
     return figure
 
 
-def reliability_figure(patch: PatchMetrics) -> Figure:
-    """Draw the share of tumor over the predicted probability, with a histogram of the latter."""
+def _reliability(patch: PatchMetrics) -> Figure:
     figure, axes = _axes("Calibration", "predicted probability", "share that is tumor")
     bins = patch.reliability
     counts = np.array([b.count for b in bins])
-    axes.bar(
-        np.arange(len(bins)) / len(bins),
+    axes.stairs(
         counts / counts.sum(),
-        width=1 / len(bins),
-        align="edge",
+        np.linspace(0, 1, len(bins) + 1),
+        fill=True,
         color="#cfe3f1",
-        edgecolor="white",
         label="share of the cells",
     )
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")

@@ -29,16 +29,7 @@ _PLOT_DPI = 110
 
 
 class MistakeCard(NamedTuple):
-    """A mistake as the page shows it.
-
-    Attributes:
-        slide: Name of the slide.
-        x: x of the cell's center in level-0 pixels of the QuPath frame.
-        y: y of the cell's center.
-        mpp: Micrometers per level-0 pixel.
-        score: Raw score and probability, as text.
-        jpeg: Crop of the slide with the cell outlined.
-    """
+    """A mistake as the page shows it: the cell's center in level-0 pixels, and a crop around it."""
 
     slide: str
     x: float
@@ -49,30 +40,18 @@ class MistakeCard(NamedTuple):
 
 
 def publish(
-    summary: EvaluateSummary,
-    layout: ProjectLayout,
-    info: BundleInfo,
-    *,
-    progress: Progress,
+    summary: EvaluateSummary, layout: ProjectLayout, info: BundleInfo, *, progress: Progress
 ) -> None:
     """Write the page, the same figures as JSON beside it, and the index that links to it.
 
     Raises:
         QprdError: One of them cannot be written.
     """
-    kinds = (
-        (
-            "Worst false positives",
-            "Cells drawn as normal with the highest scores.",
-            summary.false_positives,
-        ),
-        ("Worst misses", "Cells drawn as tumor with the lowest scores.", summary.misses),
-    )
     steps = len(summary.false_positives) + len(summary.misses) + 1
     with progress.task("drawing the page", steps) as task:
-        mistakes = [
-            (title, meaning, _cards(found, summary.slides, info, task.advance))
-            for title, meaning, found in kinds
+        cards = [
+            _cards(found, summary.slides, info, task.advance)
+            for found in (summary.false_positives, summary.misses)
         ]
         figures = evaluation_figures(summary.patch, summary.slide, summary.lesion)
         plots = {
@@ -95,10 +74,9 @@ def publish(
         tables=level_tables(summary),
         plots=plots,
         slide_table=slide_table(summary),
-        mistakes=mistakes,
-        no_mistakes="Without a threshold nothing is called tumor or normal."
-        if summary.threshold is None
-        else "There are none.",
+        false_positives=cards[0],
+        misses=cards[1],
+        has_threshold=summary.threshold is not None,
     )
     write_json_object(layout.results / EVALUATION_JSON, summary.report())
     thresholds = {slide.threshold for slide in summary.slides}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,29 +124,22 @@ class EvaluateSummary:
 
     def report(self) -> dict[str, object]:
         """The summary for machines: a metric that is null has its reason under ``reasons``."""
-        return {
-            "project": self.project,
-            "backend": self.backend,
-            "bundle": self.bundle,
-            "split": self.split,
-            "created": self.created,
-            "threshold": self.threshold,
-            "patch": _level_json(self.patch),
-            "slide": _level_json(self.slide),
-            "froc": _level_json(self.lesion),
-            "pixel": _level_json(self.pixel),
-            "slides": [slide.report for slide in self.slides],
-            "false_positives": [self._mistake_json(*found) for found in self.false_positives],
-            "misses": [self._mistake_json(*found) for found in self.misses],
-            "notes": self.notes,
-            "problems": self.problems,
-            "page": self.page,
-            "seconds": self.seconds,
+        report: dict[str, object] = {f.name: getattr(self, f.name) for f in fields(self)}
+        del report["lesion"]
+        levels = {
+            "patch": self.patch,
+            "slide": self.slide,
+            "froc": self.lesion,
+            "pixel": self.pixel,
         }
-
-    def _mistake_json(self, index: int, mistake: Mistake) -> dict[str, object]:
-        image = self.slides[index].entry.name
-        return {"image": image, "x": mistake.x, "y": mistake.y, "score": mistake.score}
+        report |= {name: _level_json(level) for name, level in levels.items()}
+        report["slides"] = [slide.report for slide in self.slides]
+        for kind in ("false_positives", "misses"):
+            report[kind] = [
+                {"image": self.slides[i].entry.name, "x": m.x, "y": m.y, "score": m.score}
+                for i, m in getattr(self, kind)
+            ]
+        return report
 
 
 def level_tables(summary: EvaluateSummary) -> list[LevelTable]:
