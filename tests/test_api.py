@@ -12,11 +12,10 @@ import pytest
 from PIL import Image
 
 import qprd
-from qprd.api.arguments import merged
+from qprd.api.arguments import training_settings
 from qprd.jobs.predict.model import Model
 from qprd.qupath.exchange import ExchangeProject
 from qprd.results.folder import RESULT_FILES, REVIEW, load_score_map
-from qprd.settings import train_config
 from tests.helpers.drawn_project import (
     NAMES,
     PREDICTION,
@@ -103,9 +102,7 @@ def test_keyword_arguments_win_over_a_configuration(project: Path, tmp_path: Pat
 
 
 def test_a_configuration_leaves_open_what_depends_on_the_teacher() -> None:
-    given, file = merged(qprd.TrainConfig(normal=7), {"teacher": "efficientnet_lite0"})
-    assert file is None
-    config = train_config(given)
+    config = training_settings(qprd.TrainConfig(normal=7), {"teacher": "efficientnet_lite0"}, None)
     assert (config.normal, config.patch_px, config.mpp) == (7, 128, 0.5)
 
 

@@ -1,4 +1,4 @@
-"""Arguments as users give them, turned into what the jobs take."""
+"""Arguments as users give them, turned into what the jobs take, and checked."""
 
 from __future__ import annotations
 
@@ -9,9 +9,34 @@ from typing import Any
 from pydantic import BaseModel
 
 from qprd.jobs.predict.model import Model
+from qprd.settings import PredictConfig, TrainConfig, predict_config, train_config
 
 
-def merged(
+def training_settings(
+    config: TrainConfig | str | Path | None,
+    settings: Mapping[str, Any],
+    parent: Model | str | Path | None,
+) -> TrainConfig:
+    """The settings of a training; the command line makes them before it opens the project.
+
+    Raises:
+        QprdError: One is unknown or out of range, or the file or the parent cannot be read.
+    """
+    from qprd.jobs.train.parent import parent_settings
+
+    values, file = _merged(config, settings)
+    inherited = None if parent is None else parent_settings(bundle_of(parent))
+    return train_config(values, file, inherited)
+
+
+def prediction_settings(
+    config: PredictConfig | str | Path | None, settings: Mapping[str, Any]
+) -> PredictConfig:
+    """The settings of a prediction, made and checked like those of a training."""
+    return predict_config(*_merged(config, settings))
+
+
+def _merged(
     config: BaseModel | str | Path | None, settings: Mapping[str, Any]
 ) -> tuple[dict[str, Any], Path | None]:
     """Settings by name, and the file to take others from."""

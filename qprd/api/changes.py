@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from qprd.api.arguments import names_of
 from qprd.progress import Progress, progress_bars
+from qprd.settings import TrainConfig
 
 if TYPE_CHECKING:
     from qprd.jobs.import_asap import ImportSummary
@@ -115,7 +116,7 @@ def import_asap(
     file: str | Path,
     *,
     image: str,
-    tumor_class: str = "Tumor",
+    tumor_class: str | None = None,
     dry_run: bool = False,
 ) -> ImportSummary:
     """Turn tumor drawn in ASAP into annotations of a project.
@@ -124,7 +125,7 @@ def import_asap(
         project: The project.
         file: ASAP's ``.xml``, or a ``.json`` of Camelyon16 annotations.
         image: Name of the image that was annotated.
-        tumor_class: The class that the annotations get.
+        tumor_class: The class that the annotations get; None for the one of `TrainConfig`.
         dry_run: Say what would change, and touch nothing.
 
     Raises:
@@ -133,6 +134,5 @@ def import_asap(
     """
     from qprd.jobs import import_asap as job
 
-    return job.import_asap(
-        project, Path(file), image=image, tumor_class=tumor_class, dry_run=dry_run
-    )
+    name = TrainConfig().tumor_class[0] if tumor_class is None else tumor_class
+    return job.import_asap(project, Path(file), image=image, tumor_class=name, dry_run=dry_run)

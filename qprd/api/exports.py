@@ -52,7 +52,7 @@ def export_model(
 
 
 def export_geojson(
-    project: Project,
+    project: Project | str | Path,
     *,
     images: Sequence[str] = (),
     tiles: bool = False,
@@ -61,20 +61,27 @@ def export_geojson(
     """Write the predicted contours of one slide as GeoJSON.
 
     Args:
-        project: Only read.
+        project: Only read; open, or its place.
         images: The slide's name; not needed where only one has results.
         tiles: With the scored tiles.
         output: The file; None takes the project's ``qprd/exports``.
 
     Raises:
-        QprdError: there are no results or those of several slides, or the file cannot be written.
+        QprdError: it is the folder of a bundle, there are no results or those of several slides, or
+            the file cannot be written.
 
     Example:
         >>> qprd.export_geojson(project, images="demo_4.tif", output="demo_4.geojson").output.name
         'demo_4.geojson'
     """
+    from qprd.api.loop import open_project
     from qprd.jobs import export
 
+    if isinstance(project, (str, Path)):
+        export.refuse_bundle(Path(project))
+        # The results are files; no QuPath is needed.
+        with open_project(project, backend="exchange") as opened:
+            return export_geojson(opened, images=images, tiles=tiles, output=output)
     return export.export_geojson(
         project, images=names_of(images), tiles=tiles, output=path_of(output)
     )

@@ -7,11 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qprd.api.arguments import bundle_of, merged, names_of, path_of
+from qprd.api.arguments import (
+    bundle_of,
+    names_of,
+    path_of,
+    prediction_settings,
+    training_settings,
+)
 from qprd.checked import Backend
 from qprd.jobs.predict.model import Model
 from qprd.progress import Progress, progress_bars
-from qprd.settings import Precision, PredictConfig, TrainConfig, predict_config, train_config
+from qprd.settings import Precision, PredictConfig, TrainConfig
 
 if TYPE_CHECKING:
     from qprd.jobs.evaluate.split import EvaluatedSplit
@@ -95,16 +101,13 @@ def train(
         True
     """
     from qprd.jobs.train.job import train_project
-    from qprd.jobs.train.parent import parent_settings
 
-    folder = None if parent is None else bundle_of(parent)
-    values, file = merged(config, settings)
-    resolved = train_config(values, file, None if folder is None else parent_settings(folder))
+    resolved = training_settings(config, settings, parent)
     summary = train_project(
         project,
         resolved,
         patches=path_of(patches),
-        parent=folder,
+        parent=None if parent is None else bundle_of(parent),
         progress=progress_bars(progress),
     )
     return Model(
@@ -176,10 +179,9 @@ def predict(
     """
     from qprd.jobs.predict.job import predict_project
 
-    values, file = merged(config, settings)
     return predict_project(
         project,
-        predict_config(values, file),
+        prediction_settings(config, settings),
         bundle=Path(model) if isinstance(model, str) else model,
         write_back=write_back,
         progress=progress_bars(progress),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from qprd.api.arguments import names_of, path_of
 from qprd.checked import Backend
 from qprd.progress import Progress, progress_bars
+from qprd.settings import TrainConfig, some_settings
 
 if TYPE_CHECKING:
     from qprd.jobs.demo import DemoSummary
@@ -24,8 +25,8 @@ def doctor(
     annotations: str | Path | None = None,
     images: Sequence[str] = (),
     assume_mpp: float | None = None,
-    tumor_class: Sequence[str] = ("Tumor",),
-    normal_class: Sequence[str] = ("Normal",),
+    tumor_class: Sequence[str] = (),
+    normal_class: Sequence[str] = (),
 ) -> Examination:
     """Check this installation, and a project if one is given: findings and what to do about them.
 
@@ -37,8 +38,8 @@ def doctor(
         annotations: A folder of GeoJSON annotations.
         images: Names of the only images to check; empty for all.
         assume_mpp: Resolution of slides that do not state theirs, micrometers per pixel.
-        tumor_class: Classes that mean tumor.
-        normal_class: Classes that mean normal tissue.
+        tumor_class: Classes that mean tumor; empty for those of `TrainConfig`.
+        normal_class: Classes that mean normal tissue; empty for those of `TrainConfig`.
 
     Example:
         >>> qprd.doctor("demo/project").failed
@@ -47,6 +48,7 @@ def doctor(
     from qprd.jobs.doctor import examine
 
     folders = [slides] if isinstance(slides, (str, Path)) else slides
+    classes = {"tumor_class": names_of(tumor_class), "normal_class": names_of(normal_class)}
     return examine(
         Path(project) if isinstance(project, str) else project,
         backend=backend,
@@ -54,8 +56,7 @@ def doctor(
         annotations=path_of(annotations),
         images=names_of(images),
         assume_mpp=assume_mpp,
-        tumor_class=names_of(tumor_class),
-        normal_class=names_of(normal_class),
+        **some_settings(TrainConfig, classes, classes),
     )
 
 

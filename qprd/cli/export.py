@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from qprd.cli.app import app
-from qprd.cli.options import Given, JsonOption, ProjectOptions, expand, settings
+from qprd.cli.options import Given, JsonOption, expand, settings
 from qprd.cli.session import report
 from qprd.errors import ExitCode, QprdError
 from qprd.settings import PredictConfig
@@ -67,10 +67,9 @@ def export(
     if format == "geojson":
         if given["weights"]:
             raise _unsuitable("--weights is", format)
-        with ProjectOptions(source, "exchange").open() as project:
-            summary = qprd.export_geojson(
-                project, images=given["images"], tiles=tiles, output=output
-            )
+        summary = qprd.export_geojson(
+            source or Path(), images=given["images"], tiles=tiles, output=output
+        )
     else:
         if given["images"] or tiles:
             raise _unsuitable("--image and --tiles are", format)

@@ -23,8 +23,9 @@ def import_asap(
     *,
     image: Annotated[str, typer.Option(metavar="NAME", help="The image that was annotated.")],
     tumor_class: Annotated[
-        str, typer.Option(metavar="NAME", help="Class that the annotations get.")
-    ] = "Tumor",
+        str | None,
+        typer.Option(metavar="NAME", help="Class that the annotations get. Default: Tumor."),
+    ] = None,
     dry_run: DryRunOption = False,
     json: JsonOption = None,
 ) -> None:

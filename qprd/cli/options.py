@@ -18,11 +18,7 @@ from pydantic.fields import FieldInfo
 from qprd.checked import Backend
 from qprd.errors import ExitCode, QprdError
 from qprd.option import PROJECT, help_text, option_name, option_of
-from qprd.settings import (
-    PredictConfig,
-    TrainConfig,
-    some_settings,
-)
+from qprd.settings import PredictConfig, TrainConfig, some_settings
 
 if TYPE_CHECKING:
     from qprd import Project
@@ -52,6 +48,20 @@ def _writable(file: Path | None) -> Path | None:
     return file
 
 
+def _trained(folder: Path | None) -> Path | None:
+    """Refuse a folder that holds no model before the project is opened."""
+    import qprd
+
+    return None if folder is None else qprd.Model(folder).bundle
+
+
+def existing(file: Path | None) -> Path | None:
+    """Refuse a file that is not there before the project is opened."""
+    if file is not None and not file.is_file():
+        raise QprdError("There is no such file.", where=str(file), fix="Check the path.")
+    return file
+
+
 JsonOption = Annotated[
     Path | None,
     typer.Option(
@@ -64,7 +74,10 @@ JsonOption = Annotated[
 BundleOption = Annotated[
     Path | None,
     typer.Option(
-        "--bundle", metavar="DIR", help="Folder of a trained model. Default: the newest one."
+        "--bundle",
+        metavar="DIR",
+        help="Folder of a trained model. Default: the newest one.",
+        callback=_trained,
     ),
 ]
 BackendOption = Annotated[

@@ -38,7 +38,9 @@ def predict(
     Example: qprd predict project.qpproj --write-back --uncertain 20
     """
     import qprd
+    from qprd.api.arguments import prediction_settings
 
+    checked = prediction_settings(config, given)
     with project.open() as opened:
-        summary = qprd.predict(opened, bundle, write_back=write_back, config=config, **given)
+        summary = qprd.predict(opened, bundle, write_back=write_back, config=checked)
     report(summary, json)

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from qprd.cli.app import app
-from qprd.cli.options import ConfigOption, Given, JsonOption, ProjectGroup, expand, settings
+from qprd.cli.options import (
+    ConfigOption,
+    Given,
+    JsonOption,
+    ProjectGroup,
+    existing,
+    expand,
+    settings,
+)
 from qprd.cli.session import report
 from qprd.errors import ExitCode
 from qprd.option import PATCHES
@@ -35,6 +43,7 @@ def train(
             metavar="FILE.csv",
             help="Train on this table of patches (a bundle's patches.csv) instead of sampling.",
             rich_help_panel=PATCHES,
+            callback=existing,
         ),
     ] = None,
     config: ConfigOption = None,
@@ -45,9 +54,11 @@ def train(
     Example: qprd train project.qpproj --teacher efficientnet_lite0 --normal 300 --tumor 30
     """
     import qprd
+    from qprd.api.arguments import training_settings
 
+    checked = training_settings(config, given, from_bundle)
     with project.open() as opened:
-        model = qprd.train(opened, config, parent=from_bundle, patches=patches, **given)
+        model = qprd.train(opened, checked, parent=from_bundle, patches=patches)
     assert model.training is not None
     report(model.training, json)
     if model.training.interrupted:

@@ -61,11 +61,27 @@ class ExportSummary:
         ]
 
 
-def is_bundle(place: Path | None) -> bool:
+def is_bundle(place: Path) -> bool:
     """Whether this is the folder of a bundle, and not a project."""
     from qprd.bundle.names import INFO_FILE
 
-    return place is not None and (place / INFO_FILE).is_file()
+    return (place / INFO_FILE).is_file()
+
+
+def refuse_bundle(place: Path) -> None:
+    """Refuse a bundle where the predictions of a project are asked for.
+
+    Raises:
+        QprdError: This is the folder of a bundle.
+    """
+    if is_bundle(place):
+        raise QprdError(
+            "This is a trained model, and GeoJSON has the contours predicted on a slide.",
+            where=str(place),
+            fix="Give the project in which the model predicted, or export the model with --format "
+            "wsinfer or onnx.",
+            exit_code=ExitCode.USAGE,
+        )
 
 
 def export_newest(

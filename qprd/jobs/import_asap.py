@@ -85,7 +85,7 @@ def import_asap(
     file: Path,
     *,
     image: str,
-    tumor_class: str = "Tumor",
+    tumor_class: str,
     dry_run: bool = False,
 ) -> ImportSummary:
     """Add the tumor of an ASAP file, or of a Camelyon16 JSON file, to an image of a project.

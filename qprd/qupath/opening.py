@@ -42,6 +42,8 @@ def open_project(
             fix="Leave out --annotations, or use --backend exchange.",
             exit_code=ExitCode.USAGE,
         )
+    # Faults of the project and of its folders are told before Java is started.
+    project = ExchangeProject(path, slides=slides, annotations=annotations)
     if backend == "paquo":
         return _open_paquo(path, slides, "as asked for")
     if backend == "exchange":
@@ -53,7 +55,6 @@ def open_project(
         if problem is None:
             return _open_paquo(path, slides, "because a QuPath was found")
         why = f"because {problem}"
-    project = ExchangeProject(path, slides=slides, annotations=annotations)
     return project, f"Using the exchange backend (GeoJSON files, no QuPath) {why}."
 
 

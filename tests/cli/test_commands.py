@@ -17,6 +17,7 @@ import qprd
 from qprd.cli import app
 from qprd.errors import ExitCode, QprdError
 from qprd.option import option_name
+from qprd.qupath import opening
 from qprd.settings import PredictConfig, TrainConfig
 
 ROOT = typer.main.get_command(app)
@@ -190,15 +191,29 @@ def test_without_a_project_each_command_says_how_to_name_one(
         (["predict", "--operating-point", "fp"], "fp-per-slide=1"),
         (["predict", "--stride", "1"], "--stride"),
         (["train", "--config", "none.toml"], "none.toml"),
+        (["train", "--config", "broken.toml"], "not valid TOML"),
+        (["predict", "--config", "unknown.toml"], "stridee"),
+        (["train", "--config", "wrong.toml"], "--lr"),
+        (["train", "--from", "nowhere"], "nowhere"),
+        (["train", "--patches", "none.csv"], "none.csv"),
+        (["predict", "--bundle", "nowhere"], "nowhere"),
+        (["evaluate", "--bundle", "nowhere"], "nowhere"),
+        (["evaluate", "--assume-mpp", "-1"], "--assume-mpp"),
+        (["doctor", "--assume-mpp", "-1"], "--assume-mpp"),
         (["train", "--backend", "imagej"], "imagej"),
         (["train", "--no-such-option"], "--no-such-option"),
         (["traim"], "traim"),
     ],
 )
-def test_a_wrong_option_is_named_and_nothing_is_a_traceback(
+def test_a_wrong_option_is_named_before_the_project_is_opened(
     words: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Opening may start Java. Nothing is a traceback."""
+    monkeypatch.setattr(opening, "open_project", lambda *_, **__: pytest.fail("it was opened"))
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.toml").write_text("[train")
+    (tmp_path / "wrong.toml").write_text("[train]\nlr = -1.0\n")
+    (tmp_path / "unknown.toml").write_text("[predict]\nstridee = 64\n")
     (tmp_path / "project.qpproj").write_text('{"version": "0.6.0", "images": []}')
     code, printed = run(*words)
     assert code in {ExitCode.USAGE, ExitCode.INPUT}

@@ -168,5 +168,6 @@ def test_options_of_another_format_are_refused(
 
 def test_a_bundle_has_no_predictions_to_export(bundle: Path) -> None:
     outcome = CliRunner().invoke(app, ["export", str(bundle), "--format", "geojson"])
-    assert outcome.exit_code == ExitCode.INPUT
-    assert "no QuPath project" in outcome.stderr
+    assert outcome.exit_code == ExitCode.USAGE
+    assert "This is a trained model" in outcome.stderr
+    assert "Give the project in which the model predicted" in outcome.stderr

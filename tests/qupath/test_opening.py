@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from qprd.checked import Backend
 from qprd.errors import QprdError
 from qprd.qupath import java
 from qprd.qupath.java import QuPathInstallation
@@ -78,3 +79,20 @@ def test_paquo_that_was_asked_for_is_not_replaced(
     monkeypatch.setattr(paquo_backend, "start_qupath", absent)
     with pytest.raises(QprdError, match="finds no QuPath"):
         open_project(colon_project, backend="paquo")
+
+
+@pytest.mark.parametrize("backend", ["auto", "paquo"])
+def test_faults_of_the_project_are_told_before_java_is_started(
+    backend: Backend, colon_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qprd.qupath import paquo_backend
+
+    for module in (java, paquo_backend):
+        monkeypatch.setattr(module, "start_qupath", lambda: pytest.fail("Java was started"))
+    monkeypatch.setattr(java, "find_qupath", lambda: QuPathInstallation(Path(), "0.6.0"))
+    with pytest.raises(QprdError, match="no such folder of slides"):
+        open_project(colon_project, backend=backend, slides=[tmp_path / "missing"])
+    broken = tmp_path / "project.qpproj"
+    broken.write_text("{")
+    with pytest.raises(QprdError, match="not valid JSON"):
+        open_project(broken, backend=backend)
