@@ -83,6 +83,11 @@ Images = Annotated[
     Field(description="Use this image only, or all that match a pattern. Repeatable."),
     Option(PROJECT, "NAME", name="image", example=["colon_1.tif"]),
 ]
+Exclude = Annotated[
+    Names,
+    Field(description="Leave this image out, or all that match a pattern. Repeatable."),
+    Option(PROJECT, "NAME", example=["colon_2.tif"]),
+]
 AssumeMpp = Annotated[
     Mpp | None,
     Field(description="Resolution in um/px of slides that do not state theirs."),
@@ -203,6 +208,7 @@ class TrainConfig(BaseModel):
     """Compile the network with PyTorch first: takes a minute or more and a C++ compiler, and
     pays in long trainings."""
     images: Images = ()
+    exclude: Exclude = ()
     assume_mpp: AssumeMpp = None
 
     @model_validator(mode="after")
@@ -263,6 +269,7 @@ class PredictConfig(BaseModel):
     device: _Device = "auto"
     precision: _Precision = "auto"
     images: Images = ()
+    exclude: Exclude = ()
     assume_mpp: AssumeMpp = None
 
     @model_validator(mode="after")
@@ -275,7 +282,7 @@ class PredictConfig(BaseModel):
 Config = TypeVar("Config", bound=BaseModel)
 
 #: Settings of a machine or of one run, which a bundle does not hand on.
-_NOT_HANDED_ON: Final = {"weights", "device", "precision", "images"}
+_NOT_HANDED_ON: Final = {"weights", "device", "precision", "images", "exclude"}
 
 
 def train_config(

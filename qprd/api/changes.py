@@ -22,6 +22,7 @@ def write_back(
     project: Project,
     *,
     images: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     dry_run: bool = False,
     progress: bool | Progress = True,
 ) -> WriteBackSummary:
@@ -32,6 +33,7 @@ def write_back(
     Args:
         project: Gets tiles, contours and slide scores; nothing else in it changes.
         images: Names of the only images to write; empty for all that have results.
+        exclude: Names of images to leave out, which outweighs ``images``.
         dry_run: Say what would change, and touch nothing.
         progress: False shows no bars.
 
@@ -45,7 +47,11 @@ def write_back(
     from qprd.jobs.write_back import write_back_project
 
     return write_back_project(
-        project, images=names_of(images), dry_run=dry_run, progress=progress_bars(progress)
+        project,
+        images=names_of(images),
+        exclude=names_of(exclude),
+        dry_run=dry_run,
+        progress=progress_bars(progress),
     )
 
 
@@ -53,6 +59,7 @@ def remove(
     project: Project,
     *,
     images: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     dry_run: bool = False,
     progress: bool | Progress = True,
 ) -> RemoveSummary:
@@ -61,6 +68,7 @@ def remove(
     Args:
         project: Loses our tiles, contours and slide scores, and nothing of yours.
         images: Names of the only images to clear; empty for all.
+        exclude: Names of images to leave out, which outweighs ``images``.
         dry_run: Say what would change, and touch nothing.
         progress: False shows no bars.
 
@@ -74,7 +82,11 @@ def remove(
     from qprd.jobs.remove import remove_from_project
 
     return remove_from_project(
-        project, images=names_of(images), dry_run=dry_run, progress=progress_bars(progress)
+        project,
+        images=names_of(images),
+        exclude=names_of(exclude),
+        dry_run=dry_run,
+        progress=progress_bars(progress),
     )
 
 

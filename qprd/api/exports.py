@@ -55,6 +55,7 @@ def export_geojson(
     project: Project | str | Path,
     *,
     images: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     tiles: bool = False,
     output: str | Path | None = None,
 ) -> ExportSummary:
@@ -63,6 +64,7 @@ def export_geojson(
     Args:
         project: Only read; open, or its place.
         images: The slide's name; not needed where only one has results.
+        exclude: Names of images to leave out, which outweighs ``images``.
         tiles: With the scored tiles.
         output: The file; None takes the project's ``qprd/exports``.
 
@@ -83,5 +85,9 @@ def export_geojson(
         with open_project(project, backend="exchange") as opened:
             return export_geojson(opened, images=images, tiles=tiles, output=output)
     return export.export_geojson(
-        project, images=names_of(images), tiles=tiles, output=path_of(output)
+        project,
+        images=names_of(images),
+        exclude=names_of(exclude),
+        tiles=tiles,
+        output=path_of(output),
     )

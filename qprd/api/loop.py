@@ -194,6 +194,7 @@ def evaluate(
     *,
     split: EvaluatedSplit | None = None,
     images: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     unannotated_normal: bool = False,
     assume_mpp: float | None = None,
     progress: bool | Progress = True,
@@ -206,6 +207,7 @@ def evaluate(
         split: ``test``, ``val`` or ``all``; None takes the test slides, or without any the
             validation slides.
         images: Names of the only images to use; empty for all.
+        exclude: Names of images to leave out, which outweighs ``images``.
         unannotated_normal: Slides without annotations have no tumor.
         assume_mpp: Resolution of slides that do not state theirs, micrometers per pixel.
         progress: False shows no bars.
@@ -224,6 +226,7 @@ def evaluate(
         split=split,
         bundle=None if model is None else bundle_of(model),
         images=names_of(images),
+        exclude=names_of(exclude),
         unannotated_normal=unannotated_normal,
         assume_mpp=assume_mpp,
         progress=progress_bars(progress),

@@ -24,6 +24,7 @@ def doctor(
     slides: str | Path | Sequence[str | Path] = (),
     annotations: str | Path | None = None,
     images: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     assume_mpp: float | None = None,
     tumor_class: Sequence[str] = (),
     normal_class: Sequence[str] = (),
@@ -37,6 +38,7 @@ def doctor(
         slides: Folders of slides that have moved.
         annotations: A folder of GeoJSON annotations.
         images: Names of the only images to check; empty for all.
+        exclude: Names of images to leave out, which outweighs ``images``.
         assume_mpp: Resolution of slides that do not state theirs, micrometers per pixel.
         tumor_class: Classes that mean tumor; empty for those of `TrainConfig`.
         normal_class: Classes that mean normal tissue; empty for those of `TrainConfig`.
@@ -55,6 +57,7 @@ def doctor(
         slides=[Path(folder) for folder in folders],
         annotations=path_of(annotations),
         images=names_of(images),
+        exclude=names_of(exclude),
         assume_mpp=assume_mpp,
         **some_settings(TrainConfig, classes, classes),
     )

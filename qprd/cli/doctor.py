@@ -15,7 +15,8 @@ from qprd.settings import TrainConfig
 def doctor(
     project: ProjectGroup,
     given: Annotated[
-        Given, settings(TrainConfig, "images", "assume_mpp", "tumor_class", "normal_class")
+        Given,
+        settings(TrainConfig, "images", "exclude", "assume_mpp", "tumor_class", "normal_class"),
     ],
     json: JsonOption = None,
 ) -> None:

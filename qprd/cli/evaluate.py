@@ -16,7 +16,9 @@ from qprd.settings import TrainConfig
 @expand
 def evaluate(
     project: ProjectGroup,
-    given: Annotated[Given, settings(TrainConfig, "images", "assume_mpp", "unannotated_normal")],
+    given: Annotated[
+        Given, settings(TrainConfig, "images", "exclude", "assume_mpp", "unannotated_normal")
+    ],
     split: Annotated[
         Literal["test", "val", "all"] | None,
         typer.Option(

@@ -55,7 +55,7 @@ def export(
     tiles: Annotated[
         bool, typer.Option("--tiles", help="geojson: include the scored tiles.")
     ] = False,
-    given: Annotated[Given, settings(PredictConfig, "images", "weights")],
+    given: Annotated[Given, settings(PredictConfig, "images", "exclude", "weights")],
     json: JsonOption = None,
 ) -> None:
     """Give a model, or the predictions of a slide, to other programs.
@@ -68,11 +68,15 @@ def export(
         if given["weights"]:
             raise _unsuitable("--weights is", format)
         summary = qprd.export_geojson(
-            source or Path(), images=given["images"], tiles=tiles, output=output
+            source or Path(),
+            images=given["images"],
+            exclude=given["exclude"],
+            tiles=tiles,
+            output=output,
         )
     else:
-        if given["images"] or tiles:
-            raise _unsuitable("--image and --tiles are", format)
+        if given["images"] or given["exclude"] or tiles:
+            raise _unsuitable("--image, --exclude and --tiles are", format)
         summary = qprd.export_model(
             source or Path(), format, output=output, weights=given["weights"]
         )

@@ -14,7 +14,7 @@ from qprd.settings import PredictConfig
 @expand
 def write_back(
     project: ProjectGroup,
-    given: Annotated[Given, settings(PredictConfig, "images")],
+    given: Annotated[Given, settings(PredictConfig, "images", "exclude")],
     dry_run: DryRunOption = False,
     json: JsonOption = None,
 ) -> None:

@@ -87,6 +87,7 @@ def examine(
     slides: Sequence[Path],
     annotations: Path | None,
     images: Sequence[str],
+    exclude: Sequence[str],
     assume_mpp: float | None,
     tumor_class: Sequence[str],
     normal_class: Sequence[str],
@@ -100,6 +101,7 @@ def examine(
         slides: Folders to look for moved slides in.
         annotations: Folder of GeoJSON annotations.
         images: Names of the only images to check; empty for all.
+        exclude: Names of images to leave out.
         assume_mpp: Resolution of slides that do not state theirs, um/px.
         tumor_class: Classes that mean tumor.
         normal_class: Classes that mean normal tissue.
@@ -108,7 +110,7 @@ def examine(
     if project is not None and not isinstance(project, Path):
         checks.append(Check(Status.PASS, "project", f"{project.path} ({project.backend})"))
         return Examination(
-            (*checks, *_project(project, images, assume_mpp, tumor_class, normal_class))
+            (*checks, *_project(project, images, exclude, assume_mpp, tumor_class, normal_class))
         )
     try:
         path = find_project(project)
@@ -121,7 +123,7 @@ def examine(
         opened, how = open_project(path, backend=backend, slides=slides, annotations=annotations)
         with opened:
             checks.append(Check(Status.PASS, "project", f"{path}; {how}"))
-            checks += _project(opened, images, assume_mpp, tumor_class, normal_class)
+            checks += _project(opened, images, exclude, assume_mpp, tumor_class, normal_class)
     except QprdError as error:
         checks.append(_failure("project", error))
     return Examination(tuple(checks))
@@ -232,6 +234,7 @@ def _teacher() -> Check:
 def _project(
     project: Project,
     images: Sequence[str],
+    exclude: Sequence[str],
     assume_mpp: float | None,
     tumor_class: Sequence[str],
     normal_class: Sequence[str],
@@ -239,7 +242,7 @@ def _project(
     if not project.entries():
         yield Check(Status.FAIL, "images", "the project has none", "Add slides in QuPath.")
         return
-    entries = select_entries(project, images)
+    entries = select_entries(project, images, exclude)
     usable, failures = _open_all(entries, assume_mpp)
     yield from _grouped(failures)
     if usable:

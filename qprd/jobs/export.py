@@ -152,13 +152,19 @@ def export_bundle(
 
 
 def export_geojson(
-    project: Project, *, images: Sequence[str], tiles: bool, output: Path | None
+    project: Project,
+    *,
+    images: Sequence[str],
+    exclude: Sequence[str],
+    tiles: bool,
+    output: Path | None,
 ) -> ExportSummary:
     """Export the predictions of one slide.
 
     Args:
         project: Is only read.
         images: The slide's name; empty takes the only one with results.
+        exclude: Names of slides to leave out.
         tiles: With the scored tiles, not contours and regions to review alone.
         output: The file to write; None takes a place in ``PROJECT/qprd/exports``.
 
@@ -167,7 +173,7 @@ def export_geojson(
             older file is then as it was.
     """
     layout = ProjectLayout(project.path)
-    entry = _the_entry(project, layout, images)
+    entry = _the_entry(layout, select_entries(project, images, exclude), bool(images))
     predictions = load_predictions(layout.result(entry.id))
     text = geojson_text(predictions, tiles=tiles)
     file = _own_folder(layout) / f"{entry.id}.geojson" if output is None else output
@@ -181,9 +187,8 @@ def export_geojson(
     )
 
 
-def _the_entry(project: Project, layout: ProjectLayout, images: Sequence[str]) -> Entry:
-    entries = select_entries(project, images)
-    if not images:
+def _the_entry(layout: ProjectLayout, entries: Sequence[Entry], are_named: bool) -> Entry:
+    if not are_named:
         entries = [e for e in entries if (layout.result(e.id) / PREDICTIONS).is_file()]
     if not entries:
         raise QprdError(

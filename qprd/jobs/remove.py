@@ -70,7 +70,12 @@ class RemoveSummary:
 
 
 def remove_from_project(
-    project: Project, *, images: Sequence[str] = (), dry_run: bool = False, progress: Progress
+    project: Project,
+    *,
+    images: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    dry_run: bool = False,
+    progress: Progress,
 ) -> RemoveSummary:
     """Take tiles, contours and slide scores out of the project again, and nothing else.
 
@@ -79,13 +84,14 @@ def remove_from_project(
     Args:
         project: The project.
         images: Names of images; empty for all.
+        exclude: Names of images to leave out.
         dry_run: Say what would change, and touch nothing.
         progress: Shows what takes long.
 
     Raises:
         QprdError: there is no such image, or another command is writing.
     """
-    entries = select_entries(project, images)
+    entries = select_entries(project, images, exclude)
     removed: dict[str, int] = {}
     files: dict[str, tuple[Path, ...]] = {}
     problems: list[str] = []

@@ -86,7 +86,12 @@ def _count_objects(*reports: WriteReport) -> str:
 
 
 def write_back_project(
-    project: Project, *, images: Sequence[str] = (), dry_run: bool = False, progress: Progress
+    project: Project,
+    *,
+    images: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    dry_run: bool = False,
+    progress: Progress,
 ) -> WriteBackSummary:
     """Write the results of the named images, or of all that have some, into the project.
 
@@ -95,6 +100,7 @@ def write_back_project(
     Args:
         project: The project.
         images: Names of images; empty for all that have results.
+        exclude: Names of images to leave out.
         dry_run: Say what would change, and touch nothing.
         progress: Shows what takes long.
 
@@ -104,7 +110,7 @@ def write_back_project(
     layout = ProjectLayout(project.path)
     entries = [
         entry
-        for entry in select_entries(project, images)
+        for entry in select_entries(project, images, exclude)
         if images or layout.result(entry.id).is_dir()
     ]
     if not entries:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import unicodedata
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from qprd.checked import MPP_RANGE
 from qprd.errors import QprdError
+from qprd.names import composed
 from qprd.qupath.project import Entry, Project
 from qprd.slides.frame import Frame
 from qprd.slides.slide import Slide, is_plausible_mpp
@@ -19,44 +19,55 @@ _SIZE_TOLERANCE_PX = 1
 _RECORDED_NAME = 1000
 
 
-def select_entries(project: Project, images: Sequence[str]) -> list[Entry]:
-    """The entries named by ``--image``, or all of them, in project order.
+def select_entries(
+    project: Project, images: Sequence[str], exclude: Sequence[str] = ()
+) -> list[Entry]:
+    """The entries named by ``--image``, or all of them, without those named by ``--exclude``.
 
-    A name may be a pattern such as ``colon_*.tif``.
+    Args:
+        project: The project; the order is its own.
+        images: Names, or patterns such as ``colon_*.tif``; empty takes all.
+        exclude: Names or patterns of entries to leave out, even if ``images`` names them.
 
     Raises:
-        QprdError: there is no such image; or the project is empty.
+        QprdError: there is no such image, none is left, or the project is empty.
     """
     entries = list(project.entries())
     if not entries:
         raise QprdError(
             "The project has no images.", where=str(project.path), fix="Add slides in QuPath."
         )
-    names = [_composed(entry.name) for entry in entries]
+    names = [composed(entry.name) for entry in entries]
+    chosen = _matching(images, names, "--image") if images else set(names)
+    chosen -= _matching(exclude, names, "--exclude")
+    if not chosen:
+        raise QprdError(
+            "No image is left to use.", where="--exclude", fix="Exclude fewer, or name others."
+        )
+    return [entry for entry, name in zip(entries, names, strict=True) if name in chosen]
+
+
+def _matching(wanted: Sequence[str], names: Sequence[str], option: str) -> set[str]:
+    """The names that were asked for by name or pattern.
+
+    Raises:
+        QprdError: one of those asked for matches none.
+    """
     chosen: set[str] = set()
-    for image in images:
-        wanted = _composed(image)
+    for one in map(composed, wanted):
         # A name may hold the brackets of a pattern.
-        matching = (name for name in names if fnmatchcase(name, wanted))
-        found = {wanted} if wanted in names else set(matching)
+        found = {one} if one in names else {name for name in names if fnmatchcase(name, one)}
         if not found:
-            close = difflib.get_close_matches(wanted, names, n=3)
+            close = difflib.get_close_matches(one, names, n=3)
             raise QprdError(
-                f"The project has no image {image!r}.",
-                where="--image",
+                f"The project has no image {one!r}.",
+                where=option,
                 fix=f"Did you mean {' or '.join(close)}?"
                 if close
                 else f"Its images: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}.",
             )
         chosen |= found
-    return [
-        entry for entry, name in zip(entries, names, strict=True) if not images or name in chosen
-    ]
-
-
-def _composed(name: str) -> str:
-    """One spelling for names that differ in Unicode form alone, as macOS and others write them."""
-    return unicodedata.normalize("NFC", name)
+    return chosen
 
 
 def open_slide(entry: Entry, *, assume_mpp: float | None = None) -> Slide:
@@ -71,7 +82,7 @@ def open_slide(entry: Entry, *, assume_mpp: float | None = None) -> Slide:
         raise QprdError(
             f"This image cannot be used: {source.unsupported}.",
             where=entry.name,
-            fix="Name the images to use with --image; qprd works on plain 8-bit RGB slides.",
+            fix="Leave it out with --exclude NAME; qprd works on plain 8-bit RGB slides.",
         )
     if source.path is None:
         raise QprdError(

@@ -267,7 +267,7 @@ class Slide:
                 raise QprdError(
                     f"The slide cannot be read, it may be damaged: {error}",
                     where=str(self._path),
-                    fix="Copy it again from its source, or leave it out of the project.",
+                    fix="Copy it again from its source, or leave it out with --exclude NAME.",
                 ) from error
             canvas.paste(region, (x0 - x, y0 - y), mask=region)
         return canvas

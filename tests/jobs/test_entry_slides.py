@@ -33,6 +33,19 @@ def test_a_pattern_names_several_images(project: Path) -> None:
             select_entries(opened, ("x*",))
 
 
+def test_what_is_excluded_is_left_out_even_if_it_is_named(project: Path) -> None:
+    with ExchangeProject(project) as opened:
+        left = select_entries(opened, (), (NAMES[1],))
+        assert [e.name for e in left] == [NAMES[0], NAMES[2]]
+        left = select_entries(opened, NAMES[:2], ("f*",))
+        assert [e.name for e in left] == [NAMES[1]]
+        with pytest.raises(QprdError, match="no image 'x\\*'") as caught:
+            select_entries(opened, (), ("x*",))
+        assert caught.value.where == "--exclude"
+        with pytest.raises(QprdError, match="No image is left"):
+            select_entries(opened, (NAMES[0],), ("*",))
+
+
 @pytest.mark.parametrize(("stored", "asked"), [("NFC", "NFD"), ("NFD", "NFC")])
 def test_a_name_in_another_unicode_form_is_the_same_name(
     project: Path, stored: Literal["NFC", "NFD"], asked: Literal["NFC", "NFD"]
@@ -77,8 +90,9 @@ def test_a_slide_that_has_moved_is_said_with_the_option_that_helps() -> None:
 
 
 def test_what_cannot_be_used_says_why() -> None:
-    with pytest.raises(QprdError, match="it is a stack"):
+    with pytest.raises(QprdError, match="it is a stack") as caught:
         open_slide(entry(None, unsupported="it is a stack"))
+    assert "--exclude" in (caught.value.fix or "")
 
 
 def test_another_image_than_the_annotated_one_is_refused(project: Path) -> None:

@@ -43,6 +43,7 @@ def evaluate_project(
     split: EvaluatedSplit | None = None,
     bundle: Path | None = None,
     images: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     unannotated_normal: bool = False,
     assume_mpp: float | None = None,
     progress: Progress,
@@ -57,6 +58,7 @@ def evaluate_project(
             slides.
         bundle: The bundle whose predictions are evaluated; None takes the newest of the project.
         images: Names of the only images to consider; empty for all.
+        exclude: Names of images to leave out.
         unannotated_normal: Slides without annotations have no tumor.
         assume_mpp: Resolution of slides that do not state theirs; None takes that of their
             prediction.
@@ -72,7 +74,7 @@ def evaluate_project(
     layout.require_writable()
     info = read_bundle_info(newest_bundle(layout.bundles) if bundle is None else bundle)
     config = _config(info, unannotated_normal, assume_mpp)
-    entries = select_entries(project, images)
+    entries = select_entries(project, images, exclude)
     annotations = {entry.id: drawn_by_people(project.annotations(entry)) for entry in entries}
     annotated = [entry for entry in entries if is_annotated(annotations[entry.id], config)]
     bare = [entry for entry in entries if not is_annotated(annotations[entry.id], config)]

@@ -123,7 +123,7 @@ def predict_project(
             device=config.device,
             precision=config.precision,
         )
-    entries = select_entries(project, config.images)
+    entries = select_entries(project, config.images, config.exclude)
     predictor = Predictor(model, config, progress)
     require_threshold(config.uncertain, predictor.threshold)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from qprd.model.frd import FRD
 
 #: Settings that belong to a project, or to the model as it was loaded.
-_OF_A_PROJECT = {"images", "image", "uncertain", "assume_mpp"}
+_OF_A_PROJECT = {"images", "image", "exclude", "uncertain", "assume_mpp"}
 _OF_THE_MODEL = {"weights", "device", "precision"}
 
 

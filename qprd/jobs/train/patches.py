@@ -9,6 +9,7 @@ from pathlib import Path
 
 from qprd.bundle.ancestry import ReviewCounts, SlideAnnotations, annotation_sha256
 from qprd.errors import QprdError
+from qprd.names import composed
 from qprd.predictions import is_own_class
 from qprd.progress import Progress
 from qprd.qupath.entry_slides import (
@@ -125,7 +126,7 @@ def prepare_patches(
     Raises:
         QprdError: there is nothing to learn from, or too little; it says what there is.
     """
-    entries = select_entries(project, config.images)
+    entries = select_entries(project, config.images, config.exclude)
     for entry in entries:
         metadata_split(entry.metadata, entry.name)  # a wrong one stops the training, not its slide
     annotations = {entry.id: list(project.annotations(entry)) for entry in entries}
@@ -259,7 +260,7 @@ def _given_table(file: Path, slides: Sequence[SlideRegions], config: TrainConfig
     known = {slide.entry_id: slide for slide in slides}
     for patch in table.patches:
         slide = known.get(patch.slide)
-        if slide is None or slide.name != patch.name:
+        if slide is None or composed(slide.name) != composed(patch.name):
             raise QprdError(
                 f"The patch table names slide {patch.slide} ({patch.name}), which is not among "
                 "the usable slides of this project.",
