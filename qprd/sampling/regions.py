@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -15,7 +15,7 @@ from shapely.geometry import MultiPolygon, box
 from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
-from qprd.qupath.outlines import MAX_CROSSINGS, repaired
+from qprd.qupath.outlines import MAX_CROSSINGS, repaired, with_nested_holes
 from qprd.qupath.project import SCORED_PLANE, Annotation
 from qprd.sampling.classes import Role, is_derived, role_of, similar_classes
 from qprd.settings import TrainConfig
@@ -394,13 +394,23 @@ def _clean(
     if len(polygonal) < len(_leaves(geometry)):
         remark("points or lines beside its areas")
     if not all(shapely.is_valid(polygonal)):
-        drawn = polygonal
-        mended = [repaired(g) for g in drawn]
+        mended = [repaired(g) for g in polygonal]
         polygonal = [p for g in mended if g is not None for p in _polygons(g)]
         if None in mended:
             remark(f"invalid outline that crosses itself more than {MAX_CROSSINGS} times")
         else:
             remark("invalid outline: repaired" if polygonal else "invalid outline without an area")
+    if geometry.geom_type == "MultiPolygon":
+        polygonal, holes = with_nested_holes(polygonal)
+        if holes:
+            remark("polygons inside another one of the same annotation: taken as holes")
+    return _clipped(polygonal, image, remark)
+
+
+def _clipped(
+    polygonal: Sequence[BaseGeometry], image: BaseGeometry, remark: Callable[[str, float], None]
+) -> list[BaseGeometry]:
+    """The parts of valid polygons inside the image."""
     clipped: list[BaseGeometry] = []
     outside = 0.0
     for polygon in polygonal:
