@@ -28,6 +28,8 @@ from qprd.qupath.project import Annotation, Entry, Project
 from qprd.sampling.classes import is_derived
 from qprd.sampling.regions import unlabeled_annotations, unlabeled_note
 from qprd.sampling.splits import metadata_split
+from qprd.settings import TrainConfig
+from qprd.slides.remarks import OVERVIEW_PX, remarks
 from qprd.version import __version__
 
 #: Names shown where a finding concerns many images.
@@ -87,7 +89,7 @@ def examine(
     slides: Sequence[Path],
     annotations: Path | None,
     images: Sequence[str],
-    exclude: Sequence[str],
+    exclude: Sequence[str] = (),
     assume_mpp: float | None,
     tumor_class: Sequence[str],
     normal_class: Sequence[str],
@@ -110,7 +112,7 @@ def examine(
     if project is not None and not isinstance(project, Path):
         checks.append(Check(Status.PASS, "project", f"{project.path} ({project.backend})"))
         return Examination(
-            (*checks, *_project(project, images, exclude, assume_mpp, tumor_class, normal_class))
+            (*checks, *_project(project, (images, exclude), assume_mpp, tumor_class, normal_class))
         )
     try:
         path = find_project(project)
@@ -123,7 +125,7 @@ def examine(
         opened, how = open_project(path, backend=backend, slides=slides, annotations=annotations)
         with opened:
             checks.append(Check(Status.PASS, "project", f"{path}; {how}"))
-            checks += _project(opened, images, exclude, assume_mpp, tumor_class, normal_class)
+            checks += _project(opened, (images, exclude), assume_mpp, tumor_class, normal_class)
     except QprdError as error:
         checks.append(_failure("project", error))
     return Examination(tuple(checks))
@@ -233,8 +235,7 @@ def _teacher() -> Check:
 
 def _project(
     project: Project,
-    images: Sequence[str],
-    exclude: Sequence[str],
+    chosen: tuple[Sequence[str], Sequence[str]],
     assume_mpp: float | None,
     tumor_class: Sequence[str],
     normal_class: Sequence[str],
@@ -242,9 +243,11 @@ def _project(
     if not project.entries():
         yield Check(Status.FAIL, "images", "the project has none", "Add slides in QuPath.")
         return
-    entries = select_entries(project, images, exclude)
-    usable, failures = _open_all(entries, assume_mpp)
+    entries = select_entries(project, *chosen)
+    usable, failures, doubts = _open_all(project, entries, assume_mpp)
     yield from _grouped(failures)
+    for doubt, members in doubts.items():
+        yield Check(Status.WARN, name_list(members, _NAMES_SHOWN), doubt)
     if usable:
         yield Check(
             Status.PASS,
@@ -302,17 +305,38 @@ def _writes(project: Path) -> Iterator[Check]:
 
 
 def _open_all(
-    entries: Sequence[Entry], assume_mpp: float | None
-) -> tuple[list[Entry], list[tuple[Entry, QprdError]]]:
+    project: Project, entries: Sequence[Entry], assume_mpp: float | None
+) -> tuple[list[Entry], list[tuple[Entry, QprdError]], dict[str, list[Entry]]]:
+    """The slides that can be read, why others cannot, and what is doubtful about which."""
     usable: list[Entry] = []
     failures: list[tuple[Entry, QprdError]] = []
+    doubts: dict[str, list[Entry]] = {}
+    patch_um, mpp = _model_in_use(project)
     for entry in entries:
         try:
-            with open_slide(entry, assume_mpp=assume_mpp):
-                usable.append(entry)
+            with open_slide(entry, assume_mpp=assume_mpp) as slide:
+                overview, _ = slide.thumbnail(OVERVIEW_PX)
+                for doubt in remarks(slide, overview, patch_um=patch_um, mpp=mpp):
+                    doubts.setdefault(doubt, []).append(entry)
+            usable.append(entry)
         except QprdError as error:
             failures.append((entry, error))
-    return usable, failures
+    return usable, failures, doubts
+
+
+def _model_in_use(project: Project) -> tuple[float, float | None]:
+    """Edge of a patch in um and resolution of the newest model, or of patches until there is one.
+
+    Which resolution a first model will have depends on its teacher; its patch does not.
+    """
+    from qprd.bundle.reading import newest_bundle, read_bundle_info
+
+    try:
+        network = read_bundle_info(newest_bundle(ProjectLayout(project.path).bundles)).network
+    except QprdError:
+        config = TrainConfig()
+        return config.patch_px * config.mpp, None
+    return network.patch_um, network.mpp
 
 
 def _grouped(failures: Sequence[tuple[Entry, QprdError]]) -> Iterator[Check]:

@@ -155,7 +155,7 @@ def export_geojson(
     project: Project,
     *,
     images: Sequence[str],
-    exclude: Sequence[str],
+    exclude: Sequence[str] = (),
     tiles: bool,
     output: Path | None,
 ) -> ExportSummary:

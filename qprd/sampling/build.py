@@ -40,9 +40,6 @@ _DEFAULTS = TrainConfig()
 #: shifted patch is another view of what the model was unsure of or wrong about.
 REVIEWED_OVERLAP = 0.75
 
-#: A slide whose pixels are coarser than those of the model by more than this factor gets a note.
-MAGNIFIED = 1.1
-
 
 @dataclass(frozen=True)
 class SlideRegions:
@@ -156,12 +153,7 @@ def build_patch_table(
             fix="Draw tumor in QuPath on at least one slide, and save the project.",
         )
     used = sorted((s for s in slides if s.entry_id in splits), key=lambda s: s.entry_id)
-    notes = [
-        f"{s.name}: its {s.mpp:.3g} um/px are coarser than the {mpp:.3g} um/px of the model, so "
-        "its patches are magnified."
-        for s in used
-        if s.mpp > mpp * MAGNIFIED
-    ]
+    notes: list[str] = []
     areas: dict[Split, dict[str, Bounds]] = {}
     if len(used) == 1:
         only = used[0]

@@ -111,6 +111,16 @@ class Slide:
         return self._frame
 
     @property
+    def vendor(self) -> str:
+        """OpenSlide's word for the format; empty for plain images."""
+        return str(self._handle.properties.get("openslide.vendor", ""))
+
+    @property
+    def file_size(self) -> tuple[int, int]:
+        """Width and height of level 0 of the file, whatever of it is shown."""
+        return self._levels[0].width, self._levels[0].height
+
+    @property
     def uncropped_size(self) -> tuple[int, int]:
         """Width and height before ``crop`` and ``rotation``, in level-0 pixels."""
         return self._uncropped_size

@@ -8,17 +8,29 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from qprd.cli import app
+from qprd.demo.slides import write_pyramidal_tiff
 from qprd.errors import QprdError
 from qprd.files.atomic import temporary_name
 from qprd.jobs.doctor import Examination, Status, examine
 from qprd.jobs.train.job import train_project
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
-from tests.helpers.drawn_project import NAMES, draw_no_tumor_on, edit, outlines, training
+from tests.helpers.drawn_project import (
+    MPP,
+    NAMES,
+    WIDTH,
+    add_slide,
+    draw_no_tumor_on,
+    edit,
+    outlines,
+    painted,
+    training,
+)
 
 FOREIGN = ("v0.3.0_104-images", "v0.4.0_foci", "v0.5.1_4-images", "v0.5.1_no-data", "v0.6.0_cells")
 
@@ -53,6 +65,21 @@ def test_without_a_project_the_installation_is_checked(
         "teachers",
     }
     assert examination.failed == 0
+
+
+def test_what_is_doubtful_of_a_slide_is_said_before_there_is_a_model(
+    project: Path, tmp_path: Path
+) -> None:
+    gray = np.stack([painted(7)[:100, :, 1]] * 3, axis=-1)
+    write_pyramidal_tiff(gray, tmp_path / "gray.tif", MPP)
+    add_slide(project, tmp_path / "gray.tif", WIDTH, 100)
+    examination = look_at(project)
+    said = [finding for status, finding in found(examination, "gray.tif")]
+    assert [finding.partition(" is ")[0] for finding in said] == ["320 x 50 um", "it"]
+    assert "smaller than a patch of 64 um" in said[0]
+    assert "gray" in said[1]
+    assert not found(examination, NAMES[0])
+    assert not found(look_at(project, exclude=("gray.tif",)), "gray.tif")
 
 
 def test_torch_is_not_imported_where_no_gpu_can_be(tmp_path: Path) -> None:

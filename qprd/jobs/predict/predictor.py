@@ -11,11 +11,11 @@ from qprd.errors import QprdError
 from qprd.evaluation.operating_point import NoThreshold, achieved_at, choose_threshold
 from qprd.jobs.predict.slide_scores import SlideScores
 from qprd.progress import Progress
-from qprd.sampling.build import MAGNIFIED
 from qprd.scoring.scorer import SlideScorer
 from qprd.scoring.slide_score import slide_score
 from qprd.scoring.unscored import unscored_note
 from qprd.settings import PredictConfig, stored_train_config
+from qprd.slides.remarks import remarks
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import tissue_mask
 
@@ -84,15 +84,11 @@ class Predictor:
         started = time.perf_counter()
         tissue = tissue_mask(slide, min_area_um2=self._tissue_min_area_um2)
         score_map = self._scorer.score(image, slide, tissue)
-        notes = []
-        if unscored := unscored_note(tissue, score_map):
-            notes.append(f"{image}: {unscored}")
-        if score_map.mpp > self.info.network.mpp * MAGNIFIED:
-            notes.append(
-                f"{image}: {score_map.mpp:.3g} um/px is coarser than the model's "
-                f"{self.info.network.mpp:.3g} um/px; its scores are less to be trusted"
-            )
         thumbnail, downsample = slide.thumbnail(_THUMBNAIL_PX)
+        network = self.info.network
+        notes = remarks(slide, thumbnail, patch_um=network.patch_um, mpp=network.mpp)
+        if unscored := unscored_note(tissue, score_map):
+            notes.append(unscored)
         return SlideScores(
             image=image,
             entry_id=entry_id,
@@ -106,7 +102,7 @@ class Predictor:
             config=self._config,
             created=self.date,
             seconds=time.perf_counter() - started,
-            notes=tuple(notes),
+            notes=tuple(f"{image}: {note}" for note in notes),
         )
 
 

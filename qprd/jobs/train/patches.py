@@ -28,6 +28,7 @@ from qprd.sampling.sampler import SamplingRules
 from qprd.sampling.splits import Split, metadata_split
 from qprd.sampling.table import PatchTable
 from qprd.settings import TrainConfig
+from qprd.slides.remarks import OVERVIEW_PX, remarks
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import tissue_mask
 
@@ -208,7 +209,10 @@ def slide_regions(
             margin_um=config.margin_um,
             unannotated_normal=config.unannotated_normal,
         )
-        notes.extend(f"{entry.name}: {line}" for line in regions.summary())
+        overview, _ = slide.thumbnail(OVERVIEW_PX)
+        patch_um = config.patch_px * config.mpp
+        doubts = remarks(slide, overview, patch_um=patch_um, mpp=config.mpp)
+        notes.extend(f"{entry.name}: {line}" for line in (*doubts, *regions.summary()))
         return SlideRegions(
             entry_id=entry.id,
             name=entry.name,

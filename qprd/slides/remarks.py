@@ -1,0 +1,133 @@
+"""Remarks on a slide whose scores are to be doubted: its resolution, size, colors, lost tiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprd.slides.slide import Slide
+
+#: Longer edge of an overview that is large enough to judge a slide by.
+OVERVIEW_PX = 512
+
+#: Pixels that are larger than the model's by more than the first factor, or smaller by more than
+#: the second. A 40x slide for a model at 1 um/px is ordinary.
+_MAGNIFIED, _REDUCED = 1.1, 4.5
+
+#: Levels by which the channels of a gray image differ at most, and from which on all is glass.
+_GRAY_LEVELS, _GLASS_LEVEL = 3, 200
+
+#: Levels that nearly all of a slide is darker than if more bits were recorded than are shown.
+_DARK_LEVEL, _DARK_PERCENTILE = 40, 99
+
+#: Scanners of this vendor leave tiles of glass out.
+_SPARSE_VENDOR = "philips"
+
+
+def remarks(
+    slide: Slide, overview: NDArray[np.uint8], *, patch_um: float, mpp: float | None = None
+) -> list[str]:
+    """Say what makes scores of a slide, or what is learned from it, less to be trusted.
+
+    Args:
+        slide: Has a resolution.
+        overview: The whole slide, small; uint8, (h, w, 3).
+        patch_um: Edge of the model's patches in micrometers.
+        mpp: The model's resolution; None says nothing of resolutions.
+    """
+    found = [_resolution_remark(slide, mpp), _size_remark(slide, patch_um), _color_remark(overview)]
+    return [remark for remark in (*found, _missing_remark(slide)) if remark]
+
+
+def _resolution_remark(slide: Slide, mpp: float | None) -> str | None:
+    if mpp is None or slide.mpp is None:
+        return None
+    told = f"{slide.mpp:.3g} um/px is {{}} than the model's {mpp:.3g} um/px; "
+    if slide.mpp > mpp * _MAGNIFIED:
+        return told.format("coarser") + "its patches are magnified, and less to be trusted"
+    if slide.mpp * _REDUCED < mpp:
+        return told.format(f"{mpp / slide.mpp:.0f} times finer") + "check its pixel size in QuPath"
+    return None
+
+
+def _size_remark(slide: Slide, patch_um: float) -> str | None:
+    if slide.mpp is None:
+        return None
+    width_um, height_um = slide.width * slide.mpp, slide.height * slide.mpp
+    if min(width_um, height_um) >= patch_um - slide.mpp:
+        return None
+    return (
+        f"{width_um:.3g} x {height_um:.3g} um is smaller than a patch of {patch_um:.3g} um, so "
+        "that none lies inside it; if it is larger, correct its pixel size in QuPath"
+    )
+
+
+def _color_remark(overview: NDArray[np.uint8]) -> str | None:
+    brightest = np.percentile(overview.max(axis=2), _DARK_PERCENTILE)
+    if brightest < _DARK_LEVEL:
+        return (
+            f"it is nearly black (its bright pixels have {brightest:.0f} of 255): it may have "
+            "more than 8 bits a channel; export it as 8-bit RGB"
+        )
+    spread = overview.max(axis=2) - overview.min(axis=2)
+    if spread.max() <= _GRAY_LEVELS and overview.min() < _GLASS_LEVEL:
+        return "it is gray, and the network expects the colors of a stained slide"
+    return None
+
+
+def _missing_remark(slide: Slide) -> str | None:
+    count, area_px = missing_tiles(slide)
+    if not count or slide.mpp is None:
+        return None
+    share = area_px / (slide.width * slide.height)
+    return (
+        f"{count} tiles are missing in its file ({area_px * slide.mpp**2 / 1e6:.3g} mm², "
+        f"{share:.1%} of it), and taken for white glass; copy or export it again"
+    )
+
+
+def missing_tiles(slide: Slide) -> tuple[int, float]:
+    """Tiles of level 0 of a TIFF file that hold no bytes, and their area in level-0 pixels.
+
+    OpenSlide shows them as transparent. Only what lies in the slide's frame counts.
+    """
+    if slide.vendor == _SPARSE_VENDOR:
+        return 0, 0.0
+    table = _tile_table(slide.path, slide.file_size)
+    if table is None:
+        return 0, 0.0
+    sizes, (tile_width, tile_height) = table
+    columns = -(-slide.file_size[0] // tile_width)
+    rows = -(-slide.file_size[1] // tile_height)
+    row, column = np.divmod(np.flatnonzero(sizes[: rows * columns] == 0), columns)
+    frame = slide.frame
+    width = _overlap(column * tile_width, tile_width, frame.file_x, frame.file_width)
+    height = _overlap(row * tile_height, tile_height, frame.file_y, frame.file_height)
+    return int(np.count_nonzero(width * height)), float((width * height).sum())
+
+
+def _overlap(
+    start: NDArray[np.intp], length: int, frame_start: int, frame_length: int
+) -> NDArray[np.intp]:
+    end = np.minimum(start + length, frame_start + frame_length)
+    return np.maximum(end - np.maximum(start, frame_start), 0)
+
+
+def _tile_table(
+    path: Path, size: tuple[int, int]
+) -> tuple[NDArray[np.int64], tuple[int, int]] | None:
+    """Bytes of each tile of the image of a TIFF file that has a size, and the size of a tile."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            for page in file.pages:
+                if page.is_tiled and (page.imagewidth, page.imagelength) == size:
+                    sizes = np.asarray(page.databytecounts, dtype=np.int64)
+                    return sizes, (page.tilewidth, page.tilelength)
+    except Exception:  # noqa: BLE001
+        # Other formats, and TIFF files that only OpenSlide can make sense of.
+        return None
+    return None
