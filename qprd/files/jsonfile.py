@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import json
-import os
+import zlib
 from pathlib import Path
 
 from qprd.errors import QprdError
+
+#: Bytes that are read at once.
+_CHUNK_BYTES = 2**18
 
 
 def parse_json(text: str, *, what: str, where: str | None = None) -> object:
@@ -35,7 +40,7 @@ def _not(what: str, why: str, where: str | None) -> QprdError:
 
 
 def read_bytes(path: Path, *, what: str, limit_bytes: int) -> bytes:
-    """Read a file of at most ``limit_bytes``.
+    """Read a file of at most ``limit_bytes``; one named ``.gz`` is decompressed, up to as many.
 
     Raises:
         QprdError: it is missing, no plain file, too large, or unreadable.
@@ -47,10 +52,12 @@ def read_bytes(path: Path, *, what: str, limit_bytes: int) -> bytes:
                 where=str(path),
                 fix="Check the path.",
             )
-        with path.open("rb") as file:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             # Python reserves as much as it is asked to read.
-            size = os.fstat(file.fileno()).st_size
-            data = file.read(min(size, limit_bytes) + 1)
+            chunks = iter(lambda: stream.read(_CHUNK_BYTES), b"")
+            data = b"".join(itertools.islice(chunks, limit_bytes // _CHUNK_BYTES + 1))
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise _not(what, f"it is not a whole gzip file ({error})", str(path)) from error
     except OSError as error:
         raise QprdError(
             f"This file cannot be read: {error.strerror}.",

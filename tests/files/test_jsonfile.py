@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import tracemalloc
 from pathlib import Path
 
@@ -44,6 +45,29 @@ def test_refuses_large_binary_and_missing_files(tmp_path: Path) -> None:
     for missing in (tmp_path / "none.json", tmp_path):
         with pytest.raises(QprdError, match="no such file"):
             read_json(missing, what="x", limit_bytes=50)
+
+
+def test_a_compressed_file_is_read_up_to_the_limit(tmp_path: Path) -> None:
+    path = tmp_path / "list.json.gz"
+    path.write_bytes(gzip.compress(b"[1,") + gzip.compress(b" 2]"))
+    assert read_json(path, what="x", limit_bytes=50) == [1, 2]
+    path.write_bytes(gzip.compress(bytes(2**28)))
+    tracemalloc.start()
+    with pytest.raises(QprdError, match="too large"):
+        read_json(path, what="x", limit_bytes=2**20)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**23
+
+
+@pytest.mark.parametrize(
+    "content", [gzip.compress(b"[1, 2]")[:-9], b"[1, 2]", gzip.compress(b"")[:10] + b"\xff" * 20]
+)
+def test_a_damaged_compressed_file_is_an_error_of_the_user(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "list.json.gz"
+    path.write_bytes(content)
+    with pytest.raises(QprdError, match="not a whole gzip file"):
+        read_json(path, what="x", limit_bytes=50)
 
 
 def test_a_byte_order_mark_is_no_obstacle(tmp_path: Path) -> None:
