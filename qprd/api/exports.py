@@ -83,7 +83,9 @@ def export_geojson(
         export.refuse_bundle(Path(project))
         # The results are files; no QuPath is needed.
         with open_project(project, backend="exchange") as opened:
-            return export_geojson(opened, images=images, tiles=tiles, output=output)
+            return export_geojson(
+                opened, images=images, exclude=exclude, tiles=tiles, output=output
+            )
     return export.export_geojson(
         project,
         images=names_of(images),

@@ -1,16 +1,19 @@
 """Files of annotations that were exported from QuPath: which of them is that of an entry.
 
 The script ``export_annotations.groovy`` writes ``<project>/qprd/annotations/<entry id>.geojson``.
-A user may give a folder of files instead that are named by entry id or image name.
+A user may give a folder of files instead that are named by entry id or image name, as QuPath
+exports them: ``.geojson``, ``.json``, or either of them compressed, ``.geojson.gz``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
+from qprd.names import composed
 from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.geojson import annotations_of, objects_of, own_member_of, read_root
 from qprd.qupath.project import Annotation
@@ -21,6 +24,15 @@ EXPORT_HINT = (
     " into DIR), Run > Run for project."
 )
 
+#: Suffixes of GeoJSON files.
+_GEOJSON = (".geojson", ".json", ".geojson.gz", ".json.gz")
+#: Suffixes of annotations that other programs save, and what to do with them.
+_FOREIGN = {
+    ".xml": "An .xml file of ASAP is read by qprd import-asap; turn one of ImageScope into GeoJSON "
+    "first.",
+    ".annotations": "Turn HALO's .annotations into GeoJSON first.",
+}
+
 
 @dataclass(frozen=True)
 class AnnotationSource:
@@ -30,17 +42,21 @@ class AnnotationSource:
         file: The GeoJSON file, None if there is none.
         in_qupath: How many annotations QuPath's data file holds, None if it is not known.
         is_outdated: QuPath saved the image after this file was exported, going by the files' times.
+        foreign: Suffix of a file of another program that may hold them, None if there is none.
     """
 
     file: Path | None
     in_qupath: int | None
     is_outdated: bool = False
+    foreign: str | None = None
 
     @property
     def problem(self) -> str | None:
         """Why annotations may be missing, without a full stop; None if all is well."""
         if self.is_outdated:
             return "exported before QuPath last saved this image"
+        if self.file is None and self.foreign is not None:
+            return f"its {self.foreign} file of another program is not read"
         if self.file is not None or self.in_qupath == 0:
             return None
         if self.in_qupath is None:
@@ -50,6 +66,8 @@ class AnnotationSource:
     @property
     def note(self) -> str | None:
         """The problem, and what to do about it."""
+        if self.file is None and self.foreign is not None:
+            return f"{self.problem}. {_FOREIGN[self.foreign]}"
         if self.problem is None or (self.in_qupath is None and not self.is_outdated):
             return self.problem
         return f"{self.problem}: {EXPORT_HINT}"
@@ -90,7 +108,8 @@ class AnnotationFiles:
         folder = EntryFolder.of(self._project.path, entry.id)
         in_qupath = folder.recorded_annotations()
         if self.given is not None:
-            return AnnotationSource(self._by_name(entry, self.given), in_qupath)
+            file, foreign = self._by_name(entry, self.given)
+            return AnnotationSource(file, in_qupath, foreign=foreign)
         file = self.own_file(entry)
         if not file.is_file():
             return AnnotationSource(None, in_qupath)
@@ -115,21 +134,22 @@ class AnnotationFiles:
             )
         return root, tuple(annotations_of(objects_of(root, where)))
 
-    def _by_name(self, entry: RecordedEntry, folder: Path) -> Path | None:
-        """The file of an entry in a folder of the user's.
+    def _by_name(self, entry: RecordedEntry, folder: Path) -> tuple[Path | None, str | None]:
+        """The file of an entry in a folder of the user's, and the suffix of a foreign one.
 
         Names from the project are only compared with those that the folder lists: they may hold
         slashes, and must not become paths.
         """
         try:
-            listed = {path.name for path in folder.iterdir() if path.is_file()}
+            listed = sorted(path.name for path in folder.iterdir() if path.is_file())
         except OSError as error:
             raise QprdError(
                 f"This folder cannot be read: {error.strerror}.",
                 where=str(folder),
                 fix="Get read access to it, or give another folder to --annotations.",
             ) from error
-        found = sorted(_file_names(entry.id, entry.name) & listed)
+        stems = _stems(entry)
+        found = [name for name in listed if _stem(name, _GEOJSON) in stems]
         if len(found) > 1:
             raise QprdError(
                 f"Several files could hold the annotations of {entry.name}: {', '.join(found)}.",
@@ -137,7 +157,8 @@ class AnnotationFiles:
                 fix="Leave only one of them there.",
             )
         if not found:
-            return None
+            others = (one for one in _FOREIGN for name in listed if _stem(name, (one,)) in stems)
+            return None, next(others, None)
         claims = self._claims(found[0])
         if len(claims) > 1:
             by_name, by_id = f"{entry.name}.geojson", f"{entry.id}.geojson"
@@ -149,21 +170,25 @@ class AnnotationFiles:
                 if len(self._claims(by_name)) == 1
                 else f"Name it by id: {by_id}.",
             )
-        return folder / found[0]
+        return folder / found[0], None
 
     def _claims(self, file_name: str) -> list[RecordedEntry]:
         """The entries whose annotations a file of this name could hold."""
-        return [
-            entry
-            for entry in self._project.entries
-            if file_name in _file_names(entry.id, entry.name)
-        ]
+        stem = _stem(file_name, _GEOJSON)
+        return [entry for entry in self._project.entries if stem in _stems(entry)]
 
 
-def _file_names(entry_id: str, image_name: str) -> set[str]:
-    """File names that may hold the annotations of an image."""
-    stem = image_name.rpartition(".")[0] or image_name
-    return {f"{part}.geojson" for part in (entry_id, image_name, stem)}
+def _stem(file_name: str, suffixes: Sequence[str]) -> str | None:
+    """A file name without its suffix, None if it has another one than these."""
+    folded = file_name.casefold()
+    found = [suffix for suffix in suffixes if folded.endswith(suffix)]
+    return composed(file_name[: -len(max(found, key=len))]) if found else None
+
+
+def _stems(entry: RecordedEntry) -> set[str]:
+    """Names, without a suffix, of files that may hold the annotations of an image."""
+    stem = entry.name.rpartition(".")[0] or entry.name
+    return {composed(part) for part in (entry.id, entry.name, stem)}
 
 
 def _modified_ns(path: Path) -> int:

@@ -190,8 +190,8 @@ def slide_mpp(slide: Slide) -> float:
 
 
 def recorded_name(name: str) -> str:
-    """An image name as bundles record it: a project may hold names of any length."""
-    return name[:_RECORDED_NAME]
+    """An image name as bundles record it: a project may hold names of any length and form."""
+    return composed(name)[:_RECORDED_NAME]
 
 
 def annotation_notes(project: Project, entries: Sequence[Entry]) -> dict[str, list[Entry]]:

@@ -24,6 +24,7 @@ from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
 from qprd.files.backups import ImportedFrom
+from qprd.names import composed
 from qprd.predictions import OWN, class_parts, is_own_class
 from qprd.qupath.geojson import annotation_feature, own_member_of
 from qprd.qupath.precision import area_on_grid, same_outline
@@ -215,7 +216,7 @@ def _id(entry_id: str, source: str, class_name: str, name: str, geometry: BaseGe
         for polygon in shapely.get_parts(geometry)
     ]
     outline = shapely.to_wkb(shapely.normalize(shapely.MultiPolygon(polygons)), byte_order=1)
-    parts = [entry_id, source, class_name, name, hashlib.sha256(outline).hexdigest()]
+    parts = [entry_id, source, composed(class_name), name, hashlib.sha256(outline).hexdigest()]
     return str(uuid.uuid5(_NAMESPACE, json.dumps(parts)))
 
 

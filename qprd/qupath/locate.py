@@ -17,6 +17,7 @@ from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from urllib.parse import unquote, urlsplit
 
 from qprd.errors import QprdError
+from qprd.names import composed
 
 #: A folder given with ``--slides`` is searched this deep, and for this many files.
 MAX_DEPTH = 16
@@ -147,19 +148,19 @@ class SlideLocator:
         for candidate in self._places(recorded):
             if candidate not in tried:
                 tried.append(candidate)
-                if _is_file(candidate):
-                    return Located(candidate, tuple(tried))
+                if (found := _file_like(candidate)) is not None:
+                    return Located(found, tuple(tried))
         by_name = (folder / recorded.name for folder in self._folders)
         tried += [place for place in by_name if place not in tried]
-        found = self._by_name(recorded)
-        if len(found) > 1:
-            names = ", ".join(str(path) for path in found[:5])
+        same = self._by_name(recorded)
+        if len(same) > 1:
+            names = ", ".join(str(path) for path in same[:5])
             return Located(
                 None,
                 tuple(tried),
-                f"{len(found)} files could be meant by {recorded.name}: {names}",
+                f"{len(same)} files could be meant by {recorded.name}: {names}",
             )
-        return Located(found[0] if found else None, tuple(tried))
+        return Located(same[0] if same else None, tuple(tried))
 
     def _places(self, recorded: PurePath) -> list[Path]:
         places: list[Path] = []
@@ -179,12 +180,24 @@ class SlideLocator:
         """Files of that name with the longest equal tail of folders; several if they tie."""
         if self._index is None:
             self._index = _index_by_name(self._folders)
-        same = self._index.get(recorded.name.casefold(), [])
+        same = self._index.get(_folded(recorded.name), [])
         same = [path for path in same if path.name == recorded.name] or same
         # Folders given twice, or one in the other, show the same file twice.
         same = list({path.resolve(): path for path in reversed(same) if _is_file(path)}.values())
         lengths = [_common_tail(path, recorded) for path in same]
         return [path for path, length in zip(same, lengths, strict=True) if length == max(lengths)]
+
+
+def _file_like(path: Path) -> Path | None:
+    """The file of this name, or of its name in another Unicode form; None if there is none."""
+    if _is_file(path) or path.name.isascii():
+        return path if _is_file(path) else None
+    try:
+        beside = sorted(path.parent.iterdir())
+    except OSError:
+        return None
+    alike = (file for file in beside if composed(file.name) == composed(path.name))
+    return next(filter(_is_file, alike), None)
 
 
 def _is_file(path: Path) -> bool:
@@ -194,17 +207,21 @@ def _is_file(path: Path) -> bool:
         return False
 
 
+def _folded(name: str) -> str:
+    return composed(name).casefold()
+
+
 def _common_tail(path: PurePath, recorded: PurePath) -> int:
     count = 0
     for ours, theirs in zip(reversed(path.parts), reversed(recorded.parts), strict=False):
-        if ours.casefold() != theirs.casefold():
+        if _folded(ours) != _folded(theirs):
             break
         count += 1
     return count
 
 
 def _index_by_name(folders: Sequence[Path]) -> dict[str, list[Path]]:
-    """Every file under the folders by its case-folded name; links to folders are not followed."""
+    """Every file under the folders by its `_folded` name; links to folders are not followed."""
     index: dict[str, list[Path]] = defaultdict(list)
     files = 0
     for top in folders:
@@ -220,5 +237,5 @@ def _index_by_name(folders: Sequence[Path]) -> dict[str, list[Path]]:
                     fix="Give --slides a folder nearer to the slides.",
                 )
             for name in sorted(names):
-                index[name.casefold()].append(Path(folder, name))
+                index[_folded(name)].append(Path(folder, name))
     return index

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from qprd.errors import QprdError
 from qprd.files.jsonfile import read_json, well_formed
+from qprd.names import composed
 from qprd.qupath.geojson import color_from_argb
 from qprd.qupath.project import PathClass
 
@@ -47,8 +48,8 @@ def with_classes(project: Path, added: Sequence[PathClass]) -> str | None:
         QprdError: the file is malformed.
     """
     listed = _read_list(classes_path(project))
-    known = {path_class.name for path_class in read_classes(project)}
-    missing = [path_class for path_class in added if path_class.name not in known]
+    known = {composed(path_class.name) for path_class in read_classes(project)}
+    missing = [path_class for path_class in added if composed(path_class.name) not in known]
     if not listed or not missing:
         return None
     items: list[object] = []

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from qprd.errors import QprdError
+from qprd.names import composed
 from qprd.predictions import class_parts, is_own_class
 from qprd.qupath.project import Annotation
 
@@ -24,11 +25,15 @@ def is_area_class(class_name: str | None) -> bool:
 
 
 def is_derived(class_name: str | None, bases: Sequence[str]) -> bool:
-    """True if a class is one of ``bases`` or derived from one (case matters, as in QuPath)."""
+    """True if a class is one of ``bases`` or derived from one.
+
+    Case matters, as in QuPath; the Unicode form of the names does not.
+    """
     if class_name is None:
         return False
-    parts = class_parts(class_name)
-    return any(parts[: len(base)] == base for base in map(class_parts, bases))
+    parts = class_parts(composed(class_name))
+    wanted = (class_parts(composed(base)) for base in bases)
+    return any(parts[: len(base)] == base for base in wanted)
 
 
 def check_classes(wanted: Sequence[str], existing: Mapping[str, int]) -> None:
@@ -69,10 +74,11 @@ def check_classes(wanted: Sequence[str], existing: Mapping[str, int]) -> None:
 
 def similar_classes(wanted: Sequence[str], existing: Iterable[str]) -> list[str]:
     """Return the existing class names that resemble a wanted one."""
-    by_folded = {name.casefold(): name for name in sorted(existing)}
+    by_folded = {composed(name).casefold(): name for name in sorted(existing)}
     close: dict[str, None] = {}
     for name in wanted:
-        for match in difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.6):
+        folded = composed(name).casefold()
+        for match in difflib.get_close_matches(folded, by_folded, n=3, cutoff=0.6):
             close[by_folded[match]] = None
     return list(close)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from unicodedata import normalize
 
 import pytest
 
@@ -37,7 +39,18 @@ def annotation_file(folder: Path, name: str, marker: str = "a", **members: Any) 
     return path
 
 
-@pytest.mark.parametrize("name", ["{id}.geojson", "{name}.geojson", "{stem}.geojson"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "{id}.geojson",
+        "{name}.geojson",
+        "{stem}.geojson",
+        "{stem}.GeoJSON",
+        "{name}.json",
+        "{id}.geojson.gz",
+        "{stem}.json.gz",
+    ],
+)
 def test_annotations_are_found_by_id_or_name(
     colon_project: Path, exported: Path, tmp_path: Path, name: str
 ) -> None:
@@ -45,7 +58,8 @@ def test_annotations_are_found_by_id_or_name(
     folder.mkdir()
     for number in (1, 2):
         given = name.format(id=number, name=f"colon_{number}.tif", stem=f"colon_{number}")
-        shutil.copyfile(exported / f"colon_{number}.tif.geojson", folder / given)
+        content = (exported / f"colon_{number}.tif.geojson").read_bytes()
+        (folder / given).write_bytes(gzip.compress(content) if given.endswith("gz") else content)
     project = ExchangeProject(colon_project, annotations=folder)
     counts = [len(project.annotations(entry)) for entry in project.entries()]
     assert counts == [3, 2]
@@ -96,13 +110,47 @@ def test_a_file_of_another_image_is_refused(project: ExchangeProject) -> None:
         project.annotations(project.entries()[0])
 
 
-def test_several_files_for_one_image_are_refused(colon_project: Path, tmp_path: Path) -> None:
-    for name in ("1.geojson", "colon_1.tif.geojson"):
+@pytest.mark.parametrize("other", ["colon_1.tif.geojson", "1.json", "colon_1.geojson.gz"])
+def test_several_files_for_one_image_are_refused(
+    colon_project: Path, tmp_path: Path, other: str
+) -> None:
+    for name in ("1.geojson", other):
         annotation_file(tmp_path / "given", name)
     project = ExchangeProject(colon_project, annotations=tmp_path / "given")
-    with pytest.raises(QprdError, match=r"1\.geojson, colon_1\.tif\.geojson"):
+    with pytest.raises(QprdError, match="Several files") as caught:
         project.annotations(project.entries()[0])
+    assert "1.geojson" in caught.value.problem
+    assert other in caught.value.problem
     assert project.annotations(project.entries()[1]) == ()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "advice"), [(".xml", "qprd import-asap"), (".annotations", "GeoJSON")]
+)
+def test_files_of_other_programs_are_named_where_there_is_no_geojson(
+    colon_project: Path, tmp_path: Path, suffix: str, advice: str
+) -> None:
+    for name in (f"colon_1.tif{suffix}", f"colon_2{suffix}", "colon_2.geojson"):
+        annotation_file(tmp_path / "given", name)
+    project = ExchangeProject(colon_project, annotations=tmp_path / "given")
+    first, second = project.entries()
+    assert project.annotations(first) == ()
+    note = project.annotation_note(first)
+    assert note is not None
+    assert suffix in note
+    assert advice in note
+    assert len(project.annotations(second)) == 1
+    assert project.annotation_note(second) is None
+
+
+@pytest.mark.parametrize(("written", "listed"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_file_name_in_another_unicode_form_is_the_same_name(
+    tmp_path: Path, written: Literal["NFC", "NFD"], listed: Literal["NFC", "NFD"]
+) -> None:
+    path = named_project(tmp_path / "p", normalize(written, "Präparat.tif")).path
+    annotation_file(tmp_path / "given", normalize(listed, "Präparat.geojson"))
+    project = ExchangeProject(path, annotations=tmp_path / "given")
+    assert len(project.annotations(project.entries()[0])) == 1
 
 
 @pytest.mark.parametrize(

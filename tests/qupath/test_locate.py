@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from typing import Literal
+from unicodedata import normalize
 from urllib.parse import quote
 
 import pytest
@@ -126,6 +128,20 @@ def test_folders_are_searched_by_name_at_any_depth(tmp_path: Path) -> None:
     found = locator.locate("file:///G:/old/a.svs")
     assert found.path == slide
     assert tmp_path / "slides" / "a.svs" in found.tried
+
+
+@pytest.mark.parametrize(("recorded", "listed"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_name_in_another_unicode_form_is_the_same_name(
+    tmp_path: Path, recorded: Literal["NFC", "NFD"], listed: Literal["NFC", "NFD"]
+) -> None:
+    slide = make(tmp_path / "slides" / normalize(listed, "Fälle") / normalize(listed, "Präp.svs"))
+    make(tmp_path / "slides" / "Other" / normalize(listed, "Präp.svs"))
+    name = quote(normalize(recorded, "Präp.svs"))
+    by_folder = f"file:///G:/{quote(normalize(recorded, 'Fälle'))}/{name}"
+    locator = SlideLocator(tmp_path / "p.qpproj", None, [tmp_path / "slides"])
+    assert locator.locate(by_folder).path == slide
+    in_place = (slide.parent / "x").as_uri().replace("/x", f"/{name}")
+    assert SlideLocator(tmp_path / "p.qpproj").locate(in_place).path == slide
 
 
 def test_of_equal_names_the_one_in_equal_folders_is_meant(tmp_path: Path) -> None:

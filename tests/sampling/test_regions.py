@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 from random import Random
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -54,6 +56,8 @@ def reasons(regions: LabelRegions) -> str:
         ("tumor", ["Tumor"], False),
         ("Tumorous", ["Tumor"], False),
         ("Stroma: Tumor", ["Tumor"], False),
+        (normalize("NFD", "Gewächs: tief"), [normalize("NFC", "Gewächs")], True),
+        (normalize("NFC", "Gewächs"), [normalize("NFD", "Gewächs")], True),
         (None, ["Tumor"], False),
     ],
 )
@@ -344,6 +348,27 @@ def test_an_invalid_outline_is_repaired_and_said() -> None:
     assert result.tumor.is_valid
     assert result.tumor.area == 5000
     assert "repaired" in reasons(result)
+
+
+def test_a_polygon_inside_another_of_the_same_annotation_is_a_hole_and_that_is_said() -> None:
+    outer, hole, island = box(0, 0, 100, 100), box(10, 10, 90, 90), box(40, 40, 60, 60)
+    apart, across = box(200, 0, 210, 10), box(90, 90, 110, 110)
+    result = label(drawn(MultiPolygon([hole, apart, outer, across, island]), "Tumor"))
+    assert result.tumor.area == 100**2 - 80**2 + 20**2 + 10**2 + 20**2 - 10**2
+    assert "taken as holes" in reasons(result)
+    twice = label(drawn(MultiPolygon([outer, outer]), "Tumor"))
+    assert twice.tumor.equals(outer)
+    # Annotations by themselves are no holes in each other.
+    two = label(drawn(outer, "Tumor"), drawn(hole, "Tumor", "b"))
+    assert two.tumor.equals(outer)
+    assert "hole" not in reasons(twice) + reasons(two)
+
+
+def test_a_thousand_nested_polygons_are_told_apart_in_time() -> None:
+    nested = MultiPolygon([box(i, i, 9000 - i, 9000 - i) for i in range(1000)])
+    started = time.perf_counter()
+    assert label(drawn(nested, "Tumor")).tumor.area > 0
+    assert time.perf_counter() - started < 30
 
 
 def test_areas_of_mixed_collections_are_kept() -> None:
