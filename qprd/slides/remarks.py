@@ -112,7 +112,8 @@ def _overlap(
     start: NDArray[np.intp], length: int, frame_start: int, frame_length: int
 ) -> NDArray[np.intp]:
     end = np.minimum(start + length, frame_start + frame_length)
-    return np.maximum(end - np.maximum(start, frame_start), 0)
+    overlap: NDArray[np.intp] = np.maximum(end - np.maximum(start, frame_start), 0)
+    return overlap
 
 
 def _tile_table(
@@ -124,7 +125,9 @@ def _tile_table(
     try:
         with tifffile.TiffFile(path) as file:
             for page in file.pages:
-                if page.is_tiled and (page.imagewidth, page.imagelength) == size:
+                if not isinstance(page, tifffile.TiffPage) or not page.is_tiled:
+                    continue
+                if (page.imagewidth, page.imagelength) == size:
                     sizes = np.asarray(page.databytecounts, dtype=np.int64)
                     return sizes, (page.tilewidth, page.tilelength)
     except Exception:  # noqa: BLE001

@@ -398,8 +398,8 @@ def test_a_slide_coarser_than_the_model_is_noted(trained_project: Path, tmp_path
     summary = predict(trained_project, images=("coarse.tif", NAMES[0]))
     (note,) = [note for note in summary.notes if note.startswith("coarse.tif: 1 um/px is coarser")]
     assert f"note: {note}" in summary.lines()
-    summary = train(trained_project, mpp=MPP / 2, patch_px=64)
-    assert sum("is coarser than the model's" in note for note in summary.notes) == 2
+    trained = train(trained_project, mpp=MPP / 2, patch_px=64)
+    assert sum("is coarser than the model's" in note for note in trained.notes) == 2
 
 
 def test_the_smallest_piece_of_tissue_is_that_of_the_training(trained_project: Path) -> None:
