@@ -22,7 +22,7 @@ from qprd.known_teachers import HUB_PREFIX, KnownTeacher, known_teacher
 from qprd.model.backbone import Backbone, Triple
 from qprd.model.checkpoint_names import timm_names
 from qprd.model.timm_backbone import TimmNetwork, timm_backbone
-from qprd.model.weights import read_state
+from qprd.model.weights import read_cached_state, read_state
 
 _LOG = logging.getLogger(__name__)
 _CONFIG_FILE: Final = "config.json"
@@ -68,7 +68,8 @@ def hub_backbone(
         return timm_backbone(timm, network, layers=layers, weights=None, source="random")
     path = weights or _file(name, repository, _weight_files(known), download=download)
     source = f"file {weights.name}" if weights else f"{HUB_PREFIX}{repository}"
-    state = timm_names(read_state(path), "timm" if known is None else known.naming)
+    read = read_state(path) if weights else read_cached_state(name, path)
+    state = timm_names(read, "timm" if known is None else known.naming)
     return timm_backbone(timm, network, layers=layers, weights=(state, str(path)), source=source)
 
 

@@ -8,16 +8,15 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from qprd.errors import ExitCode, QprdError
-from qprd.model.weights import load_strictly, read_state, state_sha256
+from qprd.model.weights import load_strictly, read_cached_state, read_state, state_sha256
 
 #: Channels of the maps of torchvision's ResNets.
 RESNETS = {
@@ -45,6 +44,9 @@ _LITE0_STD: Triple = (0.502, 0.502, 0.502)
 
 _DEMO_EXTRA = 'pip install "qprd[demo]"'
 _RANDOM_SEED = 0
+
+#: Suffixes of files of weights in the cache of Hugging Face.
+_WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pth")
 
 
 @dataclass(frozen=True)
@@ -187,26 +189,14 @@ def _published_state(name: str, published: Any) -> dict[str, Tensor]:
     Raises:
         QprdError: The cached file is damaged, or the download fails.
     """
-    cached = Path(torch.hub.get_dir(), "checkpoints", published.url.rpartition("/")[2])
-    if not cached.is_file():
-        state: dict[str, Tensor] = _download(
-            name,
-            lambda: published.get_state_dict(
-                progress=sys.stderr.isatty(),
-                check_hash=True,
-                map_location="cpu",
-                weights_only=True,
-            ),
+
+    def load() -> dict[str, Tensor]:
+        state: dict[str, Tensor] = published.get_state_dict(
+            progress=sys.stderr.isatty(), check_hash=True, map_location="cpu", weights_only=True
         )
         return state
-    try:
-        return read_state(cached)
-    except QprdError as error:
-        raise QprdError(
-            f"The ImageNet weights of {name} were downloaded before, but the file is damaged.",
-            where=str(cached),
-            fix="Delete this file; it will be downloaded again.",
-        ) from error
+
+    return _download(name, load, _in_torch_cache(published.url))
 
 
 class _Lite0Trunk(nn.Module):
@@ -344,7 +334,11 @@ def _timm_model(name: str, weights: Path | None, pretrained: bool) -> _Backbone:
         trunk = _timm_from_file(timm, model_name, weights, options)
         source = f"file {weights.name}"
     elif pretrained:
-        trunk = _download(name, lambda: timm.create_model(model_name, pretrained=True, **options))
+        trunk = _download(
+            name,
+            lambda: timm.create_model(model_name, pretrained=True, **options),
+            _in_timm_caches(timm.get_pretrained_cfg(model_name)),
+        )
         source = f"timm {timm.__version__} {model_name}"
     else:
         trunk = timm.create_model(model_name, pretrained=False, **options)
@@ -431,11 +425,43 @@ def _import_timm(name: str) -> ModuleType:
     return module
 
 
-def _download(name: str, load: Callable[[], Any]) -> Any:
-    """Run a library's download, and turn its failures into one error with the ways out."""
+def _in_torch_cache(url: str) -> list[Path]:
+    """Where torch keeps what it downloaded from an address."""
+    return [Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])]
+
+
+def _in_timm_caches(published: Any) -> list[Path]:
+    """Where timm keeps the weights that a configuration of its own describes."""
+    files = _in_torch_cache(published.url) if published.url else []
+    if published.hf_hub_id:
+        from huggingface_hub import constants
+
+        repository = "models--" + published.hf_hub_id.replace("/", "--")
+        links = Path(constants.HF_HUB_CACHE, repository, "snapshots").glob("*/*")
+        files += [link for link in links if link.suffix in _WEIGHTS_SUFFIXES]
+    return files
+
+
+_Loaded = TypeVar("_Loaded")
+
+
+def _download(name: str, load: Callable[[], _Loaded], cached: Sequence[Path]) -> _Loaded:
+    """Run a library's download, and turn its failures into one error with the ways out.
+
+    Args:
+        name: The teacher.
+        load: Downloads weights, or loads those that were downloaded before.
+        cached: Where those are, if they are there.
+
+    Raises:
+        QprdError: One of the cached files is damaged, or the download fails.
+    """
     try:
         return load()
-    except (OSError, RuntimeError, ValueError, HTTPException) as error:
+    except Exception as error:
+        # Damaged files raise whatever the instructions that they seem to hold lead to.
+        for file in filter(Path.is_file, cached):
+            read_cached_state(name, file)
         raise QprdError(
             f"The ImageNet weights of {name} could not be downloaded: {str(error).rstrip('.')}.",
             where=f"--teacher {name}",

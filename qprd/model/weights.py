@@ -46,6 +46,24 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
+def read_cached_state(name: str, path: Path) -> dict[str, Tensor]:
+    """Read the weights of a teacher that were downloaded before.
+
+    Raises:
+        QprdError: the file is damaged, as by a download that broke off or a page to log in.
+    """
+    # The file itself: without its link alone, a cache would take it again.
+    path = path.resolve()
+    try:
+        return read_state(path)
+    except QprdError as error:
+        raise QprdError(
+            f"The weights of {name} were downloaded before, but the file is damaged.",
+            where=str(path),
+            fix="Delete this file; it will be downloaded again.",
+        ) from error
+
+
 def load_strictly(module: torch.nn.Module, state: Mapping[str, Tensor], where: str) -> None:
     """Copy a state into a module; batch counters may be missing, anything else must be there.
 

@@ -90,6 +90,8 @@ def test_json_that_is_no_bundle_is_a_clear_error(bundle: Path, text: str) -> Non
         ("network.mpp", "0.5"),
         ("network.mpp", 0),
         ("network.mpp", True),
+        ("network.mpp", 0.04),
+        ("network.mpp", 1e300),
         ("network.patch_px", 100),
         ("network.patch_px", 2**40),
         ("network.teacher", "resnet18"),

@@ -288,6 +288,7 @@ def test_the_next_command_clears_up_and_says_so(crash: Crash) -> None:
         {"staged": None},
         {"after": None},
         {"before": "digest", "path": "../../../project.qpproj"},
+        {"path": "a\0b"},
     ],
 )
 def test_a_strangers_journal_leads_nowhere(crash: Crash, change: dict[str, Any]) -> None:
@@ -346,6 +347,17 @@ def test_backups_of_earlier_versions_are_still_read(project: Path) -> None:
     manifest.write_text(json.dumps(record))
     ((step,),) = (run.steps for run in undoable(project))
     assert step.manifest.subject == SUBJECT
+
+
+def test_a_path_that_no_file_can_have_is_refused(project: Path) -> None:
+    folder = write(project, "b")
+    assert folder is not None
+    manifest = folder / "0001" / "manifest.json"
+    record = json.loads(manifest.read_text())
+    record["files"][0]["path"] = "a\0b"
+    manifest.write_text(json.dumps(record))
+    with pytest.raises(QprdError, match="cannot be found"):
+        undoable(project)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"state": "replacing"}'])

