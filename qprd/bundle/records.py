@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from qprd.bundle.ancestry import MAX_ANCESTORS, Ancestor, ReviewCounts, SlideAnnotations
 from qprd.bundle.names import BundleName
-from qprd.checked import STRICT, PatchPx, Positive, RawScore, Sha256, Text
+from qprd.checked import STRICT, Mpp, PatchPx, Positive, RawScore, Sha256, Text
 from qprd.evaluation.calibration import Calibration
 from qprd.evaluation.operating_point import ValidationScores
 from qprd.settings import PatchScore, Recipe, Scoring
@@ -73,7 +73,7 @@ class NetworkInfo:
 
     teacher: TeacherInfo
     recipe: Recipe
-    mpp: Positive
+    mpp: Mpp
     patch_px: PatchPx
 
     @property

@@ -126,8 +126,8 @@ def resolve_inside(path: Path, folder: Path) -> Path:
     try:
         resolved = path.resolve()
         is_inside = resolved.is_relative_to(folder.resolve())
-    except (OSError, RuntimeError) as error:
-        # A link to itself is a RuntimeError up to Python 3.12.
+    except (OSError, RuntimeError, ValueError) as error:
+        # A link to itself is a RuntimeError up to Python 3.12; a NUL in a name is a ValueError.
         raise QprdError(
             f"This file cannot be found: {error}.",
             where=str(path),
