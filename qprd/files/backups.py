@@ -2,8 +2,10 @@
 
 A folder a command, named by its time; in it a folder a step, which is one image, with the files at
 their paths inside the project and a ``manifest.json``. A file that several steps of a command
-change (``project.qpproj``) is kept once, as it was before the first of them. A step without a
-manifest was broken off, and the journal (`qprd.files.journal`) says whether anything came of it.
+change (``project.qpproj``) is kept once, as it was before the first of them, unless others changed
+it in between. A step without a manifest was broken off, and the journal (`qprd.files.journal`) says
+whether anything came of it. A command that was broken off leaves the file ``unfinished``; the same
+command, run again, goes on in its folder.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -32,6 +34,8 @@ MAX_BYTES = 2 * 2**30
 UNDO = "undo"
 
 MANIFEST = "manifest.json"
+#: In the folder of a command from its first step until it has come to its end.
+UNFINISHED = "unfinished"
 _MAX_MANIFEST_BYTES = 256 * 2**20
 _TIME = "%Y-%m-%dT%H-%M-%S.%fZ"
 _RUN_NAME = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{6}Z")
@@ -161,17 +165,29 @@ def read_runs(project: Path) -> list[Run]:
 
 
 def undoable(project: Path) -> list[Run]:
-    """The commands that can be taken back, the newest first, without the steps that were.
+    """The commands that can be taken back, the newest first.
 
     Raises:
         QprdError: as `read_runs`.
     """
-    left = [
-        replace(run, steps=tuple(step for step in run.steps if not step.manifest.undone))
-        for run in read_runs(project)
-        if run.command != UNDO
-    ]
-    return [run for run in left if run.steps]
+    return [run for run in read_runs(project) if run.command != UNDO]
+
+
+def broken_off(project: Path, command: str, entry_ids: Collection[str]) -> Run | None:
+    """The newest command, if it was this one, broken off, and about none but these entries."""
+    for folder in run_folders(project)[-1:]:
+        if not (folder / UNFINISHED).exists():
+            continue
+        with contextlib.suppress(QprdError):
+            run = Run(folder, tuple(_read_steps(project, folder)))
+            if all(
+                step.manifest.command == command
+                and step.manifest.subject.entry_id in entry_ids
+                and not step.manifest.undone
+                for step in run.steps
+            ):
+                return run
+    return None
 
 
 def prune(project: Path) -> None:
@@ -192,6 +208,8 @@ def remove_broken_off(project: Path) -> None:
         for step in run.iterdir():
             if step.is_dir() and not step.is_symlink() and not (step / MANIFEST).is_file():
                 shutil.rmtree(step, ignore_errors=True)
+        if [path.name for path in run.iterdir()] == [UNFINISHED]:
+            (run / UNFINISHED).unlink(missing_ok=True)
         remove_if_empty(run)
 
 
@@ -244,7 +262,8 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _read_steps(project: Path, run: Path) -> Iterator[Step]:
-    for folder in sorted(path for path in run.iterdir() if path.is_dir()):
+    numbered = [path for path in run.iterdir() if re.fullmatch(r"[0-9]{1,9}", path.name)]
+    for folder in sorted(numbered, key=lambda path: int(path.name)):
         if (folder / MANIFEST).is_file():
             manifest = read_manifest(folder / MANIFEST)
             for file in manifest.files:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,8 +12,17 @@ from filelock import FileLock, Timeout
 from typing_extensions import override
 
 from qprd.errors import ExitCode, QprdError
-from qprd.files.atomic import sync_folder, write_error
-from qprd.files.backups import Manifest, Subject, new_run_name, prune, remove_broken_off
+from qprd.files.atomic import remove_if_empty, sync_folder, write_error
+from qprd.files.backups import (
+    UNFINISHED,
+    Manifest,
+    Run,
+    Subject,
+    broken_off,
+    new_run_name,
+    prune,
+    remove_broken_off,
+)
 from qprd.files.journal import (
     Change,
     close_journal,
@@ -37,25 +46,45 @@ class WriteSession:
         backend: Name of the backend that writes.
         dry_run: Whether nothing is to be touched.
         notes: What the user should know: what an earlier command left unfinished.
+        broken_off: The same command, broken off earlier, whose backup this one goes on with.
     """
 
     def __init__(
-        self, project: Path, command: str, backend: str, *, dry_run: bool, notes: Sequence[str]
+        self,
+        project: Path,
+        command: str,
+        backend: str,
+        *,
+        dry_run: bool,
+        notes: Sequence[str],
+        broken_off: Run | None = None,
     ) -> None:
         self.project = project
         self.command = command
         self.backend = backend
         self.dry_run = dry_run
         self.notes = tuple(notes)
-        #: Paths of the files of which the backup has the state before the command.
-        self.kept: set[str] = set()
+        #: By path, the digest of what the command has made of each file that it has changed.
+        self.left: dict[str, str | None] = {}
         self._folder: Path | None = None
         self._steps = 0
+        if broken_off is not None:
+            self._folder = broken_off.folder
+            for step in broken_off.steps:
+                self._steps = int(step.folder.name)
+                self.left |= {file.path: file.after for file in step.manifest.files}
 
     @property
     def backup(self) -> Path | None:
         """Where the files are as they were; None if nothing was changed."""
-        return self._folder if self.kept else None
+        return self._folder if self.left else None
+
+    def finish(self) -> None:
+        """The command came to its end: running it again is another command."""
+        if self._folder is not None:
+            with contextlib.suppress(OSError):
+                (self._folder / UNFINISHED).unlink(missing_ok=True)
+                remove_if_empty(self._folder)
 
     def transaction(self, subject: Subject) -> FileTransaction:
         """Files to be replaced together; a step of the command's backup.
@@ -93,6 +122,7 @@ class _StepBackup(Backup):
     @override
     def begin(self, changes: Sequence[Change]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder.parent / UNFINISHED).touch()
         # All folders of the backup whose names must be on the disk, up to that of backups.
         backups = self._folder.parent.parent
         kept = [change.original for change in changes if change.original is not None]
@@ -118,10 +148,10 @@ class _StepBackup(Backup):
                 close_journal(self._project, self._folder)
         for change in changes:
             path = change.target.relative_to(self._root).as_posix()
-            if path in self._session.kept and change.original is not None:
+            if change.original and self._session.left.get(path) == change.before:
                 with contextlib.suppress(OSError):
                     change.original.unlink(missing_ok=True)
-            self._session.kept.add(path)
+            self._session.left[path] = change.after
 
     @override
     def abandon(self) -> None:
@@ -143,11 +173,14 @@ class WriteAccess:
         self._session: WriteSession | None = None
 
     @contextmanager
-    def session(self, command: str, *, dry_run: bool = False) -> Iterator[WriteSession]:
+    def session(
+        self, command: str, entry_ids: Collection[str] = (), *, dry_run: bool = False
+    ) -> Iterator[WriteSession]:
         """Keep other commands of qprd from writing; first clear up what a crash left.
 
         Args:
             command: What the backups are kept under.
+            entry_ids: The entries that it is about; see `qprd.qupath.project.Project.writing`.
             dry_run: Touch nothing; then nobody is kept from writing either.
 
         Raises:
@@ -156,20 +189,33 @@ class WriteAccess:
         if self._session is not None:
             raise RuntimeError("sessions cannot be nested")
         notes: list[str] = []
+        earlier = None
         with contextlib.ExitStack() as stack:
             if not dry_run:
                 stack.enter_context(_locked(self._project))
                 notes = recover(self._project)
                 remove_broken_off(self._project)
                 ProjectLayout(self._project).remove_leftovers(locked=True)
+                earlier = broken_off(self._project, command, entry_ids)
+                if earlier is not None:
+                    notes.append(
+                        f"The {command} of {earlier.time} was broken off; qprd undo takes it back "
+                        "together with this one."
+                    )
             elif is_unfinished(self._project):
                 notes = ["An earlier write is unfinished; that would be cleared up first."]
             session = WriteSession(
-                self._project, command, self._backend, dry_run=dry_run, notes=notes
+                self._project,
+                command,
+                self._backend,
+                dry_run=dry_run,
+                notes=notes,
+                broken_off=earlier,
             )
             self._session = session
             try:
                 yield session
+                session.finish()
             finally:
                 self._session = None
                 if session.backup is not None:

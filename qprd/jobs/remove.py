@@ -96,7 +96,7 @@ def remove_from_project(
     files: dict[str, tuple[Path, ...]] = {}
     problems: list[str] = []
     with (
-        project.writing("remove", dry_run=dry_run) as session,
+        project.writing("remove", entries, dry_run=dry_run) as session,
         progress.task("removing", len(entries)) as task,
     ):
         for entry in entries:

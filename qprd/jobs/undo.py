@@ -232,8 +232,9 @@ class _Undoing:
 
 def _forget(run: Run, done: set[str]) -> None:
     """Remove the backup of a command that was taken back; of one that was in part, record that."""
-    taken_back = [step for step in run.steps if step.manifest.subject.entry_id in done]
-    if len(taken_back) == len(run.steps):
+    left = [step for step in run.steps if not step.manifest.undone]
+    taken_back = [step for step in left if step.manifest.subject.entry_id in done]
+    if len(taken_back) == len(left):
         remove_folder(run.folder)
         return
     for step in taken_back:

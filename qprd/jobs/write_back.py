@@ -119,16 +119,13 @@ def write_back_project(
             where=str(layout.results),
             fix="Run qprd predict first.",
         )
-    return write_back_entries(
-        project, entries, command="write-back", dry_run=dry_run, progress=progress
-    )
+    return write_back_entries(project, entries, dry_run=dry_run, progress=progress)
 
 
 def write_back_entries(
     project: Project,
     entries: Sequence[Entry],
     *,
-    command: str,
     dry_run: bool = False,
     progress: Progress,
 ) -> WriteBackSummary:
@@ -143,7 +140,7 @@ def write_back_entries(
     written: list[WriteReport] = []
     problems: list[str] = []
     with (
-        project.writing(command, dry_run=dry_run) as session,
+        project.writing("write-back", entries, dry_run=dry_run) as session,
         progress.task("writing back", len(entries)) as task,
     ):
         for entry in entries:

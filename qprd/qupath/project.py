@@ -253,7 +253,7 @@ class Project(ABC):
 
     @abstractmethod
     def writing(
-        self, command: str, *, dry_run: bool = False
+        self, command: str, entries: Sequence[Entry] = (), *, dry_run: bool = False
     ) -> AbstractContextManager[WriteSession]:
         """Keep all that is written inside together: one backup, and no other writer meanwhile.
 
@@ -262,6 +262,8 @@ class Project(ABC):
 
         Args:
             command: Which command writes.
+            entries: Which entries it is about. The same command, broken off on some of these just
+                before, counts as a part of this one: they share a backup, and one undo.
             dry_run: Whatever is written inside changes nothing, and only reports.
 
         Raises:

@@ -45,8 +45,11 @@ class ProjectOnDisk(Project):
 
     @contextmanager
     @override
-    def writing(self, command: str, *, dry_run: bool = False) -> Iterator[WriteSession]:
-        with self._access.session(command, dry_run=dry_run) as session:
+    def writing(
+        self, command: str, entries: Sequence[Entry] = (), *, dry_run: bool = False
+    ) -> Iterator[WriteSession]:
+        ids = [entry.id for entry in entries]
+        with self._access.session(command, ids, dry_run=dry_run) as session:
             # Clearing up after a crash may have changed the project file.
             self._reread()
             yield session

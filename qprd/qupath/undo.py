@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from qprd.errors import QprdError
@@ -29,16 +29,19 @@ class ChangedFile:
         before: SHA-256 of what it was, None if there was no such file.
         after: SHA-256 of what it became, None if it was removed.
         copy: The file as it was, None if there was none.
+        only_ours: Whether nobody else changed it between two steps of the command.
     """
 
     path: str
     before: str | None
     after: str | None
     copy: Path | None
+    only_ours: bool = True
 
     def is_ours(self, digest_of: Digest) -> bool:
-        """Whether nobody has changed the file since."""
-        return digest_of(self.path) in (self.after, self.before)
+        """Whether nobody else has changed the file since the command began."""
+        now = digest_of(self.path)
+        return now == self.before or (self.only_ours and now == self.after)
 
     def require_copy(self) -> None:
         """Make sure that the file as it was is still what it was.
@@ -71,7 +74,7 @@ class ChangedImage:
     imported: ImportedFrom | None
 
     def is_ours(self, digest_of: Digest) -> bool:
-        """Whether nobody has changed any of the files since."""
+        """Whether nobody else has changed any of the files since the command began."""
         return all(file.is_ours(digest_of) for file in self.files)
 
 
@@ -100,18 +103,25 @@ class ChangedProject:
 
 
 def changes_of(run: Run, project: Path) -> ChangedProject:
-    """Sum up the steps of a command."""
+    """Sum up the steps of a command on the images that it was not taken back on."""
     files: dict[str, ChangedFile] = {}
-    subjects = {step.manifest.subject.entry_id: step.manifest.subject for step in run.steps}
+    subjects = {
+        step.manifest.subject.entry_id: step.manifest.subject
+        for step in run.steps
+        if not step.manifest.undone
+    }
     paths: dict[str, dict[str, None]] = {entry_id: {} for entry_id in subjects}
     for step in run.steps:
         for file in step.manifest.files:
-            paths[step.manifest.subject.entry_id][file.path] = None
-            first = files.get(file.path)
-            if first is None:
+            if not step.manifest.undone:
+                paths[step.manifest.subject.entry_id][file.path] = None
+            earlier = files.get(file.path)
+            if earlier is None:
                 copy = None if file.before is None else step.copy_of(file.path)
-                first = ChangedFile(file.path, file.before, file.after, copy)
-            files[file.path] = ChangedFile(file.path, first.before, file.after, first.copy)
+                files[file.path] = ChangedFile(file.path, file.before, file.after, copy)
+            else:
+                only_ours = earlier.only_ours and earlier.after == file.before
+                files[file.path] = replace(earlier, after=file.after, only_ours=only_ours)
     shared = {project.name, classes_path(project).relative_to(project.parent).as_posix()}
     images = (
         ChangedImage(

@@ -196,7 +196,7 @@ def break_off_all(write: Write, template: Path, copies: Path, how: str, least: i
 
 def write_both(opened: Project, make: Callable[[str], Any]) -> None:
     """Predictions into all images, in one session."""
-    with opened.writing("write-back"):
+    with opened.writing("write-back", opened.entries()):
         for entry in opened.entries():
             opened.write_predictions(entry, make(entry.id))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -82,6 +83,60 @@ def test_all_at_once(project: Path) -> None:
         "write-back",
     ]
     assert files_of(project.parent) == before
+
+
+def write_some(project: Path, bundle: str, *images: int, of: tuple[int, ...] = (0, 1)) -> None:
+    """Write these images in a write-back of some, which is broken off if these are fewer."""
+    with ExchangeProject(project) as opened, contextlib.suppress(KeyboardInterrupt):
+        entries = opened.entries()
+        with opened.writing("write-back", [entries[number] for number in of]):
+            for number in images:
+                opened.write_predictions(entries[number], predictions(bundle=bundle))
+            if images != of:
+                raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("broken_off", [[(0,)], [(1,), (1,)], [(1, 0)], [(0,), (0, 1, 1)]], ids=str)
+def test_a_write_back_that_was_broken_off_and_repeated_is_one_command(
+    project: Path, broken_off: list[tuple[int, ...]]
+) -> None:
+    before = write(project, "first")
+    between = files_of(project.parent)
+    for images in broken_off:
+        write_some(project, "second", *images)
+    write_some(project, "third", 0, 1)
+    assert set(undo(project).commands[0].restored) == {"a.svs", "b.svs"}
+    assert files_of(project.parent) == between
+    undo(project)
+    assert files_of(project.parent) == before
+
+
+def test_what_is_not_a_repetition_is_a_command_of_its_own(project: Path) -> None:
+    write_some(project, "first", 0)
+    states = [files_of(project.parent)]
+    write_some(project, "second", 1, of=(1,))
+    states.append(files_of(project.parent))
+    write_some(project, "third", 0, 1)
+    states.append(files_of(project.parent))
+    write_some(project, "fourth", 0, 1)
+    for state in reversed(states):
+        undo(project)
+        assert files_of(project.parent) == state
+
+
+def test_what_a_person_did_before_the_repetition_is_not_lost(project: Path) -> None:
+    before = files_of(project.parent)
+    write_some(project, "first", 0)
+    file = ProjectLayout(project).predictions / "1.geojson"
+    file.write_text(file.read_text().replace("region 1", "by a person"))
+    persons = file.read_bytes()
+    write_some(project, "second", 0, 1)
+    written = file.read_bytes()
+    summary = undo(project)
+    assert "changed by another program since" in summary.commands[0].problems[0]
+    assert files_of(project.parent) == {**before, "qprd/predictions/1.geojson": written}
+    copies = [path.read_bytes() for path in read_runs(project)[-1].folder.rglob("1.geojson")]
+    assert persons in copies
 
 
 def test_a_removal_is_taken_back(project: Path) -> None:

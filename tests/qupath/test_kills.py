@@ -73,11 +73,13 @@ def require_old_or_new(copy: Path, states: Iterable[Path]) -> tuple[bool, ...]:
     return tuple(found.get(name) == known[-1][name] for name in names)
 
 
-def require_writable(copy: Path, new: Path) -> None:
-    """The next write succeeds, clears up, and can be taken back with all before it."""
+def require_writable(copy: Path, new: Path, before: Path) -> None:
+    """The next write succeeds, clears up, and can be taken back by itself and with all before."""
     exchange_write(copy)
     assert files_of(copy.parent) == files_of(new.parent), copy
     assert leftovers(copy) == []
+    undo_write(copy)
+    assert files_of(copy.parent) == files_of(before.parent), copy
     with ExchangeProject(copy) as project:
         undo_project(project, everything=True, progress=SilentProgress())
     assert set(files_of(copy.parent)) == {copy.name}, copy
@@ -94,7 +96,7 @@ def test_an_exchange_project_survives_sigkill_at_any_point(
     for copy, place, status in broken:
         assert status == signal.SIGKILL, place
         kinds.add(require_old_or_new(copy, (old, new)))
-        require_writable(copy, new)
+        require_writable(copy, new, old)
     # Killed before the first image was written, between the two, and after both.
     assert kinds == {(False, False), (True, False), (True, True)}
 
@@ -113,7 +115,7 @@ def test_it_survives_a_full_disk_and_ctrl_c_at_any_point_too(
         if how == "full":
             # That there is no space to clear up is no excuse for leaving anything.
             assert leftovers(copy) == [], place
-        require_writable(copy, new)
+        require_writable(copy, new, old)
     done = {(True, True)} if how == "interrupt" else set()
     assert kinds == {(False, False), (True, False)} | done
 
@@ -135,13 +137,15 @@ def test_a_removal_and_an_undo_survive_it_too(old: Path, new: Path, tmp_path: Pa
         exchange_removal(copy)
         assert files_of(copy.parent) == files_of(removed.parent), copy
         assert leftovers(copy) == []
+        undo_write(copy)
+        assert files_of(copy.parent) == files_of(new.parent), copy
     for copy, _, _ in undos:
         require_old_or_new(copy, (old, new))
         if undoable(copy)[0].folder.name == undoable(new)[0].folder.name:
             undo_write(copy)
         assert files_of(copy.parent) == files_of(old.parent), copy
     for broken in (removals, undos):
-        require_writable(broken[len(broken) // 2][0], new)
+        require_writable(broken[len(broken) // 2][0], new, old)
 
 
 def test_clearing_up_survives_it_too(tmp_path: Path) -> None:

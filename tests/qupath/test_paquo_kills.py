@@ -146,6 +146,8 @@ def test_a_write_back_survives_sigkill_at_any_point(
         assert states.of(copy) == ("new", "new"), place
         assert leftovers(copy) == [], place
         assert read_runs(copy)
+        undo_write(copy)
+        assert files_of(copy.parent) == files_of(old.parent), place
     copy, place = killed[len(killed) // 2]
     with PaquoProject(copy) as project:
         undo_project(project, everything=True, progress=SilentProgress())
@@ -175,6 +177,8 @@ def test_a_removal_survives_it_too(qupath: QuPath, new: Path, tmp_path: Path) ->
         paquo_removal(copy)
         assert states.of(copy) == ("new", "new"), place
         assert leftovers(copy) == [], place
+        undo_write(copy)
+        assert files_of(copy.parent) == files_of(new.parent), place
 
 
 def test_an_undo_of_what_qupath_wrote_survives_it_too(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,7 @@ def _needs_qupath(qupath: QuPath) -> None:
 
 
 def write(project: Path, bundle: str) -> None:
-    with PaquoProject(project) as opened, opened.writing("write-back"):
+    with PaquoProject(project) as opened, opened.writing("write-back", opened.entries()):
         for entry in opened.entries():
             opened.write_predictions(entry, make_predictions(entry.id, bundle=bundle))
 
@@ -113,8 +115,6 @@ def test_what_a_person_did_since_stays_and_the_earlier_objects_come_back(
 
 
 def test_metadata_that_a_person_set_since_stay(worked_project: Path) -> None:
-    import json
-
     before = project_json(worked_project)
     write(worked_project, "first")
     changed = project_json(worked_project)
@@ -157,6 +157,51 @@ def test_data_that_qprd_made_are_removed_again(colon_project: Path) -> None:
     undo(colon_project)
     assert files_of(colon_project.parent) == before
     assert not (colon_project.parent / "data" / "2").exists()
+
+
+def test_what_a_person_did_before_the_repetition_of_a_broken_off_write_back_stays(
+    worked_project: Path,
+) -> None:
+    untouched = snapshot(worked_project, "2")
+    with (
+        PaquoProject(worked_project) as opened,
+        contextlib.suppress(KeyboardInterrupt),
+        opened.writing("write-back", opened.entries()),
+    ):
+        opened.write_predictions(opened.entries()[1], make_predictions("2", bundle="first"))
+        raise KeyboardInterrupt
+    edit_in_qupath(worked_project, "2", draw_and_accept)
+    changed = project_json(worked_project)
+    changed["images"][0]["metadata"]["split"] = "test"
+    worked_project.write_text(json.dumps(changed), encoding="utf-8")
+    persons = by_person(snapshot(worked_project, "2"))
+    write(worked_project, "second")
+    summary = undo(worked_project)
+    assert summary.left == 0
+    assert summary.commands[0].own_only == ("colon_2.tif",)
+    assert snapshot(worked_project, "2") == {**untouched, **persons}
+    metadata = [image["metadata"] for image in project_json(worked_project)["images"]]
+    assert [(set(of), of["split"]) for of in metadata] == [({"split"}, "test"), ({"split"}, "val")]
+
+
+def test_what_could_not_go_back_goes_back_once_that_is_mended(worked_project: Path) -> None:
+    before = files_of(worked_project.parent)
+    write(worked_project, "first")
+    data = worked_project.parent / "data" / "2" / "data.qpdata"
+    whole = data.read_bytes()
+    data.write_bytes(whole[:5000])
+    assert undo(worked_project).failed == 1
+    data.write_bytes(whole)
+    assert undo(worked_project).failed == 0
+    after = files_of(worked_project.parent)
+    assert {name for name in after if after[name] != before.get(name)} <= {
+        "project.qpproj",
+        "classifiers/classes.json",
+    }
+    assert [set(image["metadata"]) for image in project_json(worked_project)["images"]] == [
+        {"split"},
+        {"split"},
+    ]
 
 
 def test_an_import_goes_back_and_what_was_drawn_since_stays(worked_project: Path) -> None:

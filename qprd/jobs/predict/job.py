@@ -166,7 +166,7 @@ def predict_project(
     )
     written = None
     if write_back:
-        written = write_back_entries(project, scored, command="predict", progress=progress)
+        written = write_back_entries(project, scored, progress=progress)
     return PredictSummary(
         project=project.path,
         backend=project.backend,
