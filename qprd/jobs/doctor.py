@@ -21,7 +21,8 @@ from qprd.files.journal import is_unfinished
 from qprd.files.layout import ProjectLayout, find_project
 from qprd.files.writing import is_locked
 from qprd.predictions import is_own_class
-from qprd.qupath.entry_slides import annotation_notes, name_list, open_slide, select_entries
+from qprd.qupath.drawn import read_drawn
+from qprd.qupath.entry_slides import name_list, open_slide, select_entries
 from qprd.qupath.java import find_qupath
 from qprd.qupath.opening import open_project
 from qprd.qupath.project import Annotation, Entry, Project
@@ -366,12 +367,14 @@ def _annotations(
     counts: Counter[str] = Counter()
     annotated: list[Entry] = []
     unlabeled: dict[str, list[Entry]] = {}
+    drawn = read_drawn(project, entries)
     for entry in entries:
-        try:
-            annotations = project.annotations(entry)
-        except QprdError as error:
-            yield _failure(entry.name, error)
+        if entry.id in drawn.unreadable:
+            error = drawn.unreadable[entry.id].error
+            yield Check(Status.WARN, entry.name, f"{error.problem} ({error.where})", error.fix)
             continue
+        annotations = drawn.annotations[entry.id]
+        yield from _faults(entry, annotations)
         counts.update(_class_name(annotation) for annotation in annotations)
         others = unlabeled_annotations(annotations, tumor_class, normal_class)
         if others:
@@ -383,7 +386,7 @@ def _annotations(
             for annotation in annotations
         ):
             annotated.append(entry)
-    for note, members in annotation_notes(project, entries).items():
+    for note, members in drawn.doubts.items():
         yield Check(Status.WARN, "annotations", f"{note} [{name_list(members, _NAMES_SHOWN)}]")
     for note, members in unlabeled.items():
         yield Check(
@@ -416,6 +419,19 @@ def _annotations(
         splits = Counter(metadata_split(entry.metadata, entry.name) or "by seed" for entry in ready)
         told = ", ".join(f"{name}: {count}" for name, count in sorted(splits.items()))
         yield Check(Status.PASS, "training", f"{len(ready)} slides with {wanted} ({told})")
+
+
+def _faults(entry: Entry, annotations: Sequence[Annotation]) -> Iterator[Check]:
+    faulty = [annotation for annotation in annotations if annotation.fault is not None]
+    for annotation in faulty[:_NAMES_SHOWN]:
+        what = f"{annotation.class_name or 'annotation'} {annotation.name or annotation.id}"
+        more = f" (one of {len(faulty)} such annotations)" if len(faulty) > 1 else ""
+        yield Check(
+            Status.WARN,
+            entry.name,
+            f"{what} is left out: {annotation.fault}{more}",
+            "Draw it again in QuPath, or delete it.",
+        )
 
 
 def _class_name(annotation: Annotation) -> str:

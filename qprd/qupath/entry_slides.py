@@ -194,16 +194,6 @@ def recorded_name(name: str) -> str:
     return composed(name)[:_RECORDED_NAME]
 
 
-def annotation_notes(project: Project, entries: Sequence[Entry]) -> dict[str, list[Entry]]:
-    """Why annotations may be missing (`Project.annotation_note`), and of which entries."""
-    noted: dict[str, list[Entry]] = {}
-    for entry in entries:
-        note = project.annotation_note(entry)
-        if note is not None:
-            noted.setdefault(note, []).append(entry)
-    return noted
-
-
 def name_list(entries: Sequence[Entry], limit: int) -> str:
     """The first image names, and dots for the rest."""
     names = ", ".join(entry.name for entry in entries[:limit])

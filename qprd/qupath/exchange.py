@@ -8,6 +8,7 @@ into QuPath.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -86,10 +87,12 @@ class ExchangeProject(ProjectOnDisk):
     def classes(self) -> Sequence[PathClass]:
         found = {path_class.name: path_class for path_class in read_classes(self.path)}
         for entry in self.entries():
-            file = self.annotation_source(entry).file
-            for drawn in read_objects(file) if file else ():
-                if drawn.object_type == "annotation" and drawn.path_class is not None:
-                    found.setdefault(drawn.path_class.name, drawn.path_class)
+            # An image whose annotations cannot be read adds none.
+            with contextlib.suppress(QprdError):
+                file = self.annotation_source(entry).file
+                for drawn in read_objects(file) if file else ():
+                    if drawn.object_type == "annotation" and drawn.path_class is not None:
+                        found.setdefault(drawn.path_class.name, drawn.path_class)
         return tuple(found.values())
 
     def annotation_source(self, entry: Entry) -> AnnotationSource:

@@ -230,7 +230,7 @@ class Project(ABC):
         """The project's classes, then those that only its annotations have.
 
         Raises:
-            QprdError: a file of classes or annotations is malformed.
+            QprdError: the file of classes is malformed.
         """
 
     @abstractmethod
@@ -249,6 +249,13 @@ class Project(ABC):
 
         Raises:
             QprdError: there is no telling where its annotations are.
+        """
+
+    @abstractmethod
+    def recorded_classes(self, entry: Entry) -> Sequence[str] | None:
+        """The classes of the annotations that QuPath last saved; None if that is not known.
+
+        What QuPath keeps beside its data is read, which may be there when the data cannot be read.
         """
 
     @abstractmethod

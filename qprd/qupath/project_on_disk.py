@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from qprd.files.writing import WriteAccess, WriteSession
 from qprd.qupath.entries import find_entries
+from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.locate import SlideLocator
 from qprd.qupath.project import Entry, Project
 from qprd.qupath.qpproj import RecordedEntry, no_image, read_project_file
@@ -42,6 +43,11 @@ class ProjectOnDisk(Project):
         if self._entries is None:
             self._entries = find_entries(self._file, self._locator)
         return self._entries
+
+    @override
+    def recorded_classes(self, entry: Entry) -> Sequence[str] | None:
+        folder = EntryFolder.of(self.path, self._recorded(entry).id)
+        return None if folder.recorded_annotations() is None else folder.recorded_classes()
 
     @contextmanager
     @override

@@ -25,8 +25,8 @@ from qprd.sampling.splits import (
     FRACTIONS,
     Split,
     SplitCandidate,
-    assign_splits,
     cut_slide,
+    splits_without,
 )
 from qprd.sampling.table import LABELS, Label, Patch, PatchTable
 from qprd.settings import HELD_OUT_PER_LABEL, TrainConfig
@@ -65,6 +65,17 @@ class SlideRegions:
     tissue: TissueMask | None = None
     metadata_split: Split | None = None
 
+    @property
+    def candidate(self) -> SplitCandidate:
+        """Return what the assignment of splits needs to know of the slide."""
+        return SplitCandidate(
+            self.entry_id,
+            self.name,
+            self.metadata_split,
+            has_tumor=not self.regions.tumor.is_empty,
+            has_normal=not self.regions.normal.is_empty,
+        )
+
     def region(self, label: Label) -> MultiPolygon:
         """Return the region of a label."""
         return self.regions.tumor if label == "tumor" else self.regions.normal
@@ -87,6 +98,7 @@ def build_patch_table(
     hard_fraction: float = _DEFAULTS.hard_fraction,
     fractions: tuple[float, float, float] = FRACTIONS,
     rules: SamplingRules | None = None,
+    left_out: Sequence[SplitCandidate] = (),
 ) -> PatchTable:
     """Assign splits, share the patches out over the slides, and draw them.
 
@@ -111,6 +123,8 @@ def build_patch_table(
             reviewed regions first, 0..1.
         fractions: Shares of train, val and test among slides whose metadata names no split.
         rules: Conditions that a patch has to meet.
+        left_out: Slides of the project that cannot be read: the splits of the others are as if
+            they could be.
 
     Returns:
         Patches ordered by split, label, slide and then as drawn.
@@ -133,27 +147,15 @@ def build_patch_table(
             f"Patches of {patch_px} px at {mpp:g} um/px are impossible.",
             fix="Give a positive patch size and resolution.",
         )
-    splits = assign_splits(
-        [
-            SplitCandidate(
-                s.entry_id,
-                s.name,
-                s.metadata_split,
-                has_tumor=not s.regions.tumor.is_empty,
-                has_normal=not s.regions.normal.is_empty,
-            )
-            for s in slides
-        ],
-        seed,
-        fractions,
-    )
+    candidates = [slide.candidate for slide in slides]
+    splits, split_notes = splits_without(candidates, left_out, seed, fractions)
     if not splits:
         raise QprdError(
             "No slide has a tumor or a normal region.",
             fix="Draw tumor in QuPath on at least one slide, and save the project.",
         )
     used = sorted((s for s in slides if s.entry_id in splits), key=lambda s: s.entry_id)
-    notes: list[str] = []
+    notes = list(split_notes)
     areas: dict[Split, dict[str, Bounds]] = {}
     if len(used) == 1:
         only = used[0]

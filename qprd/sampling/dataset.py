@@ -38,6 +38,19 @@ SYMMETRIES = 8
 Opener = Callable[[str], Slide]
 
 
+class SlideReadError(QprdError):
+    """A slide whose patches cannot be read.
+
+    Args:
+        entry_id: The slide.
+        error: What is wrong with it.
+    """
+
+    def __init__(self, entry_id: str, error: QprdError) -> None:
+        super().__init__(error.problem, where=error.where, fix=error.fix, exit_code=error.exit_code)
+        self.entry_id = entry_id
+
+
 @dataclass(frozen=True)
 class PatchBatch:
     """Some patches of a dataset with the augmentation of an epoch.
@@ -162,6 +175,7 @@ def decode_all(
         (n, 3, p, p) uint8 in the order of the table: an array, or a read-only memory map.
 
     Raises:
+        SlideReadError: A slide cannot be opened, or is damaged.
         QprdError: The disk has no room for the file.
     """
     shape = (len(table), 3, patch_px, patch_px)
@@ -173,10 +187,14 @@ def decode_all(
     slide, current = None, None
     for done, i in enumerate(order, start=1):
         patch = table.patches[i]
-        if slide is None or current != patch.slide:
+        try:
+            if slide is None or current != patch.slide:
+                _close(slide)
+                slide, current = opener(patch.slide), patch.slide
+            pixels[i] = _read(slide, patch, patch_px)
+        except QprdError as error:
             _close(slide)
-            slide, current = opener(patch.slide), patch.slide
-        pixels[i] = _read(slide, patch, patch_px)
+            raise SlideReadError(patch.slide, error) from error
         if progress is not None:
             progress(done, len(table))
     _close(slide)

@@ -151,6 +151,45 @@ def assign_splits(
     return {s.entry_id: assigned[s.entry_id] for s in slides if s.entry_id in assigned}
 
 
+def splits_without(
+    slides: Sequence[SplitCandidate],
+    left_out: Sequence[SplitCandidate],
+    seed: int,
+    fractions: tuple[float, float, float] = FRACTIONS,
+) -> tuple[dict[str, Split], list[str]]:
+    """Assign splits as `assign_splits` does; a slide that cannot be read moves no other slide.
+
+    Only if those that are left out were all that a split had, are splits assigned without them.
+
+    Args:
+        slides: The slides that can be used.
+        left_out: Those that cannot be read.
+        seed: Determines the order of the slides without metadata.
+        fractions: Shares of train, val and test.
+
+    Returns:
+        The split of each usable slide by entry id, and notes for the user.
+
+    Raises:
+        QprdError: as `assign_splits`.
+    """
+    planned = assign_splits([*slides, *left_out], seed, fractions)
+    lost = [s for s in left_out if s.entry_id in planned]
+    kept = {s.entry_id: planned[s.entry_id] for s in slides if s.entry_id in planned}
+    with_tumor = {s.entry_id for s in slides if s.has_tumor}
+    needed = {"train", "val"} if len(kept) > 1 else {"train"}
+    trains_on_tumor = any(kept.get(s) == "train" for s in with_tumor) or not with_tumor
+    if needed <= set(kept.values()) and trains_on_tumor:
+        return kept, []
+    assigned = assign_splits(slides, seed, fractions)
+    moved = [s.name for s in slides if assigned.get(s.entry_id) != kept.get(s.entry_id)]
+    if not lost or not moved:
+        return assigned, []
+    gone = ", ".join(f"{s.name} ({planned[s.entry_id]})" for s in lost)
+    note = f"without {gone} the splits had to be assigned anew: {', '.join(moved)} moved"
+    return assigned, [note]
+
+
 def _order(seed: int, entry_id: str) -> bytes:
     return hashlib.sha256(f"{seed}\0{entry_id}".encode("utf-8", "surrogatepass")).digest()
 

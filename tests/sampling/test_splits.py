@@ -16,6 +16,7 @@ from qprd.sampling.splits import (
     assign_splits,
     cut_slide,
     metadata_split,
+    splits_without,
 )
 from tests.helpers.colon import regions
 
@@ -47,6 +48,28 @@ def test_splits_do_not_depend_on_the_order_of_slides(
     before = assign_splits(found, seed)
     random.shuffle(found)
     assert assign_splits(found, seed) == before
+
+
+@given(slides, st.integers(0, 99), st.data())
+def test_a_slide_that_cannot_be_read_moves_no_other_unless_a_split_would_be_empty(
+    found: list[SplitCandidate], seed: int, data: st.DataObject
+) -> None:
+    left_out = [s for s in found if data.draw(st.booleans())]
+    readable = [s for s in found if s not in left_out]
+    whole = assign_splits(found, seed)
+    splits, notes = splits_without(readable, left_out, seed)
+    assert splits.keys() == {s.entry_id for s in readable if s.usable}
+    moved = {s for s in splits if splits[s] != whole[s]}
+    assert bool(moved) == bool(notes)
+    if moved:
+        assert splits == assign_splits(readable, seed)
+        kept = {whole[s] for s in splits}
+        trains_on_tumor = any(
+            s.has_tumor and whole[s.entry_id] == "train" for s in readable if s.usable
+        )
+        assert not {"train", "val"} <= kept or not trains_on_tumor
+    if len(splits) > 1:
+        assert set(splits.values()) == {"train", "val"}
 
 
 @given(slides, st.integers(0, 99))

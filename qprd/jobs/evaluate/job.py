@@ -24,7 +24,8 @@ from qprd.jobs.evaluate.split import EvaluatedSplit, choose_slides
 from qprd.jobs.evaluate.summary import EvaluateSummary
 from qprd.jobs.predict.index import EVALUATION_PAGE
 from qprd.progress import Progress
-from qprd.qupath.entry_slides import annotation_notes, name_list, select_entries
+from qprd.qupath.drawn import Drawn, read_drawn
+from qprd.qupath.entry_slides import name_list, select_entries
 from qprd.qupath.project import Entry, Project
 from qprd.results.folder import SlideResult, load_slide_result
 from qprd.settings import TrainConfig, stored_train_config
@@ -75,13 +76,15 @@ def evaluate_project(
     info = read_bundle_info(newest_bundle(layout.bundles) if bundle is None else bundle)
     config = _config(info, unannotated_normal, assume_mpp)
     entries = select_entries(project, images, exclude)
-    annotations = {entry.id: drawn_by_people(project.annotations(entry)) for entry in entries}
-    annotated = [entry for entry in entries if is_annotated(annotations[entry.id], config)]
-    bare = [entry for entry in entries if not is_annotated(annotations[entry.id], config)]
+    drawn = read_drawn(project, entries)
+    annotated = [entry for entry in entries if _has_truth(entry, drawn, config)]
+    bare = [entry for entry in entries if entry not in annotated]
     chosen = choose_slides(annotated, bare, info, split)
 
-    problems: list[str] = []
-    usable = _with_results(chosen.entries, layout, info, problems)
+    lost = [entry for entry in chosen.entries if entry.id in drawn.unreadable]
+    problems = [drawn.unreadable[entry.id].error.line_about(entry.name) for entry in lost]
+    readable = [entry for entry in chosen.entries if entry not in lost]
+    usable = _with_results(readable, layout, info, problems)
     threshold, threshold_notes = _threshold(usable, info)
     rules = EvaluationRules(
         config,
@@ -97,7 +100,7 @@ def evaluate_project(
                 slides.append(
                     evaluate_slide(
                         entry,
-                        annotations[entry.id],
+                        drawn_by_people(drawn.annotations[entry.id]),
                         layout.result(entry.id),
                         rules,
                         used_for=chosen.seen.get(entry.id, "nothing"),
@@ -113,10 +116,7 @@ def evaluate_project(
         )
     notes = [
         *chosen.notes,
-        *(
-            f"{name_list(members, _NAMES_SHOWN)}: {note}"
-            for note, members in annotation_notes(project, chosen.entries).items()
-        ),
+        *drawn.notes(chosen.entries),
         *threshold_notes,
         *(note for slide in slides for note in slide.notes),
     ]
@@ -149,6 +149,19 @@ def evaluate_project(
         task.advance()
     publish(summary, layout, info, progress=progress)
     return summary
+
+
+def _has_truth(entry: Entry, drawn: Drawn, config: TrainConfig) -> bool:
+    """Whether anything says what is tumor on a slide, as far as it can be read.
+
+    A slide whose annotations cannot be read stays in its split: the validation slides must not
+    stand in for a test slide that cannot be measured.
+    """
+    if entry.id not in drawn.unreadable:
+        annotations = drawn_by_people(drawn.annotations[entry.id])
+        return is_annotated((annotation.class_name for annotation in annotations), config)
+    classes = drawn.unreadable[entry.id].classes
+    return classes is None or is_annotated(classes, config)
 
 
 def _config(info: BundleInfo, unannotated_normal: bool, assume_mpp: float | None) -> TrainConfig:

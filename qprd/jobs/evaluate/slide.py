@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -141,19 +141,16 @@ def drawn_by_people(annotations: Sequence[Annotation]) -> list[Annotation]:
 
 def marks_tumor(annotations: Sequence[Annotation], config: TrainConfig) -> bool:
     """True if anything is of a tumor class, even a point or a line."""
-    return _has(annotations, config.tumor_class)
+    return _has([annotation.class_name for annotation in annotations], config.tumor_class)
 
 
-def is_annotated(annotations: Sequence[Annotation], config: TrainConfig) -> bool:
-    """True if anything says what is tumor or normal on the slide."""
-    return config.unannotated_normal or _has(annotations, config.tumor_class + config.normal_class)
+def is_annotated(class_names: Iterable[str | None], config: TrainConfig) -> bool:
+    """True if a class of a slide's annotations says what is tumor or normal on it."""
+    return config.unannotated_normal or _has(class_names, config.tumor_class + config.normal_class)
 
 
-def _has(annotations: Sequence[Annotation], classes: Sequence[str]) -> bool:
-    return any(
-        is_derived(a.class_name, classes) and not is_ignored_class(a.class_name)
-        for a in annotations
-    )
+def _has(class_names: Iterable[str | None], classes: Sequence[str]) -> bool:
+    return any(is_derived(name, classes) and not is_ignored_class(name) for name in class_names)
 
 
 def evaluate_slide(

@@ -147,7 +147,7 @@ def predict_project(
         )
     marked: tuple[MarkedRegion, ...] = ()
     if config.uncertain and predictor.threshold is not None:
-        marked = mark_uncertain(
+        marked, unmarked = mark_uncertain(
             project,
             scored,
             predictor.info,
@@ -156,6 +156,7 @@ def predict_project(
             assume_mpp=config.assume_mpp,
             progress=progress,
         )
+        problems += unmarked
         if len(marked) < config.uncertain:
             notes.append(
                 f"only {len(marked)} of {config.uncertain} regions to review can be had: the rest "

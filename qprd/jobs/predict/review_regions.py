@@ -87,7 +87,7 @@ def mark_uncertain(
     *,
     assume_mpp: float | None = None,
     progress: Progress,
-) -> tuple[MarkedRegion, ...]:
+) -> tuple[tuple[MarkedRegion, ...], list[str]]:
     """Choose regions from the score maps of these entries and put them into their results.
 
     Tissue that is labeled already, by drawing or by an earlier review, is left out.
@@ -102,21 +102,28 @@ def mark_uncertain(
         progress: Shows steps that take long.
 
     Returns:
-        The regions in the order of review.
+        The regions in the order of review, and a line for each entry that has none because its
+        annotations, its results or its slide cannot be read.
 
     Raises:
-        QprdError: Annotations or results of an entry cannot be read, or the results not written.
+        QprdError: The results cannot be written.
     """
     layout = ProjectLayout(project.path)
     trained = stored_train_config(info.training.config, where=info.name)
     probability_of = info.scoring.probability_of
     found: dict[str, list[UncertainSquare]] = {}
+    problems: list[str] = []
     with progress.task("uncertain regions", len(entries)) as task:
         for entry in entries:
-            score_map = load_score_map(layout.result(entry.id))
-            with open_slide(entry, assume_mpp=assume_mpp) as slide:
-                width, height = slide.width, slide.height
-            annotations = project.annotations(entry)
+            task.advance()
+            try:
+                score_map = load_score_map(layout.result(entry.id))
+                with open_slide(entry, assume_mpp=assume_mpp) as slide:
+                    width, height = slide.width, slide.height
+                annotations = project.annotations(entry)
+            except QprdError as error:
+                problems.append(error.line_about(f"{entry.name}, regions to review"))
+                continue
             found[entry.id] = uncertain_regions(
                 score_map,
                 threshold,
@@ -127,7 +134,7 @@ def mark_uncertain(
                 probability_of=probability_of,
                 known=_labeled(annotations, width, height, score_map.mpp, trained),
             )
-            task.advance()
+    entries = [entry for entry in entries if entry.id in found]
     ranked: dict[str, list[tuple[int, UncertainSquare]]] = {entry.id: [] for entry in entries}
     for rank, (entry_id, region) in enumerate(in_order_of_review(found, limit), start=1):
         ranked[entry_id].append((rank, region))
@@ -163,7 +170,7 @@ def mark_uncertain(
                 )
             )
         save_review(folder, regions)
-    return tuple(sorted(marked, key=lambda region: region.rank))
+    return tuple(sorted(marked, key=lambda region: region.rank)), problems
 
 
 def _labeled(

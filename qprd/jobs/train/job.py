@@ -12,10 +12,9 @@ from qprd.bundle.ancestry import without_long_lists
 from qprd.bundle.names import new_bundle_name
 from qprd.checked import Rule
 from qprd.files.layout import ProjectLayout
-from qprd.jobs.train.fit import fit_model
 from qprd.jobs.train.parent import StartingPoint, starting_point
 from qprd.jobs.train.patches import PreparedPatches, prepare_patches
-from qprd.jobs.train.records import require_space, save_records
+from qprd.jobs.train.records import patch_cache, require_space, save_records
 from qprd.jobs.train.summary import Origin, TrainSummary
 from qprd.jobs.train.validation import Validation, require_possible, validate
 from qprd.progress import Progress
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from qprd.bundle.records import TrainingInfo
     from qprd.model.frd import FRD
+    from qprd.sampling.dataset import SlideReadError
     from qprd.training.loop import TrainingOutcome
 
 #: Validation AUROC below which a model is said to be of no use.
@@ -62,6 +62,7 @@ def train_project(
     from qprd.bundle.records import BundleInfo, NetworkInfo, TeacherInfo
     from qprd.bundle.writing import save_bundle
     from qprd.device import make_fabric
+    from qprd.jobs.train.fit import fit_model, read_patches
 
     started = time.perf_counter()
     layout = ProjectLayout(project.path)
@@ -70,12 +71,23 @@ def train_project(
     fabric = make_fabric(config.device, config.precision)
     start = starting_point(config, parent)
     require_space(layout.root, start.model)
-    prepared = prepare_patches(project, config, patches, progress, earlier=start.splits())
-    start.refuse_leak(prepared.table)
     rule = Rule.parse(config.operating_point)
-    require_possible(rule, prepared.table, prepared.slides)
 
-    outcome = fit_model(start, prepared, config, layout.root, fabric=fabric, progress=progress)
+    def checked(prepared: PreparedPatches) -> PreparedPatches:
+        start.refuse_leak(prepared.table)
+        require_possible(rule, prepared.table, prepared.slides)
+        return prepared
+
+    def without(prepared: PreparedPatches, error: SlideReadError) -> PreparedPatches:
+        return checked(prepared.without(error.entry_id, error, patches, config))
+
+    prepared = checked(prepare_patches(project, config, patches, progress, earlier=start.splits()))
+    with patch_cache(layout.root) as cache:
+        decoded = read_patches(prepared, without, config, cache, progress)
+        prepared = decoded.prepared
+        outcome = fit_model(start, decoded, config, cache, fabric=fabric, progress=progress)
+        # What is kept on the disk goes with the cache.
+        del decoded
     scorer = _scorer(start.model, config, fabric, progress)
     validation = validate(
         outcome.val_scores,

@@ -12,8 +12,8 @@ from qprd.errors import QprdError
 from qprd.names import composed
 from qprd.predictions import is_own_class
 from qprd.progress import Progress
+from qprd.qupath.drawn import read_drawn
 from qprd.qupath.entry_slides import (
-    annotation_notes,
     name_list,
     open_slide,
     recorded_name,
@@ -25,7 +25,7 @@ from qprd.sampling.build import SlideRegions, build_patch_table
 from qprd.sampling.classes import Role, check_classes, is_derived, role_of, similar_classes
 from qprd.sampling.regions import label_regions, unlabeled_note
 from qprd.sampling.sampler import SamplingRules
-from qprd.sampling.splits import Split, metadata_split
+from qprd.sampling.splits import Split, SplitCandidate, metadata_split
 from qprd.sampling.table import PatchTable
 from qprd.settings import TrainConfig
 from qprd.slides.remarks import OVERVIEW_PX, remarks
@@ -44,19 +44,42 @@ class PreparedPatches:
 
     Attributes:
         slides: The usable slides with their label regions.
+        left_out: Annotated slides that cannot be read.
         entries: All chosen entries by id.
         table: The patches.
         notes: What the user should know of slides and annotations.
         assume_mpp: Resolution of slides that do not state theirs.
-        annotations: Of each chosen entry, by its id.
+        annotations: Of each chosen entry whose annotations can be read, by its id.
     """
 
     slides: tuple[SlideRegions, ...]
+    left_out: tuple[SplitCandidate, ...]
     entries: dict[str, Entry]
     table: PatchTable
     notes: tuple[str, ...]
     assume_mpp: float | None
     annotations: Mapping[str, Sequence[Annotation]]
+
+    def without(
+        self, entry_id: str, error: QprdError, patches: Path | None, config: TrainConfig
+    ) -> PreparedPatches:
+        """Choose the patches anew without a slide whose pixels cannot be read.
+
+        Args:
+            entry_id: The slide.
+            error: Why it cannot be read.
+            patches: As for `prepare_patches`.
+            config: As for `prepare_patches`.
+
+        Raises:
+            QprdError: as `prepare_patches`.
+        """
+        (lost,) = (slide for slide in self.slides if slide.entry_id == entry_id)
+        slides = tuple(slide for slide in self.slides if slide is not lost)
+        left_out = (*self.left_out, lost.candidate)
+        notes = [*self.notes, error.line_about(lost.name)]
+        table = _table(slides, left_out, patches, config, notes)
+        return replace(self, slides=slides, left_out=left_out, notes=tuple(notes), table=table)
 
     def open(self, entry_id: str) -> Slide:
         """Open the slide of an entry."""
@@ -130,27 +153,38 @@ def prepare_patches(
     entries = select_entries(project, config.images, config.exclude)
     for entry in entries:
         metadata_split(entry.metadata, entry.name)  # a wrong one stops the training, not its slide
-    annotations = {entry.id: list(project.annotations(entry)) for entry in entries}
+    drawn = read_drawn(project, entries)
+    annotations = drawn.annotations
+    left_out = [
+        _unread(entry, drawn.unreadable[entry.id].classes, config, earlier or {})
+        for entry in entries
+        if entry.id in drawn.unreadable
+    ]
     unseen = [
-        f"{name_list(members, _NAMES_SHOWN)}: {note}"
-        for note, members in annotation_notes(project, entries).items()
+        *(drawn.unreadable[slide.entry_id].error.line_about(slide.name) for slide in left_out),
+        *drawn.notes(entries),
     ]
     if config.tumor or not config.unannotated_normal:
         wanted = config.tumor_class if config.tumor else config.tumor_class + config.normal_class
         _check_classes(wanted, annotations.values(), unseen)
     notes = list(unseen)
+    by_id = {entry.id: entry for entry in entries}
     unlabelled: list[Entry] = []
     slides: list[SlideRegions] = []
     with progress.task("finding tissue", len(entries)) as task:
         for entry in entries:
-            if _is_labelled(annotations[entry.id], config) or config.unannotated_normal:
-                try:
-                    slides.append(slide_regions(entry, annotations[entry.id], config, notes))
-                except QprdError as error:
-                    notes.append(error.line_about(entry.name))
-            else:
-                unlabelled.append(entry)
             task.advance()
+            if entry.id in drawn.unreadable:
+                continue
+            classes = [annotation.class_name for annotation in annotations[entry.id]]
+            if not config.unannotated_normal and not _is_labelled(classes, config):
+                unlabelled.append(entry)
+                continue
+            try:
+                slides.append(slide_regions(entry, annotations[entry.id], config, notes))
+            except QprdError as error:
+                notes.append(error.line_about(entry.name))
+                left_out.append(_unread(entry, classes, config, earlier or {}))
     if unlabelled:
         names = name_list(unlabelled, _NAMES_SHOWN)
         notes.append(f"not used, without an annotation of these classes: {names}")
@@ -159,27 +193,56 @@ def prepare_patches(
             for entry in unlabelled
             if (note := _misspelled_note(annotations[entry.id], config))
         ]
-    if not slides:
-        raise QprdError(
-            "None of the annotated slides can be used.\n  " + "\n  ".join(notes[:10]),
-            where=str(project.path),
-            fix="Name the folder of the slides with --slides DIR; `qprd doctor` tells more.",
-        )
-    slides = [_with_split(slide, earlier or {}) for slide in slides]
-    if patches is not None:
-        table = _given_table(patches, slides, config)
-    else:
-        table = _sampled_table(slides, config, notes)
-    by_id = {entry.id: entry for entry in entries}
+    slides = [
+        replace(slide, metadata_split=_split_of(by_id[slide.entry_id], earlier or {}))
+        for slide in slides
+    ]
     return PreparedPatches(
-        tuple(slides), by_id, table, tuple(notes), config.assume_mpp, annotations
+        tuple(slides),
+        tuple(left_out),
+        by_id,
+        _table(slides, left_out, patches, config, notes),
+        tuple(notes),
+        config.assume_mpp,
+        annotations,
     )
 
 
-def _with_split(slide: SlideRegions, earlier: Mapping[str, Split]) -> SlideRegions:
-    if slide.metadata_split is not None:
-        return slide
-    return replace(slide, metadata_split=earlier.get(recorded_name(slide.name)))
+def _split_of(entry: Entry, earlier: Mapping[str, Split]) -> Split | None:
+    meant = metadata_split(entry.metadata, entry.name)
+    return earlier.get(recorded_name(entry.name)) if meant is None else meant
+
+
+def _unread(
+    entry: Entry,
+    classes: Sequence[str | None] | None,
+    config: TrainConfig,
+    earlier: Mapping[str, Split],
+) -> SplitCandidate:
+    """What is known of a slide that cannot be read: the classes drawn on it, or not even these."""
+    if classes is None:
+        classes = [*config.tumor_class, *config.normal_class]
+    has_tumor = _is_of(classes, config.tumor_class)
+    has_normal = has_tumor or config.unannotated_normal or _is_of(classes, config.normal_class)
+    split = _split_of(entry, earlier)
+    return SplitCandidate(entry.id, entry.name, split, has_tumor, has_normal)
+
+
+def _table(
+    slides: Sequence[SlideRegions],
+    left_out: Sequence[SplitCandidate],
+    patches: Path | None,
+    config: TrainConfig,
+    notes: Sequence[str],
+) -> PatchTable:
+    if not slides:
+        raise QprdError(
+            "None of the annotated slides can be used.\n  " + "\n  ".join(notes[:10]),
+            fix="Name the folder of the slides with --slides DIR; `qprd doctor` tells more.",
+        )
+    if patches is None:
+        return _sampled_table(slides, left_out, config, notes)
+    return _given_table(patches, slides, left_out, config)
 
 
 def slide_regions(
@@ -226,7 +289,10 @@ def slide_regions(
 
 
 def _sampled_table(
-    slides: Sequence[SlideRegions], config: TrainConfig, notes: Sequence[str]
+    slides: Sequence[SlideRegions],
+    left_out: Sequence[SplitCandidate],
+    config: TrainConfig,
+    notes: Sequence[str],
 ) -> PatchTable:
     """Sample patches; an error tells the notes, which may hold its cause."""
     try:
@@ -240,6 +306,7 @@ def _sampled_table(
             seed=config.seed,
             hard_fraction=config.hard_fraction,
             rules=SamplingRules.of(config),
+            left_out=left_out,
         )
     except QprdError as error:
         shown = "".join(f"\n  note: {note}" for note in notes[:_NOTES_SHOWN])
@@ -251,8 +318,16 @@ def _sampled_table(
         ) from error
 
 
-def _given_table(file: Path, slides: Sequence[SlideRegions], config: TrainConfig) -> PatchTable:
-    """A table from disk, checked against the project's slides and the model's resolution."""
+def _given_table(
+    file: Path,
+    slides: Sequence[SlideRegions],
+    left_out: Sequence[SplitCandidate],
+    config: TrainConfig,
+) -> PatchTable:
+    """A table from disk, checked against the project's slides and the model's resolution.
+
+    Patches of slides that cannot be read are left out of it.
+    """
     try:
         table = PatchTable.from_csv(file)
     except OSError as error:
@@ -261,6 +336,8 @@ def _given_table(file: Path, slides: Sequence[SlideRegions], config: TrainConfig
             where=str(file),
             fix="Check the path given to --patches.",
         ) from error
+    lost = {(slide.entry_id, slide.name) for slide in left_out}
+    table = replace(table, patches=tuple(p for p in table.patches if (p.slide, p.name) not in lost))
     known = {slide.entry_id: slide for slide in slides}
     for patch in table.patches:
         slide = known.get(patch.slide)
@@ -334,12 +411,13 @@ def _misspelled_note(annotations: Sequence[Annotation], config: TrainConfig) -> 
     return unlabeled_note(found, config.tumor_class, config.normal_class)
 
 
-def _is_labelled(annotations: Sequence[Annotation], config: TrainConfig) -> bool:
-    classes = config.tumor_class + config.normal_class
-    return any(
-        is_derived(annotation.class_name, classes) and not is_own_class(annotation.class_name)
-        for annotation in annotations
-    )
+def _is_labelled(classes: Iterable[str | None], config: TrainConfig) -> bool:
+    return _is_of(classes, config.tumor_class + config.normal_class)
+
+
+def _is_of(classes: Iterable[str | None], bases: Sequence[str]) -> bool:
+    """Whether a person drew something of one of these classes, or of one derived from them."""
+    return any(is_derived(name, bases) and not is_own_class(name) for name in classes)
 
 
 def _class_counts(annotations: Iterable[Sequence[Annotation]]) -> Counter[str]:

@@ -68,7 +68,7 @@ def mark(project: Path, most: int) -> tuple[MarkedRegion, ...]:
             info.scoring.threshold or 0.0,
             most,
             progress=SilentProgress(),
-        )
+        )[0]
 
 
 def test_regions_are_in_results_and_project_in_the_order_that_is_told(

@@ -1,0 +1,65 @@
+"""The annotations of several images, as far as they can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from qprd.errors import QprdError
+from qprd.qupath.entry_slides import name_list
+from qprd.qupath.project import Annotation, Entry, Project
+
+_NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An image whose annotations cannot be read.
+
+    Attributes:
+        error: Why.
+        classes: The classes of the annotations that QuPath last saved; None if that is not known.
+    """
+
+    error: QprdError
+    classes: Sequence[str] | None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What is drawn on some images; one that cannot be read does not stop the others.
+
+    Attributes:
+        annotations: Of each image that can be read, by entry id.
+        unreadable: The other images, by entry id.
+        doubts: Why annotations may be missing (`Project.annotation_note`), and of which images.
+    """
+
+    annotations: Mapping[str, Sequence[Annotation]]
+    unreadable: Mapping[str, Unreadable]
+    doubts: Mapping[str, Sequence[Entry]]
+
+    def notes(self, entries: Iterable[Entry]) -> list[str]:
+        """Say why annotations of these images may be missing."""
+        chosen = {entry.id for entry in entries}
+        told = {
+            note: [e for e in members if e.id in chosen] for note, members in self.doubts.items()
+        }
+        return [f"{name_list(e, _NAMES_SHOWN)}: {note}" for note, e in told.items() if e]
+
+
+def read_drawn(project: Project, entries: Sequence[Entry]) -> Drawn:
+    """Read the annotations of these images."""
+    annotations: dict[str, Sequence[Annotation]] = {}
+    unreadable: dict[str, Unreadable] = {}
+    doubts: dict[str, list[Entry]] = {}
+    for entry in entries:
+        try:
+            note = project.annotation_note(entry)
+            annotations[entry.id] = project.annotations(entry)
+        except QprdError as error:
+            unreadable[entry.id] = Unreadable(error, project.recorded_classes(entry))
+        else:
+            if note is not None:
+                doubts.setdefault(note, []).append(entry)
+    return Drawn(annotations, unreadable, doubts)
