@@ -220,13 +220,13 @@ def _slide_figures(project: Project, bundle: Path, given: dict[str, Any]) -> Sli
     entry = next(entry for entry in project.entries() if entry.name == "colon_2.tif")
     regions, tissue = _regions(project, entry)
     folder = ProjectLayout(project.path).result(entry.id)
-    area = tile_auroc(load_score_map(folder), regions.tumor, regions.normal)
+    area = tile_auroc(load_score_map(folder), regions.tumor_region, regions.normal_region)
     found = shapely.union_all([c.polygon for c in load_predictions(folder).contours])
-    drawn = shapely.union_all([regions.tumor, regions.normal])
-    iou = polygon_overlap(found, regions.tumor).iou
-    in_drawn = polygon_overlap(found, regions.tumor, within=drawn).iou
+    drawn = shapely.union_all([regions.tumor_region, regions.normal_region])
+    iou = polygon_overlap(found, regions.tumor_region).iou
+    in_drawn = polygon_overlap(found, regions.tumor_region, within=drawn).iou
     drawn_tissue = shapely.intersection(drawn, tissue)
-    in_tissue = polygon_overlap(found, regions.tumor, within=drawn_tissue).iou
+    in_tissue = polygon_overlap(found, regions.tumor_region, within=drawn_tissue).iou
     assert area is not None
     assert iou is not None
     assert in_drawn is not None

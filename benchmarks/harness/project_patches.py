@@ -183,8 +183,8 @@ def _candidate(slide: SlideRegions) -> SplitCandidate:
         slide.entry_id,
         slide.name,
         slide.metadata_split,
-        has_tumor=not slide.regions.tumor.is_empty,
-        has_normal=not slide.regions.normal.is_empty,
+        has_tumor=not slide.regions.tumor_region.is_empty,
+        has_normal=not slide.regions.normal_region.is_empty,
     )
 
 

@@ -85,7 +85,7 @@ def _label_regions() -> Row:
 
     def make() -> None:
         regions = label_regions(annotations, _SLIDE_PX, _SLIDE_PX, mpp=0.25)
-        for region in (regions.tumor, regions.normal):
+        for region in (regions.tumor_region, regions.normal_region):
             RegionIndex(region, 256).coverage(centers[:, 0], centers[:, 1], 256)
 
     (spent,) = seconds(make, repeats=1)

@@ -299,7 +299,7 @@ def truth_of(annotations: Path, file: Path) -> Truth:
         drawn = label_regions(
             read_annotations(annotations), slide.width, slide.height, mpp=slide.mpp
         )
-    return Truth(drawn.tumor, drawn.normal)
+    return Truth(drawn.tumor_region, drawn.normal_region)
 
 
 def table(rows: Sequence[Row]) -> str:

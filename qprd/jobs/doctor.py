@@ -27,7 +27,7 @@ from qprd.qupath.java import find_qupath
 from qprd.qupath.opening import open_project
 from qprd.qupath.project import Annotation, Entry, Project
 from qprd.sampling.classes import is_derived
-from qprd.sampling.regions import unlabeled_annotations, unlabeled_note
+from qprd.sampling.drawn import unlabeled_annotations, unlabeled_note
 from qprd.sampling.splits import metadata_split
 from qprd.settings import TrainConfig
 from qprd.slides.remarks import OVERVIEW_PX, remarks

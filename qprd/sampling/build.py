@@ -72,13 +72,13 @@ class SlideRegions:
             self.entry_id,
             self.name,
             self.metadata_split,
-            has_tumor=not self.regions.tumor.is_empty,
-            has_normal=not self.regions.normal.is_empty,
+            has_tumor=not self.regions.tumor_region.is_empty,
+            has_normal=not self.regions.normal_region.is_empty,
         )
 
     def region(self, label: Label) -> MultiPolygon:
         """Return the region of a label."""
-        return self.regions.tumor if label == "tumor" else self.regions.normal
+        return self.regions.tumor_region if label == "tumor" else self.regions.normal_region
 
     def reviewed(self, label: Label) -> MultiPolygon:
         """Return the part of a label's region that comes from a review."""

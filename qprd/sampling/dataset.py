@@ -239,8 +239,8 @@ def rasterize_labels(
                 )
             own = regions[patch.slide]
             indices[key] = (
-                RegionIndex(own.normal, patch.size_px),
-                RegionIndex(own.tumor, patch.size_px),
+                RegionIndex(own.normal_region, patch.size_px),
+                RegionIndex(own.tumor_region, patch.size_px),
             )
         normal, tumor = indices[key]
         square = (patch.x, patch.y, patch.size_px, cells)

@@ -282,7 +282,7 @@ def cut_slide(
     Raises:
         QprdError: No cut leaves some of each label in both parts.
     """
-    labels = [r for r in (regions.tumor, regions.normal) if not r.is_empty]
+    labels = [r for r in (regions.tumor_region, regions.normal_region) if not r.is_empty]
     best: tuple[float, dict[Split, Bounds]] | None = None
     for axis, extent in ((0, width), (1, height)):
         edges = np.linspace(0, extent, _CUTS + 1)

@@ -65,7 +65,7 @@ def test_answers_come_back_as_accepted_and_rejected() -> None:
     found = label_regions(read_annotations(text), 300, 300, mpp=0.5)
     assert found.accepted.equals(box(10, 10, 90, 90))
     assert found.rejected.area == 400 + 1600
-    assert found.tumor.area == pytest.approx(5000 + 40 * 80, rel=0.01)
+    assert found.tumor_region.area == pytest.approx(5000 + 40 * 80, rel=0.01)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5])

@@ -82,11 +82,11 @@ def test_overlapping_tumor_polygons_and_derived_classes_become_one_region() -> N
         drawn(box(300, 300, 310, 310), None),
         drawn(box(400, 300, 410, 310), "Stroma"),
     )
-    assert result.tumor.equals(box(0, 0, 150, 100))
+    assert result.tumor_region.equals(box(0, 0, 150, 100))
     assert result.summary() == [
         "1 annotation without a class and 1 of class 'Stroma' are used as neither Tumor nor Normal "
-        "(200 px²)",
-        "Normal: none drawn, and no tissue mask to fall back on",
+        "(200 px²).",
+        "Normal: None is drawn, and there is no tissue mask to take it from.",
     ]
 
 
@@ -95,12 +95,12 @@ def test_a_pending_prediction_is_neither_tumor_nor_normal() -> None:
     pending = drawn(box(200, 200, 600, 600), "Tumor: qprd")
     without = label(tumor, tissue=ALL_TISSUE)
     result = label(tumor, pending, tissue=ALL_TISSUE)
-    assert result.tumor.equals(without.tumor)
-    assert result.normal.intersection(pending.geometry).area == 0
-    assert without.normal.difference(pending.geometry).equals(result.normal)
-    assert label(pending, tissue=ALL_TISSUE).normal.is_empty
+    assert result.tumor_region.equals(without.tumor_region)
+    assert result.normal_region.intersection(pending.geometry).area == 0
+    assert without.normal_region.difference(pending.geometry).equals(result.normal_region)
+    assert label(pending, tissue=ALL_TISSUE).normal_region.is_empty
     drawn_over = label(tumor, pending, drawn(box(300, 300, 400, 400), "Normal"), tissue=ALL_TISSUE)
-    assert drawn_over.normal.equals(box(300, 300, 400, 400))
+    assert drawn_over.normal_region.equals(box(300, 300, 400, 400))
 
 
 def test_a_rejected_contour_adds_to_the_normal_tissue_and_does_not_replace_it() -> None:
@@ -109,11 +109,11 @@ def test_a_rejected_contour_adds_to_the_normal_tissue_and_does_not_replace_it() 
     without = label(tumor, tissue=ALL_TISSUE, margin_um=100)
     result = label(tumor, rejected, tissue=ALL_TISSUE, margin_um=100)
     assert result.normal_source == "tissue"
-    assert result.normal.equals(without.normal.union(rejected.geometry))
+    assert result.normal_region.equals(without.normal_region.union(rejected.geometry))
     assert result.rejected.equals(rejected.geometry)
     assert result.accepted.is_empty
     alone = label(rejected, tissue=ALL_TISSUE)
-    assert alone.normal.equals(rejected.geometry)
+    assert alone.normal_region.equals(rejected.geometry)
     over_tumor = Annotation("r", box(50, 0, 180, 100), "Normal", predicted=True)
     assert label(tumor, over_tumor).rejected.equals(box(100, 0, 180, 100))
     ignored = drawn(box(120, 120, 150, 180), "Ignore*")
@@ -123,7 +123,7 @@ def test_a_rejected_contour_adds_to_the_normal_tissue_and_does_not_replace_it() 
 def test_an_accepted_contour_is_tumor_as_drawn() -> None:
     accepted = Annotation("a", box(120, 120, 180, 180), "Tumor", predicted=True)
     result = label(accepted, drawn(box(0, 0, 50, 50), "Tumor"), tissue=ALL_TISSUE)
-    assert result.tumor.equals(shapely.union(accepted.geometry, box(0, 0, 50, 50)))
+    assert result.tumor_region.equals(shapely.union(accepted.geometry, box(0, 0, 50, 50)))
     assert result.accepted.equals(accepted.geometry)
 
 
@@ -133,9 +133,9 @@ def test_ignored_regions_are_cut_out_of_both_and_said() -> None:
         drawn(box(200, 0, 300, 100), "Normal"),
         drawn(box(50, 0, 250, 100), "Ignore*"),
     )
-    assert result.tumor.equals(box(0, 0, 50, 100))
-    assert result.normal.equals(box(250, 0, 300, 100))
-    assert reasons(result).count("cut out by an ignored class (50% of it) (5,000 px²)") == 2
+    assert result.tumor_region.equals(box(0, 0, 50, 100))
+    assert result.normal_region.equals(box(250, 0, 300, 100))
+    assert reasons(result).count("An ignored class cuts out 50% of it (5,000 px²).") == 2
 
 
 TUMOR = drawn(box(0, 0, 100, 100), "Tumor")
@@ -145,8 +145,8 @@ TUMOR = drawn(box(0, 0, 100, 100), "Tumor")
 def test_tissue_with_another_class_or_none_is_not_normal(class_name: str | None) -> None:
     other = drawn(box(400, 400, 500, 500), class_name)
     result = label(TUMOR, other, tissue=ALL_TISSUE, margin_um=30)
-    assert result.normal.distance(other.geometry) >= 30
-    assert result.tumor.equals(TUMOR.geometry)
+    assert result.normal_region.distance(other.geometry) >= 30
+    assert result.tumor_region.equals(TUMOR.geometry)
     assert result.unlabeled.equals(other.geometry)
     told = f"of class {class_name!r}" if class_name else "without a class"
     assert f"1 annotation {told}" in reasons(result).replace("1 without", "1 annotation without")
@@ -170,14 +170,14 @@ def test_drawn_normal_tissue_does_not_care_for_other_classes() -> None:
     normal = drawn(box(300, 300, 400, 400), "Normal")
     other = drawn(box(350, 300, 450, 400), "Stroma")
     result = label(TUMOR, normal, other, tissue=ALL_TISSUE)
-    assert result.normal.equals(normal.geometry)
+    assert result.normal_region.equals(normal.geometry)
 
 
 @pytest.mark.parametrize("class_name", ["Tissue", None])
 def test_an_outline_around_labels_cuts_nothing(class_name: str | None) -> None:
     outline = drawn(box(0, 0, 600, 600), class_name)
     result = label(TUMOR, outline, tissue=ALL_TISSUE)
-    assert result.normal.equals(label(TUMOR, tissue=ALL_TISSUE).normal)
+    assert result.normal_region.equals(label(TUMOR, tissue=ALL_TISSUE).normal_region)
     assert "neither" not in reasons(result)
     assert result.unlabeled.is_empty
 
@@ -185,7 +185,7 @@ def test_an_outline_around_labels_cuts_nothing(class_name: str | None) -> None:
 def test_a_misspelled_class_around_a_label_is_no_outline() -> None:
     around = drawn(box(0, 0, 600, 600), "tumor")
     result = label(TUMOR, around, tissue=ALL_TISSUE)
-    assert result.normal.intersection(around.geometry).area == 0
+    assert result.normal_region.intersection(around.geometry).area == 0
     assert "did you mean 'Tumor'?" in reasons(result)
 
 
@@ -193,39 +193,39 @@ def test_labels_inside_an_area_that_was_looked_at_count() -> None:
     area = drawn(box(0, 0, 400, 400), "Region*")
     beside = drawn(box(600, 600, 700, 700), "Tumor", "b")
     result = label(TUMOR, beside, area, tissue=ALL_TISSUE, margin_um=50)
-    assert result.tumor.equals(shapely.union(TUMOR.geometry, beside.geometry))
-    assert result.normal.difference(area.geometry).area == 0
-    assert result.normal.area > 0.7 * area.geometry.area
+    assert result.tumor_region.equals(shapely.union(TUMOR.geometry, beside.geometry))
+    assert result.normal_region.difference(area.geometry).area == 0
+    assert result.normal_region.area > 0.7 * area.geometry.area
     with_normal = label(TUMOR, area, drawn(box(200, 200, 300, 300), "Normal"), tissue=ALL_TISSUE)
-    assert with_normal.normal.equals(box(200, 200, 300, 300))
+    assert with_normal.normal_region.equals(box(200, 200, 300, 300))
 
 
 def test_what_is_drawn_on_another_plane_is_left_out_and_said() -> None:
     deeper = Annotation("z", box(400, 400, 500, 500), "Tumor", plane=(3, 0))
     result = label(TUMOR, deeper)
-    assert result.tumor.equals(TUMOR.geometry)
-    assert "Tumor: drawn on another plane (z 3, t 0) than the one that is scored" in reasons(result)
+    assert result.tumor_region.equals(TUMOR.geometry)
+    assert "Tumor: An annotation is on the plane z 3, t 0, which is not scored." in reasons(result)
 
 
 def test_tumor_wins_where_normal_overlaps_it_and_that_is_said() -> None:
     result = label(drawn(box(0, 0, 100, 100), "Tumor"), drawn(box(50, 0, 150, 100), "Normal"))
-    assert result.tumor.equals(box(0, 0, 100, 100))
-    assert result.normal.equals(box(100, 0, 150, 100))
+    assert result.tumor_region.equals(box(0, 0, 100, 100))
+    assert result.normal_region.equals(box(100, 0, 150, 100))
     assert result.normal_source == "annotations"
-    assert "Normal: overlaps Tumor, which wins (5,000 px²)" in reasons(result)
+    assert "Normal: What overlaps Tumor counts as Tumor (5,000 px²)." in reasons(result)
 
 
 def test_holes_stay_holes() -> None:
     ring = Polygon(box(0, 0, 100, 100).exterior.coords, [box(40, 40, 60, 60).exterior.coords])
-    assert label(drawn(ring, "Tumor")).tumor.equals(ring)
+    assert label(drawn(ring, "Tumor")).tumor_region.equals(ring)
 
 
 def test_undrawn_normal_is_tissue_outside_tumor_by_the_margin() -> None:
     tumor = box(0, 0, 200, 200)
     result = label(drawn(tumor, "Tumor"), tissue=ALL_TISSUE, mpp=2.0, margin_um=100.0)
     assert result.normal_source == "tissue"
-    assert result.normal.distance(tumor) >= 50.0
-    assert result.normal.contains(Point(210 + 60, 100))
+    assert result.normal_region.distance(tumor) >= 50.0
+    assert result.normal_region.contains(Point(210 + 60, 100))
 
 
 @given(
@@ -242,10 +242,10 @@ def test_undrawn_normal_never_comes_closer_than_the_margin(
 ) -> None:
     polygons = [Point(x, y).buffer(r, quad_segs=q) for x, y, r, q in circles]
     result = label(*(drawn(p, "Tumor") for p in polygons), tissue=ALL_TISSUE, margin_um=30.0)
-    if not result.normal.is_empty:
-        assert result.normal.distance(result.tumor) >= 30.0 - 1e-6
+    if not result.normal_region.is_empty:
+        assert result.normal_region.distance(result.tumor_region) >= 30.0 - 1e-6
     far = shapely.difference(box(0, 0, WIDTH, HEIGHT), shapely.union_all(polygons).buffer(40))
-    assert far.difference(result.normal).area < 1e-6
+    assert far.difference(result.normal_region).area < 1e-6
 
 
 @given(
@@ -264,20 +264,20 @@ def test_the_margin_is_kept_around_jagged_outlines(vertices: list[tuple[float, f
     )
     result = label(drawn(star, "Tumor"), tissue=ALL_TISSUE, margin_um=30.0)
     if result.normal_source == "tissue":
-        assert result.normal.distance(result.tumor) >= 30.0 - 1e-6
+        assert result.normal_region.distance(result.tumor_region) >= 30.0 - 1e-6
 
 
 def test_tissue_of_an_unannotated_slide_is_not_normal_unless_declared() -> None:
-    assert label(tissue=ALL_TISSUE).normal.is_empty
+    assert label(tissue=ALL_TISSUE).normal_region.is_empty
     assert "probably not annotated yet" in reasons(label(tissue=ALL_TISSUE))
     declared = label(tissue=ALL_TISSUE, unannotated_normal=True)
-    assert declared.normal.area == WIDTH * HEIGHT
+    assert declared.normal_region.area == WIDTH * HEIGHT
     assert declared.normal_source == "tissue"
 
 
 def test_tumor_marked_by_points_alone_makes_no_normal_tissue() -> None:
     result = label(drawn(Point(500, 400), "Tumor"), tissue=ALL_TISSUE)
-    assert result.normal.is_empty
+    assert result.normal_region.is_empty
     assert "not taken as normal" in reasons(result)
 
 
@@ -285,7 +285,7 @@ def test_normal_tissue_keeps_away_from_tumor_marked_by_a_point() -> None:
     result = label(
         drawn(Point(500, 400), "Tumor"), drawn(box(0, 0, 50, 50), "Tumor"), tissue=ALL_TISSUE
     )
-    assert result.normal.distance(Point(500, 400)) >= 100.0
+    assert result.normal_region.distance(Point(500, 400)) >= 100.0
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -295,26 +295,26 @@ def test_an_outline_that_cannot_be_read_is_named_and_no_place_for_normal_tissue(
     place = MultiPoint([(500, 400), (510, 400)] if known else [])
     bad = Annotation("7", place, "Tumor", name="lesion 3", fault="it has two corners")
     result = label(drawn(box(0, 0, 50, 50), "Tumor"), bad, tissue=ALL_TISSUE)
-    assert "Tumor: left out, as it has two corners" in reasons(result)
+    assert "Tumor: An annotation is left out, as it has two corners" in reasons(result)
     assert "lesion 3" in reasons(result)
-    assert result.tumor.area == 2500
+    assert result.tumor_region.area == 2500
     if known:
-        assert result.normal.distance(place) >= 100.0
+        assert result.normal_region.distance(place) >= 100.0
     else:
-        assert result.normal.is_empty
-        assert "the place of one is not known" in reasons(result)
+        assert result.normal_region.is_empty
+        assert "The place of one is not known" in reasons(result)
     stroma = label(drawn(box(0, 0, 50, 50), "Tumor"), replace(bad, class_name="Stroma"))
-    assert "Stroma: left out" in reasons(stroma)
+    assert "Stroma: An annotation is left out" in reasons(stroma)
 
 
 @pytest.mark.parametrize(
     ("geometry", "reason"),
     [
-        (Point(5, 5), "a point or a line"),
-        (LineString([(0, 0), (50, 50)]), "a point or a line"),
-        (Polygon(), "empty"),
-        (LineString([(0, 0), (math.inf, 5)]), "not numbers"),
-        (Polygon([(0, 0), (10, 10), (0, 0)]), "without an area"),
+        (Point(5, 5), "An annotation is left out, as a point or a line has no area."),
+        (LineString([(0, 0), (50, 50)]), "a point or a line has no area"),
+        (Polygon(), "it has no outline"),
+        (LineString([(0, 0), (math.inf, 5)]), "its coordinates are not numbers"),
+        (Polygon([(0, 0), (10, 10), (0, 0)]), "An outline without an area is left out"),
         (box(2000, 0, 2100, 100), "outside the image"),
     ],
 )
@@ -322,15 +322,15 @@ def test_what_is_no_area_in_the_image_is_dropped_and_said(
     geometry: BaseGeometry, reason: str
 ) -> None:
     result = label(drawn(geometry, "Tumor"))
-    assert result.tumor.is_empty
+    assert result.tumor_region.is_empty
     assert result.dropped[0].annotation_id == "a"
     assert reason in reasons(result)
 
 
 def test_a_polygon_across_the_edge_is_clipped_and_said() -> None:
     result = label(drawn(box(-50, 0, 50, 100), "Tumor"))
-    assert result.tumor.equals(box(0, 0, 50, 100))
-    assert "partly outside the image: clipped (5,000 px²)" in reasons(result)
+    assert result.tumor_region.equals(box(0, 0, 50, 100))
+    assert "An annotation is clipped at the edge of the image (5,000 px²)." in reasons(result)
 
 
 def test_a_scribble_is_no_tumor_and_no_normal_tissue_either() -> None:
@@ -338,15 +338,15 @@ def test_a_scribble_is_no_tumor_and_no_normal_tissue_either() -> None:
     other = box(600, 600, 700, 700)
     result = label(drawn(scribble, "Tumor"), drawn(other, "Tumor", "b"), tissue=ALL_TISSUE)
     assert "crosses itself more than 500 times" in reasons(result)
-    assert result.tumor.equals(other)
-    assert not result.normal.intersects(box(150, 150, 250, 250))
+    assert result.tumor_region.equals(other)
+    assert not result.normal_region.intersects(box(150, 150, 250, 250))
 
 
 def test_an_invalid_outline_is_repaired_and_said() -> None:
     bow_tie = Polygon([(0, 0), (100, 100), (100, 0), (0, 100)])
     result = label(drawn(bow_tie, "Tumor"))
-    assert result.tumor.is_valid
-    assert result.tumor.area == 5000
+    assert result.tumor_region.is_valid
+    assert result.tumor_region.area == 5000
     assert "repaired" in reasons(result)
 
 
@@ -354,20 +354,20 @@ def test_a_polygon_inside_another_of_the_same_annotation_is_a_hole_and_that_is_s
     outer, hole, island = box(0, 0, 100, 100), box(10, 10, 90, 90), box(40, 40, 60, 60)
     apart, across = box(200, 0, 210, 10), box(90, 90, 110, 110)
     result = label(drawn(MultiPolygon([hole, apart, outer, across, island]), "Tumor"))
-    assert result.tumor.area == 100**2 - 80**2 + 20**2 + 10**2 + 20**2 - 10**2
-    assert "taken as holes" in reasons(result)
+    assert result.tumor_region.area == 100**2 - 80**2 + 20**2 + 10**2 + 20**2 - 10**2
+    assert "taken for holes" in reasons(result)
     twice = label(drawn(MultiPolygon([outer, outer]), "Tumor"))
-    assert twice.tumor.equals(outer)
+    assert twice.tumor_region.equals(outer)
     # Annotations by themselves are no holes in each other.
     two = label(drawn(outer, "Tumor"), drawn(hole, "Tumor", "b"))
-    assert two.tumor.equals(outer)
+    assert two.tumor_region.equals(outer)
     assert "hole" not in reasons(twice) + reasons(two)
 
 
 def test_a_thousand_nested_polygons_are_told_apart_in_time() -> None:
     nested = MultiPolygon([box(i, i, 9000 - i, 9000 - i) for i in range(1000)])
     started = time.perf_counter()
-    assert label(drawn(nested, "Tumor")).tumor.area > 0
+    assert label(drawn(nested, "Tumor")).tumor_region.area > 0
     assert time.perf_counter() - started < 30
 
 
@@ -376,8 +376,8 @@ def test_areas_of_mixed_collections_are_kept() -> None:
         [Point(1, 1), MultiPolygon([box(0, 0, 10, 10), box(20, 0, 30, 10)]), box(50, 0, 60, 10)]
     )
     result = label(drawn(mixed, "Tumor"))
-    assert result.tumor.area == 300
-    assert "points or lines" in reasons(result)
+    assert result.tumor_region.area == 300
+    assert "Points or lines" in reasons(result)
 
 
 def test_a_class_cannot_be_tumor_and_normal() -> None:
@@ -399,15 +399,15 @@ def test_regions_are_valid_apart_inside_and_independent_of_order(
     annotations = [drawn(g, c, str(i)) for i, (g, c) in enumerate(shapes)]
     result = label(*annotations, tissue=ALL_TISSUE, margin_um=20.0)
     image = box(0, 0, WIDTH, HEIGHT)
-    for region in (result.tumor, result.normal):
+    for region in (result.tumor_region, result.normal_region):
         assert isinstance(region, MultiPolygon)
         assert region.is_valid
         assert region.difference(image).area < 1e-6
-    assert result.tumor.intersection(result.normal).area < 1e-6
+    assert result.tumor_region.intersection(result.normal_region).area < 1e-6
     random.shuffle(annotations)
     other = label(*annotations, tissue=ALL_TISSUE, margin_um=20.0)
-    assert result.tumor.symmetric_difference(other.tumor).area < 1e-6
-    assert result.normal.symmetric_difference(other.normal).area < 1e-6
+    assert result.tumor_region.symmetric_difference(other.tumor_region).area < 1e-6
+    assert result.normal_region.symmetric_difference(other.normal_region).area < 1e-6
 
 
 def test_missing_class_says_what_exists_and_what_is_close() -> None:
@@ -442,15 +442,15 @@ def test_twenty_thousand_polygons_become_regions() -> None:
     ]
     result = label_regions(annotations, 100_000, 80_000, mpp=0.25)
     tumor = shapely.union_all([a.geometry for a in annotations if a.class_name == "Tumor"])
-    assert result.tumor.area == pytest.approx(tumor.area)
-    assert result.normal.area > 0
+    assert result.tumor_region.area == pytest.approx(tumor.area)
+    assert result.normal_region.area > 0
 
 
 def test_real_colon_annotations_lose_only_what_is_ignored(colon_slides: list[SlideRegions]) -> None:
     first, second = (slide.regions for slide in colon_slides)
-    assert first.summary() == ["Tumor: cut out by an ignored class (1% of it) (250,000 px²)"]
-    assert first.tumor.area == pytest.approx(26_589_810 - 250_000, abs=1)
-    assert first.normal.area == pytest.approx(2_576_106, abs=1)
+    assert first.summary() == ["Tumor: An ignored class cuts out 1% of it (250,000 px²)."]
+    assert first.tumor_region.area == pytest.approx(26_589_810 - 250_000, abs=1)
+    assert first.normal_region.area == pytest.approx(2_576_106, abs=1)
     assert second.dropped == ()
     assert first.normal_source == second.normal_source == "annotations"
 
@@ -463,5 +463,5 @@ def test_tissue_of_the_real_slides_stands_in_for_the_drawn_normal(
         found = label_regions(
             tumor_only, slide.width, slide.height, mpp=slide.mpp, tissue=slide.tissue
         )
-        overlap = found.normal.intersection(slide.regions.normal).area
-        assert overlap / found.normal.union(slide.regions.normal).area > 0.75
+        overlap = found.normal_region.intersection(slide.regions.normal_region).area
+        assert overlap / found.normal_region.union(slide.regions.normal_region).area > 0.75

@@ -149,7 +149,7 @@ def test_the_narrow_band_of_the_real_slide_holds_three_hundred_patches(
     slide = colon_slides[0]
     size = 128 * 0.5 / slide.mpp
     bounds = (0.0, 0.0, float(slide.width), float(slide.height))
-    xy = sample(slide.regions.normal, slide.tissue, n=300, size_px=size, bounds=bounds)
+    xy = sample(slide.regions.normal_region, slide.tissue, n=300, size_px=size, bounds=bounds)
     assert len(xy) == 300
 
 

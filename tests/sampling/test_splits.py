@@ -204,6 +204,6 @@ def test_a_slide_that_cannot_be_cut_is_an_error() -> None:
 def test_the_real_slides_can_be_cut(colon_slides: list[SlideRegions]) -> None:
     for own in colon_slides:
         cut = cut_slide(own.regions, own.width, own.height, size_px=128)
-        for region in (own.regions.tumor, own.regions.normal):
+        for region in (own.regions.tumor_region, own.regions.normal_region):
             share = region.intersection(box(*cut["val"])).area / region.area
             assert 0.05 < share < 0.5

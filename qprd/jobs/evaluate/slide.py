@@ -188,7 +188,7 @@ def evaluate_slide(
         )
     regions = slide.regions
     known = known_region(regions, slide.width, slide.height)
-    cells = labeled_cells(score_map, regions.tumor, regions.normal)
+    cells = labeled_cells(score_map, regions.tumor_region, regions.normal_region)
 
     overlap = overlap_all_tissue = None
     if result.threshold is not None:
@@ -197,11 +197,11 @@ def evaluate_slide(
         tissue = shapely.difference(slide.tissue.to_polygons(), regions.ignored)
         um2 = slide.mpp**2
         known_tissue = shapely.intersection(tissue, known)
-        overlap = polygon_overlap(found, regions.tumor, within=known_tissue).scaled(um2)
-        overlap_all_tissue = polygon_overlap(found, regions.tumor, within=tissue).scaled(um2)
+        overlap = polygon_overlap(found, regions.tumor_region, within=known_tissue).scaled(um2)
+        overlap_all_tissue = polygon_overlap(found, regions.tumor_region, within=tissue).scaled(um2)
 
     points = load_lesion_points(folder)
-    lesions = lesion_map(regions.tumor, slide.mpp)
+    lesions = lesion_map(regions.tumor_region, slide.mpp)
     matches, n_unjudged = _where_truth_is_known(match_points(points, lesions), points, known)
     comparison = SlideComparison(
         has_tumor=marks_tumor(annotations, rules.config),
@@ -228,7 +228,7 @@ def evaluate_slide(
         threshold=result.threshold,
         mpp=slide.mpp,
         cell_px=score_map.cell_px,
-        tumor_region=regions.tumor,
+        tumor_region=regions.tumor_region,
         false_positives=tuple(false_positives),
         misses=tuple(misses),
         notes=tuple(notes),
@@ -271,11 +271,11 @@ def known_region(regions: LabelRegions, width: int, height: int) -> BaseGeometry
     outlined (``Region*``), the rest of these. What is drawn without meaning either is not known.
     """
     if regions.normal_source != "tissue":
-        return shapely.union(regions.tumor, regions.normal)
+        return shapely.union(regions.tumor_region, regions.normal_region)
     looked_at: BaseGeometry = shapely.box(0, 0, width, height)
     if not regions.areas.is_empty:
-        looked_at = shapely.union(regions.areas, regions.tumor)
-    unlabeled = shapely.difference(regions.unlabeled, regions.tumor)
+        looked_at = shapely.union(regions.areas, regions.tumor_region)
+    unlabeled = shapely.difference(regions.unlabeled, regions.tumor_region)
     return shapely.difference(looked_at, shapely.union(regions.ignored, unlabeled))
 
 

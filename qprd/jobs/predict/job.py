@@ -12,7 +12,7 @@ from qprd.jobs.predict.index import write_results_index
 from qprd.jobs.predict.model import Model
 from qprd.jobs.predict.predictor import Predictor
 from qprd.jobs.predict.review_regions import (
-    MarkedRegion,
+    RegionReport,
     describe_regions,
     mark_uncertain,
     require_threshold,
@@ -54,7 +54,7 @@ class PredictSummary:
     index: Path
     write_back: WriteBackSummary | None
     seconds: float
-    review: tuple[MarkedRegion, ...] = ()
+    review: tuple[RegionReport, ...] = ()
 
     @property
     def failed(self) -> int:
@@ -145,7 +145,7 @@ def predict_project(
             "None of the slides could be predicted.\n  " + "\n  ".join(problems[:10]),
             where=str(project.path),
         )
-    marked: tuple[MarkedRegion, ...] = ()
+    marked: tuple[RegionReport, ...] = ()
     if config.uncertain and predictor.threshold is not None:
         marked, unmarked = mark_uncertain(
             project,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class MarkedRegion:
+class RegionReport:
     """A review region as it is reported.
 
     Attributes:
@@ -53,7 +53,7 @@ class MarkedRegion:
     distance: float
 
 
-def describe_regions(marked: Sequence[MarkedRegion]) -> str:
+def describe_regions(marked: Sequence[RegionReport]) -> str:
     """Say in one line how many regions are marked, and where."""
     per_image = Counter(region.image for region in marked)
     where = ", ".join(f"{count} in {image}" for image, count in list(per_image.items())[:5])
@@ -87,7 +87,7 @@ def mark_uncertain(
     *,
     assume_mpp: float | None = None,
     progress: Progress,
-) -> tuple[tuple[MarkedRegion, ...], list[str]]:
+) -> tuple[tuple[RegionReport, ...], list[str]]:
     """Choose regions from the score maps of these entries and put them into their results.
 
     Tissue that is labeled already, by drawing or by an earlier review, is left out.
@@ -138,7 +138,7 @@ def mark_uncertain(
     ranked: dict[str, list[tuple[int, UncertainSquare]]] = {entry.id: [] for entry in entries}
     for rank, (entry_id, region) in enumerate(in_order_of_review(found, limit), start=1):
         ranked[entry_id].append((rank, region))
-    marked: list[MarkedRegion] = []
+    marked: list[RegionReport] = []
     for entry in entries:
         folder = layout.result(entry.id)
         # One map at a time: a large one has hundreds of MiB.
@@ -157,7 +157,7 @@ def mark_uncertain(
             )
             left, top, right, bottom = uncertain.polygon.bounds
             marked.append(
-                MarkedRegion(
+                RegionReport(
                     rank=rank,
                     image=entry.name,
                     entry_id=entry.id,
@@ -185,4 +185,6 @@ def _labeled(
         tumor_classes=trained.tumor_class,
         normal_classes=trained.normal_class,
     )
-    return shapely.union_all([drawn.tumor, drawn.normal, drawn.rejected, drawn.ignored])
+    return shapely.union_all(
+        [drawn.tumor_region, drawn.normal_region, drawn.rejected, drawn.ignored]
+    )

@@ -23,7 +23,8 @@ from qprd.qupath.entry_slides import (
 from qprd.qupath.project import Annotation, Entry, Project
 from qprd.sampling.build import SlideRegions, build_patch_table
 from qprd.sampling.classes import Role, check_classes, is_derived, role_of, similar_classes
-from qprd.sampling.regions import label_regions, unlabeled_note
+from qprd.sampling.drawn import unlabeled_note
+from qprd.sampling.regions import label_regions
 from qprd.sampling.sampler import SamplingRules
 from qprd.sampling.splits import Split, SplitCandidate, metadata_split
 from qprd.sampling.table import PatchTable

@@ -243,13 +243,13 @@ def _without(reason: str) -> str:
 
 
 def _with_normal(chosen: set[str], slides: Sequence[SlideRegions]) -> list[SlideRegions]:
-    return [s for s in slides if s.entry_id in chosen and not s.regions.normal.is_empty]
+    return [s for s in slides if s.entry_id in chosen and not s.regions.normal_region.is_empty]
 
 
 def _little_labeled(regions: SlideRegions) -> list[str]:
     assert regions.tissue is not None
     tissue = regions.tissue.to_polygons()
-    share = shapely.intersection(tissue, regions.regions.normal).area / tissue.area
+    share = shapely.intersection(tissue, regions.regions.normal_region).area / tissue.area
     if share >= _SMALL_SHARE:
         return []
     return [
@@ -265,7 +265,7 @@ def _false_positives(
     with open_slide(regions.entry_id) as slide:
         score_map = scorer.score(f"validating on {regions.name}", slide, regions.tissue)
     found = lesion_points(score_map)
-    normal = regions.regions.normal
+    normal = regions.regions.normal_region
     shapely.prepare(normal)
     inside: NDArray[np.bool_] = shapely.contains_xy(normal, found.x, found.y)
     return found.scores[inside]

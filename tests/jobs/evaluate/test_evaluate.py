@@ -432,7 +432,7 @@ def test_what_is_remarkable_of_a_slide_is_said_once_with_its_name(predicted_proj
     stored = result(predicted_project, 2) / "slide.json"
     stored.write_text(json.dumps(json.loads(stored.read_text()) | {"slide_score": None}))
     notes = evaluate(predicted_project, split="val").notes
-    (cut,) = [note for note in notes if "cut out by an ignored class" in note]
+    (cut,) = [note for note in notes if "An ignored class cuts out" in note]
     assert cut.startswith(f"{SECOND}: Tumor")
     assert f"without a slide score, and so left out of the slide figures: {SECOND}" in notes
 

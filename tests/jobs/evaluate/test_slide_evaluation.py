@@ -55,7 +55,7 @@ def test_lesion_points_are_false_only_where_somebody_would_have_drawn_tumor(
     known = known_region(found, WIDTH, HEIGHT)
     points = LesionPoints(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), X, Y)
     judged, outside = _where_truth_is_known(
-        match_points(points, lesion_map(found.tumor, MPP)), points, known
+        match_points(points, lesion_map(found.tumor_region, MPP)), points, known
     )
     # The one beside tumor is in the grown lesion.
     assert judged.best_scores.tolist() == [0.9]
@@ -67,7 +67,7 @@ def test_lesion_points_are_false_only_where_somebody_would_have_drawn_tumor(
 def test_without_normal_tissue_drawn_the_margin_of_tumor_is_known_too() -> None:
     found = regions(drawn(TUMOR, "Tumor"))
     margin = box(1510, 500, 1600, 1500)
-    assert not found.normal.intersects(margin)
+    assert not found.normal_region.intersects(margin)
     assert known_region(found, WIDTH, HEIGHT).covers(margin)
 
 
@@ -89,7 +89,7 @@ def test_what_is_drawn_without_meaning_either_is_not_known() -> None:
     known = known_region(found, WIDTH, HEIGHT)
     assert known.intersection(NORMAL).area == 0
     assert known.covers(TUMOR)
-    assert not found.normal.intersects(NORMAL)
+    assert not found.normal_region.intersects(NORMAL)
 
 
 def test_only_areas_that_were_looked_at_are_known() -> None:

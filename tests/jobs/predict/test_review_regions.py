@@ -11,7 +11,7 @@ from shapely.geometry import box
 from qprd.bundle.reading import newest_bundle, read_bundle_info
 from qprd.errors import QprdError
 from qprd.jobs.predict.job import PredictSummary
-from qprd.jobs.predict.review_regions import MarkedRegion, mark_uncertain, require_threshold
+from qprd.jobs.predict.review_regions import RegionReport, mark_uncertain, require_threshold
 from qprd.predictions import REVIEW_CLASS, REVIEW_RANK, PredictedAnnotation
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
@@ -57,7 +57,7 @@ def results(project: Path) -> Path:
     return project.parent / "qprd" / "results"
 
 
-def mark(project: Path, most: int) -> tuple[MarkedRegion, ...]:
+def mark(project: Path, most: int) -> tuple[RegionReport, ...]:
     """As after a prediction, from the score maps that there are."""
     info = read_bundle_info(newest_bundle(project.parent / "qprd" / "bundles"))
     with ExchangeProject(project) as opened:
@@ -139,7 +139,12 @@ def test_a_region_is_neither_tumor_nor_normal_until_somebody_says_so(project: Pa
         exported.write_text(json.dumps({"type": "FeatureCollection", "features": regions}))
         with ExchangeProject(project) as opened:
             found = label_regions(opened.annotations(entry), WIDTH, HEIGHT, mpp=MPP)
-        return found.tumor.area, found.accepted.area, found.normal.area, found.rejected.area
+        return (
+            found.tumor_region.area,
+            found.accepted.area,
+            found.normal_region.area,
+            found.rejected.area,
+        )
 
     assert areas(REVIEW_CLASS) == (0, 0, 0, 0)
     tumor, *others = areas("Tumor")

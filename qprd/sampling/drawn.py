@@ -1,0 +1,262 @@
+"""What is drawn on a slide, cleaned, clipped to the image, and sorted by what it is for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import get_args
+
+import numpy as np
+import shapely
+from shapely.geometry import box
+from shapely.geometry.base import BaseGeometry
+
+from qprd.qupath.outlines import MAX_CROSSINGS, repaired, with_nested_holes
+from qprd.qupath.project import SCORED_PLANE, Annotation
+from qprd.sampling.classes import Role, role_of, similar_classes
+from qprd.sampling.shapes import is_finite, leaves, polygons_of
+
+#: Area (square level-0 pixels) below which an overlap or a clipped edge is rounding, not news.
+NEGLIGIBLE_PX2 = 1.0
+
+#: Beyond any image.
+_FAR_PX = 1e9
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Something drawn that was not used, or not used as drawn.
+
+    Attributes:
+        annotation_id: Id of the annotation; None where the remark concerns a whole class.
+        class_name: Its class.
+        reason: What was done with it and why, a sentence without its full stop.
+        area_px2: Area that was lost, in square level-0 pixels.
+        name: What to call this one annotation, where a person has to find it.
+    """
+
+    annotation_id: str | None
+    class_name: str | None
+    reason: str
+    area_px2: float = 0.0
+    name: str | None = None
+
+
+@dataclass
+class Drawn:
+    """The usable polygons of a slide by what they are for, and what was not usable."""
+
+    parts: dict[Role, list[BaseGeometry]] = field(
+        default_factory=lambda: {role: [] for role in get_args(Role)}
+    )
+    accepted: list[BaseGeometry] = field(default_factory=list)
+    unusable_tumor: list[BaseGeometry] = field(default_factory=list)
+    others: list[tuple[Annotation, Sequence[BaseGeometry]]] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+
+    @property
+    def lost_tumor(self) -> bool:
+        """Whether tumor is drawn at a place that is not known: then any tissue may be tumor."""
+        return any(geometry.is_empty for geometry in self.unusable_tumor)
+
+    def why_not_from_tissue(self, tumor_name: str, normal_name: str) -> Dropped:
+        """Say why the tissue of a slide does not count as normal."""
+        if self.unusable_tumor:
+            what = "The place of one is not known" if self.lost_tumor else "It has no polygon"
+            reason = f"{what}, so the tissue of the slide is not taken as normal either"
+            return Dropped(None, tumor_name, reason)
+        reason = (
+            f"Neither {tumor_name} nor {normal_name} is drawn; it is probably not annotated yet"
+        )
+        return Dropped(None, None, reason)
+
+    def union(self, role: Role) -> BaseGeometry:
+        """All polygons of a role as one region."""
+        # Most annotations touch no other: joining only those that do is many times faster.
+        return shapely.disjoint_subset_union_all(self.parts[role])
+
+
+def collect(
+    annotations: Sequence[Annotation],
+    image: BaseGeometry,
+    tumor_classes: Sequence[str],
+    normal_classes: Sequence[str],
+) -> Drawn:
+    """Clean the annotations of a slide, and sort them by their role.
+
+    What was lost is among the remarks, but for what means neither tumor nor normal.
+    """
+    drawn = Drawn()
+    for annotation in annotations:
+        role = role_of(annotation, tumor_classes, normal_classes)
+        if annotation.plane != SCORED_PLANE:
+            if role != "other":
+                z, t = annotation.plane
+                reason = f"An annotation is on the plane z {z}, t {t}, which is not scored"
+                drawn.dropped.append(Dropped(annotation.id, annotation.class_name, reason))
+            continue
+        if role == "other":
+            geometry = annotation.geometry
+            polygons = _clean(annotation, image, drawn.dropped if annotation.fault else [])
+            if polygons or (not geometry.is_empty and is_finite(geometry)):
+                drawn.others.append((annotation, polygons or [shapely.force_2d(geometry)]))
+            continue
+        polygons = _clean(annotation, image, drawn.dropped)
+        drawn.parts[role].extend(polygons)
+        if role == "tumor" and annotation.predicted:
+            drawn.accepted.extend(polygons)
+        if role == "tumor" and not polygons and is_finite(annotation.geometry):
+            drawn.unusable_tumor.append(shapely.force_2d(annotation.geometry))
+    return drawn
+
+
+def _clean(
+    annotation: Annotation, image: BaseGeometry, remarks: list[Dropped]
+) -> list[BaseGeometry]:
+    """Valid polygons of one annotation inside the image; says in ``remarks`` what was lost."""
+
+    def remark(reason: str, area: float = 0.0) -> None:
+        remarks.append(Dropped(annotation.id, annotation.class_name, reason, area))
+
+    geometry = annotation.geometry
+    if annotation.fault is not None:
+        reason = f"An annotation is left out, as {annotation.fault}; draw it again or delete it"
+        called = annotation.name or annotation.id
+        remarks.append(
+            Dropped(annotation.id, annotation.class_name or "no class", reason, name=called)
+        )
+        return []
+    if geometry.is_empty:
+        remark("An annotation is left out, as it has no outline")
+        return []
+    if not is_finite(geometry):
+        remark("An annotation is left out, as its coordinates are not numbers")
+        return []
+    geometry = shapely.force_2d(geometry)
+    polygonal = polygons_of(geometry)
+    if not polygonal:
+        remark("An annotation is left out, as a point or a line has no area")
+        return []
+    if len(polygonal) < len(leaves(geometry)):
+        remark("Points or lines beside areas are left out")
+    if not all(shapely.is_valid(polygonal)):
+        mended = [repaired(g) for g in polygonal]
+        polygonal = [p for g in mended if g is not None for p in polygons_of(g)]
+        if None in mended:
+            remark(f"An outline that crosses itself more than {MAX_CROSSINGS} times is left out")
+        else:
+            remark(
+                "An outline that crosses itself is repaired"
+                if polygonal
+                else "An outline without an area is left out"
+            )
+    if geometry.geom_type == "MultiPolygon":
+        polygonal, holes = with_nested_holes(polygonal)
+        if holes:
+            remark("Polygons inside another one of the same annotation are taken for holes")
+    return _clipped(polygonal, image, remark)
+
+
+def _clipped(
+    polygonal: Sequence[BaseGeometry], image: BaseGeometry, remark: Callable[[str, float], None]
+) -> list[BaseGeometry]:
+    """The parts of valid polygons inside the image."""
+    clipped: list[BaseGeometry] = []
+    outside = 0.0
+    for polygon in polygonal:
+        if shapely.covers(image, polygon):
+            clipped.append(polygon)
+            continue
+        inside = polygons_of(shapely.intersection(polygon, image))
+        outside += polygon.area - sum(p.area for p in inside)
+        clipped.extend(inside)
+    if polygonal and not clipped:
+        remark("An annotation is left out, as it is outside the image", outside)
+    elif outside >= NEGLIGIBLE_PX2:
+        remark("An annotation is clipped at the edge of the image", outside)
+    return clipped
+
+
+@dataclass(frozen=True)
+class Unlabeled:
+    """What is drawn, but neither labeled nor the outline of an area."""
+
+    annotations: Sequence[Annotation]
+    geometries: Sequence[BaseGeometry]
+
+
+#: Share of a labeled polygon that lies inside the outline of its area, freehand as both are drawn.
+_COVERED = 0.99
+
+
+def unlabeled_of(drawn: Drawn, classes: Sequence[str]) -> Unlabeled:
+    """Part what means neither tumor nor normal from what outlines an area around labels.
+
+    A class that somebody may have misspelled is never taken for an outline.
+    """
+    labels = np.array([*drawn.parts["tumor"], *drawn.parts["normal"]], dtype=object)
+    tree = shapely.STRtree(labels)
+    annotations: list[Annotation] = []
+    geometries: list[BaseGeometry] = []
+    for annotation, parts in drawn.others:
+        own = annotation.class_name
+        misspelled = own is not None and similar_classes(classes, [own])
+        if not misspelled and any(_covers_a_label(part, tree) for part in parts):
+            continue
+        annotations.append(annotation)
+        geometries.extend(parts)
+    return Unlabeled(annotations, geometries)
+
+
+def _covers_a_label(part: BaseGeometry, tree: shapely.STRtree) -> bool:
+    if part.geom_type != "Polygon":
+        return False
+    labels = tree.geometries[tree.query(part, predicate="intersects")]
+    inside = shapely.area(shapely.intersection(labels, part))
+    return bool((inside >= _COVERED * shapely.area(labels)).any())
+
+
+def unlabeled_annotations(
+    annotations: Sequence[Annotation], tumor_classes: Sequence[str], normal_classes: Sequence[str]
+) -> Sequence[Annotation]:
+    """The annotations that mean neither tumor nor normal and outline no area, see `label_regions`.
+
+    Points and lines are among them.
+    """
+    everywhere = box(-_FAR_PX, -_FAR_PX, _FAR_PX, _FAR_PX)
+    drawn = collect(annotations, everywhere, tumor_classes, normal_classes)
+    return unlabeled_of(drawn, [*tumor_classes, *normal_classes]).annotations
+
+
+def unlabeled_note(
+    annotations: Sequence[Annotation], tumor_classes: Sequence[str], normal_classes: Sequence[str]
+) -> str:
+    """Say how many annotations of which classes are used as neither tumor nor normal.
+
+    Args:
+        annotations: At least one; none of a tumor, normal or ignored class.
+        tumor_classes: Names of tumor classes.
+        normal_classes: Names of normal classes.
+
+    Examples:
+        >>> from shapely import Point
+        >>> drawn = [Annotation("a", Point(0, 0), "tumor"), Annotation("b", Point(0, 0), None)]
+        >>> unlabeled_note(drawn, ["Tumor"], ["Normal"])
+        "1 annotation of class 'tumor' and 1 without a class are used as neither Tumor nor Normal; \
+did you mean 'Tumor'?"
+    """
+    counts = Counter(annotation.class_name for annotation in annotations)
+    parts = [
+        f"{count} of class {name!r}" if name else f"{count} without a class"
+        for name, count in counts.most_common()
+    ]
+    parts[0] = parts[0].replace(" ", f" annotation{'s' * (counts.most_common(1)[0][1] > 1)} ", 1)
+    listed = " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+    is_are = "is" if len(annotations) == 1 else "are"
+    wanted = [*tumor_classes, *normal_classes]
+    meant = [
+        name for name in wanted if similar_classes([name], [c for c in counts if c is not None])
+    ]
+    hint = f"; did you mean {' or '.join(map(repr, meant))}?" if meant else ""
+    return f"{listed} {is_are} used as neither {tumor_classes[0]} nor {normal_classes[0]}{hint}"
