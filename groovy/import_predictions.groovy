@@ -25,21 +25,22 @@ import java.nio.file.Files
 
 // As in qprd/predictions.py; a test compares the two.
 final OWN = 'qprd'
-final OWN_TILE = 'qprd tile'
+final OLD_TILE = 'qprd tile'
 final OWN_SCORE = 'qprd: score'
 final OWN_MEAN_SCORE = 'qprd: mean score'
 final OWN_RANK = 'qprd: review rank'
 final OWN_PREFIX = 'qprd: '
 
 // The rule of qprd's Python code (qprd/predictions.py, qprd/qupath/geojson.py): annotations of a class
-// such as "Tumor: qprd" that have our mean score, and tiles of our name that have our score.
+// such as "Tumor: qprd" that have our mean score, and tiles that have
+// our score and no name (those of earlier versions have one).
 def isOwnClass = { pathClass ->
     pathClass != null && pathClass.toString().split(':').any { it.strip() == OWN }
 }
 def isOwn = { object ->
     def measurements = object.getMeasurements()
     object.isAnnotation() ? isOwnClass(object.getPathClass()) && measurements.containsKey(OWN_MEAN_SCORE)
-            : object.isTile() && object.getName() == OWN_TILE && measurements.containsKey(OWN_SCORE)
+            : object.isTile() && object.getName() in [null, OLD_TILE] && measurements.containsKey(OWN_SCORE)
 }
 
 def project = getProject()

@@ -46,7 +46,7 @@ final TOLERANCE_UM = 4
 
 // As in qprd/predictions.py; a test compares the two.
 final OWN = 'qprd'
-final OWN_TILE = 'qprd tile'
+final OLD_TILE = 'qprd tile'
 final OWN_SCORE = 'qprd: score'
 final OWN_PROBABILITY = 'qprd: probability'
 final OWN_MEAN_SCORE = 'qprd: mean score'
@@ -63,7 +63,8 @@ final CONTOUR_COLOR = [255, 140, 0]
 final REVIEW = 'Review'
 
 // The rule of qprd's Python code (qprd/predictions.py, qprd/qupath/geojson.py): annotations of a class
-// such as "Tumor: qprd" that have our mean score, and tiles of our name that have our score.
+// such as "Tumor: qprd" that have our mean score, and tiles that have
+// our score and no name (those of earlier versions have one).
 def partsOf = { pathClass -> pathClass == null ? [] : pathClass.toString().split(':').collect { it.strip() } }
 def isOwnClass = { pathClass -> partsOf(pathClass).contains(OWN) && !partsOf(pathClass).contains(REVIEW) }
 def isOwnContour = { object ->
@@ -92,7 +93,7 @@ if (hierarchy.isEmpty() && Files.isRegularFile(summaryFile)) {
     }
 }
 
-def tiles = getTileObjects().findAll { it.getName() == OWN_TILE && it.getMeasurements().containsKey(OWN_SCORE) }
+def tiles = getTileObjects().findAll { it.getName() in [null, OLD_TILE] && it.getMeasurements().containsKey(OWN_SCORE) }
 if (tiles.isEmpty()) {
     println "qprd: ${name} has no tiles of qprd: run \"qprd predict --write-back\" first"
     return

@@ -33,7 +33,7 @@ final COLOR_MAP = 'Magma'
 final RAW_RANGE = null
 
 // As in qprd/predictions.py; a test compares the two.
-final OWN_TILE = 'qprd tile'
+final OLD_TILE = 'qprd tile'
 final OWN_SCORE = 'qprd: score'
 final OWN_PROBABILITY = 'qprd: probability'
 final OWN_PREFIX = 'qprd: '
@@ -56,7 +56,7 @@ if (!inView && summaryFile != null && getCurrentHierarchy().isEmpty() && Files.i
     }
 }
 
-def tiles = getTileObjects().findAll { it.getName() == OWN_TILE && it.getMeasurements().containsKey(OWN_SCORE) }
+def tiles = getTileObjects().findAll { it.getName() in [null, OLD_TILE] && it.getMeasurements().containsKey(OWN_SCORE) }
 if (tiles.isEmpty()) {
     println "qprd: ${name} has no tiles of qprd: run \"qprd predict --write-back\" first"
     return

@@ -53,8 +53,9 @@ CONTOUR_COLOR = (255, 140, 0)
 REVIEW_CLASS = f"Review: {OWN}"
 REVIEW_COLOR = (0, 170, 220)
 
-#: Name of every tile detection we write; with `SCORE` among its measurements it is ours.
-TILE_NAME = "qprd tile"
+#: Name of the tiles that earlier versions wrote. Tiles have none now: QuPath paints the names of
+#: detections over the tissue.
+OLD_TILE_NAME = "qprd tile"
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 #: Namespace of the deterministic object ids.
@@ -228,8 +229,8 @@ def is_own_contour(class_name: str | None, measurements: Mapping[str, float]) ->
 
 
 def is_own_tile(name: str | None, measurements: Mapping[str, float]) -> bool:
-    """Whether a tile is ours."""
-    return name == TILE_NAME and SCORE in measurements
+    """Whether a tile is ours: one that nobody has given a name of their own."""
+    return name in (None, OLD_TILE_NAME) and SCORE in measurements
 
 
 def own_metadata(metadata: Mapping[str, str]) -> dict[str, str]:

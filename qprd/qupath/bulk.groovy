@@ -275,10 +275,11 @@ class Bulk {
         return hierarchy.getAnnotationObjects().findAll { wanted.contains(it.getID().toString()) }.toList()
     }
 
-    static List<PathObject> tilesNamed(PathObjectHierarchy hierarchy, String name, String measurement) {
+    /** Tiles with a measurement that have no name, or this one. */
+    static List<PathObject> tilesOf(PathObjectHierarchy hierarchy, String name, String measurement) {
         def found = new ArrayList<PathObject>()
         for (PathObject tile : hierarchy.getTileObjects())
-            if (name.equals(tile.getName()) && tile.getMeasurementList().containsKey(measurement))
+            if ((tile.getName() == null || tile.getName() == name) && tile.getMeasurementList().containsKey(measurement))
                 found.add(tile)
         return found
     }
@@ -338,8 +339,7 @@ class Bulk {
     }
 
     /** Square tiles: an id a line; x, y and edge of each in `places`; a measurement that is NaN is left out. */
-    static List<PathObject> createTiles(String idLines, double[] places, String name,
-                                        String[] measurements, double[] values) {
+    static List<PathObject> createTiles(String idLines, double[] places, String[] measurements, double[] values) {
         def ids = lines(idLines)
         def plane = ImagePlane.getDefaultPlane()
         def tiles = new ArrayList<PathObject>(ids.length)
@@ -347,7 +347,6 @@ class Bulk {
             double edge = places[3 * i + 2]
             def roi = ROIs.createRectangleROI(places[3 * i], places[3 * i + 1], edge, edge, plane)
             def tile = PathObjects.createTileObject(roi)
-            tile.setName(name)
             finish(tile, ids[i], measurements, values, i)
             tiles.add(tile)
         }

@@ -24,11 +24,11 @@ from qprd.errors import QprdError
 from qprd.predictions import (
     FAULT,
     MEAN_SCORE,
+    OLD_TILE_NAME,
     REVIEW_CLASS,
     REVIEW_COLOR,
     REVIEW_RANK,
     SCORE,
-    TILE_NAME,
     PredictedAnnotation,
     PredictedContour,
     PredictedTile,
@@ -260,7 +260,6 @@ class EntryData:
             added = bulk.createTiles(
                 "\n".join(tiles.ids),
                 tiles.places.ravel(),
-                TILE_NAME,
                 list(tiles.names),
                 tiles.values.ravel(),
             )
@@ -320,7 +319,7 @@ class EntryData:
         return self._qupath.bulk.annotationsWithIds(self._file.hierarchy, list(ids))
 
     def _own_tiles(self) -> Any:
-        return self._qupath.bulk.tilesNamed(self._file.hierarchy, TILE_NAME, SCORE)
+        return self._qupath.bulk.tilesOf(self._file.hierarchy, OLD_TILE_NAME, SCORE)
 
     def _own_regions(self) -> Any:
         bulk, hierarchy = self._qupath.bulk, self._file.hierarchy

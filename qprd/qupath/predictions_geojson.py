@@ -18,7 +18,6 @@ from qprd.predictions import (
     REVIEW_CLASS,
     REVIEW_COLOR,
     REVIEW_RANK,
-    TILE_NAME,
     PredictedContour,
     PredictedTile,
     Predictions,
@@ -149,5 +148,5 @@ def _tile_feature(tile: PredictedTile) -> geojson.Feature:
     return geojson.Feature(
         id=tile.id,
         geometry=geojson.Polygon([ring], precision=DECIMALS),
-        properties={"objectType": "tile", "name": TILE_NAME, "measurements": measurements},
+        properties={"objectType": "tile", "measurements": measurements},
     )

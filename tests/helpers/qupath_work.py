@@ -16,10 +16,10 @@ from qprd.predictions import (
     AREA_UM2,
     MAX_SCORE,
     MEAN_SCORE,
+    OLD_TILE_NAME,
     PROBABILITY,
     REVIEW_RANK,
     SCORE,
-    TILE_NAME,
     PredictedContour,
     PredictedTile,
     Predictions,
@@ -114,7 +114,7 @@ def snapshot(project: Path, entry_id: str) -> Objects:
 
 def is_own(item: dict[str, Any]) -> bool:
     if item["kind"] == "PathTileObject":
-        return item["name"] == TILE_NAME and SCORE in item["measurements"]
+        return item["name"] in (None, OLD_TILE_NAME) and SCORE in item["measurements"]
     return (
         item["kind"] == "PathAnnotationObject"
         and is_own_class(item["class"])
@@ -168,12 +168,13 @@ def work_like_a_person(hierarchy: Any) -> None:
         measurements.close()
         cells.add(cell)
     outer.addChildObjects(cells)
-    # Neither is ours: one lacks our measurement, the other our name.
+    # Neither is ours: one lacks our measurement, the other has a name that a person gave.
     unscored = PathObjects.createTileObject(ROIs.createRectangleROI(1.0, 2.0, 3.0, 4.0, plane))
     unscored.setName("qprd tile")
-    unnamed = PathObjects.createTileObject(ROIs.createRectangleROI(1.0, 2.0, 3.0, 4.0, plane))
-    unnamed.getMeasurementList().put(String("qprd: score"), 2.0)
-    for item in (outer, point, unscored, unnamed):
+    named = PathObjects.createTileObject(ROIs.createRectangleROI(1.0, 2.0, 3.0, 4.0, plane))
+    named.setName("of a person")
+    named.getMeasurementList().put(String("qprd: score"), 2.0)
+    for item in (outer, point, unscored, named):
         hierarchy.addObject(item)
 
 

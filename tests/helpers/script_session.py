@@ -190,6 +190,7 @@ def otherTile = PathObjects.createTileObject(square(0, 2000, 64))
 otherTile.setName('qprd tile')
 objects << otherTile
 def scored = PathObjects.createTileObject(square(64, 2000, 64))
+scored.setName('named by a person')
 scored.measurements.put('qprd: score', 1d)
 objects << scored
 def qprdClass = PathClass.fromString('Tumor: qprd')

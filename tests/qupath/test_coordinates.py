@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
-from qprd.predictions import SCORE, TILE_NAME, PredictedTile, Predictions, object_id
+from qprd.predictions import SCORE, PredictedTile, Predictions, object_id
 from qprd.qupath.entry_slides import open_slide
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.java import QuPath
@@ -149,7 +149,7 @@ def qupath_pixels(project: Path, objects: Path | None = None) -> Mapping[str, ND
             items = PathIO.readObjects(File(str(objects)).toPath())
         server = entry.getServerBuilder().build()
         for item in items:
-            if item.getName() is None or str(item.getName()) != TILE_NAME:
+            if not item.isTile():
                 continue
             roi = item.getROI()
             image = server.readRegion(request.createInstance(server.getPath(), 1.0, roi))

@@ -139,7 +139,7 @@ class Session:
 
 
 def is_tile(item: Mapping[str, Any]) -> bool:
-    named = item["type"] == "PathTileObject" and item["name"] == "qprd tile"
+    named = item["type"] == "PathTileObject" and item["name"] in (None, "qprd tile")
     return named and SCORE in item["measurements"]
 
 

@@ -120,7 +120,7 @@ def is_own(item: dict[str, Any]) -> bool:
         return own_class and MEAN_SCORE in item["measurements"]
     return (
         item["type"] == "PathTileObject"
-        and item["name"] == "qprd tile"
+        and item["name"] in (None, "qprd tile")
         and SCORE in item["measurements"]
     )
 
@@ -128,7 +128,7 @@ def is_own(item: dict[str, Any]) -> bool:
 #: What the scripts call the names of `qprd.predictions`.
 MIRRORED = {
     "OWN": ours.OWN,
-    "OWN_TILE": ours.TILE_NAME,
+    "OLD_TILE": ours.OLD_TILE_NAME,
     "OWN_SCORE": ours.SCORE,
     "OWN_PROBABILITY": ours.PROBABILITY,
     "OWN_MEAN_SCORE": ours.MEAN_SCORE,

@@ -15,11 +15,11 @@ from qprd.errors import QprdError
 from qprd.predictions import (
     MAX_SCORE,
     MEAN_SCORE,
+    OLD_TILE_NAME,
     PROBABILITY,
     REVIEW_CLASS,
     REVIEW_RANK,
     SCORE,
-    TILE_NAME,
     PredictedContour,
     PredictedTile,
     Predictions,
@@ -120,6 +120,8 @@ def test_what_is_written_is_what_qupath_accepts(meant: Predictions) -> None:
         uuid.UUID(feature["id"])
         properties = feature["properties"]
         assert properties["objectType"] in ("tile", "annotation")
+        # QuPath paints the names of tiles over the tissue.
+        assert properties["objectType"] == "annotation" or "name" not in properties
         if properties["objectType"] == "annotation":
             classification = properties["classification"]
             assert len(classification["color"]) == 3
@@ -148,10 +150,10 @@ def test_the_members_of_strangers_are_not_ours() -> None:
     )
     geometry = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}
     strangers = [
-        {"objectType": "tile", "name": TILE_NAME, "measurements": {"other": 1}},
+        {"objectType": "tile", "name": OLD_TILE_NAME, "measurements": {"other": 1}},
         {"objectType": "tile", "name": "tile", "measurements": {SCORE: 1}},
-        {"objectType": "cell", "name": TILE_NAME, "measurements": {SCORE: 1}},
-        {"objectType": "annotation", "name": TILE_NAME, "measurements": {SCORE: 1}},
+        {"objectType": "cell", "name": OLD_TILE_NAME, "measurements": {SCORE: 1}},
+        {"objectType": "annotation", "name": OLD_TILE_NAME, "measurements": {SCORE: 1}},
         {"objectType": "annotation", "classification": {"name": "Tumor", "color": [1, 2, 3]}},
         {"objectType": "annotation", "classification": {"name": "qprd2", "color": [1, 2, 3]}},
         # Drawn by a person who chose our class.
