@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from qprd.api.arguments import names_of, path_of
 from qprd.checked import Backend
 from qprd.progress import Progress, progress_bars
-from qprd.settings import TrainConfig, some_settings
+from qprd.settings import train_config
 
 if TYPE_CHECKING:
     from qprd.jobs.demo import DemoSummary
-    from qprd.jobs.doctor import Examination
+    from qprd.jobs.doctor.checks import Examination
     from qprd.qupath.project import Project
 
 
@@ -47,19 +47,22 @@ def doctor(
         >>> qprd.doctor("demo/project").failed
         0
     """
-    from qprd.jobs.doctor import examine
+    from qprd.jobs.doctor.job import examine
 
     folders = [slides] if isinstance(slides, (str, Path)) else slides
-    classes = {"tumor_class": names_of(tumor_class), "normal_class": names_of(normal_class)}
+    config = {
+        "images": names_of(images),
+        "exclude": names_of(exclude),
+        "assume_mpp": assume_mpp,
+        "tumor_class": names_of(tumor_class),
+        "normal_class": names_of(normal_class),
+    }
     return examine(
         Path(project) if isinstance(project, str) else project,
+        train_config(config),
         backend=backend,
         slides=[Path(folder) for folder in folders],
         annotations=path_of(annotations),
-        images=names_of(images),
-        exclude=names_of(exclude),
-        assume_mpp=assume_mpp,
-        **some_settings(TrainConfig, classes, classes),
     )
 
 

@@ -7,16 +7,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import qprd
 from qprd.cli import app
 from qprd.demo.slides import write_pyramidal_tiff
 from qprd.errors import QprdError
 from qprd.files.atomic import temporary_name
-from qprd.jobs.doctor import Examination, Status, examine
+from qprd.jobs.doctor.checks import Examination, Status
 from qprd.jobs.train.job import train_project
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
@@ -35,17 +37,8 @@ from tests.helpers.drawn_project import (
 FOREIGN = ("v0.3.0_104-images", "v0.4.0_foci", "v0.5.1_4-images", "v0.5.1_no-data", "v0.6.0_cells")
 
 
-def look_at(project: Path | None, **options: object) -> Examination:
-    defaults = {
-        "backend": "exchange",
-        "slides": (),
-        "annotations": None,
-        "images": (),
-        "assume_mpp": None,
-        "tumor_class": ("Tumor",),
-        "normal_class": ("Normal",),
-    }
-    return examine(project, **{**defaults, **options})  # type: ignore[arg-type]
+def look_at(project: Path | None, **options: Any) -> Examination:
+    return qprd.doctor(project, **{"backend": "exchange", **options})
 
 
 def found(examination: Examination, subject: str) -> list[tuple[Status, str]]:
@@ -88,7 +81,7 @@ import ctypes, sys
 def no_driver(name):
     raise OSError(name)
 ctypes.CDLL, sys.platform = no_driver, "linux"
-from qprd.jobs.doctor import _torch
+from qprd.jobs.doctor.installation import _torch
 check = _torch()
 print(check.status.value, "torch" in sys.modules, "no GPU seen" in check.finding)
 """

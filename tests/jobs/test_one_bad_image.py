@@ -11,7 +11,7 @@ import pytest
 
 from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
-from qprd.jobs.doctor import Status
+from qprd.jobs.doctor.checks import Status
 from qprd.jobs.evaluate.job import evaluate_project
 from qprd.jobs.evaluate.summary import EvaluateSummary
 from qprd.jobs.predict.job import predict_project

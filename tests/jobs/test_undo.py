@@ -10,6 +10,7 @@ import pytest
 import shapely
 from typer.testing import CliRunner
 
+import qprd
 from qprd.cli import app
 from qprd.errors import QprdError
 from qprd.files.backups import Subject, read_runs
@@ -17,7 +18,6 @@ from qprd.files.journal import Change, apply
 from qprd.files.layout import ProjectLayout
 from qprd.files.transaction import FileTransaction
 from qprd.files.writing import WriteAccess
-from qprd.jobs.doctor import examine
 from qprd.jobs.remove import remove_from_project
 from qprd.jobs.undo import UndoSummary, undo_project
 from qprd.progress import SilentProgress
@@ -276,16 +276,7 @@ def test_the_command_says_what_it_did(project: Path) -> None:
 
 def test_doctor_tells_of_backups_and_of_what_was_left_unfinished(project: Path) -> None:
     def told() -> str:
-        summary = examine(
-            project,
-            backend="exchange",
-            slides=(),
-            annotations=None,
-            images=(),
-            assume_mpp=None,
-            tumor_class=("Tumor",),
-            normal_class=("Normal",),
-        )
+        summary = qprd.doctor(project, backend="exchange")
         return "\n".join(summary.lines())
 
     assert "PASS  backups" not in told()
