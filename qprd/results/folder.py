@@ -89,6 +89,9 @@ class SlideResult:
     scoring: Scoring = "fields"
 
 
+_SLIDE_RESULTS = TypeAdapter(SlideResult)
+
+
 def save_result(
     folder: Path,
     slide: SlideResult,
@@ -138,7 +141,7 @@ def load_slide_result(folder: Path) -> SlideResult:
         if isinstance(values, dict) and "scoring" not in values:
             # Earlier results say ``exact``; the first ones, patch by patch, do not even say that.
             values["scoring"] = "patches" if values.pop("exact", True) else "fields"
-        return TypeAdapter(SlideResult).validate_python(values)
+        return _SLIDE_RESULTS.validate_python(values)
     except OSError as error:
         raise _missing(folder, error) from error
     except (ValueError, RecursionError) as error:

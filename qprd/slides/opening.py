@@ -14,6 +14,9 @@ from qprd.errors import QprdError
 #: Decoded pixels that OpenSlide keeps of a slide, for the next row of regions to use again.
 _CACHE_BYTES = 128 << 20
 
+#: Pixels of the largest tile that is decoded: OpenSlide ends the process where memory is too small.
+_MAX_TILE_PX = 8192 * 8192
+
 #: Pillow turns TIFF images as their orientation tag says; this turns them back.
 _AS_STORED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -45,11 +48,21 @@ def open_image_file(path: Path) -> openslide.AbstractSlide:
         handle = openslide.OpenSlide(path)
         with contextlib.suppress(openslide.OpenSlideVersionError):  # before OpenSlide 4
             handle.set_cache(openslide.OpenSlideCache(_CACHE_BYTES))
+        _check_tiles(path, handle)
         return handle
     except openslide.OpenSlideUnsupportedFormatError:
         return openslide.ImageSlide(_read_image(path))
     except (openslide.OpenSlideError, OSError) as error:
         raise _not_a_slide(path, str(error)) from error
+
+
+def _check_tiles(path: Path, handle: openslide.OpenSlide) -> None:
+    for level in range(handle.level_count):
+        sides = [f"openslide.level[{level}].tile-{side}" for side in ("width", "height")]
+        width, height = (int(handle.properties.get(side, 0)) for side in sides)
+        if width * height > _MAX_TILE_PX:
+            handle.close()
+            raise _not_a_slide(path, f"it has tiles of {width} x {height} px")
 
 
 def _read_image(path: Path) -> Image.Image:

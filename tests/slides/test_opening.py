@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import openslide
 import pytest
+import tifffile
 from PIL import Image
 
 from qprd.errors import QprdError
@@ -38,4 +39,16 @@ def test_huge_plain_image_is_refused_before_it_is_decoded(tmp_path: Path) -> Non
     path = tmp_path / "huge.png"
     Image.new("1", (12_000, 9_000)).save(path)
     with pytest.raises(QprdError, match="too large"):
+        open_image_file(path)
+
+
+def test_a_tile_larger_than_memory_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "tiled.tif"
+    tifffile.imwrite(path, pixels()[:256, :256], tile=(64, 64), metadata=None)
+    with tifffile.TiffFile(path) as file:
+        width = file.pages.first.tags["TileWidth"]
+    with path.open("r+b") as stream:
+        stream.seek(width.valueoffset)
+        stream.write((2**26).to_bytes(4, "little"))
+    with pytest.raises(QprdError, match="tiles of 67108864 x 64 px"):
         open_image_file(path)

@@ -1,0 +1,1 @@
+"""Inputs and parsers of the fuzz test."""
