@@ -120,8 +120,9 @@ class ProjectOptions:
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Take annotations from the GeoJSON files in this folder, named by entry id or "
-            "image name (colon_1.tif.geojson). Implies the exchange backend.",
+            help="Take annotations from the GeoJSON files in this folder (.geojson, .json, also "
+            "with .gz), named by entry id or image name (colon_1.tif.geojson). Implies the "
+            "exchange backend.",
             rich_help_panel=PROJECT,
         ),
     ] = None

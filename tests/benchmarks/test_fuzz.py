@@ -14,7 +14,7 @@ from qprd.errors import QprdError
 
 PARSERS = {parser.name: parser for parser in parsers()}
 #: Inputs for each parser; the recorded run had many more.
-INPUTS = 300
+INPUTS = 200
 
 
 @pytest.mark.parametrize("name", PARSERS)
