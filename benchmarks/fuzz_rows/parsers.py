@@ -68,7 +68,7 @@ def parsers(data: Path | None = None) -> Iterator[Parser]:
         data: The folder of public and hard inputs, which join the seeds.
     """
     result = written.results()
-    drawn = [written.annotations(), *_real(data, "qupath/colon/annotations/*.geojson")]
+    drawn = [written.drawn(), *_real(data, "qupath/colon/annotations/*.geojson")]
     projects = [written.project(written.SERVER), *_real(data, "qupath/foreign/*/project.qpproj")]
     project, entry = "p.qpproj", "data/1"
     bare = ((project, written.bare_project()),)

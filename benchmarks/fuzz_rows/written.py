@@ -130,7 +130,7 @@ def bare_project() -> bytes:
     return project(_BARE_SERVER)
 
 
-def annotations() -> bytes:
+def drawn() -> bytes:
     """A polygon with a hole, a MultiPolygon with a part in another, nested objects, a point."""
     shapes = [
         ("Tumor", mapping(box(0, 0, 200, 200).difference(box(50, 50, 90, 90)))),
