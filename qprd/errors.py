@@ -57,3 +57,10 @@ class QprdError(Exception):
     def line_about(self, name: str) -> str:
         """One line for a list of slides that failed while the others went on."""
         return f"{name}: {self.problem}{' ' + self.fix if self.fix else ''}"
+
+
+class DiskError(QprdError):
+    """Nothing can be written any more: a full disk or quota, or a file system that is read-only.
+
+    A command that goes through many images stops at it.
+    """

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from qprd.errors import ExitCode, QprdError
+from qprd.errors import DiskError, ExitCode, QprdError
 
 _HOST = hashlib.sha256(platform.node().encode(errors="replace")).hexdigest()[:8]
 _TEMPORARY = re.compile(
@@ -216,11 +216,12 @@ def write_error(
         state: A sentence about what was left unchanged.
         fix: What to do; by default that follows from the error.
     """
+    kind = DiskError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else QprdError
     if fix is None and error.errno in (errno.ENOSPC, errno.EDQUOT):
         fix = "Free some disk space and run it again."
     elif fix is None:
         fix = "Make the folder writable, or copy the project to a place that is."
-    return QprdError(
+    return kind(
         f"{what} cannot be written: {error.strerror or error}. {state}".rstrip(),
         where=str(where),
         fix=fix,

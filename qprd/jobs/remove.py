@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from qprd.errors import QprdError
-from qprd.jobs.reporting import NOTHING_TOUCHED, backup_note, changed_files
+from qprd.errors import DiskError, QprdError
+from qprd.jobs.reporting import NOTHING_TOUCHED, backup_note, changed_files, not_tried
 from qprd.predictions import Predictions
 from qprd.progress import Progress
 from qprd.qupath.entry_slides import select_entries
@@ -99,7 +99,7 @@ def remove_from_project(
         project.writing("remove", entries, dry_run=dry_run) as session,
         progress.task("removing", len(entries)) as task,
     ):
-        for entry in entries:
+        for position, entry in enumerate(entries, start=1):
             try:
                 own = project.read_predictions(entry)
                 if own.tiles or own.annotations or own.metadata:
@@ -108,6 +108,9 @@ def remove_from_project(
                     files[entry.name] = report.files
             except QprdError as error:
                 problems.append(error.line_about(entry.name))
+                if isinstance(error, DiskError):
+                    problems += not_tried(entries[position:])
+                    break
             task.advance()
     return RemoveSummary(
         project=project.path,

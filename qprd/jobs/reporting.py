@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from qprd.errors import QprdError
+from qprd.qupath.project import Entry
 
 
 class Summary(Protocol):
@@ -49,6 +50,11 @@ RELOAD = (
     "If QuPath has one of these images open: File > Reload data, and do not save before, or QuPath "
     "writes over what was just written."
 )
+
+
+def not_tried(entries: Sequence[Entry]) -> list[str]:
+    """A problem for each image that a command did not come to, as no file can be written."""
+    return [f"{entry.name}: not tried after that." for entry in entries]
 
 
 def changed_files(files: Sequence[Path], project: Path, verb: str = "changes") -> str:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qprd.errors import QprdError
+from qprd.errors import DiskError, QprdError
 from qprd.files.layout import ProjectLayout
-from qprd.jobs.reporting import NOTHING_TOUCHED, RELOAD, backup_note, changed_files
+from qprd.jobs.reporting import NOTHING_TOUCHED, RELOAD, backup_note, changed_files, not_tried
 from qprd.progress import Progress
 from qprd.qupath.entry_slides import frame_of, require_same_frame, select_entries
 from qprd.qupath.project import Entry, Project, WriteReport
@@ -143,7 +143,7 @@ def write_back_entries(
         project.writing("write-back", entries, dry_run=dry_run) as session,
         progress.task("writing back", len(entries)) as task,
     ):
-        for entry in entries:
+        for position, entry in enumerate(entries, start=1):
             try:
                 # Results of a slide that is gone, or another one by now, cannot be vouched for.
                 frame = frame_of(entry)
@@ -153,6 +153,9 @@ def write_back_entries(
                 written.append(project.write_predictions(entry, predictions))
             except QprdError as error:
                 problems.append(error.line_about(entry.name))
+                if isinstance(error, DiskError):
+                    problems += not_tried(entries[position:])
+                    break
             task.advance()
     return WriteBackSummary(
         project=project.path,

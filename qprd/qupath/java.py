@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from qprd.errors import ExitCode, QprdError
+from qprd.errors import DiskError, ExitCode, QprdError
 
 #: Older QuPaths cannot create data for a slide that is not there.
 MIN_VERSION = (0, 6)
@@ -180,11 +180,11 @@ def qupath_call(problem: str, where: Path) -> Iterator[None]:
     except jpype.JException as error:
         kind = str(error.getClass().getName())
         message = str(error.getMessage() or kind)
-        fix = None
+        fix, full = None, "No space left" in message
         if kind == "java.lang.OutOfMemoryError":
             fix = "Give Java more memory: PAQUO_JAVA_OPTS='[\"-Xmx8g\"]'"
-        elif "No space left" in message:
+        elif full:
             fix = "Free some space and run it again."
-        raise QprdError(
+        raise (DiskError if full else QprdError)(
             f"{problem}: {message}.", where=str(where), fix=fix, exit_code=ExitCode.FAILED
         ) from error

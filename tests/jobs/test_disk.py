@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -13,12 +16,16 @@ from typer.testing import CliRunner
 from qprd.bundle.names import HISTORY_FILE, PATCHES_FILE, PLOT_FILE
 from qprd.bundle.reading import load_bundle
 from qprd.cli import app
-from qprd.errors import QprdError
+from qprd.errors import DiskError, QprdError
 from qprd.jobs.predict.job import predict_project
+from qprd.jobs.predict.predictor import Predictor
+from qprd.jobs.predict.slide_scores import SlideScores
 from qprd.jobs.train.job import train_project
 from qprd.jobs.write_back import write_back_project
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
+from qprd.results import folder, tiff
+from qprd.slides.slide import Slide
 from tests.helpers.drawn_project import (
     NAMES,
     copied,
@@ -158,7 +165,8 @@ def test_a_disk_that_fills_up_while_predicting_keeps_what_there_is(
                 opened, prediction(threshold=0.01), progress=FillsTheDisk(NAMES[0], disk)
             )
     assert "No space left" in str(caught.value)
-    assert all(name in str(caught.value) for name in NAMES)
+    assert f"stopped at {NAMES[0]}: nothing was saved" in caught.value.problem
+    assert f"not scored any more are {NAMES[1]}, {NAMES[2]}" in caught.value.problem
     assert files(disk) == before
     assert unfinished(disk) == []
 
@@ -168,7 +176,8 @@ def test_slides_that_were_predicted_before_the_disk_was_full_stay(
 ) -> None:
     disk = mounted("size=100m")
     small = copied(trained_project, disk / "project")
-    with ExchangeProject(small) as opened, pytest.raises(QprdError, match="page"):
+    saved = f"stopped at {NAMES[2]}: saved are {NAMES[0]}, {NAMES[1]}"
+    with ExchangeProject(small) as opened, pytest.raises(DiskError, match=saved):
         predict_project(opened, prediction(), progress=FillsTheDisk(NAMES[2], disk))
     results = small.parent / "qprd" / "results"
     assert sorted(path.name for path in results.iterdir()) == ["1", "2"]
@@ -187,11 +196,53 @@ def test_a_disk_that_fills_up_while_writing_back_leaves_every_image_old_or_new(
         predict_project(opened, prediction(threshold=0.01), progress=SilentProgress())
         summary = write_back_project(opened, progress=FillsTheDisk("writing back", disk))
         stored = [opened.read_predictions(entry) for entry in opened.entries()]
+    full, untried = summary.problems
+    assert "No space left" in full
+    assert untried == f"{NAMES[2]}: not tried after that."
     assert summary.failed == 2
-    assert all("No space left" in problem for problem in summary.problems)
     found = [predictions.metadata["qprd: threshold"] for predictions in stored]
     assert found == ["0.0100", "6.0000", "6.0000"]
     assert unfinished(disk) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_prediction_stops_at_once_where_nothing_can_be_saved(
+    trained_project: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    scored: list[str] = []
+    score = Predictor.score
+
+    def counted(self: Predictor, slide: Slide, image: str, entry_id: str) -> SlideScores:
+        scored.append(image)
+        return score(self, slide, image, entry_id)
+
+    def refused(*_: object, **_options: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Predictor, "score", counted)
+    monkeypatch.setattr(folder, "write_score_tiff", refused)
+    with ExchangeProject(trained_project) as opened, pytest.raises(DiskError) as caught:
+        predict_project(opened, prediction(), progress=SilentProgress())
+    assert scored == [NAMES[0]]
+    assert os.strerror(code) in caught.value.problem
+    assert caught.value.exit_code != 0
+
+
+def test_a_folder_that_only_one_slide_may_not_write_to_stops_only_that_slide(
+    trained_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = tiff.write_score_tiff
+
+    def refused(path: Path, *rest: Any, image: str) -> None:
+        if image == NAMES[0]:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        saved(path, *rest, image=image)
+
+    monkeypatch.setattr(folder, "write_score_tiff", refused)
+    with ExchangeProject(trained_project) as opened:
+        summary = predict_project(opened, prediction(), progress=SilentProgress())
+    assert [slide.image for slide in summary.slides] == list(NAMES[1:])
+    assert summary.failed == 1
 
 
 @pytest.fixture

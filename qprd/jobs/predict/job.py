@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qprd.errors import QprdError
+from qprd.errors import DiskError, QprdError
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.predict.index import write_results_index
 from qprd.jobs.predict.model import Model
@@ -20,10 +21,12 @@ from qprd.jobs.predict.review_regions import (
 from qprd.jobs.predict.slide_scores import save_slide
 from qprd.jobs.write_back import WriteBackSummary, write_back_entries
 from qprd.progress import Progress
-from qprd.qupath.entry_slides import open_slide, select_entries
+from qprd.qupath.entry_slides import name_list, open_slide, select_entries
 from qprd.qupath.project import Entry, Project
 from qprd.results.folder import SlideResult
 from qprd.settings import PredictConfig
+
+_NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def predict_project(
 ) -> PredictSummary:
     """Score the slides of a project, save results and pictures, then write them back if asked.
 
-    A slide that cannot be read is reported, and the others go on.
+    A slide that cannot be read is reported, and the others go on; a disk that is full stops all.
 
     Args:
         project: Changed only by the write-back.
@@ -107,7 +110,7 @@ def predict_project(
         progress: Shows what takes long.
 
     Raises:
-        QprdError: nothing could be predicted at all.
+        QprdError: nothing could be predicted at all, or not all results be saved.
     """
     from qprd.bundle.reading import newest_bundle
 
@@ -131,13 +134,15 @@ def predict_project(
     scored: list[Entry] = []
     results: list[SlideResult] = []
     notes = list(predictor.notes)
-    for entry in entries:
+    for position, entry in enumerate(entries, start=1):
         try:
             with open_slide(entry, assume_mpp=config.assume_mpp) as slide:
                 found = predictor.score(slide, entry.name, entry.id)
             notes += found.notes
             results.append(save_slide(found, layout.result(entry.id)))
             scored.append(entry)
+        except DiskError as error:
+            raise _stopped(error, entry, saved=scored, left=entries[position:]) from error
         except QprdError as error:
             problems.append(error.line_about(entry.name))
     if not scored:
@@ -180,4 +185,18 @@ def predict_project(
         write_back=written,
         seconds=time.perf_counter() - started,
         review=marked,
+    )
+
+
+def _stopped(
+    error: DiskError, entry: Entry, *, saved: Sequence[Entry], left: Sequence[Entry]
+) -> QprdError:
+    """The error for a disk that got full, which says what there is and what is missing."""
+    done = f"saved are {name_list(saved, _NAMES_SHOWN)}" if saved else "nothing was saved"
+    rest = f"; not scored any more are {name_list(left, _NAMES_SHOWN)}" if left else ""
+    return DiskError(
+        f"{error.problem} The prediction stopped at {entry.name}: {done}{rest}.",
+        where=error.where,
+        fix=f"{error.fix} Slides that are saved can be left out with --exclude NAME.",
+        exit_code=error.exit_code,
     )
