@@ -47,7 +47,13 @@ if (annotations.isEmpty() && Files.isRegularFile(summaryFile)) {
     }
 }
 
-def folder = project.getPath().getParent().resolve('qprd').resolve('annotations')
+// The folder qprd may be a link, to another disk; nothing in it may lead elsewhere.
+def own = project.getPath().getParent().resolve('qprd')
+def folder = own.resolve('annotations')
+Files.createDirectories(folder)
+if (!folder.toRealPath().startsWith(own.toRealPath())) {
+    throw new IllegalStateException("qprd: ${folder} leads out of the project: nothing was exported. Remove the link.")
+}
 def file = folder.resolve(entry.getID() + '.geojson')
 
 // "qprd import-asap" may have added annotations to the file that this is about to replace.
@@ -91,7 +97,6 @@ def features = annotations.collect(exported).join(',')
 def source = gson.toJson([entry: entry.getID(), image: entry.getOriginalImageName()])
 def text = '{"type":"FeatureCollection","features":[' + features + "],\"${OWN}\":" + source + '}'
 
-Files.createDirectories(folder)
 def temporary = folder.resolve('.' + entry.getID() + '.geojson.tmp')
 try {
     Files.writeString(temporary, text, StandardCharsets.UTF_8)

@@ -267,6 +267,6 @@ def _read_steps(project: Path, run: Path) -> Iterator[Step]:
         if (folder / MANIFEST).is_file():
             manifest = read_manifest(folder / MANIFEST)
             for file in manifest.files:
-                resolve_inside(project.parent / file.path, project.parent)
+                ProjectLayout(project).inside(project.parent / file.path)
                 resolve_inside(folder / file.path, folder)
             yield Step(folder, manifest)

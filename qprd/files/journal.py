@@ -16,7 +16,7 @@ from qprd.errors import ExitCode, QprdError
 from qprd.files.atomic import is_temporary_name, remove_if_empty, replacing, sync_folder
 from qprd.files.backups import MANIFEST, MANIFESTS, KeptFile, Manifest, read_manifest
 from qprd.files.filestate import sha256_of
-from qprd.files.layout import ProjectLayout, resolve_inside
+from qprd.files.layout import ProjectLayout
 
 
 @dataclass(frozen=True)
@@ -209,11 +209,10 @@ def _read(project: Path) -> tuple[Path, list[Change]]:
     root = project.parent.resolve()
     try:
         manifest = read_manifest(layout.journal)
-        backups = resolve_inside(layout.backups, root)
-        step = resolve_inside(root / manifest.folder, backups)
-        if step.parent.parent != backups:
+        step = layout.inside(root / manifest.folder)
+        if step.parent.parent != layout.inside(layout.backups):
             raise ValueError("the step is no folder of a backup")
-        return step, [_change(file, root, step) for file in manifest.files]
+        return step, [_change(file, layout, step) for file in manifest.files]
     except (QprdError, ValueError) as error:
         raise QprdError(
             "qprd's journal of an unfinished write is damaged; nothing was written.",
@@ -223,16 +222,19 @@ def _read(project: Path) -> tuple[Path, list[Change]]:
         ) from error
 
 
-def _change(file: KeptFile, root: Path, step: Path) -> Change:
+def _change(file: KeptFile, layout: ProjectLayout, step: Path) -> Change:
     """The change that a manifest records.
 
     Raises:
         QprdError: a path leads out of the project.
         ValueError: the record contradicts itself.
     """
-    target = resolve_inside(root / file.path, root)
+    root = layout.project.parent.resolve()
+    target = layout.inside(root / file.path)
     staged = None if file.staged is None else target.with_name(file.staged)
-    original = None if file.before is None else resolve_inside(step / file.path, step)
+    original = None if file.before is None else layout.inside(step / file.path)
+    if original is not None and not original.is_relative_to(step):
+        raise ValueError("the copy of a file is not in the backup")
     if (staged is None) != (file.after is None) or target == root:
         raise ValueError("the record of a file contradicts itself")
     if staged is not None and not is_temporary_name(staged):

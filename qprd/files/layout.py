@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -65,14 +68,51 @@ class ProjectLayout:
         """Locked while a command writes to the project; the file itself stays."""
         return self.root / "lock"
 
+    def inside(self, path: Path) -> Path:
+        """A path without links, by way of the project; its folder ``qprd`` alone may be a link.
+
+        Raises:
+            QprdError: it leads out of the project, or nowhere.
+        """
+        return resolve_inside(path, self.project.parent, link=self.root)
+
+    def refuse_links(self) -> None:
+        """Make sure that no link leads out of the project, but for its folder ``qprd`` itself.
+
+        That may be on another disk. Any other link of a stranger's project may lead to what is not
+        to be read or replaced.
+
+        Raises:
+            QprdError: one does; or ``qprd`` leads nowhere, or to where the project is.
+        """
+        folder = self.project.parent
+        if self.root.is_symlink() and not self.root.is_dir():
+            raise QprdError(
+                "The folder qprd is a link that leads to no folder.",
+                where=str(self.root),
+                fix="Make the folder that it leads to, or remove the link.",
+            )
+        if self.root.is_symlink() and folder.resolve().is_relative_to(self.root.resolve()):
+            raise QprdError(
+                "The folder qprd is a link to a folder that holds the project.",
+                where=str(self.root),
+                fix="Let it lead to an empty folder of its own.",
+            )
+        for place, depth in (("data", 1), ("classifiers", 0)):
+            for link in find_links(folder / place, depth=depth):
+                self.inside(link)
+        for link in find_links(self.root.resolve(), depth=3):
+            self.inside(link)
+
     def require_writable(self) -> None:
         """Make the folder, and find out before long work that nothing can be written there.
 
         What killed commands have left behind is removed.
 
         Raises:
-            QprdError: it cannot be made or written.
+            QprdError: it cannot be made or written, or holds links out of the project.
         """
+        self.refuse_links()
         with write_errors("The project's folder", self.root):
             self.root.mkdir(exist_ok=True)
             with TemporaryFile(dir=self.root):
@@ -98,7 +138,7 @@ class ProjectLayout:
             *find_temporary(folder.resolve(), depth=0),
             *find_temporary(folder / "data", depth=1),
             *find_temporary(folder / "classifiers", depth=0),
-            *find_temporary(self.root, depth=3),
+            *find_temporary(self.root.resolve(), depth=3),
         ]
         return [path for path in found if is_abandoned(path) or (locked and self._is_locked(path))]
 
@@ -109,23 +149,48 @@ class ProjectLayout:
 
     def _is_locked(self, path: Path) -> bool:
         """Whether only the holder of the lock writes temporary files at this place."""
-        if not path.is_relative_to(self.root):
+        root = self.root.resolve()
+        if not path.is_relative_to(root):
             return True
-        own = self.root / path.relative_to(self.root).parts[0]
+        own = self.root / path.relative_to(root).parts[0]
         if own in (self.annotations, self.predictions, self.backups):
             return True
         return path.name.startswith(f".{self.journal.name}.")
 
 
-def resolve_inside(path: Path, folder: Path) -> Path:
+def find_links(place: Path, *, depth: int) -> Iterator[Path]:
+    """Find symbolic links: the place itself, or in it and its subfolders.
+
+    Args:
+        place: Where to look; links to folders are not followed.
+        depth: How many levels of subfolders are searched; 0 searches the folder alone.
+    """
+    if place.is_symlink():
+        yield place
+        return
+    with contextlib.suppress(OSError), os.scandir(place) as listed:
+        for entry in listed:
+            if entry.is_symlink() or (depth > 0 and entry.is_dir()):
+                yield from find_links(Path(entry.path), depth=depth - 1)
+
+
+def resolve_inside(path: Path, folder: Path, *, link: Path | None = None) -> Path:
     """A path without links, if it lies in this folder: a stranger's project may hold links.
+
+    Args:
+        path: The path.
+        folder: The folder.
+        link: What may be a link to elsewhere, directly in the folder; what lies in it keeps its
+            path by way of it.
 
     Raises:
         QprdError: it leads out of the folder, or nowhere.
     """
     try:
-        resolved = path.resolve()
-        is_inside = resolved.is_relative_to(folder.resolve())
+        resolved, root = path.resolve(), folder.resolve()
+        if link is not None and link.is_symlink() and resolved.is_relative_to(link.resolve()):
+            return root / link.name / resolved.relative_to(link.resolve())
+        is_inside = resolved.is_relative_to(root)
     except (OSError, RuntimeError, ValueError) as error:
         # A link to itself is a RuntimeError up to Python 3.12; a NUL in a name is a ValueError.
         raise QprdError(
@@ -135,9 +200,10 @@ def resolve_inside(path: Path, folder: Path) -> Path:
         ) from error
     if not is_inside:
         raise QprdError(
-            "This file is a link to a place outside the project; nothing was written.",
+            "This is a link to a place outside the project; nothing was written.",
             where=str(path),
-            fix="Put the file itself there instead of the link.",
+            fix="Put what it leads to in its place. Only the folder qprd itself may be a link, to "
+            "another disk.",
         )
     return resolved
 

@@ -56,10 +56,14 @@ class FileTransaction:
     Args:
         root: The folder of the project; links that lead out of it are refused.
         backup: Keeps what the files were; without one nothing outlasts the transaction.
+        link: As for `qprd.files.layout.resolve_inside`.
     """
 
-    def __init__(self, root: Path, backup: Backup | None = None) -> None:
+    def __init__(
+        self, root: Path, backup: Backup | None = None, *, link: Path | None = None
+    ) -> None:
         self._root = root
+        self._link = link
         self._backup = backup if backup is not None else Backup()
         self._staged: dict[Path, Path | None] = {}
         self._expected: dict[Path, FileState] = {}
@@ -69,9 +73,9 @@ class FileTransaction:
         """Refuse to commit if this file changes from now on.
 
         Raises:
-            QprdError: it cannot be read.
+            QprdError: it cannot be read, or is a link out of the project.
         """
-        self._expected[path.resolve()] = FileState.of(path)
+        self._expected[self._place(path)] = FileState.of(path)
 
     def stage(self, target: Path) -> Path:
         """A path, for the caller to write what is to take the place of ``target``.
@@ -80,7 +84,7 @@ class FileTransaction:
             QprdError: the target is a link out of the project, or its folder cannot be made.
         """
         # What a symbolic link points to is replaced, not the link.
-        target = resolve_inside(target, self._root)
+        target = self._place(target)
         staged = self._temporary(target)
         self._staged[target] = staged
         try:
@@ -133,7 +137,7 @@ class FileTransaction:
         Raises:
             QprdError: it is a link out of the project.
         """
-        self._staged[resolve_inside(target, self._root)] = None
+        self._staged[self._place(target)] = None
 
     def commit(self, first: Path | None = None) -> tuple[Path, ...]:
         """Put the staged files in their places; if one cannot be, the others go back.
@@ -150,7 +154,7 @@ class FileTransaction:
             QprdError: a file cannot be replaced, or one that was expected to stay as it was did
                 not; all are as they were.
         """
-        first = first.resolve() if first is not None else None
+        first = self._place(first) if first is not None else None
         changes: list[Change] = []
         target = Path()
         try:
@@ -181,6 +185,9 @@ class FileTransaction:
             if change.staged is None:
                 remove_if_empty(change.target.parent)
         return tuple(change.target for change in changes)
+
+    def _place(self, path: Path) -> Path:
+        return resolve_inside(path, self._root, link=self._link)
 
     def _differing(self) -> Iterator[tuple[Path, str | None, str | None]]:
         """Targets that are not yet what they shall become, and digests of both."""
@@ -265,8 +272,8 @@ def _not_written(path: Path, error: OSError) -> QprdError:
 class DryTransaction(FileTransaction):
     """A transaction that touches nothing: new files are written elsewhere, and then discarded."""
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
+    def __init__(self, root: Path, *, link: Path | None = None) -> None:
+        super().__init__(root, link=link)
         self._elsewhere = Path(tempfile.mkdtemp(prefix="qprd-dry-run-"))
 
     def _temporary(self, target: Path) -> Path:

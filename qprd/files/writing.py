@@ -32,7 +32,7 @@ from qprd.files.journal import (
     recover,
     write_journal,
 )
-from qprd.files.layout import ProjectLayout, resolve_inside
+from qprd.files.layout import ProjectLayout
 from qprd.files.transaction import Backup, DryTransaction, FileTransaction
 from qprd.version import __version__
 
@@ -92,16 +92,15 @@ class WriteSession:
         Raises:
             QprdError: the folder of backups is a link out of the project.
         """
-        root = self.project.parent
+        layout, root = ProjectLayout(self.project), self.project.parent
         if self.dry_run:
-            return DryTransaction(root)
+            return DryTransaction(root, link=layout.root)
         if self._folder is None:
-            backups = resolve_inside(ProjectLayout(self.project).backups, root)
+            backups = layout.inside(layout.backups)
             self._folder = backups / new_run_name(self.project)
         self._steps += 1
-        return FileTransaction(
-            root, _StepBackup(self, self._folder / f"{self._steps:04d}", subject)
-        )
+        backup = _StepBackup(self, self._folder / f"{self._steps:04d}", subject)
+        return FileTransaction(root, backup, link=layout.root)
 
 
 class _StepBackup(Backup):
@@ -252,7 +251,7 @@ def is_locked(project: Path) -> bool:
 def _locked(project: Path) -> Iterator[None]:
     """Hold the project's lock, which the system takes back from a process that dies."""
     path = ProjectLayout(project).lock
-    resolve_inside(path, project.parent)
+    ProjectLayout(project).inside(path)
     lock = FileLock(path, timeout=0)
     try:
         path.parent.mkdir(exist_ok=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from qprd.errors import ExitCode, QprdError
 from qprd.export.geojson import geojson_text
 from qprd.files.atomic import write_errors
-from qprd.files.layout import ProjectLayout, resolve_inside
+from qprd.files.layout import ProjectLayout
 from qprd.files.transaction import FileTransaction
 from qprd.jobs.predict.predictor import no_probability
 from qprd.qupath.entry_slides import name_list, select_entries
@@ -98,6 +98,7 @@ def export_newest(
     from qprd.bundle.reading import newest_bundle
 
     layout = ProjectLayout(project)
+    layout.refuse_links()
     bundle = newest_bundle(layout.bundles)
     folder = _own_folder(layout) if output is None else Path()
     return export_bundle(bundle, format, output=output, weights=weights, folder=folder)
@@ -207,7 +208,6 @@ def _the_entry(layout: ProjectLayout, entries: Sequence[Entry], are_named: bool)
 
 def _own_folder(layout: ProjectLayout) -> Path:
     layout.require_writable()
-    resolve_inside(layout.exports, layout.project.parent)
     return layout.exports
 
 

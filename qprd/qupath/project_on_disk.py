@@ -8,6 +8,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
+from qprd.files.layout import ProjectLayout
 from qprd.files.writing import WriteAccess, WriteSession
 from qprd.qupath.entries import find_entries
 from qprd.qupath.entry_folder import EntryFolder
@@ -24,11 +25,12 @@ class ProjectOnDisk(Project):
         slides: Folders to look for slides in, by file name.
 
     Raises:
-        QprdError: no QuPath project, or one of the folders is none.
+        QprdError: no QuPath project, one of the folders is none, or links lead out of the project.
     """
 
     def __init__(self, path: Path, *, slides: Sequence[Path] = ()) -> None:
         self._file = read_project_file(path)
+        ProjectLayout(self._file.path).refuse_links()
         self._locator = SlideLocator(self._file.path, self._file.uri, slides)
         self._access = WriteAccess(self._file.path, self.backend)
         self._entries: tuple[Entry, ...] | None = None

@@ -236,7 +236,8 @@ def test_links_out_of_the_project_are_not_followed(tmp_path: Path) -> None:
         kill_while_writing(outside / name / "1" / "a")
     project.mkdir()
     (project / "data").symlink_to(outside / "data")
-    (project / "qprd").symlink_to(outside / "qprd")
+    (project / "qprd").mkdir()
+    (project / "qprd" / "results").symlink_to(outside / "qprd")
     ProjectLayout(project / "project.qpproj").remove_leftovers()
     assert len(list(find_temporary(outside, depth=2))) == 2
     shutil.rmtree(outside)

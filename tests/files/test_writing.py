@@ -83,11 +83,12 @@ def test_a_writer_that_was_killed_does_not_lock_others_out(project: Path) -> Non
 
 def test_a_lock_that_is_a_link_out_of_the_project_is_refused(project: Path) -> None:
     outside = project.parents[1] / "outside"
-    outside.mkdir()
-    (project.parent / "qprd").symlink_to(outside)
+    outside.touch()
+    (project.parent / "qprd").mkdir()
+    (project.parent / "qprd" / "lock").symlink_to(outside)
     with pytest.raises(QprdError, match="outside the project"):
         write(project, "b")
-    assert list(outside.iterdir()) == []
+    assert outside.read_bytes() == b""
 
 
 # --- dry runs
@@ -112,13 +113,10 @@ def test_a_dry_run_reports_and_touches_nothing(project: Path) -> None:
 
 def test_a_dry_run_says_what_it_cannot_do(project: Path) -> None:
     (project.parent / "qprd").mkdir()
-    (project.parent / "qprd" / "predictions").symlink_to(project.parents[1])
-    with (
-        ExchangeProject(project) as opened,
-        opened.writing("write-back", dry_run=True),
-        pytest.raises(QprdError, match="outside the project"),
-    ):
-        opened.write_predictions(opened.entries()[0], predictions())
+    with ExchangeProject(project) as opened, opened.writing("write-back", dry_run=True):
+        (project.parent / "qprd" / "predictions").symlink_to(project.parents[1])
+        with pytest.raises(QprdError, match="outside the project"):
+            opened.write_predictions(opened.entries()[0], predictions())
 
 
 # --- backups
