@@ -39,6 +39,7 @@ from qprd.evaluation.metrics import auroc
 from qprd.evaluation.operating_point import accuracy_threshold
 from qprd.evaluation.overlap import polygon_overlap
 from qprd.files.layout import ProjectLayout
+from qprd.given_settings import predict_config, train_config
 from qprd.jobs.predict.job import predict_project
 from qprd.jobs.reporting import write_json_object
 from qprd.jobs.train.job import train_project
@@ -53,7 +54,7 @@ from qprd.sampling.dataset import decode_all
 from qprd.sampling.regions import LabelRegions, label_regions
 from qprd.sampling.splits import Split
 from qprd.sampling.table import PatchTable
-from qprd.settings import TrainConfig, predict_config, train_config
+from qprd.settings import TrainConfig
 from qprd.slides.tissue import tissue_mask
 from qprd.version import __version__
 

@@ -15,6 +15,7 @@ from qprd.bundle.reading import _read_weights, read_bundle_info
 from qprd.files.backups import undoable
 from qprd.files.journal import recover
 from qprd.files.layout import ProjectLayout
+from qprd.given_settings import predict_config, stored_train_config, train_config
 from qprd.qupath.asap import read_asap
 from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.exchange import ExchangeProject
@@ -33,7 +34,6 @@ from qprd.results.folder import (
 from qprd.sampling.regions import label_regions
 from qprd.sampling.splits import metadata_split
 from qprd.sampling.table import PatchTable
-from qprd.settings import predict_config, stored_train_config, train_config
 from qprd.slides.remarks import OVERVIEW_PX, remarks
 from qprd.slides.slide import Slide
 

@@ -20,9 +20,10 @@ from methods.networks import NETWORKS
 from qprd.checked import STRIDE_PX
 from qprd.errors import ExitCode, QprdError
 from qprd.files.layout import find_project
+from qprd.given_settings import train_config
 from qprd.progress import printable
 from qprd.qupath.opening import open_project
-from qprd.settings import TrainConfig, train_config
+from qprd.settings import TrainConfig
 
 _DEFAULTS = MethodOptions()
 

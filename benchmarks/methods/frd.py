@@ -15,12 +15,13 @@ from methods.interface import Images, Labels, MethodOptions, Scores
 from methods.teachers import teacher_of
 from qprd.device import make_fabric
 from qprd.errors import QprdError
+from qprd.given_settings import train_config
 from qprd.model.frd import FRD, build_frd
 from qprd.progress import Progress, SilentProgress, TerminalProgress
 from qprd.sampling.dataset import PatchDataset
 from qprd.sampling.table import Patch, PatchTable
 from qprd.scoring.by_patch import score_patches
-from qprd.settings import Recipe, TrainConfig, train_config
+from qprd.settings import Recipe, TrainConfig
 from qprd.training.loop import ValidationPatches
 from qprd.training.recipes import train_model
 

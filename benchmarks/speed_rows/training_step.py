@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, TensorDataset
 
 from qprd.device import make_fabric
+from qprd.given_settings import train_config
 from qprd.model.frd import FRD, build_frd
 from qprd.model.inference import faster_teacher
 from qprd.model.loss import SimilarityLoss, build_loss
@@ -19,7 +20,7 @@ from qprd.model.teacher import EFFICIENTNET_LITE0, build_teacher
 from qprd.progress import SilentProgress
 from qprd.sampling.dataset import PatchDataset
 from qprd.sampling.table import Patch, PatchTable
-from qprd.settings import TrainConfig, train_config
+from qprd.settings import TrainConfig
 from qprd.training.loop import fit
 from qprd.training.recipes import teacher_cache_for
 from speed_rows.row import Row, Setup

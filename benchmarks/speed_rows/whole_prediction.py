@@ -23,13 +23,14 @@ from qprd.bundle.records import (
 from qprd.bundle.writing import save_bundle
 from qprd.demo.creation import NewSlide, create_project
 from qprd.files.layout import ProjectLayout
+from qprd.given_settings import predict_config, train_config
 from qprd.jobs.predict.job import predict_project
 from qprd.model.frd import build_frd
 from qprd.model.teacher import build_teacher
 from qprd.progress import SilentProgress
 from qprd.qupath.opening import open_project
 from qprd.results.folder import load_score_map
-from qprd.settings import Precision, Recipe, predict_config, train_config
+from qprd.settings import Precision, Recipe
 
 #: Half a patch, the default of a prediction.
 STRIDE = 64

@@ -19,6 +19,7 @@ from pathlib import Path
 from challenge import listed
 from qprd.errors import QprdError
 from qprd.files.layout import find_project
+from qprd.given_settings import train_config
 from qprd.jobs.train.patches import prepare_patches
 from qprd.progress import Progress, TerminalProgress, printable
 from qprd.qupath.opening import open_project
@@ -26,7 +27,7 @@ from qprd.qupath.project import Entry, Project
 from qprd.sampling.sampler import patch_rng, stratify
 from qprd.sampling.splits import SPLITS, Split, metadata_split
 from qprd.sampling.table import LABELS, MAX_ROWS, Label, Patch, PatchTable, check_splits_apart
-from qprd.settings import TrainConfig, train_config
+from qprd.settings import TrainConfig
 
 _CONFIG = Path(__file__).with_name("paper.toml")
 _MAX_LINE = 1000

@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from challenge import TEST_SLIDES, TRAIN, VAL
 from qprd.device import make_fabric
 from qprd.errors import QprdError
+from qprd.given_settings import train_config
 from qprd.jobs.reporting import write_json_object
 from qprd.model.frd import build_frd
 from qprd.model.loss import build_loss
@@ -30,7 +31,7 @@ from qprd.progress import SilentProgress, printable
 from qprd.sampling.dataset import PatchDataset, decode_all
 from qprd.sampling.table import Patch, PatchTable
 from qprd.scoring.by_patch import score_patches
-from qprd.settings import TrainConfig, train_config
+from qprd.settings import TrainConfig
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import tissue_mask
 from qprd.training.loop import fit

@@ -31,6 +31,7 @@ from qprd.evaluation.metrics import (
     specificity,
 )
 from qprd.files.layout import ProjectLayout, find_project
+from qprd.given_settings import stored_train_config
 from qprd.jobs.reporting import write_json_object
 from qprd.progress import Progress, TerminalProgress, printable
 from qprd.qupath.entry_slides import open_slide
@@ -39,7 +40,6 @@ from qprd.qupath.project import Project
 from qprd.sampling.dataset import decode_all
 from qprd.sampling.table import PatchTable
 from qprd.scoring.by_patch import score_patches
-from qprd.settings import stored_train_config
 
 #: What the paper states, where its code takes the threshold that suits the test patches best.
 _PAPER_THRESHOLD = 2.0

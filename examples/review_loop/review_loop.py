@@ -28,6 +28,7 @@ from qprd.bundle.reading import load_bundle
 from qprd.device import make_fabric
 from qprd.evaluation.metrics import auroc
 from qprd.files.layout import ProjectLayout
+from qprd.given_settings import predict_config, train_config
 from qprd.jobs.predict.job import predict_project
 from qprd.jobs.reporting import write_json_object
 from qprd.jobs.train.job import train_project
@@ -42,7 +43,7 @@ from qprd.sampling.sampler import SamplingRules, iter_patches, patch_rng
 from qprd.sampling.splits import Split
 from qprd.sampling.table import LABELS, Label, Patch, PatchTable
 from qprd.scoring.by_patch import score_patches
-from qprd.settings import TrainConfig, predict_config, train_config
+from qprd.settings import TrainConfig
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import tissue_mask
 

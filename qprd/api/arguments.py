@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from qprd.given_settings import predict_config, train_config
 from qprd.jobs.predict.model import Model
-from qprd.settings import PredictConfig, TrainConfig, predict_config, train_config
+from qprd.settings import PredictConfig, TrainConfig
 
 
 def training_settings(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from qprd.api.arguments import names_of, path_of
 from qprd.checked import Backend
+from qprd.given_settings import train_config
 from qprd.progress import Progress, progress_bars
-from qprd.settings import train_config
 
 if TYPE_CHECKING:
     from qprd.jobs.demo import DemoSummary

@@ -17,8 +17,9 @@ from pydantic.fields import FieldInfo
 
 from qprd.checked import Backend
 from qprd.errors import ExitCode, QprdError
+from qprd.given_settings import some_settings
 from qprd.option import PROJECT, help_text, option_name, option_of
-from qprd.settings import PredictConfig, TrainConfig, some_settings
+from qprd.settings import PredictConfig, TrainConfig
 
 if TYPE_CHECKING:
     from qprd import Project

@@ -16,13 +16,13 @@ from qprd.demo.slides import SyntheticSlide, draw_slide, write_pyramidal_tiff
 from qprd.errors import QprdError
 from qprd.evaluation.cells import tile_auroc
 from qprd.files.layout import ProjectLayout
+from qprd.given_settings import predict_config, train_config
 from qprd.jobs.predict.job import PredictSummary, predict_project
 from qprd.jobs.train.job import train_project
 from qprd.jobs.train.summary import TrainSummary
 from qprd.progress import Progress
 from qprd.qupath.opening import open_project
 from qprd.results.folder import load_score_map
-from qprd.settings import predict_config, train_config
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from PIL import Image
 
 from harness.project_patches import ExportCounts, Exported, export_project
 from qprd.errors import QprdError
+from qprd.given_settings import train_config
 from qprd.qupath.opening import open_project
-from qprd.settings import TrainConfig, train_config
+from qprd.settings import TrainConfig
 
 COUNTS = ExportCounts(train_normal=12, train_tumor=5, val=6, test=9)
 

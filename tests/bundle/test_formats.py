@@ -14,7 +14,7 @@ from qprd.bundle.records import BundleInfo
 from qprd.errors import QprdError
 from qprd.evaluation.calibration import Platt
 from qprd.evaluation.operating_point import ValidationScores
-from qprd.settings import stored_train_config
+from qprd.given_settings import stored_train_config
 
 FORMAT_1: Mapping[str, Any] = {
     "name": "20260101-000000-resnet18",

@@ -30,13 +30,22 @@ OPTIONS = {
     "train": PROJECT | {"--from", "--patches", "--config", "--json"},
     "predict": PROJECT | {"--bundle", "--write-back", "--config", "--json"},
     "evaluate": PROJECT
-    | {"--split", "--bundle", "--image", "--assume-mpp", "--unannotated-normal", "--json"},
-    "write-back": PROJECT | {"--image", "--dry-run", "--json"},
-    "remove": PROJECT | {"--image", "--dry-run", "--json"},
+    | {
+        "--split",
+        "--bundle",
+        "--image",
+        "--exclude",
+        "--assume-mpp",
+        "--unannotated-normal",
+        "--json",
+    },
+    "write-back": PROJECT | {"--image", "--exclude", "--dry-run", "--json"},
+    "remove": PROJECT | {"--image", "--exclude", "--dry-run", "--json"},
     "undo": PROJECT | {"--all", "--dry-run", "--json"},
     "import-asap": {"--backend", "--slides", "--image", "--tumor-class", "--dry-run", "--json"},
-    "export": {"--format", "--output", "--image", "--tiles", "--weights", "--json"},
-    "doctor": PROJECT | {"--image", "--assume-mpp", "--tumor-class", "--normal-class", "--json"},
+    "export": {"--format", "--output", "--image", "--exclude", "--tiles", "--weights", "--json"},
+    "doctor": PROJECT
+    | {"--image", "--exclude", "--assume-mpp", "--tumor-class", "--normal-class", "--json"},
     "demo": {"--backend", "--seed", "--json"},
     "groovy": {"--json"},
 }

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from qprd.cli.reference import REFERENCE, TEMPLATE, reference, template
-from qprd.settings import PredictConfig, TrainConfig, predict_config, train_config
+from qprd.given_settings import predict_config, train_config
+from qprd.settings import PredictConfig, TrainConfig
 
 ROOT = Path(__file__).parents[2]
 

@@ -23,6 +23,7 @@ from build_project import build_project
 from centers_to_patches import Center, read_centers, table_of_centers
 from imitation import MPP, imitate
 from qprd.errors import QprdError
+from qprd.given_settings import predict_config, train_config
 from qprd.jobs.train.job import train_project
 from qprd.progress import SilentProgress
 from qprd.qupath.asap import read_asap
@@ -30,7 +31,7 @@ from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.project import Entry
 from qprd.review import training_plot
 from qprd.sampling.table import Patch, PatchTable
-from qprd.settings import TrainConfig, predict_config, train_config
+from qprd.settings import TrainConfig
 from rates import Rates, measure, protocol_steps
 from score_patches import PatchMetrics, score_test_patches
 

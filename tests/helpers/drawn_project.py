@@ -20,13 +20,14 @@ from shapely.geometry import box, mapping
 import qprd
 from qprd.demo.creation import NewSlide, create_project
 from qprd.demo.slides import write_pyramidal_tiff
+from qprd.given_settings import predict_config, train_config
 from qprd.jobs.predict.job import PredictSummary, predict_project
 from qprd.jobs.train.job import train_project
 from qprd.jobs.train.summary import TrainSummary
 from qprd.predictions import Predictions
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
-from qprd.settings import PredictConfig, TrainConfig, predict_config, train_config
+from qprd.settings import PredictConfig, TrainConfig
 
 MPP = 0.5
 WIDTH, HEIGHT = 640, 704

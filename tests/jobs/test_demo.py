@@ -9,11 +9,11 @@ import pytest
 
 from qprd.demo.slides import SyntheticSlide, draw_slide
 from qprd.errors import QprdError
+from qprd.given_settings import predict_config
 from qprd.jobs import demo
 from qprd.jobs.demo import run_demo
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
-from qprd.settings import predict_config
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:

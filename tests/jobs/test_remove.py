@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from qprd.given_settings import predict_config
 from qprd.jobs.predict.job import predict_project
 from qprd.jobs.remove import remove_from_project
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.opening import open_project
 from qprd.results.folder import load_predictions
-from qprd.settings import predict_config
 from tests.helpers.drawn_project import NAMES, PREDICTION, predict, result, snapshot, stored
 
 

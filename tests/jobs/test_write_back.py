@@ -11,13 +11,13 @@ from typer.testing import CliRunner
 from qprd.cli import app
 from qprd.demo.slides import write_pyramidal_tiff
 from qprd.errors import QprdError
+from qprd.given_settings import predict_config
 from qprd.jobs.predict.job import predict_project
 from qprd.jobs.write_back import WriteBackSummary, write_back_project
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.opening import open_project
 from qprd.results.folder import load_predictions
-from qprd.settings import predict_config
 from tests.helpers.drawn_project import (
     MPP,
     NAMES,

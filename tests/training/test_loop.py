@@ -13,13 +13,14 @@ from torch import nn
 
 from qprd.device import make_fabric
 from qprd.errors import QprdError
+from qprd.given_settings import train_config
 from qprd.model.frd import FRD
 from qprd.model.loss import SimilarityLoss, build_loss
 from qprd.progress import SilentProgress
 from qprd.sampling.dataset import PatchDataset
 from qprd.sampling.regions import LabelRegions
 from qprd.sampling.table import Patch, PatchTable
-from qprd.settings import TrainConfig, train_config
+from qprd.settings import TrainConfig
 from qprd.training.loop import (
     NoEpochFinishedError,
     TrainingOutcome,

@@ -8,13 +8,14 @@ from torch import nn
 
 from qprd.device import make_fabric
 from qprd.evaluation.metrics import auroc
+from qprd.given_settings import train_config
 from qprd.model.frd import FRD, FusedFRD, build_frd
 from qprd.model.teacher import Teacher, build_teacher
 from qprd.progress import SilentProgress
 from qprd.sampling.dataset import PatchDataset
 from qprd.sampling.table import Patch, PatchTable
 from qprd.scoring.by_patch import score_patches
-from qprd.settings import Recipe, TrainConfig, train_config
+from qprd.settings import Recipe, TrainConfig
 from qprd.training.loop import TrainingOutcome, ValidationPatches
 from qprd.training.recipes import SHARES, choose_share, train_model
 

@@ -12,6 +12,7 @@ from qprd.errors import QprdError
 from qprd.evaluation.levels import lesion_metrics, patch_metrics, pixel_metrics, slide_metrics
 from qprd.evaluation.mistakes import worst_of_slides
 from qprd.files.layout import ProjectLayout
+from qprd.given_settings import stored_train_config
 from qprd.jobs.evaluate.page import publish
 from qprd.jobs.evaluate.slide import (
     EvaluatedSlide,
@@ -28,7 +29,7 @@ from qprd.qupath.drawn import Drawn, read_drawn
 from qprd.qupath.entry_slides import name_list, select_entries
 from qprd.qupath.project import Entry, Project
 from qprd.results.folder import SlideResult, load_slide_result
-from qprd.settings import TrainConfig, stored_train_config
+from qprd.settings import TrainConfig
 
 if TYPE_CHECKING:
     from qprd.bundle.records import BundleInfo

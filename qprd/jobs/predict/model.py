@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qprd.errors import QprdError
+from qprd.given_settings import predict_config
 from qprd.jobs.predict.predictor import Predictor
 from qprd.jobs.predict.slide_scores import SlideScores
 from qprd.progress import Progress, progress_bars
-from qprd.settings import Precision, predict_config
+from qprd.settings import Precision
 from qprd.slides.slide import Slide
 
 if TYPE_CHECKING:

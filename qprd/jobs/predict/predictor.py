@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from qprd.checked import Rule
 from qprd.errors import QprdError
 from qprd.evaluation.operating_point import NoThreshold, achieved_at, choose_threshold
+from qprd.given_settings import stored_train_config
 from qprd.jobs.predict.slide_scores import SlideScores
 from qprd.progress import Progress
 from qprd.scoring.scorer import SlideScorer
 from qprd.scoring.slide_score import slide_score
 from qprd.scoring.unscored import unscored_note
-from qprd.settings import PredictConfig, stored_train_config
+from qprd.settings import PredictConfig
 from qprd.slides.remarks import remarks
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import tissue_mask

@@ -12,6 +12,7 @@ from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
+from qprd.given_settings import stored_train_config
 from qprd.predictions import MEAN_PROBABILITY, REVIEW_RANK, ReviewRegion, object_id, review_name
 from qprd.progress import Progress
 from qprd.qupath.entry_slides import open_slide
@@ -20,7 +21,7 @@ from qprd.results.contours import contour_measurements
 from qprd.results.folder import load_score_map, save_review
 from qprd.review.uncertainty import UncertainSquare, in_order_of_review, uncertain_regions
 from qprd.sampling.regions import label_regions
-from qprd.settings import TrainConfig, stored_train_config
+from qprd.settings import TrainConfig
 
 if TYPE_CHECKING:
     from qprd.bundle.records import BundleInfo

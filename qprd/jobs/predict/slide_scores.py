@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
 from qprd.errors import QprdError
+from qprd.given_settings import stored_train_config
 from qprd.predictions import BUNDLE, DATE, SLIDE_SCORE, THRESHOLD, LesionPoints, ScoreMap
 from qprd.results.contours import ProbabilityOf, contours, inside_image
 from qprd.results.folder import RESULT_FILES, SlideResult, save_result
 from qprd.results.lesion_points import lesion_points
 from qprd.results.objects import predicted_objects
-from qprd.settings import PredictConfig, stored_train_config
+from qprd.settings import PredictConfig
 from qprd.slides.frame import Frame
 
 if TYPE_CHECKING:

@@ -19,10 +19,11 @@ from qprd.bundle.reading import load_bundle, read_bundle_info
 from qprd.bundle.records import BundleInfo
 from qprd.errors import ExitCode, QprdError
 from qprd.files.filestate import sha256_of
+from qprd.given_settings import stored_train_config
 from qprd.qupath.entry_slides import recorded_name
 from qprd.sampling.splits import Split
 from qprd.sampling.table import PatchTable
-from qprd.settings import TrainConfig, stored_train_config
+from qprd.settings import TrainConfig
 
 if TYPE_CHECKING:
     from qprd.model.frd import FRD

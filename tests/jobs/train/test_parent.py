@@ -18,11 +18,12 @@ from qprd.bundle.names import INFO_FILE, MODEL_FILE, PATCHES_FILE
 from qprd.bundle.reading import read_bundle_info
 from qprd.errors import QprdError
 from qprd.files.filestate import sha256_of
+from qprd.given_settings import train_config
 from qprd.jobs.train.parent import parent_settings
 from qprd.model.frd import build_frd
 from qprd.model.teacher import build_teacher
 from qprd.predictions import MEAN_SCORE
-from qprd.settings import Recipe, train_config
+from qprd.settings import Recipe
 from tests.helpers.drawn_project import NAMES, edit, outlines, snapshot, train
 
 #: Inside the normal region of a slide.
