@@ -6,7 +6,8 @@ from pathlib import Path
 
 from qprd.qupath.locate import SlideLocator, UnsupportedUriError
 from qprd.qupath.project import Entry, SlideSource
-from qprd.qupath.qpproj import ProjectFile, RecordedServer
+from qprd.qupath.qpproj import ProjectFile
+from qprd.qupath.servers import RecordedServer
 
 
 def find_entries(project: ProjectFile, locator: SlideLocator) -> tuple[Entry, ...]:

@@ -38,6 +38,7 @@ from qprd.predictions import (
 )
 from qprd.qupath.comparison import TileTable, measurement_table
 from qprd.qupath.entry_folder import EntryFolder
+from qprd.qupath.geojson import color_from_argb
 from qprd.qupath.java import QuPath, qupath_call
 from qprd.qupath.pathclasses import argb_from_color
 from qprd.qupath.precision import on_grid
@@ -156,7 +157,7 @@ class EntryData:
             stored = shapely.from_wkb([str(wkb) for wkb in bulk.outlines(own_regions)])
             names = [str(name) for name in bulk.names(own_regions)]
             classes = [
-                PathClass(str(name), (color >> 16 & 255, color >> 8 & 255, color & 255))
+                PathClass(str(name), color_from_argb(color))
                 for name, color in zip(
                     bulk.classes(own_regions),
                     np.array(bulk.colors(own_regions)).tolist(),
@@ -318,19 +319,14 @@ class EntryData:
     def _annotations(self, ids: Sequence[str]) -> Any:
         return self._qupath.bulk.annotationsWithIds(self._file.hierarchy, list(ids))
 
-    def _own_tiles(self) -> Any:
-        return self._qupath.bulk.tilesOf(self._file.hierarchy, OLD_TILE_NAME, SCORE)
-
-    def _own_regions(self) -> Any:
-        bulk, hierarchy = self._qupath.bulk, self._file.hierarchy
-        names = [str(name) for name in bulk.annotationClasses(hierarchy)]
-        own_names = [name for name in names if is_own_class(name)]
-        return bulk.annotationsOfClasses(hierarchy, own_names, MEAN_SCORE)
-
     def _own(self) -> tuple[Any, Any]:
         """Java lists of our tiles and our annotations, searched for once."""
         if self._found_own is None:
-            self._found_own = self._own_tiles(), self._own_regions()
+            bulk, hierarchy = self._qupath.bulk, self._file.hierarchy
+            classes = [str(name) for name in bulk.annotationClasses(hierarchy)]
+            own_classes = [name for name in classes if is_own_class(name)]
+            regions = bulk.annotationsOfClasses(hierarchy, own_classes, MEAN_SCORE)
+            self._found_own = bulk.tilesOf(hierarchy, OLD_TILE_NAME, SCORE), regions
         return self._found_own
 
     def _all_own(self) -> Any:

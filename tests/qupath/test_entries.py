@@ -7,7 +7,8 @@ import pytest
 
 from qprd.qupath.entries import find_entries, slide_source
 from qprd.qupath.locate import SlideLocator
-from qprd.qupath.qpproj import RecordedServer, read_project_file
+from qprd.qupath.qpproj import read_project_file
+from qprd.qupath.servers import RecordedServer
 
 
 def test_slides_laid_beside_a_moved_project_are_found(colon_project: Path) -> None:

@@ -97,11 +97,11 @@ def _unlock(data: EntryData) -> None:
 
 def _lose_a_tile(data: EntryData) -> None:
     hierarchy = data._file.hierarchy
-    hierarchy.removeObject(next(iter(data._own_tiles())), True)
+    hierarchy.removeObject(next(iter(data._own()[0])), True)
 
 
 def _move_a_contour(data: EntryData) -> None:
-    for item in data._own_regions():
+    for item in data._own()[1]:
         item.setROI(item.getROI().translate(0.5, 0.0))
 
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qprd.errors import QprdError
-from qprd.qupath.qpproj import parse_server, read_project_file
+from qprd.qupath.qpproj import read_project_file
+from qprd.qupath.servers import parse_server
 
 BIOFORMATS = "qupath.lib.images.servers.bioformats.BioFormatsServerBuilder"
 OPENSLIDE = "qupath.lib.images.servers.openslide.OpenslideServerBuilder"
