@@ -71,6 +71,17 @@ def draw_broken_outlines(hierarchy: Any) -> None:
         hierarchy.addObject(drawn)
 
 
+def draw_nested_areas(class_name: str, hierarchy: Any) -> None:
+    """Add an annotation whose geometry has one polygon inside another."""
+    from paquo.java import GeometryTools, JClass, PathClass, PathObjects
+
+    outer, inner = "((0 0, 100 0, 100 100, 0 100, 0 0))", "((20 20, 70 20, 70 70, 20 70, 20 20))"
+    reader = JClass("org.locationtech.jts.io.WKTReader")()
+    roi = GeometryTools.geometryToROI(reader.read(f"MULTIPOLYGON ({outer}, {inner})"))
+    path_class = PathClass.fromString(class_name)
+    hierarchy.addObject(PathObjects.createAnnotationObject(roi, path_class))
+
+
 def snapshot(project: Path, entry_id: str) -> Objects:
     """All objects of an entry as QuPath reads them now, by id."""
     from paquo._logging import redirect

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import shutil
+from functools import partial
 from pathlib import Path
+from typing import Literal
+from unicodedata import normalize
 
 import pytest
 from shapely import get_coordinates
@@ -13,9 +16,11 @@ from qprd.errors import QprdError
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.java import QuPath
 from qprd.qupath.paquo_backend import PaquoProject
+from qprd.sampling.regions import label_regions
 from tests.helpers.qupath_work import (
     BROKEN_OUTLINES,
     draw_broken_outlines,
+    draw_nested_areas,
     edit_in_qupath,
     file_bytes,
     make_predictions,
@@ -156,3 +161,19 @@ def test_a_save_that_qupath_did_not_finish_is_refused(worked_project: Path) -> N
     data.rename(data.with_name("data.qpdata.bkp"))
     with PaquoProject(worked_project) as project, pytest.raises(QprdError, match=r"bkp"):
         project.write_predictions(project.entries()[1], make_predictions("2"))
+
+
+@pytest.mark.parametrize(("drawn", "asked"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_a_class_in_another_unicode_form_is_the_same_class(
+    worked_project: Path, drawn: Literal["NFC", "NFD"], asked: Literal["NFC", "NFD"]
+) -> None:
+    edit_in_qupath(worked_project, "1", partial(draw_nested_areas, normalize(drawn, "Gewächs")))
+    with PaquoProject(worked_project) as project:
+        entry = project.entries()[0]
+        annotations = project.annotations(entry)
+        assert normalize(drawn, "Gewächs") in [item.class_name for item in annotations]
+    regions = label_regions(
+        annotations, 4000, 4000, mpp=1.0, tumor_classes=[normalize(asked, "Gewächs")]
+    )
+    # Drawn one in the other, they are one area with a hole.
+    assert regions.tumor_region.area == 100**2 - 50**2
