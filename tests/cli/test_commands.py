@@ -24,6 +24,7 @@ ROOT = typer.main.get_command(app)
 COMMANDS = sorted(ROOT.commands)  # type: ignore[attr-defined]
 
 PROJECT = {"--backend", "--slides", "--annotations"}
+CHOICE = {"--image", "--exclude"}
 
 #: The options of each command, but for the settings of train and predict.
 OPTIONS = {
@@ -39,11 +40,11 @@ OPTIONS = {
         "--unannotated-normal",
         "--json",
     },
-    "write-back": PROJECT | {"--image", "--exclude", "--dry-run", "--json"},
-    "remove": PROJECT | {"--image", "--exclude", "--dry-run", "--json"},
+    "write-back": PROJECT | CHOICE | {"--exclude", "--dry-run", "--json"},
+    "remove": PROJECT | CHOICE | {"--exclude", "--dry-run", "--json"},
     "undo": PROJECT | {"--all", "--dry-run", "--json"},
     "import-asap": {"--backend", "--slides", "--image", "--tumor-class", "--dry-run", "--json"},
-    "export": {"--format", "--output", "--image", "--exclude", "--tiles", "--weights", "--json"},
+    "export": CHOICE | {"--format", "--output", "--exclude", "--tiles", "--weights", "--json"},
     "doctor": PROJECT
     | {"--image", "--exclude", "--assume-mpp", "--tumor-class", "--normal-class", "--json"},
     "demo": {"--backend", "--seed", "--json"},
