@@ -22,7 +22,7 @@ from typing import Annotated
 from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
 from qprd.errors import QprdError
-from qprd.files.atomic import remove_folder, remove_if_empty, replacing
+from qprd.files.atomic import remove_folder, remove_if_empty, replacing, write_errors
 from qprd.files.jsonfile import read_text
 from qprd.files.layout import ProjectLayout, resolve_inside
 
@@ -125,15 +125,6 @@ class Step:
         """Where the file was put as it was before this step, if it was."""
         return self.folder / path
 
-    def mark_undone(self) -> None:
-        """Record in the manifest that the step was taken back.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        with replacing(self.folder / MANIFEST) as new:
-            new.write_bytes(MANIFESTS.dump_json(replace(self.manifest, undone=True), indent=2))
-
 
 @dataclass(frozen=True)
 class Run:
@@ -152,6 +143,22 @@ class Run:
         """When it began, ISO 8601, UTC."""
         date, clock = self.folder.name.split(".")[0].split("T")
         return f"{date}T{clock.replace('-', ':')}Z"
+
+    def mark_undone(self, entry_ids: Collection[str]) -> None:
+        """Record that the command was taken back on these images; of all, remove its backup.
+
+        Raises:
+            QprdError: a manifest cannot be written.
+        """
+        left = [step for step in self.steps if not step.manifest.undone]
+        undone = [step for step in left if step.manifest.subject.entry_id in entry_ids]
+        if undone == left:
+            remove_folder(self.folder)
+            return
+        for step in undone:
+            path = step.folder / MANIFEST
+            with write_errors("The backup", path), replacing(path) as new:
+                new.write_bytes(MANIFESTS.dump_json(replace(step.manifest, undone=True), indent=2))
 
 
 def read_runs(project: Path) -> list[Run]:

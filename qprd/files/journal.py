@@ -37,6 +37,15 @@ class Change:
     before: str | None
     after: str | None
 
+    def recorded(self, root: Path) -> KeptFile:
+        """What a manifest in this project says about the change."""
+        return KeptFile(
+            path=self.target.relative_to(root).as_posix(),
+            before=self.before,
+            after=self.after,
+            staged=None if self.staged is None else self.staged.name,
+        )
+
     def is_waiting(self) -> bool:
         """Whether the file has not been replaced yet."""
         if self.staged is not None:
@@ -97,16 +106,6 @@ def take_back(changes: Sequence[Change]) -> list[Path]:
         if change.staged is not None:
             change.staged.unlink(missing_ok=True)
     return left
-
-
-def kept_file(change: Change, root: Path) -> KeptFile:
-    """What a manifest says about a change."""
-    return KeptFile(
-        path=change.target.relative_to(root).as_posix(),
-        before=change.before,
-        after=change.after,
-        staged=None if change.staged is None else change.staged.name,
-    )
 
 
 def write_journal(project: Path, manifest: Manifest) -> None:

@@ -1,4 +1,4 @@
-"""Several files replaced together or not at all, with a journal and a backup where one is kept."""
+"""Several files replaced together or not at all."""
 
 from __future__ import annotations
 
@@ -23,49 +23,22 @@ from qprd.files.journal import Change, apply, take_back
 from qprd.files.layout import resolve_inside
 
 
-class Backup:
-    """What keeps the files that a transaction replaces: beside them, for as long as it lasts."""
-
-    def __init__(self) -> None:
-        self._copies: list[Path] = []
-
-    def copy_of(self, target: Path) -> Path:
-        """Where to keep the file as it was."""
-        self._copies.append(temporary_name(target))
-        return self._copies[-1]
-
-    def begin(self, changes: Sequence[Change]) -> None:
-        """These files are about to be replaced."""
-
-    def end(self, changes: Sequence[Change]) -> None:  # noqa: ARG002
-        """All were replaced."""
-        self.abandon()
-
-    def abandon(self) -> None:
-        """Nothing was replaced, or all was taken back."""
-        for path in self._copies:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
-
-
 class FileTransaction:
     """Prepare new files beside the old ones, then put all of them in their places or none.
 
-    As a context manager it removes whatever was prepared and not committed.
+    As a context manager it removes whatever was prepared and not committed. Meanwhile the old files
+    are kept beside the new ones; `qprd.files.session` keeps them for longer, with a journal.
 
     Args:
         root: The folder of the project; links that lead out of it are refused.
-        backup: Keeps what the files were; without one nothing outlasts the transaction.
         link: As for `qprd.files.layout.resolve_inside`.
     """
 
-    def __init__(
-        self, root: Path, backup: Backup | None = None, *, link: Path | None = None
-    ) -> None:
-        self._root = root
+    def __init__(self, root: Path, *, link: Path | None = None) -> None:
+        self._root = root.resolve()
         self._link = link
-        self._backup = backup if backup is not None else Backup()
         self._staged: dict[Path, Path | None] = {}
+        self._copies: list[Path] = []
         self._expected: dict[Path, FileState] = {}
         self._made: list[Path] = []
 
@@ -104,32 +77,22 @@ class FileTransaction:
         # Half of a surrogate pair, which has no UTF-8, becomes its JSON escape.
         return self.stage_bytes(target, text.encode(errors="backslashreplace"))
 
-    def stage_bytes(self, target: Path, content: bytes) -> Path:
-        """Stage the contents of a file, forced to the disk.
+    def stage_bytes(self, target: Path, content: bytes | Path) -> Path:
+        """Stage the contents of a file, or those of another file, forced to the disk.
 
         Raises:
             QprdError: as `stage`, a full disk, or a folder that cannot be written.
         """
         path = self.stage(target)
         try:
-            path.write_bytes(content)
+            if isinstance(content, Path):
+                shutil.copy2(content, path)
+            else:
+                path.write_bytes(content)
             sync_file(path)
         except OSError as error:
             raise _not_written(target, error) from error
         return path
-
-    def stage_copy(self, target: Path, source: Path) -> None:
-        """Stage what another file holds, forced to the disk.
-
-        Raises:
-            QprdError: as `stage_bytes`.
-        """
-        path = self.stage(target)
-        try:
-            shutil.copy2(source, path)
-            sync_file(path)
-        except OSError as error:
-            raise _not_written(target, error) from error
 
     def stage_removal(self, target: Path) -> None:
         """The file is to be removed.
@@ -164,14 +127,14 @@ class FileTransaction:
                 changes.append(Change(target, staged, original, before, after))
             changes.sort(key=lambda change: change.target != first)
             if changes:
-                self._backup.begin(changes)
+                self._begin(changes)
             for change in changes:
                 target = change.target
                 # Writing the journal took a while.
-                _refuse_unless(sha256_of(target) == change.before, target)
+                refuse_unless(sha256_of(target) == change.before, target)
                 apply(change)
             for change in changes:
-                _refuse_unless(change.is_as_meant(), change.target)
+                refuse_unless(change.is_as_meant(), change.target)
         except BaseException as error:
             self._take_back(changes)
             if isinstance(error, OSError):
@@ -180,7 +143,7 @@ class FileTransaction:
         made_in = {folder.parent for folder in self._made}
         for folder in {change.target.parent for change in changes} | made_in:
             sync_folder(folder)
-        self._backup.end(changes)
+        self._end(changes)
         for change in changes:
             if change.staged is None:
                 remove_if_empty(change.target.parent)
@@ -193,10 +156,10 @@ class FileTransaction:
         """Targets that are not yet what they shall become, and digests of both."""
         for path, state in self._expected.items():
             if path not in self._staged:
-                _refuse_unless(FileState.of(path) == state, path)
+                refuse_unless(FileState.of(path) == state, path)
         for target, staged in self._staged.items():
             now = FileState.of(target)
-            _refuse_unless(now == self._expected.get(target, now), target)
+            refuse_unless(now == self._expected.get(target, now), target)
             after = None if staged is None else sha256_of(staged)
             if now.sha256 != after:
                 yield target, now.sha256, after
@@ -213,16 +176,16 @@ class FileTransaction:
             ) from error
         if left:
             # Others have changed what we had replaced: its backup is worth keeping.
-            self._backup.end(changes)
+            self._end(changes)
         else:
-            self._backup.abandon()
+            self._abandon()
 
     def _kept(self, target: Path, staged: Path | None) -> Path:
         """A second name for the file that is about to be replaced."""
         if staged is not None:
             with contextlib.suppress(OSError):
                 shutil.copymode(target, staged)
-        original = self._backup.copy_of(target)
+        original = self._place_of_copy(target)
         original.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(target, original)
@@ -235,8 +198,21 @@ class FileTransaction:
     def _temporary(self, target: Path) -> Path:
         return temporary_name(target)
 
+    def _place_of_copy(self, target: Path) -> Path:
+        self._copies.append(temporary_name(target))
+        return self._copies[-1]
+
+    def _begin(self, changes: Sequence[Change]) -> None:
+        """These files are about to be replaced."""
+
+    def _end(self, changes: Sequence[Change]) -> None:
+        """All were replaced."""
+
+    def _abandon(self) -> None:
+        """Nothing was replaced, or all was taken back."""
+
     def _discard(self) -> None:
-        for path in self._staged.values():
+        for path in (*self._staged.values(), *self._copies):
             if path is not None:
                 with contextlib.suppress(OSError):
                     path.unlink(missing_ok=True)
@@ -255,7 +231,8 @@ class FileTransaction:
         self._discard()
 
 
-def _refuse_unless(is_as_it_was: bool, path: Path) -> None:
+def refuse_unless(is_as_it_was: bool, path: Path) -> None:
+    """Raise if somebody else has changed a file."""
     if not is_as_it_was:
         raise QprdError(
             "This file has changed while qprd was writing; nothing was written.",

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qprd.errors import QprdError
-from qprd.files.atomic import remove_folder
 from qprd.files.backups import UNDO, Run, Subject, undoable
 from qprd.files.filestate import sha256_of
 from qprd.files.layout import ProjectLayout
-from qprd.files.writing import WriteSession
+from qprd.files.session import WriteSession
 from qprd.jobs.reporting import NOTHING_TOUCHED, RELOAD, changed_files
 from qprd.progress import Progress
 from qprd.qupath.project import Project
-from qprd.qupath.undo import ChangedImage, ChangedProject, changes_of, stage_earlier
+from qprd.qupath.undo import CommandChanges
 
 
 @dataclass(frozen=True)
@@ -163,62 +162,63 @@ class _Undoing:
 
     def take_back(self, run: Run) -> UndoneCommand:
         """Take back a command on all images where that is possible."""
-        changed = changes_of(run, self._project.path)
-        ours: list[ChangedImage] = []
-        theirs: list[ChangedImage] = []
-        problems: dict[ChangedImage, QprdError] = {}
-        for image in changed.images:
+        changes = CommandChanges(run, self._project.path)
+        ours: list[str] = []
+        theirs: list[str] = []
+        problems: dict[str, QprdError] = {}
+        for entry_id in changes.images:
             try:
-                if image.entry_id in self._stuck:
+                if entry_id in self._stuck:
                     raise QprdError(
                         "A later command could not be taken back on this image.",
                         fix="Mend what is said of the later command, then run qprd undo again.",
                     )
-                changed.earlier(image)
-                (ours if image.is_ours(self._digest_of) else theirs).append(image)
+                changes.earlier(entry_id)
+                (ours if changes.is_ours(entry_id, self._digest_of) else theirs).append(entry_id)
             except QprdError as error:
-                problems[image] = error
-        files = list(self._restore(run, changed, ours))
-        for image in theirs:
+                problems[entry_id] = error
+        files = list(self._restore(run, changes, ours))
+        for entry_id in theirs:
             try:
-                files += self._restore_own(changed, image)
+                files += self._restore_own(changes, entry_id)
             except QprdError as error:
-                problems[image] = error
-        self._stuck |= {image.entry_id for image in problems}
+                problems[entry_id] = error
+        self._stuck |= problems.keys()
         if not self._session.dry_run:
-            _forget(run, {image.entry_id for image in changed.images} - self._stuck)
+            run.mark_undone(changes.images.keys() - self._stuck)
         root = self._project.path.parent.resolve()
-        new = {root / file.path for image in ours for file in image.files if file.before is None}
+        new = {
+            root / file.path for image in ours for file in changes.files(image) if not file.before
+        }
+        names = {entry_id: image.image_name for entry_id, image in changes.images.items()}
         return UndoneCommand(
             command=run.command,
             time=run.time,
-            restored=tuple(image.image_name for image in ours),
-            own_only=tuple(image.image_name for image in theirs if image not in problems),
+            restored=tuple(names[image] for image in ours),
+            own_only=tuple(names[image] for image in theirs if image not in problems),
             files=tuple(dict.fromkeys(files)),
             removed=tuple(file for file in dict.fromkeys(files) if file in new),
-            problems=tuple(error.line_about(image.image_name) for image, error in problems.items()),
+            problems=tuple(error.line_about(names[image]) for image, error in problems.items()),
         )
 
-    def _restore(
-        self, run: Run, changed: ChangedProject, images: Sequence[ChangedImage]
-    ) -> Sequence[Path]:
-        """Make files what they were before."""
+    def _restore(self, run: Run, changes: CommandChanges, images: Sequence[str]) -> Sequence[Path]:
+        """Make the files of these images what they were before."""
         if not images:
             return ()
-        subject = Subject("", f"undo of {run.folder.name}")
-        with self._session.transaction(subject) as transaction:
-            stage_earlier(transaction, self._project.path, changed, images, self._digest_of)
+        with self._session.transaction(Subject("", f"undo of {run.folder.name}")) as transaction:
+            changes.stage_earlier(transaction, images, self._digest_of)
             files = transaction.commit()
         if self._session.dry_run:
-            for file in (*(file for image in images for file in image.files), *changed.shared):
-                self._would_be[file.path] = file.before
+            own = (file for image in images for file in changes.files(image))
+            self._would_be |= {file.path: file.before for file in (*own, *changes.shared)}
         return files
 
-    def _restore_own(self, changed: ChangedProject, image: ChangedImage) -> Sequence[Path]:
-        """Make our objects what they were before."""
+    def _restore_own(self, changes: CommandChanges, image: str) -> Sequence[Path]:
+        """Make our objects of this image what they were before."""
         for entry in self._project.entries():
-            if entry.id == image.entry_id:
-                return self._project.restore_own(entry, changed.earlier(image), image.imported)
+            if entry.id == image:
+                imported = changes.images[image].imported
+                return self._project.restore_own(entry, changes.earlier(image), imported)
         raise QprdError(
             "The project does not have this image any more.",
             fix="Nothing is left to do: what qprd wrote went with the image.",
@@ -228,14 +228,3 @@ class _Undoing:
         if path in self._would_be:
             return self._would_be[path]
         return sha256_of(self._project.path.parent / path)
-
-
-def _forget(run: Run, done: set[str]) -> None:
-    """Remove the backup of a command that was taken back; of one that was in part, record that."""
-    left = [step for step in run.steps if not step.manifest.undone]
-    taken_back = [step for step in left if step.manifest.subject.entry_id in done]
-    if len(taken_back) == len(left):
-        remove_folder(run.folder)
-        return
-    for step in taken_back:
-        step.mark_undone()

@@ -12,7 +12,7 @@ from shapely.geometry.base import BaseGeometry
 from typing_extensions import Self
 
 from qprd.files.backups import ImportedFrom
-from qprd.files.writing import WriteSession
+from qprd.files.session import WriteSession
 from qprd.predictions import Predictions
 from qprd.slides.frame import Rotation
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing_extensions import override
 
 from qprd.files.layout import ProjectLayout
-from qprd.files.writing import WriteAccess, WriteSession
+from qprd.files.session import WriteAccess, WriteSession
 from qprd.qupath.entries import find_entries
 from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.locate import SlideLocator

@@ -1,15 +1,15 @@
-"""Undoing of a command: which files can be as they were, and which images not."""
+"""Undoing of a command: which files can be as they were, and what of the shared ones goes back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from qprd.errors import QprdError
-from qprd.files.backups import ImportedFrom, Run
+from qprd.files.backups import Run, Subject
 from qprd.files.filestate import sha256_of
-from qprd.files.transaction import FileTransaction
+from qprd.files.transaction import FileTransaction, refuse_unless
 from qprd.predictions import own_metadata
 from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.pathclasses import classes_path
@@ -57,161 +57,125 @@ class ChangedFile:
             )
 
 
-@dataclass(frozen=True)
-class ChangedImage:
-    """What a command did to one image.
+class CommandChanges:
+    """What a command did to a project.
+
+    Args:
+        run: The command's backup.
+        project: The ``.qpproj`` file.
 
     Attributes:
-        entry_id: The project entry.
-        image_name: Its name.
-        files: The files that are this image's alone.
-        imported: Where its annotations came from; None for predictions.
+        images: The images that it was not taken back on yet, by entry id.
+        shared: The files of all images, such as ``project.qpproj``.
     """
 
-    entry_id: str
-    image_name: str
-    files: tuple[ChangedFile, ...]
-    imported: ImportedFrom | None
+    def __init__(self, run: Run, project: Path) -> None:
+        self._project = project
+        self.images: dict[str, Subject] = {}
+        changed: dict[str, ChangedFile] = {}
+        paths: dict[str, set[str]] = {}
+        for step in run.steps:
+            subject = step.manifest.subject
+            if not step.manifest.undone:
+                self.images[subject.entry_id] = subject
+            for file in step.manifest.files:
+                paths.setdefault(subject.entry_id, set()).add(file.path)
+                earlier = changed.get(file.path)
+                if earlier is None:
+                    copy = None if file.before is None else step.copy_of(file.path)
+                    changed[file.path] = ChangedFile(file.path, file.before, file.after, copy)
+                else:
+                    only_ours = earlier.only_ours and earlier.after == file.before
+                    changed[file.path] = replace(earlier, after=file.after, only_ours=only_ours)
+        names = {project.name, classes_path(project).relative_to(project.parent).as_posix()}
+        self.shared = [changed[path] for path in changed if path in names]
+        self._files = {
+            entry_id: [changed[path] for path in sorted(paths[entry_id] - names)]
+            for entry_id in self.images
+        }
 
-    def is_ours(self, digest_of: Digest) -> bool:
-        """Whether nobody else has changed any of the files since the command began."""
-        return all(file.is_ours(digest_of) for file in self.files)
+    def files(self, entry_id: str) -> list[ChangedFile]:
+        """The files that are one image's alone."""
+        return self._files[entry_id]
 
+    def is_ours(self, entry_id: str, digest_of: Digest) -> bool:
+        """Whether nobody else has changed any file of an image since the command began."""
+        return all(file.is_ours(digest_of) for file in self.files(entry_id))
 
-@dataclass(frozen=True)
-class ChangedProject:
-    """What a command did.
-
-    Attributes:
-        images: Image by image.
-        shared: Files of all images, such as ``project.qpproj``.
-    """
-
-    images: tuple[ChangedImage, ...]
-    shared: tuple[ChangedFile, ...]
-
-    def earlier(self, image: ChangedImage) -> dict[str, Path | None]:
+    def earlier(self, entry_id: str) -> dict[str, Path | None]:
         """The files of an image, and those of all, as they were; by path inside the project.
 
         Raises:
             QprdError: they are not in the backup any more.
         """
-        files = (*image.files, *self.shared)
+        files = (*self.files(entry_id), *self.shared)
         for file in files:
             file.require_copy()
         return {file.path: file.copy for file in files}
 
+    def stage_earlier(
+        self, transaction: FileTransaction, entry_ids: Collection[str], digest_of: Digest
+    ) -> None:
+        """Stage the files of images as they were, and what of the shared files is about them.
 
-def changes_of(run: Run, project: Path) -> ChangedProject:
-    """Sum up the steps of a command on the images that it was not taken back on."""
-    files: dict[str, ChangedFile] = {}
-    subjects = {
-        step.manifest.subject.entry_id: step.manifest.subject
-        for step in run.steps
-        if not step.manifest.undone
-    }
-    paths: dict[str, dict[str, None]] = {entry_id: {} for entry_id in subjects}
-    for step in run.steps:
-        for file in step.manifest.files:
-            if not step.manifest.undone:
-                paths[step.manifest.subject.entry_id][file.path] = None
-            earlier = files.get(file.path)
-            if earlier is None:
-                copy = None if file.before is None else step.copy_of(file.path)
-                files[file.path] = ChangedFile(file.path, file.before, file.after, copy)
-            else:
-                only_ours = earlier.only_ours and earlier.after == file.before
-                files[file.path] = replace(earlier, after=file.after, only_ours=only_ours)
-    shared = {project.name, classes_path(project).relative_to(project.parent).as_posix()}
-    images = (
-        ChangedImage(
-            entry_id,
-            subject.image_name,
-            tuple(files[path] for path in paths[entry_id] if path not in shared),
-            subject.imported,
-        )
-        for entry_id, subject in subjects.items()
-    )
-    return ChangedProject(tuple(images), tuple(files[path] for path in files if path in shared))
+        The shared files become what they were if no image is left out and nobody changed them
+        since. Else the project file keeps all but our metadata of these images, and the classes
+        stay.
 
+        Args:
+            transaction: Where to stage.
+            entry_ids: Images whose files nobody has changed since.
+            digest_of: What the files are now.
 
-def stage_earlier(
-    transaction: FileTransaction,
-    project: Path,
-    changed: ChangedProject,
-    images: Sequence[ChangedImage],
-    digest_of: Digest,
-) -> None:
-    """Stage the files of images as they were, and what of the shared files is about them.
+        Raises:
+            QprdError: a file cannot be read or written.
+        """
+        for entry_id in entry_ids:
+            for file in sorted(self.files(entry_id), key=self._order):
+                self._stage(transaction, file, digest_of)
+        is_whole = len(entry_ids) == len(self.images)
+        for file in self.shared:
+            if is_whole and file.is_ours(digest_of):
+                self._stage(transaction, file, digest_of)
+            elif file.path == self._project.name and file.copy is not None:
+                self._stage_metadata(transaction, file.copy, entry_ids)
 
-    The shared files become what they were if no image is left out and nobody changed them since.
-    Else the project file keeps all but our metadata of these images, and the classes stay.
+    def _order(self, file: ChangedFile) -> int:
+        """The summary before the data if it will count fewer objects, else after them.
 
-    Args:
-        transaction: Where to stage.
-        project: The ``.qpproj`` file.
-        changed: What the command did.
-        images: Those of its images whose files nobody has changed since.
-        digest_of: What the files are now.
+        Should it come to a crash in between, it never claims more than there are: that would look
+        like loss.
+        """
+        if PurePosixPath(file.path).name != "summary.json":
+            return 1
+        now = self._project.parent / file.path
+        return 0 if _recorded(file.copy) < _recorded(now) else 2
 
-    Raises:
-        QprdError: a file cannot be read or written.
-    """
-    for image in images:
-        for file in _in_order(image.files, project):
-            _stage(transaction, project, file, digest_of)
-    is_whole = len(images) == len(changed.images)
-    for file in changed.shared:
-        if is_whole and file.is_ours(digest_of):
-            _stage(transaction, project, file, digest_of)
-        elif file.path == project.name and file.copy is not None:
-            _stage_metadata(transaction, project, file.copy, images)
+    def _stage(self, transaction: FileTransaction, file: ChangedFile, digest_of: Digest) -> None:
+        target = self._project.parent / file.path
+        transaction.expect(target)
+        refuse_unless(file.is_ours(digest_of), target)
+        file.require_copy()
+        if file.copy is None:
+            transaction.stage_removal(target)
+        else:
+            transaction.stage_bytes(target, file.copy)
 
-
-def _in_order(files: Sequence[ChangedFile], project: Path) -> list[ChangedFile]:
-    """The summary before the data if it will count fewer objects, else after them.
-
-    Should it come to a crash in between, it never claims more than there are: that would look like
-    loss.
-    """
-    summaries = [file for file in files if PurePosixPath(file.path).name == "summary.json"]
-    is_first = any(
-        _recorded(summary.copy) < _recorded(project.parent / summary.path) for summary in summaries
-    )
-    return sorted(files, key=lambda file: (file in summaries) != is_first)
+    def _stage_metadata(
+        self, transaction: FileTransaction, copy: Path, entry_ids: Collection[str]
+    ) -> None:
+        project = self._project
+        transaction.expect(project)
+        entries = read_project_file(project).entries
+        there = {entry.id: own_metadata(entry.metadata) for entry in entries}
+        earlier = {
+            entry_id: recorded_metadata(copy, entry_id)
+            for entry_id in entry_ids
+            if entry_id in there
+        }
+        if any(there[entry_id] != metadata for entry_id, metadata in earlier.items()):
+            transaction.stage_text(project, with_own_metadata(project, earlier))
 
 
 def _recorded(summary: Path | None) -> int:
     return 0 if summary is None else EntryFolder(summary.parent).recorded_objects() or 0
-
-
-def _stage(
-    transaction: FileTransaction, project: Path, file: ChangedFile, digest_of: Digest
-) -> None:
-    target = project.parent / file.path
-    transaction.expect(target)
-    file.require_copy()
-    if not file.is_ours(digest_of):
-        raise QprdError(
-            "This file has just been changed; nothing was touched.",
-            where=str(target),
-            fix="Close the project in QuPath, then run it again.",
-        )
-    if file.copy is None:
-        transaction.stage_removal(target)
-    else:
-        transaction.stage_copy(target, file.copy)
-
-
-def _stage_metadata(
-    transaction: FileTransaction, project: Path, copy: Path, images: Sequence[ChangedImage]
-) -> None:
-    transaction.expect(project)
-    there = {entry.id: own_metadata(entry.metadata) for entry in read_project_file(project).entries}
-    earlier = {
-        image.entry_id: recorded_metadata(copy, image.entry_id)
-        for image in images
-        if image.entry_id in there
-    }
-    if any(there[entry_id] != metadata for entry_id, metadata in earlier.items()):
-        transaction.stage_text(project, with_own_metadata(project, earlier))

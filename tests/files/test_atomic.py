@@ -24,7 +24,7 @@ from qprd.files.atomic import (
     write_errors,
 )
 from qprd.files.layout import ProjectLayout
-from qprd.files.writing import WriteAccess
+from qprd.files.session import WriteAccess
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 DAY_S = 24 * 3600

@@ -12,7 +12,7 @@ import pytest
 from qprd.errors import QprdError
 from qprd.files.filestate import FileState
 from qprd.files.journal import Change, apply
-from qprd.files.transaction import Backup, FileTransaction
+from qprd.files.transaction import FileTransaction
 
 
 def test_nothing_changes_before_the_commit(tmp_path: Path) -> None:
@@ -163,14 +163,14 @@ def test_what_was_expected_to_stay_and_did_not_stops_the_commit(tmp_path: Path) 
         assert "new" not in {path.read_text() for path in tmp_path.iterdir()}
 
 
-class Meddler(Backup):
-    """Somebody who writes a file while the journal is written: after the last look at it."""
+class Meddled(FileTransaction):
+    """Somebody writes a file while the journal is written: after the last look at it."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__()
+    def __init__(self, root: Path, path: Path) -> None:
+        super().__init__(root)
         self._path = path
 
-    def begin(self, changes: Sequence[Change]) -> None:
+    def _begin(self, changes: Sequence[Change]) -> None:
         # As QuPath does it: the earlier file gets another name.
         self._path.rename(self._path.with_suffix(".bkp"))
         self._path.write_text("by a person")
@@ -182,7 +182,7 @@ def test_a_file_written_between_the_check_and_its_replacement_is_kept(
 ) -> None:
     for each in "ab":
         (tmp_path / each).write_text("old")
-    with FileTransaction(tmp_path, Meddler(tmp_path / name)) as transaction:
+    with Meddled(tmp_path, tmp_path / name) as transaction:
         for each in "ab":
             transaction.stage_text(tmp_path / each, "new")
         with pytest.raises(QprdError, match="changed while qprd was writing"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from qprd.files.atomic import temporary_name
 from qprd.files.backups import Manifest, Subject
 from qprd.files.filestate import sha256_of
-from qprd.files.journal import Change, is_unfinished, kept_file, write_journal
+from qprd.files.journal import Change, is_unfinished, write_journal
 from qprd.files.layout import ProjectLayout
 
 
@@ -27,7 +27,7 @@ class Crash:
             qprd="1",
             time="2026-01-01T00:00:00+00:00",
             subject=Subject("1", "a.svs"),
-            files=tuple(kept_file(change, self.root) for change in self.changes),
+            files=tuple(change.recorded(self.root) for change in self.changes),
             folder=step.relative_to(self.root).as_posix(),
         )
         write_journal(project, manifest)

@@ -24,7 +24,7 @@ from typing import Any
 
 import qprd
 from qprd.errors import QprdError
-from qprd.files.writing import WriteAccess
+from qprd.files.session import WriteAccess
 from qprd.jobs.remove import remove_from_project
 from qprd.jobs.undo import undo_project
 from qprd.progress import SilentProgress
@@ -41,7 +41,8 @@ TRACED = {
         "files/transaction",
         "files/journal",
         "files/backups",
-        "files/writing",
+        "files/session",
+        "files/lock",
         "qupath/paquo_backend",
         "qupath/exchange",
     )

@@ -171,6 +171,48 @@ def test_java_does_not_take_ctrl_c_away(colon_project: Path) -> None:
     assert unfinished(colon_project.parent) == []
 
 
+#: Runs a command that is killed when it calls a function.
+KILLED = """
+import importlib, os, signal, sys
+module, function, *words = sys.argv[1:]
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(importlib.import_module(module), function, die)
+from qprd.cli import app
+app(words)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("function", "command", "left"),
+    [
+        ("qprd.training.recipes train_model", ["train", *FLAGS], "qprd/.cache."),
+        (
+            "qprd.results.folder predictions_to_text",
+            ["predict", "--backend", "exchange", "--stride", "128", "--device", "cpu"],
+            "qprd/results/.1.",
+        ),
+    ],
+    ids=["train", "predict"],
+)
+def test_what_a_killed_command_left_is_named_by_doctor_and_removed_by_the_next(
+    trained_project: Path, function: str, command: list[str], left: str
+) -> None:
+    words = [sys.executable, "-c", KILLED, *function.split(), *command, str(trained_project)]
+    killed = subprocess.run(words, env=environment(), capture_output=True, check=False, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    (folder,) = unfinished(trained_project.parent)
+    assert folder.startswith(left)
+    before = snapshot(trained_project.parent)
+    doctor = CliRunner().invoke(app, ["doctor", str(trained_project), "--backend", "exchange"])
+    assert Path(folder).name in doctor.output
+    assert snapshot(trained_project.parent) == before
+    remove = CliRunner().invoke(app, ["remove", str(trained_project), "--backend", "exchange"])
+    assert remove.exit_code == 0
+    assert unfinished(trained_project.parent) == []
+
+
 def _interrupted_process(project: Path, flags: list[str]) -> int:
     """Start a training, send SIGINT after its first epoch, and return its exit code."""
     with subprocess.Popen(

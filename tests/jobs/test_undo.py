@@ -16,8 +16,8 @@ from qprd.errors import QprdError
 from qprd.files.backups import Subject, read_runs
 from qprd.files.journal import Change, apply
 from qprd.files.layout import ProjectLayout
+from qprd.files.session import WriteAccess
 from qprd.files.transaction import FileTransaction
-from qprd.files.writing import WriteAccess
 from qprd.jobs.remove import remove_from_project
 from qprd.jobs.undo import UndoSummary, undo_project
 from qprd.progress import SilentProgress

@@ -10,7 +10,7 @@ from qprd.errors import QprdError
 from qprd.files.backups import size_of, undoable
 from qprd.files.journal import is_unfinished
 from qprd.files.layout import ProjectLayout
-from qprd.files.writing import is_locked
+from qprd.files.lock import is_locked
 from qprd.jobs.doctor.checks import Check, Status, failure, passed, warning
 from qprd.predictions import is_own_class
 from qprd.qupath.drawn import read_drawn

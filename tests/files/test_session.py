@@ -16,7 +16,8 @@ from qprd.files.backups import Subject, read_runs, undoable
 from qprd.files.filestate import sha256_of
 from qprd.files.journal import is_unfinished, recover
 from qprd.files.layout import ProjectLayout
-from qprd.files.writing import WriteAccess, is_locked
+from qprd.files.lock import is_locked
+from qprd.files.session import WriteAccess
 from qprd.qupath.exchange import ExchangeProject
 from tests.helpers.crash import Crash
 from tests.helpers.small_project import files_of, named_project, predictions
@@ -60,7 +61,7 @@ def test_a_second_writer_is_refused_and_told_what_to_do(project: Path) -> None:
 def test_a_writer_that_was_killed_does_not_lock_others_out(project: Path) -> None:
     code = (
         "import os, pathlib, signal, sys\n"
-        "from qprd.files.writing import WriteAccess\n"
+        "from qprd.files.session import WriteAccess\n"
         "with WriteAccess(pathlib.Path(sys.argv[1]), 'exchange').session('x'):\n"
         "    print('locked', flush=True)\n"
         "    sys.stdin.read()\n"
