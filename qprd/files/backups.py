@@ -215,9 +215,15 @@ def remove_broken_off(project: Path) -> None:
         for step in run.iterdir():
             if step.is_dir() and not step.is_symlink() and not (step / MANIFEST).is_file():
                 shutil.rmtree(step, ignore_errors=True)
+        remove_if_without_steps(run)
+
+
+def remove_if_without_steps(run: Path) -> None:
+    """Remove the folder of a command that has changed nothing."""
+    with contextlib.suppress(OSError):
         if [path.name for path in run.iterdir()] == [UNFINISHED]:
-            (run / UNFINISHED).unlink(missing_ok=True)
-        remove_if_empty(run)
+            (run / UNFINISHED).unlink()
+    remove_if_empty(run)
 
 
 def size_of(place: Path) -> int:

@@ -13,8 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qprd.errors import ExitCode, QprdError
-from qprd.files.atomic import is_temporary_name, remove_if_empty, replacing, sync_folder
-from qprd.files.backups import MANIFEST, MANIFESTS, KeptFile, Manifest, read_manifest
+from qprd.files.atomic import is_temporary_name, replacing, sync_folder
+from qprd.files.backups import (
+    MANIFEST,
+    MANIFESTS,
+    KeptFile,
+    Manifest,
+    read_manifest,
+    remove_if_without_steps,
+)
 from qprd.files.filestate import sha256_of
 from qprd.files.layout import ProjectLayout
 
@@ -138,7 +145,7 @@ def drop_journal(project: Path, step: Path) -> None:
     journal.unlink(missing_ok=True)
     sync_folder(journal.parent)
     shutil.rmtree(step, ignore_errors=True)
-    remove_if_empty(step.parent)
+    remove_if_without_steps(step.parent)
 
 
 def is_unfinished(project: Path) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from qprd.files.atomic import remove_if_empty, sync_folder
+from qprd.files.atomic import sync_folder
 from qprd.files.backups import (
     UNFINISHED,
     Manifest,
@@ -105,7 +105,6 @@ class WriteSession:
         if self._folder is not None:
             with contextlib.suppress(OSError):
                 (self._folder / UNFINISHED).unlink(missing_ok=True)
-                remove_if_empty(self._folder)
 
 
 class _Step(FileTransaction):

@@ -139,6 +139,18 @@ def test_a_backup_says_which_files_of_which_images_changed_and_keeps_them(projec
     assert [file.before for step in first.steps for file in step.manifest.files] == [None]
 
 
+def test_what_fails_leaves_no_backup(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = all_files(project)
+
+    def failing(_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("qprd.files.transaction.apply", failing)
+    with pytest.raises(QprdError, match="as they were"):
+        write(project, "b")
+    assert all_files(project).keys() - before.keys() == {ProjectLayout(project).lock}
+
+
 def test_what_changes_nothing_leaves_no_backup(project: Path) -> None:
     assert write(project, "b") is not None
     before = all_files(project)
