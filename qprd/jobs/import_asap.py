@@ -11,7 +11,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
-from qprd.jobs.reporting import NOTHING_TOUCHED, RELOAD, backup_note, changed_files
+from qprd.jobs.changes import RELOAD, ProjectChange, change_of, changed_files
 from qprd.predictions import class_parts
 from qprd.qupath.asap import TumorOutline, read_asap
 from qprd.qupath.entry_slides import frame_of, select_entries
@@ -28,28 +28,16 @@ from qprd.slides.frame import Frame
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportSummary(ImportReport):
+class ImportSummary(ImportReport, ProjectChange):
     """What an import did.
 
     Attributes:
-        project: The project file.
-        backend: Name of the backend that wrote.
-        in_qupath: Whether QuPath's own data were written; else a script brings them there.
         image: The image's name.
         tumor_class: The class of the annotations.
-        notes: What the user should know.
-        backup: Where the files are as they were before; None if none of them changed.
-        dry_run: Whether nothing was touched, and this is what would be done.
     """
 
-    project: Path
-    backend: str
-    in_qupath: bool
     image: str
     tumor_class: str
-    notes: tuple[str, ...]
-    backup: Path | None = None
-    dry_run: bool = False
 
     def lines(self) -> list[str]:
         """The summary for people."""
@@ -61,13 +49,11 @@ class ImportSummary(ImportReport):
         if self.removed:
             done.append(f"{self.removed} of an earlier import removed")
         lines = [f"{'; '.join(done)} ({self.backend})."]
-        lines += [f"note: {note}" for note in self.notes]
         if self.dry_run:
-            return [*lines, changed_files(self.files, self.project), NOTHING_TOUCHED]
-        if not self.added + self.removed:
+            lines.append(changed_files(self.files, self.project))
+        lines += self._closing("not imported")
+        if self.dry_run or not self.added + self.removed:
             return lines
-        if self.backup is not None:
-            lines.append(backup_note(self.backup, self.project))
         if self.in_qupath:
             return [*lines, RELOAD]
         lines.append(
@@ -127,17 +113,9 @@ def import_asap(
     )
     with project.writing("import-asap", dry_run=dry_run) as session:
         report = project.import_annotations(entry, imported)
-    return ImportSummary(
-        project=project.path,
-        backend=project.backend,
-        in_qupath=project.writes_qupath_data,
-        image=entry.name,
-        tumor_class=name,
-        **vars(report),
-        notes=(*session.notes, *drawn.notes, *notes),
-        backup=session.backup,
-        dry_run=dry_run,
-    )
+    change = change_of(project, session, dry_run)
+    change["notes"] = (*session.notes, *drawn.notes, *notes)
+    return ImportSummary(**vars(report), **change, image=entry.name, tumor_class=name)
 
 
 def _unchanged_frame(entry: Entry) -> Frame:

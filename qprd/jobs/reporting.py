@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Protocol
 
 from qprd.errors import QprdError
-from qprd.qupath.project import Entry
 
 
 class Summary(Protocol):
@@ -40,34 +39,6 @@ def write_json_object(path: Path | None, content: object) -> None:
             where=str(path),
             fix="Give --json a file in an existing, writable folder.",
         ) from error
-
-
-#: The last line of a dry run.
-NOTHING_TOUCHED = "This was a dry run: nothing was touched."
-
-#: What to do after QuPath's own data were written.
-RELOAD = (
-    "If QuPath has one of these images open: File > Reload data, and do not save before, or QuPath "
-    "writes over what was just written."
-)
-
-
-def not_tried(entries: Sequence[Entry]) -> list[str]:
-    """A problem for each image that a command did not come to, as no file can be written."""
-    return [f"{entry.name}: not tried after that." for entry in entries]
-
-
-def changed_files(files: Sequence[Path], project: Path, verb: str = "changes") -> str:
-    """Which files change, by their paths inside the project."""
-    root = project.parent.resolve()
-    names = sorted(path.relative_to(root).as_posix() for path in files)
-    return f"{verb} {', '.join(names) or 'no file'}"
-
-
-def backup_note(backup: Path, project: Path) -> str:
-    """Where the files are as they were, and how to get back to them."""
-    where = backup.relative_to(project.parent.resolve())
-    return f"The files as they were before are in {where}; qprd undo takes this back."
 
 
 def plain(value: object) -> object:

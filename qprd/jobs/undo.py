@@ -11,7 +11,7 @@ from qprd.files.backups import UNDO, Run, Subject, undoable
 from qprd.files.filestate import sha256_of
 from qprd.files.layout import ProjectLayout
 from qprd.files.session import WriteSession
-from qprd.jobs.reporting import NOTHING_TOUCHED, RELOAD, changed_files
+from qprd.jobs.changes import NOTHING_TOUCHED, RELOAD, changed_files
 from qprd.progress import Progress
 from qprd.qupath.project import Project
 from qprd.qupath.undo import CommandChanges

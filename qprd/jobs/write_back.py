@@ -4,45 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from qprd.errors import DiskError, QprdError
+from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
-from qprd.jobs.reporting import NOTHING_TOUCHED, RELOAD, backup_note, changed_files, not_tried
+from qprd.jobs.changes import RELOAD, ProjectChange, change_images, changed_files
 from qprd.progress import Progress
 from qprd.qupath.entry_slides import frame_of, require_same_frame, select_entries
 from qprd.qupath.project import Entry, Project, WriteReport
 from qprd.results.folder import load_predictions, load_slide_result
 
 
-@dataclass(frozen=True)
-class WriteBackSummary:
+@dataclass(frozen=True, kw_only=True)
+class WriteBackSummary(ProjectChange):
     """What a write-back did.
 
     Attributes:
-        project: The project file.
-        backend: Name of the backend that wrote.
-        in_qupath: Whether QuPath's own data were written; else a script brings the results there.
-        written: A report for each entry.
-        problems: Image name and reason of each that could not be written.
-        notes: What else the user should know.
-        backup: Where the files are as they were before; None if none of them changed.
-        dry_run: Whether nothing was touched, and this is what would be done.
+        written: A report for each image.
     """
 
-    project: Path
-    backend: str
-    in_qupath: bool
     written: tuple[WriteReport, ...]
-    problems: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-    backup: Path | None = None
-    dry_run: bool = False
-
-    @property
-    def failed(self) -> int:
-        """Entries that could not be written."""
-        return len(self.problems)
 
     def lines(self) -> list[str]:
         """The summary for people."""
@@ -59,15 +39,12 @@ class WriteBackSummary:
                 "objects; " + changed_files(report.files, self.project)
                 for report in self.written
             ]
-        lines += [f"note: {note}" for note in self.notes]
-        lines += [f"not written: {problem}" for problem in self.problems]
-        if self.dry_run:
-            return [*lines, NOTHING_TOUCHED]
-        if self.backup is not None:
-            lines.append(backup_note(self.backup, self.project))
-        if self.written and self.in_qupath:
+        lines += self._closing("not written")
+        if self.dry_run or not self.written:
+            return lines
+        if self.in_qupath:
             lines.append(RELOAD)
-        elif self.written:
+        else:
             lines.append(
                 "In QuPath, run groovy/import_predictions.groovy for the project to see them "
                 "(qprd groovy DIR puts the scripts there)."
@@ -138,32 +115,21 @@ def write_back_entries(
     """
     layout = ProjectLayout(project.path)
     written: list[WriteReport] = []
-    problems: list[str] = []
-    with (
-        project.writing("write-back", entries, dry_run=dry_run) as session,
-        progress.task("writing back", len(entries)) as task,
-    ):
-        for position, entry in enumerate(entries, start=1):
-            try:
-                # Results of a slide that is gone, or another one by now, cannot be vouched for.
-                frame = frame_of(entry)
-                folder = layout.result(entry.id)
-                require_same_frame(entry, load_slide_result(folder).frame, frame)
-                predictions = load_predictions(folder)
-                written.append(project.write_predictions(entry, predictions))
-            except QprdError as error:
-                problems.append(error.line_about(entry.name))
-                if isinstance(error, DiskError):
-                    problems += not_tried(entries[position:])
-                    break
-            task.advance()
-    return WriteBackSummary(
-        project=project.path,
-        backend=project.backend,
-        in_qupath=project.writes_qupath_data,
-        written=tuple(written),
-        problems=tuple(problems),
-        notes=session.notes,
-        backup=session.backup,
+
+    def write(entry: Entry) -> None:
+        # Results of a slide that is gone, or another one by now, cannot be vouched for.
+        frame = frame_of(entry)
+        folder = layout.result(entry.id)
+        require_same_frame(entry, load_slide_result(folder).frame, frame)
+        written.append(project.write_predictions(entry, load_predictions(folder)))
+
+    change = change_images(
+        project,
+        entries,
+        write,
+        command="write-back",
+        doing="writing back",
         dry_run=dry_run,
+        progress=progress,
     )
+    return WriteBackSummary(**change, written=tuple(written))
