@@ -90,6 +90,13 @@ TumorClass = Annotated[
     ),
     Option(ANNOTATIONS, "NAME"),
 ]
+TissueClass = Annotated[
+    Names,
+    Field(
+        description="Class whose annotations outline the tissue, with its derived classes; slides "
+        "without any have theirs found by color. Repeatable."
+    ),
+]
 UnannotatedNormal = Annotated[
     bool,
     Field(description="Take slides without any annotation as normal throughout."),
@@ -119,6 +126,7 @@ class TrainConfig(BaseModel):
     tumor_class: TumorClass = ("Tumor",)
     normal_class: Annotated[Names, Field(min_length=1), Option(ANNOTATIONS, "NAME")] = ("Normal",)
     """Class that means normal, with its derived classes. Repeatable."""
+    tissue_class: Annotated[TissueClass, Option(ANNOTATIONS, "NAME", example=["Tissue"])] = ()
     margin_um: Annotated[NotNegative, Option(ANNOTATIONS, "UM")] = 100.0
     """Distance in um that normal tissue keeps from tumor where no normal regions are drawn."""
     unannotated_normal: UnannotatedNormal = False
@@ -178,6 +186,8 @@ class TrainConfig(BaseModel):
     """Smallest share of a patch that must be tissue."""
     tissue_min_area_um2: Annotated[NotNegative, Option(PATCHES, "UM2")] = 1000.0
     """Smallest area in um2 of a piece of tissue; smaller ones are left out."""
+    tissue_max_gap_um2: Annotated[NotNegative, Option(PATCHES, "UM2")] = 10_000.0
+    """Gaps in tissue smaller than this area in um2 belong to it: lumina, vessels, fat cells."""
     augment: Annotated[bool, Option(TRAINING)] = Field(
         default_factory=ByTeacher(resnet=False, other=False, best=True)
     )
@@ -248,6 +258,14 @@ class PredictConfig(BaseModel):
         NotNegative | None, Option(SCORES, "UM2", default="the training's", example=1000.0)
     ] = None
     """Smallest area in um2 of a piece of tissue; smaller ones are left out."""
+    tissue_max_gap_um2: Annotated[
+        NotNegative | None, Option(SCORES, "UM2", default="the training's", example=10_000.0)
+    ] = None
+    """Gaps in tissue smaller than this area in um2 belong to it: lumina, vessels, fat cells."""
+    tissue_class: Annotated[
+        TissueClass,
+        Option(ANNOTATIONS, "NAME", default="the training's", example=["Tissue"]),
+    ] = ()
     min_area_um2: Annotated[NotNegative, Option(SCORES, "UM2")] = 5000.0
     """Smallest area in um2 of a contour and of a hole in it."""
     tolerance_um: Annotated[NotNegative, Option(SCORES, "UM")] = 4.0

@@ -196,6 +196,7 @@ def evaluate(
     images: Sequence[str] = (),
     exclude: Sequence[str] = (),
     unannotated_normal: bool = False,
+    tissue_class: Sequence[str] = (),
     assume_mpp: float | None = None,
     progress: bool | Progress = True,
 ) -> EvaluateSummary:
@@ -209,6 +210,7 @@ def evaluate(
         images: Names of the only images to use; empty for all.
         exclude: Names of images to leave out, which outweighs ``images``.
         unannotated_normal: Slides without annotations have no tumor.
+        tissue_class: Classes that outline tissue; empty for those of the training.
         assume_mpp: Resolution of slides that do not state theirs, micrometers per pixel.
         progress: False shows no bars.
 
@@ -228,6 +230,7 @@ def evaluate(
         images=names_of(images),
         exclude=names_of(exclude),
         unannotated_normal=unannotated_normal,
+        tissue_class=names_of(tissue_class),
         assume_mpp=assume_mpp,
         progress=progress_bars(progress),
     )

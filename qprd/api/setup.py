@@ -28,6 +28,7 @@ def doctor(
     assume_mpp: float | None = None,
     tumor_class: Sequence[str] = (),
     normal_class: Sequence[str] = (),
+    tissue_class: Sequence[str] = (),
 ) -> Examination:
     """Check this installation, and a project if one is given: findings and what to do about them.
 
@@ -42,6 +43,7 @@ def doctor(
         assume_mpp: Resolution of slides that do not state theirs, micrometers per pixel.
         tumor_class: Classes that mean tumor; empty for those of `TrainConfig`.
         normal_class: Classes that mean normal tissue; empty for those of `TrainConfig`.
+        tissue_class: Classes that outline tissue.
 
     Example:
         >>> qprd.doctor("demo/project").failed
@@ -56,6 +58,7 @@ def doctor(
         "assume_mpp": assume_mpp,
         "tumor_class": names_of(tumor_class),
         "normal_class": names_of(normal_class),
+        "tissue_class": names_of(tissue_class),
     }
     return examine(
         Path(project) if isinstance(project, str) else project,

@@ -16,7 +16,15 @@ def doctor(
     project: ProjectGroup,
     given: Annotated[
         Given,
-        settings(TrainConfig, "images", "exclude", "assume_mpp", "tumor_class", "normal_class"),
+        settings(
+            TrainConfig,
+            "images",
+            "exclude",
+            "assume_mpp",
+            "tumor_class",
+            "normal_class",
+            "tissue_class",
+        ),
     ],
     json: JsonOption = None,
 ) -> None:

@@ -17,7 +17,10 @@ from qprd.settings import TrainConfig
 def evaluate(
     project: ProjectGroup,
     given: Annotated[
-        Given, settings(TrainConfig, "images", "exclude", "assume_mpp", "unannotated_normal")
+        Given,
+        settings(
+            TrainConfig, "images", "exclude", "assume_mpp", "unannotated_normal", "tissue_class"
+        ),
     ],
     split: Annotated[
         Literal["test", "val", "all"] | None,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from qprd.errors import QprdError
 from qprd.names import composed
 from qprd.predictions import class_parts, is_own_class
 from qprd.qupath.project import Annotation
+from qprd.settings import TrainConfig
 
-Role = Literal["tumor", "normal", "rejected", "ignored", "pending", "area", "other"]
+Role = Literal["tumor", "normal", "rejected", "ignored", "pending", "area", "tissue", "other"]
 
 
 def is_ignored_class(class_name: str | None) -> bool:
@@ -83,23 +86,58 @@ def similar_classes(wanted: Sequence[str], existing: Iterable[str]) -> list[str]
     return list(close)
 
 
-def role_of(
-    annotation: Annotation, tumor_classes: Sequence[str], normal_classes: Sequence[str]
-) -> Role:
+@dataclass(frozen=True)
+class Classes:
+    """Names of classes by what their annotations mean, derived classes included.
+
+    Attributes:
+        tumor: Tumor.
+        normal: Normal tissue.
+        tissue: The outline of tissue; it labels nothing.
+
+    Raises:
+        QprdError: The same class is wanted for two of them.
+    """
+
+    tumor: Sequence[str] = ("Tumor",)
+    normal: Sequence[str] = ("Normal",)
+    tissue: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for one, other in itertools.permutations(("tumor", "normal", "tissue"), 2):
+            both = [name for name in getattr(self, one) if is_derived(name, getattr(self, other))]
+            if both:
+                raise QprdError(
+                    f"The class {both[0]!r} cannot be both {one} and {other}.",
+                    fix=f"Change --{one}-class or --{other}-class.",
+                )
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> Classes:
+        """The classes of a training."""
+        return cls(config.tumor_class, config.normal_class, config.tissue_class)
+
+    @property
+    def labels(self) -> list[str]:
+        """The names that label something."""
+        return [*self.tumor, *self.normal]
+
+
+def role_of(annotation: Annotation, classes: Classes) -> Role:
     """What an annotation says of its tissue: ``rejected`` is normal that qprd took for tumor.
 
     ``pending`` is what qprd predicted and nobody judged, ``area`` outlines what a person looked at,
-    and ``other`` is all that means neither.
+    ``tissue`` outlines where there is tissue, and ``other`` is all that means none of these.
     """
     class_name = annotation.class_name
     if is_own_class(class_name):
         return "pending"
-    if is_area_class(class_name):
-        return "area"
+    if is_derived(class_name, classes.tissue):
+        return "tissue"
     if is_ignored_class(class_name):
-        return "ignored"
-    if is_derived(class_name, tumor_classes):
+        return "area" if is_area_class(class_name) else "ignored"
+    if is_derived(class_name, classes.tumor):
         return "tumor"
-    if is_derived(class_name, normal_classes):
+    if is_derived(class_name, classes.normal):
         return "rejected" if annotation.predicted else "normal"
     return "other"

@@ -14,7 +14,7 @@ from shapely.geometry.base import BaseGeometry
 
 from qprd.qupath.outlines import MAX_CROSSINGS, repaired, with_nested_holes
 from qprd.qupath.project import SCORED_PLANE, Annotation
-from qprd.sampling.classes import Role, role_of, similar_classes
+from qprd.sampling.classes import Classes, Role, role_of, similar_classes
 from qprd.sampling.shapes import is_finite, leaves, polygons_of
 
 #: Area (square level-0 pixels) below which an overlap or a clipped edge is rounding, not news.
@@ -77,19 +77,14 @@ class Drawn:
         return shapely.disjoint_subset_union_all(self.parts[role])
 
 
-def collect(
-    annotations: Sequence[Annotation],
-    image: BaseGeometry,
-    tumor_classes: Sequence[str],
-    normal_classes: Sequence[str],
-) -> Drawn:
+def collect(annotations: Sequence[Annotation], image: BaseGeometry, classes: Classes) -> Drawn:
     """Clean the annotations of a slide, and sort them by their role.
 
     What was lost is among the remarks, but for what means neither tumor nor normal.
     """
     drawn = Drawn()
     for annotation in annotations:
-        role = role_of(annotation, tumor_classes, normal_classes)
+        role = role_of(annotation, classes)
         if annotation.plane != SCORED_PLANE:
             if role != "other":
                 z, t = annotation.plane
@@ -190,7 +185,7 @@ class Unlabeled:
 _COVERED = 0.99
 
 
-def unlabeled_of(drawn: Drawn, classes: Sequence[str]) -> Unlabeled:
+def unlabeled_of(drawn: Drawn, classes: Classes) -> Unlabeled:
     """Part what means neither tumor nor normal from what outlines an area around labels.
 
     A class that somebody may have misspelled is never taken for an outline.
@@ -201,7 +196,7 @@ def unlabeled_of(drawn: Drawn, classes: Sequence[str]) -> Unlabeled:
     geometries: list[BaseGeometry] = []
     for annotation, parts in drawn.others:
         own = annotation.class_name
-        misspelled = own is not None and similar_classes(classes, [own])
+        misspelled = own is not None and similar_classes(classes.labels, [own])
         if not misspelled and any(_covers_a_label(part, tree) for part in parts):
             continue
         annotations.append(annotation)
@@ -217,32 +212,36 @@ def _covers_a_label(part: BaseGeometry, tree: shapely.STRtree) -> bool:
     return bool((inside >= _COVERED * shapely.area(labels)).any())
 
 
+def drawn_tissue(
+    annotations: Sequence[Annotation], width: int, height: int, tissue_classes: Sequence[str]
+) -> BaseGeometry:
+    """What is drawn as tissue, in level-0 pixels, clipped to the image; empty if nothing is."""
+    classes = Classes((), (), tissue_classes)
+    return collect(annotations, box(0, 0, width, height), classes).union("tissue")
+
+
 def unlabeled_annotations(
-    annotations: Sequence[Annotation], tumor_classes: Sequence[str], normal_classes: Sequence[str]
+    annotations: Sequence[Annotation], classes: Classes
 ) -> Sequence[Annotation]:
     """The annotations that mean neither tumor nor normal and outline no area, see `label_regions`.
 
     Points and lines are among them.
     """
     everywhere = box(-_FAR_PX, -_FAR_PX, _FAR_PX, _FAR_PX)
-    drawn = collect(annotations, everywhere, tumor_classes, normal_classes)
-    return unlabeled_of(drawn, [*tumor_classes, *normal_classes]).annotations
+    return unlabeled_of(collect(annotations, everywhere, classes), classes).annotations
 
 
-def unlabeled_note(
-    annotations: Sequence[Annotation], tumor_classes: Sequence[str], normal_classes: Sequence[str]
-) -> str:
+def unlabeled_note(annotations: Sequence[Annotation], classes: Classes) -> str:
     """Say how many annotations of which classes are used as neither tumor nor normal.
 
     Args:
         annotations: At least one; none of a tumor, normal or ignored class.
-        tumor_classes: Names of tumor classes.
-        normal_classes: Names of normal classes.
+        classes: The classes that they might have had.
 
     Examples:
         >>> from shapely import Point
         >>> drawn = [Annotation("a", Point(0, 0), "tumor"), Annotation("b", Point(0, 0), None)]
-        >>> unlabeled_note(drawn, ["Tumor"], ["Normal"])
+        >>> unlabeled_note(drawn, Classes())
         "1 annotation of class 'tumor' and 1 without a class are used as neither Tumor nor Normal; \
 did you mean 'Tumor'?"
     """
@@ -254,9 +253,10 @@ did you mean 'Tumor'?"
     parts[0] = parts[0].replace(" ", f" annotation{'s' * (counts.most_common(1)[0][1] > 1)} ", 1)
     listed = " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
     is_are = "is" if len(annotations) == 1 else "are"
-    wanted = [*tumor_classes, *normal_classes]
     meant = [
-        name for name in wanted if similar_classes([name], [c for c in counts if c is not None])
+        name
+        for name in classes.labels
+        if similar_classes([name], [c for c in counts if c is not None])
     ]
     hint = f"; did you mean {' or '.join(map(repr, meant))}?" if meant else ""
-    return f"{listed} {is_are} used as neither {tumor_classes[0]} nor {normal_classes[0]}{hint}"
+    return f"{listed} {is_are} used as neither {classes.tumor[0]} nor {classes.normal[0]}{hint}"

@@ -11,9 +11,8 @@ import shapely
 from shapely.geometry import MultiPolygon, box
 from shapely.geometry.base import BaseGeometry
 
-from qprd.errors import QprdError
 from qprd.qupath.project import Annotation
-from qprd.sampling.classes import is_derived
+from qprd.sampling.classes import Classes
 from qprd.sampling.drawn import NEGLIGIBLE_PX2, Dropped, collect, unlabeled_note, unlabeled_of
 from qprd.sampling.shapes import multipolygon, polygons_of, surroundings
 from qprd.settings import TrainConfig
@@ -87,6 +86,7 @@ def label_regions(
     tissue: TissueMask | None = None,
     tumor_classes: Sequence[str] = _DEFAULTS.tumor_class,
     normal_classes: Sequence[str] = _DEFAULTS.normal_class,
+    tissue_classes: Sequence[str] = (),
     margin_um: float = MARGIN_UM,
     unannotated_normal: bool = False,
 ) -> LabelRegions:
@@ -111,6 +111,7 @@ def label_regions(
         tissue: Tissue mask; without one, normal comes from normal polygons only.
         tumor_classes: Names of tumor classes.
         normal_classes: Names of normal classes.
+        tissue_classes: Names of classes that outline tissue; they label nothing.
         margin_um: Distance from tumor of undrawn normal tissue.
         unannotated_normal: The slide is known to hold no tumor but what is drawn.
 
@@ -118,21 +119,15 @@ def label_regions(
         Both regions, clipped to the image, and what was dropped.
 
     Raises:
-        QprdError: The same class is wanted as tumor and as normal.
+        QprdError: The same class is wanted for two of tumor, normal and tissue.
     """
-    both = [name for name in tumor_classes if is_derived(name, normal_classes)]
-    both += [name for name in normal_classes if is_derived(name, tumor_classes)]
-    if both:
-        raise QprdError(
-            f"The class {both[0]!r} cannot be both tumor and normal.",
-            fix="Change --tumor-class or --normal-class.",
-        )
-
-    drawn = collect(annotations, box(0, 0, width, height), tumor_classes, normal_classes)
+    classes = Classes(tumor_classes, normal_classes, tissue_classes)
+    image = box(0, 0, width, height)
+    drawn = collect(annotations, image, classes)
     dropped = drawn.dropped
-    unlabeled = unlabeled_of(drawn, [*tumor_classes, *normal_classes])
+    unlabeled = unlabeled_of(drawn, classes)
     if unlabeled.annotations:
-        note = unlabeled_note(unlabeled.annotations, tumor_classes, normal_classes)
+        note = unlabeled_note(unlabeled.annotations, classes)
         area = sum(geometry.area for geometry in unlabeled.geometries)
         dropped.append(Dropped(None, None, note, area))
     tumor_name, normal_name = tumor_classes[0], normal_classes[0]
@@ -158,7 +153,7 @@ def label_regions(
         source = "tissue"
         # Tumor marked by a point or a line teaches nothing, but is no place for normal either.
         marked = [*polygons_of(tumor), *drawn.unusable_tumor, *unlabeled.geometries]
-        inside = shapely.intersection(tissue.to_polygons(), box(0, 0, width, height))
+        inside = shapely.intersection(tissue.to_polygons(), image)
         if drawn.parts["area"]:
             inside = shapely.intersection(inside, drawn.union("area"))
         undrawn = shapely.difference(inside, surroundings(marked, margin_um / mpp))

@@ -88,11 +88,12 @@ def chroma(density: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.hypot(u, v)
 
 
-def find_glass(pixels: NDArray[np.uint8]) -> Glass | None:
+def find_glass(pixels: NDArray[np.uint8], *, gray: bool = False) -> Glass | None:
     """Find the color of glass and its spread.
 
     Args:
         pixels: RGB, (n, 3), of a slide at a low resolution, smoothed.
+        gray: The slide has no color, so that glass is only what is palest.
 
     Returns:
         None if hardly any of the slide is glass.
@@ -102,7 +103,12 @@ def find_glass(pixels: NDArray[np.uint8]) -> Glass | None:
     unfilled = bright[bright.min(axis=1) < WHITE_FILL]
     least = max(_LEAST_PX, _LEAST_SHARE * len(pixels))
     for candidates in (unfilled, bright):
-        if len(candidates) >= least and (glass := _palest_peak(candidates, least)) is not None:
+        if len(candidates) < least:
+            continue
+        if gray:
+            level = float(np.quantile(candidates, 1 - _CLEAR_SHARE))
+            return Glass((level, level, level), _TOLERANCES[0])
+        if (glass := _palest_peak(candidates, least)) is not None:
             return glass
     return None
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from qprd.slides.glass import find_glass
 from qprd.slides.slide import Slide
+from qprd.slides.surface import has_dark_background
 
 #: Longer edge of an overview that is large enough to judge a slide by.
 OVERVIEW_PX = 512
@@ -71,9 +73,18 @@ def _color_remark(overview: NDArray[np.uint8]) -> str | None:
             f"it is nearly black (its bright pixels have {brightest:.0f} of 255): it may have "
             "more than 8 bits a channel; export it as 8-bit RGB"
         )
+    if has_dark_background(overview, find_glass(overview.reshape(-1, 3))):
+        return (
+            "it has no bright background, and qprd is made for stained sections on bright glass: "
+            "what it takes for tissue is a guess; outline the tissue, and name its class with "
+            "--tissue-class"
+        )
     spread = overview.max(axis=2) - overview.min(axis=2)
     if spread.max() <= _GRAY_LEVELS and overview.min() < _GLASS_LEVEL:
-        return "it is gray, and the network expects the colors of a stained slide"
+        return (
+            "it is gray, and the network expects the colors of a stained slide; whatever is darker "
+            "than the glass counts as tissue, pen and dust included"
+        )
     return None
 
 

@@ -37,6 +37,13 @@ _BRIGHT_CHROMA, _DARKER_OD = 0.015, 0.03
 #: Levels of which the largest is black: nothing is seen there, in whatever color.
 _BLACK = 25
 
+#: On a slide without color, tissue is what is denser than glass by this optical density. Pale
+#: stroma has little more.
+_GRAY_OD = 0.05
+
+#: A slide without glass has a dark background if a tenth of it and more has no level as high.
+_DARK_LEVEL, _DARK_SHARE = 80, 0.10
+
 
 class Surface(IntEnum):
     """What a pixel of an overview shows."""
@@ -51,6 +58,8 @@ class Surface(IntEnum):
     DARK = 4
     #: Has the color of tissue, in a piece too small to be scored.
     SMALL = 5
+    #: Has the color of tissue, outside of what a person drew as tissue.
+    OUTSIDE = 6
 
 
 def find_surface(
@@ -59,7 +68,8 @@ def find_surface(
     """Tell tissue from all else by what glass looks like on this slide.
 
     Tissue is what has more chroma than glass has here, be it pale or strong; no threshold depends
-    on what else is on the slide. A slide that shows hardly any glass is tissue throughout.
+    on what else is on the slide. A slide that shows hardly any glass is tissue throughout. On a
+    slide without color, tissue is what is darker than glass.
 
     Args:
         pixels: RGB, (h, w, 3), at some 4 to 32 um per pixel.
@@ -72,16 +82,24 @@ def find_surface(
     # A pixel of noise is colored; a few of them together are gray.
     smooth = np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(1)))
     every = math.ceil(math.sqrt(pixels.shape[0] * pixels.shape[1] / _STRIP_PX))
-    glass = find_glass(smooth[::every, ::every].reshape(-1, 3))
-    surface = _by_color(pixels, smooth, glass)
-    if glass is not None:
+    gray = all((pixels[rows] == pixels[rows][..., :1]).all() for rows in _strips(pixels))
+    glass = find_glass(smooth[::every, ::every].reshape(-1, 3), gray=gray)
+    surface = _by_color(pixels, smooth, glass, gray=gray)
+    if glass is not None and not gray:
         _uncolor_halos(surface, smooth, glass)
     surface[find_border(pixels, glass or WHITE)] = Surface.BORDER
-    _mark_pen(surface, pixels, smooth, glass or WHITE)
+    if not has_dark_background(pixels, glass):
+        _mark_pen(surface, pixels, smooth, glass or WHITE)
     surface[small_pieces(surface != Surface.TISSUE, max_gap_px)] = Surface.TISSUE
     surface[small_pieces(surface == Surface.TISSUE, min_area_px)] = Surface.SMALL
     _frame(surface)
     return surface, glass
+
+
+def has_dark_background(pixels: NDArray[np.uint8], glass: Glass | None) -> bool:
+    """Whether a slide is no stained section on bright glass: fluorescence has no such glass."""
+    levels = pixels.max(axis=2)
+    return glass is None and bool(np.quantile(levels, _DARK_SHARE) < _DARK_LEVEL)
 
 
 def small_pieces(mask: NDArray[np.bool_], min_px: float) -> NDArray[np.bool_]:
@@ -94,7 +112,7 @@ def small_pieces(mask: NDArray[np.bool_], min_px: float) -> NDArray[np.bool_]:
 
 
 def _by_color(
-    pixels: NDArray[np.uint8], smooth: NDArray[np.uint8], glass: Glass | None
+    pixels: NDArray[np.uint8], smooth: NDArray[np.uint8], glass: Glass | None, *, gray: bool
 ) -> NDArray[np.uint8]:
     """Glass, tissue and dark matter, pixel by pixel."""
     surface = np.full(pixels.shape[:2], Surface.GLASS, dtype=np.uint8)
@@ -103,14 +121,18 @@ def _by_color(
         depth, color = density.mean(axis=2), chroma(density)
         # White fill of the scanner need not have the color of glass.
         tissue = smooth[rows].min(axis=2) < WHITE_FILL
-        if glass is not None:
+        if glass is not None and gray:
+            tissue &= depth > _GRAY_OD
+        elif glass is not None:
             tissue &= color > glass.tolerance
             tissue &= (depth > _DARKER_OD) | (color > _BRIGHT_CHROMA)
         surface[rows][tissue] = Surface.TISSUE
-        gray = (color < _GRAY_RATIO * depth) & (depth > _DARK_OD)
+        if not gray:
+            uncolored = (color < _GRAY_RATIO * depth) & (depth > _DARK_OD)
+            surface[rows][uncolored] = Surface.DARK
         # Before smoothing, too: the rim of a black border blends into the brightness of tissue.
         black = (smooth[rows].max(axis=2) <= _BLACK) | (pixels[rows].max(axis=2) <= _BLACK)
-        surface[rows][gray | black] = Surface.DARK
+        surface[rows][black] = Surface.DARK
     return surface
 
 
@@ -151,7 +173,7 @@ def _frame(surface: NDArray[np.uint8]) -> None:
     surface[at_edge[labels]] = Surface.BORDER
 
 
-def _strips(surface: NDArray[np.uint8]) -> Iterator[slice]:
+def _strips(image: NDArray[np.uint8]) -> Iterator[slice]:
     """Rows of at most `_STRIP_PX` pixels, so that little is held in floating point."""
-    rows = max(1, _STRIP_PX // surface.shape[1])
-    return (slice(row, row + rows) for row in range(0, surface.shape[0], rows))
+    rows = max(1, _STRIP_PX // image.shape[1])
+    return (slice(row, row + rows) for row in range(0, image.shape[0], rows))

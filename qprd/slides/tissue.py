@@ -10,6 +10,7 @@ import numpy as np
 import shapely
 from numpy.typing import ArrayLike, NDArray
 from shapely.geometry import MultiPolygon
+from shapely.geometry.base import BaseGeometry
 
 from qprd.slides.glass import Glass
 from qprd.slides.slide import Slide, grid_size
@@ -124,6 +125,7 @@ def tissue_mask(
     downsample: float | None = None,
     min_area_um2: float = MIN_AREA_UM2,
     max_gap_um2: float = MAX_GAP_UM2,
+    drawn: BaseGeometry | None = None,
 ) -> TissueMask:
     """Find the tissue of a slide.
 
@@ -133,6 +135,8 @@ def tissue_mask(
         downsample: Level-0 pixels per mask pixel, instead of ``mpp``.
         min_area_um2: Smaller pieces are dropped.
         max_gap_um2: Smaller gaps (lumina, vessels, fat cells) are filled.
+        drawn: What a person drew as tissue, valid, in level-0 pixels: this is the tissue, whatever
+            its color.
 
     Raises:
         QprdError: The slide is damaged.
@@ -146,10 +150,35 @@ def tissue_mask(
     surface, glass = find_surface(
         pixels, min_area_px=min_area_um2 / px_um2, max_gap_px=max_gap_um2 / px_um2
     )
+    if drawn is not None:
+        surface[np.isin(surface, (Surface.TISSUE, Surface.SMALL))] = Surface.OUTSIDE
+        surface[pixels_inside(drawn, surface.shape, step)] = Surface.TISSUE
     # A pixel most of which lies beyond the slide is none of it.
     surface[round(slide.height / step) :] = Surface.GLASS
     surface[:, round(slide.width / step) :] = Surface.GLASS
     return TissueMask(surface == Surface.TISSUE, step, slide.mpp, surface, glass)
+
+
+def pixels_inside(
+    region: BaseGeometry, shape: tuple[int, ...], downsample: float
+) -> NDArray[np.bool_]:
+    """Whether the center of each pixel of a mask lies in a region, (h, w).
+
+    Args:
+        region: Valid, in level-0 pixels.
+        shape: Of the mask.
+        downsample: Level-0 pixels per mask pixel.
+    """
+    inside = np.zeros(shape, dtype=np.bool_)
+    y, x = ((np.arange(count) + 0.5) * downsample for count in shape)
+    for part in shapely.get_parts(region):
+        shapely.prepare(part)
+        left, top, right, bottom = part.bounds
+        columns = slice(*np.searchsorted(x, (left, right)))
+        # Row by row, as an outline may have many corners and the mask many pixels.
+        for row in range(*np.searchsorted(y, (top, bottom))):
+            inside[row, columns] |= shapely.contains_xy(part, x[columns], y[row])
+    return inside
 
 
 def find_tissue(
@@ -159,7 +188,7 @@ def find_tissue(
 
     The arguments are those of `find_surface`, which also says what the rest is.
     """
-    surface, _ = find_surface(pixels, min_area_px=min_area_px, max_gap_px=max_gap_px)
+    surface, *_ = find_surface(pixels, min_area_px=min_area_px, max_gap_px=max_gap_px)
     result: NDArray[np.bool_] = surface == Surface.TISSUE
     return result
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from shapely.geometry import box, mapping
+from shapely.geometry import Polygon, box, mapping
 
 import qprd
 from qprd.demo.creation import NewSlide, create_project
@@ -104,6 +104,35 @@ def draw_no_tumor_on(project: Path, entry_id: int) -> None:
     """Leave only normal tissue annotated on a slide."""
     file = project.parent / "qprd" / "annotations" / f"{entry_id}.geojson"
     file.write_text(json.dumps(outlines(None)), encoding="utf-8")
+
+
+def annotate(project: Path, entry_id: int, drawn: dict[str, object] | None) -> None:
+    """Replace the annotations of a slide; None removes them."""
+    file = project.parent / "qprd" / "annotations" / f"{entry_id}.geojson"
+    if drawn is None:
+        file.unlink()
+    else:
+        file.write_text(json.dumps(drawn), encoding="utf-8")
+
+
+def drawn(*parts: tuple[str, Polygon], predicted: bool = False) -> dict[str, object]:
+    """Annotations of these classes and outlines as QuPath exports them."""
+    features = outlines()["features"]
+    assert isinstance(features, list)
+    template = features[0]["properties"]
+    return {
+        "type": "FeatureCollection",
+        "features": [
+            {
+                "type": "Feature",
+                "geometry": mapping(polygon),
+                "properties": template
+                | {"classification": {"name": name, "color": [200, 0, 0]}}
+                | ({"measurements": {"qprd: mean score": 1.0}} if predicted else {}),
+            }
+            for name, polygon in parts
+        ],
+    }
 
 
 def copied(project: Path, folder: Path) -> Path:

@@ -465,3 +465,22 @@ def test_tissue_of_the_real_slides_stands_in_for_the_drawn_normal(
         )
         overlap = found.normal_region.intersection(slide.regions.normal_region).area
         assert overlap / found.normal_region.union(slide.regions.normal_region).area > 0.75
+
+
+@pytest.mark.parametrize("name", ["Tissue", "Tissue: by threshold", "Region*", "Ignore*"])
+def test_the_outline_of_tissue_labels_nothing_and_keeps_nothing_away(name: str) -> None:
+    tumor = drawn(box(100, 100, 300, 300), "Tumor")
+    outline = drawn(box(500, 0, 1000, 800), name, "b")
+    plain = label(tumor, tissue=ALL_TISSUE)
+    classes = [name.split(":", maxsplit=1)[0]]
+    found = label(tumor, outline, tissue=ALL_TISSUE, tissue_classes=classes)
+    assert (found.normal_region, found.tumor_region) == (plain.normal_region, plain.tumor_region)
+    others = [found.unlabeled, found.areas, found.ignored]
+    assert all(region.is_empty for region in others)
+    assert found.summary() == plain.summary()
+
+
+def test_a_class_has_one_meaning() -> None:
+    for tumor, normal, tissue in (("Tumor: a", "Normal", "Tumor"), ("Tumor", "Normal", "Normal")):
+        with pytest.raises(QprdError, match="cannot be both"):
+            label(tumor_classes=[tumor], normal_classes=[normal], tissue_classes=[tissue])

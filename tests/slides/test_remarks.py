@@ -77,6 +77,12 @@ def test_a_gray_slide_is_said(tmp_path: Path) -> None:
         assert said(tiled(tmp_path / name, pixels)).startswith("it is gray")
 
 
+def test_a_slide_with_a_dark_background_is_said(tmp_path: Path) -> None:
+    dark = np.zeros((400, 400, 3), dtype=np.uint8)
+    dark[100:300, 100:300] = (30, 60, 200)
+    assert said(tiled(tmp_path / "a.tif", dark)).startswith("it has no bright background")
+
+
 def test_twelve_bits_shown_as_eight_are_said(tmp_path: Path) -> None:
     path = tiled(tmp_path / "a.tif", PIXELS.astype(np.uint16) * 16)
     assert re.match(r"it is nearly black \(its bright pixels have 1[56] of 255\)", said(path))

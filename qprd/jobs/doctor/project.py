@@ -16,7 +16,7 @@ from qprd.predictions import is_own_class
 from qprd.qupath.drawn import read_drawn
 from qprd.qupath.entry_slides import name_list, open_slide, select_entries
 from qprd.qupath.project import Annotation, Entry, Project
-from qprd.sampling.classes import is_derived
+from qprd.sampling.classes import Classes, is_derived
 from qprd.sampling.drawn import unlabeled_annotations, unlabeled_note
 from qprd.sampling.splits import metadata_split
 from qprd.settings import TrainConfig
@@ -149,7 +149,7 @@ def _annotations(
     usable: Sequence[Entry],
     config: TrainConfig,
 ) -> Iterator[Check]:
-    tumor_class, normal_class = config.tumor_class, config.normal_class
+    classes = Classes.of(config)
     counts: Counter[str] = Counter()
     annotated: list[Entry] = []
     unlabeled: dict[str, list[Entry]] = {}
@@ -162,12 +162,12 @@ def _annotations(
         annotations = drawn.annotations[entry.id]
         yield from _faults(entry, annotations)
         counts.update(_class_name(annotation) for annotation in annotations)
-        others = unlabeled_annotations(annotations, tumor_class, normal_class)
+        others = unlabeled_annotations(annotations, classes)
         if others:
-            note = unlabeled_note(others, tumor_class, normal_class)
+            note = unlabeled_note(others, classes)
             unlabeled.setdefault(note, []).append(entry)
         if any(
-            is_derived(annotation.class_name, tumor_class)
+            is_derived(annotation.class_name, classes.tumor)
             and not is_own_class(annotation.class_name)
             for annotation in annotations
         ):
@@ -183,7 +183,7 @@ def _annotations(
     listed = ", ".join(f"{name} ({count})" for name, count in counts.most_common()) or "none"
     yield Check(Status.PASS if counts else Status.WARN, "annotations", listed)
     ready = [entry for entry in annotated if entry in usable]
-    wanted = " or ".join(tumor_class)
+    wanted = " or ".join(classes.tumor)
     if not annotated:
         yield failure(
             "training",

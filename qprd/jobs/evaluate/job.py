@@ -47,6 +47,7 @@ def evaluate_project(
     images: Sequence[str] = (),
     exclude: Sequence[str] = (),
     unannotated_normal: bool = False,
+    tissue_class: Sequence[str] = (),
     assume_mpp: float | None = None,
     progress: Progress,
 ) -> EvaluateSummary:
@@ -62,6 +63,7 @@ def evaluate_project(
         images: Names of the only images to consider; empty for all.
         exclude: Names of images to leave out.
         unannotated_normal: Slides without annotations have no tumor.
+        tissue_class: Classes that outline tissue; empty for those of the training.
         assume_mpp: Resolution of slides that do not state theirs; None takes that of their
             prediction.
         progress: Shows steps that take long.
@@ -75,7 +77,7 @@ def evaluate_project(
     layout = ProjectLayout(project.path)
     layout.require_writable()
     info = read_bundle_info(newest_bundle(layout.bundles) if bundle is None else bundle)
-    config = _config(info, unannotated_normal, assume_mpp)
+    config = _config(info, unannotated_normal, tissue_class, assume_mpp)
     entries = select_entries(project, images, exclude)
     drawn = read_drawn(project, entries)
     annotated = [entry for entry in entries if _has_truth(entry, drawn, config)]
@@ -165,12 +167,18 @@ def _has_truth(entry: Entry, drawn: Drawn, config: TrainConfig) -> bool:
     return classes is None or is_annotated(classes, config)
 
 
-def _config(info: BundleInfo, unannotated_normal: bool, assume_mpp: float | None) -> TrainConfig:
+def _config(
+    info: BundleInfo,
+    unannotated_normal: bool,
+    tissue_class: Sequence[str],
+    assume_mpp: float | None,
+) -> TrainConfig:
     """The classes and rules of the training, which decided what is normal."""
     config = stored_train_config(info.training.config, where=info.name)
     return config.model_copy(
         update={
             "unannotated_normal": unannotated_normal or config.unannotated_normal,
+            "tissue_class": tuple(tissue_class) or config.tissue_class,
             "assume_mpp": assume_mpp,
         }
     )

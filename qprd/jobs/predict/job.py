@@ -136,8 +136,9 @@ def predict_project(
     notes = list(predictor.notes)
     for position, entry in enumerate(entries, start=1):
         try:
+            annotations = project.annotations(entry) if predictor.tissue_class else ()
             with open_slide(entry, assume_mpp=config.assume_mpp) as slide:
-                found = predictor.score(slide, entry.name, entry.id)
+                found = predictor.score(slide, entry.name, entry.id, annotations)
             notes += found.notes
             results.append(save_slide(found, layout.result(entry.id)))
             scored.append(entry)
@@ -158,6 +159,7 @@ def predict_project(
             predictor.info,
             predictor.threshold,
             config.uncertain,
+            tissue_class=predictor.tissue_class,
             assume_mpp=config.assume_mpp,
             progress=progress,
         )

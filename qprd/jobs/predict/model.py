@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from qprd.model.frd import FRD
 
 #: Settings that belong to a project, or to the model as it was loaded.
-_OF_A_PROJECT = {"images", "image", "exclude", "uncertain", "assume_mpp"}
+_OF_A_PROJECT = {"images", "image", "exclude", "uncertain", "assume_mpp", "tissue_class"}
 _OF_THE_MODEL = {"weights", "device", "precision"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,14 @@ from qprd.evaluation.operating_point import NoThreshold, achieved_at, choose_thr
 from qprd.given_settings import stored_train_config
 from qprd.jobs.predict.slide_scores import SlideScores
 from qprd.progress import Progress
+from qprd.qupath.project import Annotation
+from qprd.sampling.tissue import find_tissue_of
 from qprd.scoring.scorer import SlideScorer
 from qprd.scoring.slide_score import slide_score
 from qprd.scoring.unscored import unscored_note
 from qprd.settings import PredictConfig
 from qprd.slides.remarks import remarks
 from qprd.slides.slide import Slide
-from qprd.slides.tissue import tissue_mask
 
 if TYPE_CHECKING:
     from qprd.bundle.records import BundleInfo
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 #: Longer edge of the thumbnail in the pictures.
 _THUMBNAIL_PX = 1600
+
+#: Settings that are the training's where the prediction has none.
+_TISSUE_SETTINGS = ("min_tissue", "tissue_min_area_um2", "tissue_max_gap_um2", "tissue_class")
 
 
 class Predictor:
@@ -46,20 +51,22 @@ class Predictor:
         self._config = config
         self.threshold = threshold_in_use(config, info)
         trained = stored_train_config(info.training.config, where=info.name)
+        asked = {name: getattr(config, name) for name in _TISSUE_SETTINGS}
+        self._tissue_rules = trained.model_copy(
+            update={name: value for name, value in asked.items() if value not in (None, ())}
+        )
         self._scorer = SlideScorer(
             model.network,
             mpp=info.network.mpp,
             patch_px=info.network.patch_px,
             patch_score=info.scoring.patch_score,
-            min_tissue=trained.min_tissue if config.min_tissue is None else config.min_tissue,
+            min_tissue=self._tissue_rules.min_tissue,
             batch_size=config.batch_size,
             fabric=model.fabric,
             progress=progress,
             scoring=info.scoring.by,
             stride=config.stride,
         )
-        asked = config.tissue_min_area_um2
-        self._tissue_min_area_um2 = trained.tissue_min_area_um2 if asked is None else asked
         self.date = datetime.now(timezone.utc).isoformat(timespec="seconds")
         notes = no_probability(info)
         validation = info.scoring.validation
@@ -71,23 +78,31 @@ class Predictor:
             )
         self.notes = tuple(notes)
 
-    def score(self, slide: Slide, image: str, entry_id: str) -> SlideScores:
+    @property
+    def tissue_class(self) -> tuple[str, ...]:
+        """Classes whose annotations outline tissue; empty if it is found by color."""
+        return self._tissue_rules.tissue_class
+
+    def score(
+        self, slide: Slide, image: str, entry_id: str, annotations: Sequence[Annotation] = ()
+    ) -> SlideScores:
         """Score one slide.
 
         Args:
             slide: Opened; it must have a resolution.
             image: Its name.
             entry_id: Its project entry; outside a project its name.
+            annotations: Those of a tissue class are its tissue.
 
         Raises:
             QprdError: the slide states no resolution or cannot be read, or its map is too large.
         """
         started = time.perf_counter()
-        tissue = tissue_mask(slide, min_area_um2=self._tissue_min_area_um2)
+        tissue, notes = find_tissue_of(slide, annotations, self._tissue_rules)
         score_map = self._scorer.score(image, slide, tissue)
         thumbnail, downsample = slide.thumbnail(_THUMBNAIL_PX)
         network = self.info.network
-        notes = remarks(slide, thumbnail, patch_um=network.patch_um, mpp=network.mpp)
+        notes += remarks(slide, thumbnail, patch_um=network.patch_um, mpp=network.mpp)
         if unscored := unscored_note(tissue, score_map):
             notes.append(unscored)
         return SlideScores(

@@ -86,6 +86,7 @@ def mark_uncertain(
     threshold: float,
     limit: int,
     *,
+    tissue_class: Sequence[str] = (),
     assume_mpp: float | None = None,
     progress: Progress,
 ) -> tuple[tuple[RegionReport, ...], list[str]]:
@@ -99,6 +100,7 @@ def mark_uncertain(
         info: The bundle that scored them.
         threshold: Raw score at and above which tissue is called tumor.
         limit: Largest number of regions in total.
+        tissue_class: Classes that outline tissue; what is inside is not labeled by that.
         assume_mpp: Resolution of slides that do not state theirs.
         progress: Shows steps that take long.
 
@@ -111,6 +113,7 @@ def mark_uncertain(
     """
     layout = ProjectLayout(project.path)
     trained = stored_train_config(info.training.config, where=info.name)
+    rules = trained.model_copy(update={"tissue_class": tuple(tissue_class)})
     probability_of = info.scoring.probability_of
     found: dict[str, list[UncertainSquare]] = {}
     problems: list[str] = []
@@ -133,7 +136,7 @@ def mark_uncertain(
                 height=height,
                 limit=limit,
                 probability_of=probability_of,
-                known=_labeled(annotations, width, height, score_map.mpp, trained),
+                known=_labeled(annotations, width, height, score_map.mpp, rules),
             )
     entries = [entry for entry in entries if entry.id in found]
     ranked: dict[str, list[tuple[int, UncertainSquare]]] = {entry.id: [] for entry in entries}
@@ -175,7 +178,7 @@ def mark_uncertain(
 
 
 def _labeled(
-    annotations: Sequence[Annotation], width: int, height: int, mpp: float, trained: TrainConfig
+    annotations: Sequence[Annotation], width: int, height: int, mpp: float, rules: TrainConfig
 ) -> BaseGeometry:
     """The region that a person has labeled or told qprd to ignore."""
     drawn = label_regions(
@@ -183,8 +186,9 @@ def _labeled(
         width,
         height,
         mpp=mpp,
-        tumor_classes=trained.tumor_class,
-        normal_classes=trained.normal_class,
+        tumor_classes=rules.tumor_class,
+        normal_classes=rules.normal_class,
+        tissue_classes=rules.tissue_class,
     )
     return shapely.union_all(
         [drawn.tumor_region, drawn.normal_region, drawn.rejected, drawn.ignored]

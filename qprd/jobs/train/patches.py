@@ -22,16 +22,16 @@ from qprd.qupath.entry_slides import (
 )
 from qprd.qupath.project import Annotation, Entry, Project
 from qprd.sampling.build import SlideRegions, build_patch_table
-from qprd.sampling.classes import Role, check_classes, is_derived, role_of, similar_classes
+from qprd.sampling.classes import Classes, Role, check_classes, is_derived, role_of, similar_classes
 from qprd.sampling.drawn import unlabeled_note
 from qprd.sampling.regions import label_regions
 from qprd.sampling.sampler import SamplingRules
 from qprd.sampling.splits import Split, SplitCandidate, metadata_split
 from qprd.sampling.table import PatchTable
+from qprd.sampling.tissue import find_tissue_of
 from qprd.settings import TrainConfig
 from qprd.slides.remarks import OVERVIEW_PX, remarks
 from qprd.slides.slide import Slide
-from qprd.slides.tissue import tissue_mask
 
 #: Names shown where a note concerns many images.
 _NAMES_SHOWN = 5
@@ -128,7 +128,7 @@ def _with_roles(
     annotations: Iterable[Annotation], config: TrainConfig
 ) -> Iterator[tuple[Annotation, Role]]:
     for annotation in annotations:
-        yield annotation, role_of(annotation, config.tumor_class, config.normal_class)
+        yield annotation, role_of(annotation, Classes.of(config))
 
 
 def prepare_patches(
@@ -255,13 +255,13 @@ def slide_regions(
         entry: The slide.
         annotations: Of the slide.
         config: Classes and rules.
-        notes: What was drawn but is not used, or not as drawn, is added here.
+        notes: What the user should know of tissue and annotations is added here.
 
     Raises:
         QprdError: the slide cannot be read, or has no resolution.
     """
     with open_slide(entry, assume_mpp=config.assume_mpp) as slide:
-        tissue = tissue_mask(slide, min_area_um2=config.tissue_min_area_um2)
+        tissue, tissue_notes = find_tissue_of(slide, annotations, config)
         regions = label_regions(
             annotations,
             slide.width,
@@ -270,13 +270,16 @@ def slide_regions(
             tissue=tissue,
             tumor_classes=config.tumor_class,
             normal_classes=config.normal_class,
+            tissue_classes=config.tissue_class,
             margin_um=config.margin_um,
             unannotated_normal=config.unannotated_normal,
         )
         overview, _ = slide.thumbnail(OVERVIEW_PX)
         patch_um = config.patch_px * config.mpp
         doubts = remarks(slide, overview, patch_um=patch_um, mpp=config.mpp)
-        notes.extend(f"{entry.name}: {line}" for line in (*doubts, *regions.summary()))
+        notes.extend(
+            f"{entry.name}: {line}" for line in (*tissue_notes, *doubts, *regions.summary())
+        )
         return SlideRegions(
             entry_id=entry.id,
             name=entry.name,
@@ -399,17 +402,17 @@ def _misspelled_note(annotations: Sequence[Annotation], config: TrainConfig) -> 
 
     None if there are no such annotations.
     """
-    wanted = [*config.tumor_class, *config.normal_class]
+    classes = Classes.of(config)
     found = [
         annotation
         for annotation, role in _with_roles(annotations, config)
         if role == "other"
         and annotation.class_name is not None
-        and similar_classes(wanted, [annotation.class_name])
+        and similar_classes(classes.labels, [annotation.class_name])
     ]
     if not found:
         return None
-    return unlabeled_note(found, config.tumor_class, config.normal_class)
+    return unlabeled_note(found, classes)
 
 
 def _is_labelled(classes: Iterable[str | None], config: TrainConfig) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import shapely
 import tifffile
-from shapely.geometry import box, mapping
+from shapely.geometry import box
 
 from qprd.bundle.reading import read_bundle_info
 from qprd.errors import QprdError
@@ -33,8 +33,10 @@ from tests.helpers.drawn_project import (
     TUMOR,
     WIDTH,
     add_slide,
+    annotate,
     copied,
     draw_no_tumor_on,
+    drawn,
     environment,
     outlines,
     painted,
@@ -52,33 +54,6 @@ FIRST, SECOND, THIRD = NAMES
 def evaluate(project: Path, **options: Any) -> EvaluateSummary:
     with ExchangeProject(project) as opened:
         return evaluate_project(opened, progress=SilentProgress(), **options)
-
-
-def annotate(project: Path, entry_id: int, drawn: dict[str, object] | None) -> None:
-    file = project.parent / "qprd" / "annotations" / f"{entry_id}.geojson"
-    if drawn is None:
-        file.unlink()
-    else:
-        file.write_text(json.dumps(drawn), encoding="utf-8")
-
-
-def drawn(*parts: tuple[str, shapely.Polygon], predicted: bool = False) -> dict[str, object]:
-    features = outlines()["features"]
-    assert isinstance(features, list)
-    template = features[0]["properties"]
-    return {
-        "type": "FeatureCollection",
-        "features": [
-            {
-                "type": "Feature",
-                "geometry": mapping(polygon),
-                "properties": template
-                | {"classification": {"name": name, "color": [200, 0, 0]}}
-                | ({"measurements": {"qprd: mean score": 1.0}} if predicted else {}),
-            }
-            for name, polygon in parts
-        ],
-    }
 
 
 @pytest.fixture(scope="session")

@@ -27,9 +27,12 @@ from tests.helpers.drawn_project import (
     MPP,
     NAMES,
     STRIDE,
+    TUMOR,
     WIDTH,
     add_slide,
+    annotate,
     draw_no_tumor_on,
+    drawn,
     edit,
     painted,
     predict,
@@ -412,3 +415,26 @@ def test_the_smallest_piece_of_tissue_is_that_of_the_training(trained_project: P
     assert scores == [None] * len(scores)
     asked = predict(trained_project, tissue_min_area_um2=1000.0)
     assert all(slide.slide_score is not None for slide in asked.slides)
+
+
+def test_what_is_drawn_as_tissue_is_scored_and_nothing_else(trained_project: Path) -> None:
+    outline = box(0, 0, WIDTH, 256)
+    annotate(trained_project, 1, drawn(("Tissue", outline)))
+    summary = predict(trained_project, tissue_class="Tissue", images=NAMES[:2], uncertain=2)
+    (note,) = [note for note in summary.notes if "is drawn" in note]
+    assert note.startswith(f"{NAMES[1]}: no area of class 'Tissue' is drawn")
+    tiles = load_predictions(result(trained_project, 1)).tiles
+    assert {(tile.x, tile.y) for tile in tiles} == {
+        (x, y) for x in range(0, WIDTH, STRIDE) for y in (0, 128)
+    }
+    assert any(region.image == NAMES[0] for region in summary.review)
+
+
+def test_the_tissue_class_is_that_of_the_training(trained_project: Path) -> None:
+    annotate(trained_project, 1, drawn(("Tissue", box(0, 0, WIDTH, HEIGHT)), ("Tumor", TUMOR)))
+    training = train(trained_project, tissue_class="Tissue")
+    assert any("no area of class 'Tissue' is drawn" in note for note in training.notes)
+    assert not any("used as neither" in note for note in training.notes)
+    slides = predict(trained_project, images=NAMES[:2]).slides
+    assert slides[0].tiles == math.ceil(WIDTH / STRIDE) * math.ceil(HEIGHT / STRIDE)
+    assert slides[1].tiles < slides[0].tiles
