@@ -14,8 +14,8 @@ from __future__ import annotations
 import json
 import math
 import zipfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +71,10 @@ class SlideResult:
         frame: Which part of the file the image was, and how it was rotated: coordinates hold in
             this frame alone.
         scoring: Scored from large fields, or patch by patch.
+        unscored_mm2: Areas that are neither glass nor scored, by cause: ``pen``, ``dark``,
+            ``small_pieces``, ``outside_drawn_tissue``, ``little_tissue_in_cell``, ``border``;
+            empty in results of an earlier qprd.
+        notes: What the user should know of the slide.
     """
 
     entry_id: str
@@ -87,6 +91,8 @@ class SlideResult:
     seconds: float
     frame: Frame
     scoring: Scoring = "fields"
+    unscored_mm2: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 _SLIDE_RESULTS = TypeAdapter(SlideResult)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from shapely.geometry import Polygon
 
 from qprd.predictions import ScoreMap
 from qprd.results.contours import ProbabilityOf
+from qprd.scoring.unscored import Unscored
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +23,8 @@ COLORMAP = "magma"
 OPACITY = 0.72
 #: A light line in a dark casing stands out from H&E and from every color of magma.
 LINE, CASING = "#7df9ff", "#10243a"
+#: Of what was not scored; the pixels of a mask that are hatched at most along an edge.
+_HATCH, _HATCH_COLOR, _HATCHED_PX = "//////", "#b3005e", 800
 
 
 def draw_heatmap(
@@ -33,6 +37,7 @@ def draw_heatmap(
     threshold: float | None = None,
     probability_of: ProbabilityOf | None = None,
     raw_range: tuple[float, float] | None = None,
+    unscored: Unscored | None = None,
 ) -> AxesImage:
     """Draw scores in colors over the slide in gray, and contours, in level-0 pixels.
 
@@ -45,6 +50,7 @@ def draw_heatmap(
         threshold: Raw score that the range of the colors is widened to hold.
         probability_of: Turns raw scores into probabilities, which are shown instead.
         raw_range: Lowest and highest raw score of the colors; None takes those of the slide.
+        unscored: Hatched, with a legend, if it is much.
 
     Returns:
         The image of the scores, from which a color bar can be made.
@@ -72,6 +78,8 @@ def draw_heatmap(
         interpolation="nearest",
         aspect="auto",
     )
+    if unscored is not None and unscored.is_much:
+        _hatch(axes, unscored)
     draw_contours(axes, contours)
     axes.set(xlim=level0[:2], ylim=level0[2:])
     return drawn
@@ -91,6 +99,23 @@ def draw_contours(axes: Axes, contours: Sequence[Polygon]) -> None:
             LineCollection(rings, colors=color, linewidths=width, capstyle="round"),
             autolim=False,
         )
+
+
+def _hatch(axes: Axes, unscored: Unscored) -> None:
+    from matplotlib.patches import Patch
+
+    every = math.ceil(max(unscored.mask.shape) / _HATCHED_PX)
+    # A rim of zeros closes the outlines at the edge of the slide.
+    mask = np.pad(unscored.mask[::every, ::every], 1).astype(np.uint8)
+    y, x = ((np.arange(count) - 0.5) * unscored.downsample * every for count in mask.shape)
+    hatched = axes.contourf(x, y, mask, levels=[0.5, 1.5], colors="none", hatches=[_HATCH])
+    hatched.set_edgecolor(_HATCH_COLOR)
+    hatched.set_linewidth(0)
+    area_mm2 = sum(area for cause, area in unscored.areas_mm2.items() if cause != "border")
+    key = Patch(
+        fc="none", ec=_HATCH_COLOR, lw=0.5, hatch=_HATCH, label=f"not scored: {area_mm2:.2g} mm²"
+    )
+    axes.legend(handles=[key], loc="lower left", fontsize=8, framealpha=0.85, edgecolor="none")
 
 
 def _gray(thumbnail: NDArray[np.uint8]) -> NDArray[np.uint8]:

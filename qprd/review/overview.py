@@ -14,6 +14,7 @@ from qprd.predictions import ScoreMap
 from qprd.results.contours import ProbabilityOf
 from qprd.review.figures import FRAME, INK, QUIET, new_figure
 from qprd.review.heatmap import CASING, COLORMAP, LINE, OPACITY, draw_contours, draw_heatmap
+from qprd.scoring.unscored import Unscored
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,6 +51,7 @@ def overview_figure(
     slide_score: float | None = None,
     probability_of: ProbabilityOf | None = None,
     raw_range: tuple[float, float] | None = None,
+    unscored: Unscored | None = None,
 ) -> Figure:
     """Draw a slide with its contours, and its scores over the slide in gray.
 
@@ -67,6 +69,7 @@ def overview_figure(
         slide_score: Raw score of the slide; None if there is none.
         probability_of: Turns raw scores into probabilities, which are shown instead.
         raw_range: Lowest and highest raw score of the color bar; widened to hold the threshold.
+        unscored: What is neither glass nor scored: hatched, if it is much.
 
     Raises:
         ValueError: The thumbnail is not uint8 RGB or is empty.
@@ -112,6 +115,7 @@ def overview_figure(
         threshold=threshold,
         probability_of=probability_of,
         raw_range=raw_range,
+        unscored=unscored,
     )
     draw_contours(slide, contours)
     slide.set(xlim=level0[:2], ylim=level0[2:])

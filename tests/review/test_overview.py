@@ -16,6 +16,7 @@ from qprd.predictions import ScoreMap
 from qprd.results.contours import contours
 from qprd.review.figures import figure_png
 from qprd.review.overview import overview_figure
+from qprd.scoring.unscored import Unscored
 
 THUMBNAIL = np.full((120, 80, 3), (230, 190, 215), dtype=np.uint8)
 SCORES = ScoreMap(
@@ -280,3 +281,30 @@ def test_a_real_slide_can_be_drawn(shared_data: Path) -> None:
     )
     picture = decoded(figure_png(figure))
     assert picture.std() > 20
+
+
+def test_what_was_not_scored_is_hatched_with_a_legend_if_it_is_much() -> None:
+    from matplotlib.contour import QuadContourSet
+
+    mask = np.zeros((60, 40), dtype=bool)
+    mask[:10] = True
+    much = Unscored({"pen": 0.1, "border": 5.0}, 0.4, mask, 32.0)
+    little = Unscored({"pen": 0.01}, 0.4, mask, 32.0)
+    for unscored, shown in ((much, True), (little, False), (None, False)):
+        figure = overview_figure(
+            THUMBNAIL, 16.0, SCORES, [], threshold=2.0, title="a", unscored=unscored
+        )
+        heatmap = figure.axes[1]
+        hatched = [one for one in heatmap.collections if isinstance(one, QuadContourSet)]
+        assert len(hatched) == shown
+        if not shown:
+            assert heatmap.get_legend() is None
+        else:
+            extent = hatched[0].get_paths()[0].get_extents()
+            # The middle of the pixels is hatched, and the rim of half a pixel drawn past them.
+            assert extent.extents == pytest.approx((-16, -16, 1296, 304 + 16), abs=33)
+            legend = heatmap.get_legend()
+            assert legend is not None
+            (text,) = legend.get_texts()
+            assert text.get_text() == "not scored: 0.1 mm²"
+            assert heatmap.get_xlim() == (0, 80 * 16)

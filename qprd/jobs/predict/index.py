@@ -123,6 +123,7 @@ def _row(folder: Path, info: BundleInfo) -> SlideRow:
         warnings.append(f"Predicted earlier, with {result.bundle}.")
     if result.slide_score is None:
         warnings.append("No tissue was found.")
+    warnings += result.notes
     split = None
     name = recorded_name(result.image)
     if name in info.training.slides:

@@ -139,7 +139,7 @@ def predict_project(
             annotations = project.annotations(entry) if predictor.tissue_class else ()
             with open_slide(entry, assume_mpp=config.assume_mpp) as slide:
                 found = predictor.score(slide, entry.name, entry.id, annotations)
-            notes += found.notes
+            notes += (f"{entry.name}: {note}" for note in found.notes)
             results.append(save_slide(found, layout.result(entry.id)))
             scored.append(entry)
         except DiskError as error:

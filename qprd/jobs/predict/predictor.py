@@ -17,7 +17,7 @@ from qprd.qupath.project import Annotation
 from qprd.sampling.tissue import find_tissue_of
 from qprd.scoring.scorer import SlideScorer
 from qprd.scoring.slide_score import slide_score
-from qprd.scoring.unscored import unscored_note
+from qprd.scoring.unscored import find_unscored
 from qprd.settings import PredictConfig
 from qprd.slides.remarks import remarks
 from qprd.slides.slide import Slide
@@ -103,8 +103,9 @@ class Predictor:
         thumbnail, downsample = slide.thumbnail(_THUMBNAIL_PX)
         network = self.info.network
         notes += remarks(slide, thumbnail, patch_um=network.patch_um, mpp=network.mpp)
-        if unscored := unscored_note(tissue, score_map):
-            notes.append(unscored)
+        unscored = find_unscored(tissue, score_map)
+        if (note := unscored.note()) is not None:
+            notes.append(note)
         return SlideScores(
             image=image,
             entry_id=entry_id,
@@ -114,11 +115,12 @@ class Predictor:
             frame=slide.frame,
             thumbnail=thumbnail,
             downsample=downsample,
+            unscored=unscored,
             model=self.info,
             config=self._config,
             created=self.date,
             seconds=time.perf_counter() - started,
-            notes=tuple(f"{image}: {note}" for note in notes),
+            notes=tuple(notes),
         )
 
 

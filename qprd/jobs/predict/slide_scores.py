@@ -17,6 +17,7 @@ from qprd.results.contours import ProbabilityOf, contours, inside_image
 from qprd.results.folder import RESULT_FILES, SlideResult, save_result
 from qprd.results.lesion_points import lesion_points
 from qprd.results.objects import predicted_objects
+from qprd.scoring.unscored import Unscored
 from qprd.settings import PredictConfig
 from qprd.slides.frame import Frame
 
@@ -39,6 +40,7 @@ class SlideScores:
         frame: Size of the slide, and how it lies in its file.
         thumbnail: uint8, (height, width, 3), the whole slide.
         downsample: Level-0 pixels per pixel of the thumbnail.
+        unscored: What of the slide is neither glass nor scored.
         model: The bundle that scored it.
         config: Settings of the prediction.
         created: When, ISO 8601, UTC.
@@ -62,6 +64,7 @@ class SlideScores:
     frame: Frame = field(repr=False)
     thumbnail: NDArray[np.uint8] = field(repr=False)
     downsample: float = field(repr=False)
+    unscored: Unscored = field(repr=False)
     model: BundleInfo = field(repr=False)
     config: PredictConfig = field(repr=False)
     created: str = field(repr=False)
@@ -165,6 +168,7 @@ class SlideScores:
             threshold=self.threshold,
             probability_of=self.probability_of,
             raw_range=self._raw_range,
+            unscored=self.unscored,
         )
         axes.set_aspect("equal")
         axes.set_title(self.image, parse_math=False)
@@ -240,6 +244,8 @@ def save_slide(found: SlideScores, folder: Path) -> SlideResult:
         seconds=found.seconds,
         frame=found.frame,
         scoring=found.model.scoring.by,
+        unscored_mm2=found.unscored.areas_mm2,
+        notes=found.notes,
     )
     save_result(
         folder,
@@ -264,6 +270,7 @@ def save_slide(found: SlideScores, folder: Path) -> SlideResult:
                 slide_score=found.slide_score,
                 probability_of=found.probability_of,
                 raw_range=found._raw_range,
+                unscored=found.unscored,
             )
         ),
     )
