@@ -104,8 +104,10 @@ class Classes:
     tissue: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        for one, other in itertools.permutations(("tumor", "normal", "tissue"), 2):
-            both = [name for name in getattr(self, one) if is_derived(name, getattr(self, other))]
+        for one, other in itertools.combinations(("tumor", "normal", "tissue"), 2):
+            first, second = getattr(self, one), getattr(self, other)
+            both = [name for name in first if is_derived(name, second)]
+            both += [name for name in second if is_derived(name, first)]
             if both:
                 raise QprdError(
                     f"The class {both[0]!r} cannot be both {one} and {other}.",

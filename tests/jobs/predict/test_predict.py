@@ -128,7 +128,7 @@ def test_a_calibrated_bundle_gives_probabilities_that_rise_with_the_score(
     info["scoring"]["calibration"] = {"method": "platt", "slope": 2.0, "intercept": -1.0}
     (bundle / "bundle.json").write_text(json.dumps(info))
     summary = predict(trained_project, images=(NAMES[2],))
-    assert summary.notes == ()
+    assert not any("no probabilities" in note for note in summary.notes)
     tiles = load_predictions(result(trained_project, 3)).tiles
     for tile in tiles:
         expected = 1 / (1 + math.exp(-(2 * tile.measurements[SCORE] - 1)))
@@ -170,8 +170,7 @@ def test_without_a_threshold_there_are_tiles_and_no_contours_until_one_is_given(
     assert predictions.tiles
     assert predictions.contours == ()
     assert all(PROBABILITY not in tile.measurements for tile in predictions.tiles)
-    (note,) = summary.notes
-    assert "no probabilities" in note
+    (note,) = [note for note in summary.notes if "no probabilities" in note]
     assert "0 of tumor and 8 of normal" in note
     assert "qprd: threshold" not in predictions.metadata
     assert "no tested threshold" in " ".join(summary.index.read_text().split())
@@ -421,13 +420,20 @@ def test_what_is_drawn_as_tissue_is_scored_and_nothing_else(trained_project: Pat
     outline = box(0, 0, WIDTH, 256)
     annotate(trained_project, 1, drawn(("Tissue", outline)))
     summary = predict(trained_project, tissue_class="Tissue", images=NAMES[:2], uncertain=2)
-    (note,) = [note for note in summary.notes if "is drawn" in note]
-    assert note.startswith(f"{NAMES[1]}: no area of class 'Tissue' is drawn")
+    notes = "\n".join(summary.notes)
+    assert f"{NAMES[1]}: no area of class 'Tissue' is drawn" in notes
+    assert f"{NAMES[0]}: no area" not in notes
     tiles = load_predictions(result(trained_project, 1)).tiles
     assert {(tile.x, tile.y) for tile in tiles} == {
         (x, y) for x in range(0, WIDTH, STRIDE) for y in (0, 128)
     }
     assert any(region.image == NAMES[0] for region in summary.review)
+
+    (left_out,) = [note for note in summary.notes if "outside of what is drawn" in note]
+    slide = load_slide_result(result(trained_project, 1))
+    assert slide.unscored_mm2["outside_drawn_tissue"] > 0.05
+    assert left_out.removeprefix(f"{NAMES[0]}: ") in slide.notes
+    assert slide.notes[-1] in summary.index.read_text(encoding="utf-8")
 
 
 def test_the_tissue_class_is_that_of_the_training(trained_project: Path) -> None:
