@@ -43,12 +43,14 @@ class Found:
         failures: Number of the input, and traceback, of the first of each kind that did.
         seconds: Time for all.
         slowest_s: The longest time for one.
+        is_interrupted: Whether Ctrl-C left out the rest of them.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
     failures: dict[str, tuple[int, str]] = field(default_factory=dict)
     seconds: float = 0.0
     slowest_s: float = 0.0
+    is_interrupted: bool = False
 
 
 class _TooSlowError(BaseException):
@@ -79,6 +81,8 @@ def main() -> None:
         print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
         for kind, (number, trace) in found.failures.items():
             print(f"{one.name}: {kind}, first by input {number}\n{trace}", file=sys.stderr)
+        if found.is_interrupted:
+            break
     minutes = (time.perf_counter() - started) / 60
     head = ["parser", "read", "refused with a reason", "otherwise", "mean ms", "slowest s"]
     publish(_report(markdown_table(head, rows), arguments.seed, minutes), arguments.markdown)
@@ -94,7 +98,12 @@ def input_of(parser: Parser, seed: int, number: int) -> bytes:
 def feed(parser: Parser, numbers: range | list[int], *, seed: int) -> Found:
     """Let a parser read inputs, and see how each ends."""
     found = Found()
-    with tempfile.TemporaryDirectory(dir=_scratch()) as scratch, _limits():
+    with (
+        tempfile.TemporaryDirectory(dir=_scratch()) as scratch,
+        _limits(),
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        found.is_interrupted = True
         for number in numbers:
             folder = Path(scratch, str(number) if parser.touches else "all")
             data = input_of(parser, seed, number)
@@ -110,6 +119,7 @@ def feed(parser: Parser, numbers: range | list[int], *, seed: int) -> Found:
             found.slowest_s = max(found.slowest_s, spent)
             if parser.touches:
                 shutil.rmtree(folder)
+        found.is_interrupted = False
     return found
 
 
