@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -100,48 +101,57 @@ def _missing_remark(slide: Slide) -> str | None:
 
 
 def missing_tiles(slide: Slide) -> tuple[int, float]:
-    """Tiles of level 0 of a TIFF file that hold no bytes, and their area in level-0 pixels.
+    """Tiles of a TIFF file that hold no bytes, and their area in level-0 pixels.
 
-    OpenSlide shows them as transparent. Only what lies in the slide's frame counts.
+    OpenSlide shows them as transparent. Only what lies in the slide's frame counts, and of several
+    levels the one that lacks most.
     """
     if slide.vendor == _SPARSE_VENDOR:
         return 0, 0.0
-    table = _tile_table(slide.path, slide.file_size)
-    if table is None:
-        return 0, 0.0
-    sizes, (tile_width, tile_height) = table
-    columns = -(-slide.file_size[0] // tile_width)
-    rows = -(-slide.file_size[1] // tile_height)
-    row, column = np.divmod(np.flatnonzero(sizes[: rows * columns] == 0), columns)
-    frame = slide.frame
-    width = _overlap(column * tile_width, tile_width, frame.file_x, frame.file_width)
-    height = _overlap(row * tile_height, tile_height, frame.file_y, frame.file_height)
+    sizes = slide.level_sizes
+    # Of Aperio's other levels, OpenSlide makes what is missing from level 0.
+    tables = _tile_tables(slide.path, sizes[:1] if slide.vendor == "aperio" else sizes)
+    found = (_missing_in_frame(slide, *table) for table in tables)
+    return max(found, key=lambda missing: missing[1], default=(0, 0.0))
+
+
+def _missing_in_frame(
+    slide: Slide, size: tuple[int, int], counts: NDArray[np.int64], tile: tuple[int, int]
+) -> tuple[int, float]:
+    columns, rows = (-(-length // edge) for length, edge in zip(size, tile, strict=True))
+    row, column = np.divmod(np.flatnonzero(counts[: rows * columns] == 0), columns)
+    frame, full = slide.frame, slide.level_sizes[0]
+    width = _overlap(column, tile[0] * full[0] / size[0], frame.file_x, frame.file_width)
+    height = _overlap(row, tile[1] * full[1] / size[1], frame.file_y, frame.file_height)
     return int(np.count_nonzero(width * height)), float((width * height).sum())
 
 
 def _overlap(
-    start: NDArray[np.intp], length: int, frame_start: int, frame_length: int
-) -> NDArray[np.intp]:
-    end = np.minimum(start + length, frame_start + frame_length)
-    overlap: NDArray[np.intp] = np.maximum(end - np.maximum(start, frame_start), 0)
+    index: NDArray[np.intp], edge: float, frame_start: int, frame_length: int
+) -> NDArray[np.float64]:
+    """Lengths of tiles of one axis that lie in the frame."""
+    end = np.minimum((index + 1) * edge, frame_start + frame_length)
+    overlap: NDArray[np.float64] = np.maximum(end - np.maximum(index * edge, frame_start), 0)
     return overlap
 
 
-def _tile_table(
-    path: Path, size: tuple[int, int]
-) -> tuple[NDArray[np.int64], tuple[int, int]] | None:
-    """Bytes of each tile of the image of a TIFF file that has a size, and the size of a tile."""
+def _tile_tables(
+    path: Path, sizes: Sequence[tuple[int, int]]
+) -> list[tuple[tuple[int, int], NDArray[np.int64], tuple[int, int]]]:
+    """Of each image of a TIFF file that has one of these sizes: size, bytes of each tile, tile."""
     import tifffile
 
+    tables = []
     try:
         with tifffile.TiffFile(path) as file:
             for page in file.pages:
                 if not isinstance(page, tifffile.TiffPage) or not page.is_tiled:
                     continue
-                if (page.imagewidth, page.imagelength) == size:
-                    sizes = np.asarray(page.databytecounts, dtype=np.int64)
-                    return sizes, (page.tilewidth, page.tilelength)
+                size = page.imagewidth, page.imagelength
+                if size in sizes:
+                    counts = np.asarray(page.databytecounts, dtype=np.int64)
+                    tables.append((size, counts, (page.tilewidth, page.tilelength)))
     except Exception:  # noqa: BLE001
         # Other formats, and TIFF files that only OpenSlide can make sense of.
-        return None
-    return None
+        return []
+    return tables

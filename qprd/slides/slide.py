@@ -116,9 +116,9 @@ class Slide:
         return str(self._handle.properties.get("openslide.vendor", ""))
 
     @property
-    def file_size(self) -> tuple[int, int]:
-        """Width and height of level 0 of the file, whatever of it is shown."""
-        return self._levels[0].width, self._levels[0].height
+    def level_sizes(self) -> list[tuple[int, int]]:
+        """Width and height of each level of the file, whatever of it is shown."""
+        return [(level.width, level.height) for level in self._levels]
 
     @property
     def uncropped_size(self) -> tuple[int, int]:

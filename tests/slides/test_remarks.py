@@ -22,15 +22,21 @@ PIXELS = painted(0)
 def tiled(path: Path, pixels: NDArray[np.generic], *missing: int) -> Path:
     """A TIFF file in tiles, some of which have neither bytes nor a place."""
     tifffile.imwrite(path, pixels, tile=(TILE_PX, TILE_PX), compression="zlib", metadata=None)
+    empty_tiles(path, 0, *missing)
+    return path
+
+
+def empty_tiles(path: Path, page: int, *missing: int) -> None:
     with tifffile.TiffFile(path) as file:
-        tags = [file.pages.first.tags[name] for name in ("TileOffsets", "TileByteCounts")]
+        directory = file.pages[page]
+        assert isinstance(directory, tifffile.TiffPage)
+        tags = [directory.tags[name] for name in ("TileOffsets", "TileByteCounts")]
         places = [(tag.valueoffset, {3: "<H", 4: "<I"}[int(tag.dtype)]) for tag in tags]
     with path.open("r+b") as stream:
         for offset, kind in places:
             for tile in missing:
                 stream.seek(offset + tile * struct.calcsize(kind))
                 stream.write(struct.pack(kind, 0))
-    return path
 
 
 def said(path: Path, *, mpp: float = 0.5, patch_um: float = 64, model_mpp: float = 0.5) -> str:
@@ -99,6 +105,18 @@ def test_tiles_without_bytes_are_counted_in_the_frame(tmp_path: Path) -> None:
     crop = (TILE_PX // 2, 0, 300, TILE_PX)
     with Slide(path, mpp=0.5, crop=crop, rotation=90) as slide:
         assert missing_tiles(slide) == (1, TILE_PX**2 / 2)
+
+
+def test_tiles_of_a_smaller_level_are_counted_at_their_size(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    levels = (PIXELS, PIXELS[::2, ::2])
+    with tifffile.TiffWriter(path) as file:
+        for number, level in enumerate(levels):
+            file.write(level, tile=(TILE_PX, TILE_PX), subfiletype=int(number > 0), metadata=None)
+    empty_tiles(path, 1, 4)
+    with Slide(path, mpp=0.5) as slide:
+        assert len(slide.level_sizes) == 2
+        assert missing_tiles(slide) == (1, (2 * TILE_PX) ** 2)
 
 
 def test_no_tiles_are_missing_where_there_are_none(tmp_path: Path, shared_data: Path) -> None:
