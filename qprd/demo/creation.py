@@ -34,14 +34,7 @@ DEFAULT_CLASSES = (
 
 @dataclass(frozen=True)
 class NewSlide:
-    """A slide of a new project.
-
-    Attributes:
-        path: An RGB file that OpenSlide reads.
-        mpp: Micrometers per level-0 pixel.
-        metadata: Entry metadata, such as ``{"split": "train"}``.
-        annotations: A GeoJSON feature collection as QuPath writes it, or None.
-    """
+    """A slide of a new project: an RGB file that OpenSlide reads, and GeoJSON as QuPath has it."""
 
     path: Path
     mpp: float
@@ -157,7 +150,7 @@ def import_annotations(project: Path) -> int:
 
 
 def _server_builder(slide: NewSlide) -> dict[str, object]:
-    """Return the record that QuPath keeps of a slide that it reads with OpenSlide."""
+    """The record that QuPath keeps of a slide that it reads with OpenSlide."""
     path = slide.path.resolve()
     try:
         with openslide.OpenSlide(path) as opened:

@@ -39,14 +39,10 @@ _Bools = NDArray[np.bool_]
 
 
 class _Nuclei(NamedTuple):
-    """Look of one kind of nucleus.
+    """Look of one kind of nucleus: ranges of its long axis, of long by short, and of hematoxylin.
 
-    Attributes:
-        length_um: Range of the long axis.
-        aspect: Range of long by short axis.
-        density: Range of hematoxylin.
-        wobble: Deviation of the outline from an ellipse, as a share of the radius.
-        pale: How much paler than its membrane the center is, 0..1.
+    ``wobble`` is how far the outline strays from an ellipse, as a share of the radius, and ``pale``
+    how much paler than its membrane the center is, 0..1.
     """
 
     length_um: tuple[float, float]
@@ -89,13 +85,8 @@ def draw_slide(
 ) -> SyntheticSlide:
     """Draw a slide; the same arguments give the same slide.
 
-    Args:
-        seed: Decides the stain too: each slide is a little redder, bluer, paler or darker.
-        width_px: Width at level 0.
-        height_px: Height at level 0.
-        mpp: Micrometers per pixel; cells have their true size.
-        tumor_nests: Number of tumor nests, fewer if there is no room for them; 0 draws normal
-            tissue only.
+    The seed decides the stain too: each slide is a little redder, bluer, paler or darker. Cells
+    have their true size. There are fewer tumor nests if there is no room for them.
     """
     painter = _Painter(seed, width_px, height_px, mpp)
     # Structures are given by how deep a pixel lies in them, in micrometers.
@@ -147,12 +138,7 @@ class _Painter:
         self._nuclei = Image.new("F", (width, height))
 
     def noise(self, scale_um: float, along_um: float | None = None) -> _Floats:
-        """Return smooth noise of the slide's shape, mean 0 and standard deviation about 1.
-
-        Args:
-            scale_um: Size of its features.
-            along_um: Their size from left to right, where it differs.
-        """
+        """Smooth noise, mean 0, standard deviation about 1; ``along_um`` is from left to right."""
         scales_px = np.array([scale_um, along_um or scale_um]) / self.mpp
         steps = np.maximum(1.0, scales_px / 4)
         grid = np.ceil(self._shape / steps).astype(int) + 8
@@ -165,7 +151,7 @@ class _Painter:
         return np.asarray(image, dtype=np.float32)
 
     def tissue(self) -> _Bools:
-        """Return the mask of one piece of tissue that covers most of the slide."""
+        """One piece of tissue that covers most of the slide."""
         height, width = self._shape
         y, x = np.ogrid[:height, :width]
         radius = (np.abs(2 * x / width - 1) ** 3 + np.abs(2 * y / height - 1) ** 3) ** (1 / 3)
@@ -175,11 +161,11 @@ class _Painter:
         return np.asarray(ndimage.binary_fill_holes(largest), dtype=np.bool_)
 
     def coarse(self, mask: _Bools) -> _Bools:
-        """Return every so many pixels of a mask: enough to place and outline structures."""
+        """Every so many pixels of a mask: enough to place and outline structures."""
         return mask[:: self._step, :: self._step]
 
     def distance_um(self, mask: _Bools) -> _Floats:
-        """Return the distance of each pixel of the coarse grid from a coarse mask."""
+        """Distance of each pixel of the coarse grid from a coarse mask."""
         if not mask.any():
             return np.full(mask.shape, _FAR_UM, dtype=np.float32)
         distance = ndimage.distance_transform_edt(~mask, sampling=self._step * self.mpp)
@@ -194,14 +180,10 @@ class _Painter:
         wobble_um: float,
         gap_um: float,
     ) -> _Floats:
-        """Place wavy disks where there is room, and take their places out of it.
+        """Place up to ``count`` wavy disks where a coarse mask has room, and take the room.
 
-        Args:
-            room: Coarse mask of where there is room; changed.
-            count: Number of disks, fewer if there is no room for them.
-            radius_um: Range of their radii.
-            wobble_um: How far outlines stray from a circle (standard deviation).
-            gap_um: Distance kept between disks.
+        Their outlines stray from circles by ``wobble_um`` (standard deviation), and they keep
+        ``gap_um`` from each other.
 
         Returns:
             Depth of each pixel within its disk, in micrometers; negative outside of all.
@@ -224,12 +206,7 @@ class _Painter:
         return depth
 
     def fibers(self) -> tuple[_Floats, _Floats]:
-        """Draw the wavy fibers of stroma.
-
-        Returns:
-            Their density, mean 0 and standard deviation about 1, and the position across them in
-            micrometers: a fiber is a line along which this is constant.
-        """
+        """Density of the wavy fibers of stroma, as `noise`, and the position across them in um."""
         straight = 0.7 * self.noise(4, 60) + 0.7 * self.noise(12, 150)
         y, x = np.mgrid[: self._shape[0], : self._shape[1]].astype(np.float32)
         y += 90 / self.mpp * self.noise(330)
@@ -238,13 +215,9 @@ class _Painter:
     def draw_nuclei(
         self, kind: _Nuclei, where: _Bools, spacing_um: float, angle: _Floats | None
     ) -> None:
-        """Scatter nuclei over a mask.
+        """Scatter nuclei over a mask, on a jittered triangular grid.
 
-        Args:
-            kind: Their look.
-            where: Mask of their centers.
-            spacing_um: Distance between neighbors on the triangular grid that is jittered.
-            angle: Direction of their long axes at each pixel, in radians; random if None.
+        ``angle`` is the direction of their long axes at each pixel, in radians; random if None.
         """
         rng, spacing = self.rng, spacing_um / self.mpp
         rows, columns = np.mgrid[: self._shape[0] : 0.87 * spacing, : self._shape[1] : spacing]
@@ -272,7 +245,7 @@ class _Painter:
                 draw.polygon(xy_pairs, fill=density * shade)
 
     def scan(self, tissue: _Bools, hematoxylin: _Floats, eosin: _Floats) -> NDArray[np.uint8]:
-        """Turn the stains of tissue and the nuclei into RGB, with optics and noise of a scanner."""
+        """RGB of the stains and the nuclei, with optics and noise of a scanner."""
         rng = self.rng
         nuclei = np.asarray(self._nuclei) * (1 + 0.2 * self.noise(2))
         eosin = tissue * eosin * np.exp(-nuclei)
@@ -291,14 +264,14 @@ class _Painter:
         return image
 
     def outlines(self, mask: _Bools) -> tuple[Polygon, ...]:
-        """Return the outlines of the larger pieces of a coarse mask, in level-0 pixels."""
+        """Outlines of the larger pieces of a coarse mask, in level-0 pixels."""
         polygons = TissueMask(mask, self._step).to_polygons().simplify(self._step)
         parts = shapely.get_parts(polygons)
         return tuple(parts[shapely.area(parts) > (60 / self.mpp) ** 2])
 
 
 def _slope(field: _Floats) -> _Floats:
-    """Return the direction in which a field rises most, in radians, at each pixel."""
+    """Direction in which a field rises most, in radians, at each pixel."""
     down, right = np.gradient(field)
     return np.asarray(np.arctan2(down, right), dtype=np.float32)
 
@@ -315,6 +288,7 @@ def write_pyramidal_tiff(image: NDArray[np.uint8], path: Path, mpp: float) -> No
         QprdError: The extra ``demo`` is not installed.
     """
     import tifffile
+    from skimage.transform import downscale_local_mean
 
     try:
         import imagecodecs  # noqa: F401
@@ -340,11 +314,7 @@ def write_pyramidal_tiff(image: NDArray[np.uint8], path: Path, mpp: float) -> No
             )
             if max(level.shape[:2]) <= 512:
                 break
-            level = _half(level)
-
-
-def _half(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Mean of 2 x 2 pixels; an odd last row or column is left out, as scanners do."""
-    height, width = image.shape[0] // 2, image.shape[1] // 2
-    blocks = image[: height * 2, : width * 2].reshape(height, 2, width, 2, 3)
-    return np.asarray(np.round(blocks.mean(axis=(1, 3), dtype=np.float32)), dtype=np.uint8)
+            # An odd last row or column is left out, as scanners do.
+            height, width = (side // 2 * 2 for side in level.shape[:2])
+            smaller = downscale_local_mean(level[:height, :width], (2, 2, 1))
+            level = np.round(smaller).astype(np.uint8)

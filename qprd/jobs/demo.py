@@ -21,25 +21,21 @@ from qprd.jobs.predict.job import PredictSummary, predict_project
 from qprd.jobs.train.job import train_project
 from qprd.jobs.train.summary import TrainSummary
 from qprd.progress import Progress
+from qprd.qupath.geojson import annotation_feature
 from qprd.qupath.opening import open_project
 from qprd.results.folder import load_score_map
 
-
-@dataclass(frozen=True)
-class _DemoSlide:
-    name: str
-    tumor_nests: int
-    split: str | None
-
-
-#: The last two are not annotated: the model has to find their tumor by itself.
-_SLIDES = (
-    _DemoSlide("demo_1.tif", 6, "train"),
-    _DemoSlide("demo_2.tif", 4, "train"),
-    _DemoSlide("demo_3.tif", 5, "val"),
-    _DemoSlide("demo_4.tif", 5, None),
-    _DemoSlide("demo_5.tif", 0, None),
-)
+#: Number of tumor nests and split of each slide. The last two are not annotated: the model has to
+#: find their tumor by itself.
+_SLIDES: Mapping[str, tuple[int, str | None]] = {
+    "demo_1.tif": (6, "train"),
+    "demo_2.tif": (4, "train"),
+    "demo_3.tif": (5, "val"),
+    "demo_4.tif": (5, None),
+    "demo_5.tif": (0, None),
+}
+#: Id and name of the slide with tumor that is not annotated.
+_UNSEEN = "4", "demo_4.tif"
 _MPP = 0.5
 
 #: Trains in about a minute on two cores and still shows the method at work.
@@ -76,7 +72,7 @@ class DemoSummary:
         lines = [*self.training.lines(), *self.prediction.lines()]
         if self.tile_auroc is not None:
             lines.append(
-                f"Tile AUROC on demo_4.tif, which the model has not seen: {self.tile_auroc:.3f} "
+                f"Tile AUROC on {_UNSEEN[1]}, which the model has not seen: {self.tile_auroc:.3f} "
                 "(drawn slides are easy; real ones are not)."
             )
         lines.append(f"Demo project, made in {self.seconds:.0f} s: {self.project}")
@@ -84,45 +80,33 @@ class DemoSummary:
 
 
 def run_demo(folder: Path, *, backend: Backend, seed: int, progress: Progress) -> DemoSummary:
-    """Draw slides, create a project of them, train, predict and write back.
-
-    Args:
-        folder: A new or empty folder.
-        backend: How the project is read and written.
-        seed: Another seed draws other slides.
-        progress: Receives the steps that take long.
+    """Draw slides into a new or empty folder, train on them, predict and write back.
 
     Raises:
         QprdError: The folder is not empty, or an extra is missing.
     """
     started = time.perf_counter()
     demo = draw_project(folder, seed=seed, progress=progress)
-    project_file, drawn = demo.file, demo.slides
-    opened, _ = open_project(project_file, backend=backend)
+    opened, _ = open_project(demo.file, backend=backend)
     with opened:
         if opened.writes_qupath_data:
-            import_annotations(project_file)
-    opened, _ = open_project(project_file, backend=backend)
+            import_annotations(demo.file)
+    opened, _ = open_project(demo.file, backend=backend)
     with opened:
         training = train_project(opened, train_config(_TRAINING), progress=progress)
         prediction = predict_project(opened, predict_config({}), write_back=True, progress=progress)
     return DemoSummary(
-        project=project_file,
+        project=demo.file,
         training=training,
         prediction=prediction,
-        tile_auroc=_unseen_auroc(ProjectLayout(project_file), drawn),
+        tile_auroc=_unseen_auroc(ProjectLayout(demo.file), demo.slides),
         seconds=time.perf_counter() - started,
     )
 
 
 @dataclass(frozen=True)
 class DemoProject:
-    """The demo's project before anything was trained.
-
-    Attributes:
-        file: The project file.
-        slides: What was drawn, by image name.
-    """
+    """The demo's project before anything was trained, and what was drawn, by image name."""
 
     file: Path
     slides: Mapping[str, SyntheticSlide]
@@ -131,13 +115,7 @@ class DemoProject:
 def draw_project(
     folder: Path, *, size_px: tuple[int, int] = (2000, 2500), seed: int, progress: Progress
 ) -> DemoProject:
-    """Draw the demo's slides, and make a project of them.
-
-    Args:
-        folder: New or empty.
-        size_px: Width and height of a slide.
-        seed: Draws other slides.
-        progress: Shows what takes long.
+    """Draw the demo's slides into a new or empty folder, and make a project of them.
 
     Raises:
         QprdError: the folder is not empty, or an extra is missing.
@@ -159,19 +137,14 @@ def _draw_slides(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with progress.task("drawing slides", len(_SLIDES)) as task:
-            for index, slide in enumerate(_SLIDES, start=seed * len(_SLIDES) + 1):
-                drawing = draw_slide(index, *size_px, mpp=_MPP, tumor_nests=slide.tumor_nests)
-                path = folder / slide.name
-                write_pyramidal_tiff(drawing.image, path, _MPP)
-                drawn[slide.name] = drawing
-                new.append(
-                    NewSlide(
-                        path=path,
-                        mpp=_MPP,
-                        metadata={} if slide.split is None else {"split": slide.split},
-                        annotations=None if slide.split is None else _annotations(drawing),
-                    )
-                )
+            for index, (name, (nests, split)) in enumerate(
+                _SLIDES.items(), seed * len(_SLIDES) + 1
+            ):
+                drawn[name] = draw_slide(index, *size_px, mpp=_MPP, tumor_nests=nests)
+                write_pyramidal_tiff(drawn[name].image, folder / name, _MPP)
+                metadata = {} if split is None else {"split": split}
+                annotations = None if split is None else _annotations(drawn[name])
+                new.append(NewSlide(folder / name, _MPP, metadata, annotations))
                 task.advance()
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
@@ -186,30 +159,22 @@ def _draw_slides(
 
 
 def _annotations(drawing: SyntheticSlide) -> dict[str, object]:
-    colors = {known.name: known.color for known in DEFAULT_CLASSES}
-    outlines = [("Tumor", polygon) for polygon in drawing.tumor]
-    outlines += [("Normal", polygon) for polygon in drawing.normal]
+    drawn = {"Tumor": drawing.tumor, "Normal": drawing.normal}
     return {
         "type": "FeatureCollection",
         "features": [
-            {
-                "type": "Feature",
-                "geometry": shapely.geometry.mapping(polygon),
-                "properties": {
-                    "objectType": "annotation",
-                    "classification": {"name": name, "color": colors[name]},
-                },
-            }
-            for name, polygon in outlines
+            annotation_feature(None, polygon, path_class, None)
+            for path_class in DEFAULT_CLASSES
+            for polygon in drawn.get(path_class.name, ())
         ],
     }
 
 
 def _unseen_auroc(layout: ProjectLayout, drawn: Mapping[str, SyntheticSlide]) -> float | None:
-    """Return the AUROC of the tiles of the first unannotated slide against its drawn tumor."""
-    index, slide = next((i, s) for i, s in enumerate(_SLIDES) if s.split is None)
-    drawing = drawn[slide.name]
+    """AUROC of the tiles of the unannotated slide with tumor against what was drawn."""
+    entry_id, name = _UNSEEN
+    drawing = drawn[name]
     height, width = drawing.image.shape[:2]
     tumor = shapely.union_all(drawing.tumor)
     rest = shapely.difference(shapely.box(0, 0, width, height), tumor)
-    return tile_auroc(load_score_map(layout.result(str(index + 1))), tumor, rest)
+    return tile_auroc(load_score_map(layout.result(entry_id)), tumor, rest)

@@ -148,7 +148,7 @@ def own_member_of(root: object) -> Mapping[str, object]:
 
 
 def annotation_feature(
-    object_id: str,
+    object_id: str | None,
     geometry: BaseGeometry,
     path_class: PathClass,
     name: str | None,
