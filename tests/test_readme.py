@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
-from shapely.geometry import box, mapping
+from shapely.geometry import box
 
 from qprd.demo.creation import NewSlide, create_project
 from qprd.demo.slides import write_pyramidal_tiff
 from qprd.results.folder import RESULT_FILES, REVIEW
+from tests.helpers.drawn_project import exported
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 EDGE = 2048
@@ -31,20 +32,7 @@ def painted(seed: int) -> NDArray[np.uint8]:
 
 
 def make_project(folder: Path) -> None:
-    outlines = {
-        "type": "FeatureCollection",
-        "features": [
-            {
-                "type": "Feature",
-                "geometry": mapping(polygon),
-                "properties": {
-                    "objectType": "annotation",
-                    "classification": {"name": name, "color": [200, 0, 0]},
-                },
-            }
-            for name, polygon in (("Tumor", TUMOR), ("Normal", NORMAL))
-        ],
-    }
+    outlines = exported([("Tumor", TUMOR), ("Normal", NORMAL)])
     slides = []
     for seed, split in enumerate(("train", "val")):
         path = folder / f"{split}.tif"

@@ -17,6 +17,7 @@ from qprd.bundle.names import INFO_FILE, MODEL_FILE
 from qprd.bundle.reading import MAX_INFO_BYTES, load_bundle, read_bundle_info
 from qprd.errors import QprdError
 from qprd.model.frd import FRD
+from tests.helpers.runs_code import RunsCode
 
 
 def edit(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -30,14 +31,6 @@ def rewrite_weights(bundle: Path, change: Callable[[dict[str, torch.Tensor]], ob
     change(state)
     (bundle / MODEL_FILE).unlink()
     save_file(state, bundle / MODEL_FILE)
-
-
-class RunsCode:
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self.marker),)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +68,8 @@ def painted(seed: int, *, tumor: bool = True) -> NDArray[np.uint8]:
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def outlines(tumor_class: str | None = "Tumor") -> dict[str, object]:
-    """The drawn regions as QuPath exports them; None for the normal one alone."""
+def exported(regions: Iterable[tuple[str, Polygon]]) -> dict[str, object]:
+    """Annotations, by class and outline, as QuPath exports them."""
     return {
         "type": "FeatureCollection",
         "features": [
@@ -81,10 +81,15 @@ def outlines(tumor_class: str | None = "Tumor") -> dict[str, object]:
                     "classification": {"name": name, "color": [200, 0, 0]},
                 },
             }
-            for name, polygon in ((tumor_class, TUMOR), ("Normal", NORMAL))
-            if name is not None
+            for name, polygon in regions
         ],
     }
+
+
+def outlines(tumor_class: str | None = "Tumor") -> dict[str, object]:
+    """The drawn regions; None for the normal one alone."""
+    tumor = [] if tumor_class is None else [(tumor_class, TUMOR)]
+    return exported([*tumor, ("Normal", NORMAL)])
 
 
 def make_project(folder: Path) -> Path:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 
@@ -9,14 +8,7 @@ import torch
 
 from qprd.errors import QprdError
 from qprd.model.weights import load_strictly, read_state, state_sha256
-
-
-class RunsCode:
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self.marker),)
+from tests.helpers.runs_code import RunsCode
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.java import QuPath
 from tests.helpers.qupath_work import edit_in_qupath, work_like_a_person
 
@@ -37,3 +38,15 @@ def worked_project(_worked_template: Path, shared_data: Path, tmp_path: Path) ->
     yield root / "project" / "project.qpproj"
     leftovers = [path for path in root.rglob("*.tmp") if not path.is_symlink()]
     assert leftovers == []
+
+
+@pytest.fixture
+def project(colon_project: Path) -> ExchangeProject:
+    """The colon project, read without QuPath."""
+    return ExchangeProject(colon_project)
+
+
+@pytest.fixture
+def exported(shared_data: Path) -> Path:
+    """The folder of annotations that QuPath exported from the colon project."""
+    return shared_data / "qupath" / "colon" / "annotations"

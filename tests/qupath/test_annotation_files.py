@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from unicodedata import normalize
 
 import pytest
 
 from qprd.errors import QprdError
 from qprd.qupath.exchange import ExchangeProject
+from tests.helpers.annotation_file import annotation_file
 from tests.helpers.small_project import named_project
-
-
-@pytest.fixture
-def project(colon_project: Path) -> ExchangeProject:
-    return ExchangeProject(colon_project)
-
-
-@pytest.fixture
-def exported(shared_data: Path) -> Path:
-    return shared_data / "qupath" / "colon" / "annotations"
-
-
-def annotation_file(folder: Path, name: str, marker: str = "a", **members: Any) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    feature = {
-        "type": "Feature",
-        "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 0]]]},
-        "properties": {"name": marker, "classification": {"name": "Drawn", "color": [1, 2, 3]}},
-    }
-    path = folder / name
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature], **members}))
-    return path
 
 
 @pytest.mark.parametrize(

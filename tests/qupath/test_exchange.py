@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from shapely.geometry import box
@@ -18,33 +16,12 @@ from qprd.predictions import (
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.predictions_geojson import predictions_from_geojson
 from qprd.qupath.project import Entry, PathClass, Project
+from tests.helpers.annotation_file import annotation_file
 from tests.helpers.small_project import named_project, predictions
 
 
 def files(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture
-def project(colon_project: Path) -> ExchangeProject:
-    return ExchangeProject(colon_project)
-
-
-@pytest.fixture
-def exported(shared_data: Path) -> Path:
-    return shared_data / "qupath" / "colon" / "annotations"
-
-
-def annotation_file(folder: Path, name: str, marker: str = "a", **members: Any) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    feature = {
-        "type": "Feature",
-        "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 0]]]},
-        "properties": {"name": marker, "classification": {"name": "Drawn", "color": [1, 2, 3]}},
-    }
-    path = folder / name
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature], **members}))
-    return path
 
 
 def test_it_is_a_project(project: ExchangeProject, colon_project: Path) -> None:

@@ -377,26 +377,7 @@ json_values = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=5)
         | st.dictionaries(
-            st.sampled_from(
-                [
-                    "type",
-                    "features",
-                    "geometry",
-                    "coordinates",
-                    "geometries",
-                    "properties",
-                    "id",
-                    "classification",
-                    "name",
-                    "names",
-                    "color",
-                    "parentClass",
-                    "measurements",
-                    "childObjects",
-                    "objectType",
-                    "isLocked",
-                ]
-            ),
+            st.sampled_from(KEYS),
             inner
             | st.sampled_from(["Feature", "FeatureCollection", "Polygon", "Point", "annotation"]),
             max_size=6,

@@ -337,26 +337,7 @@ json_values = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
-            st.sampled_from(
-                [
-                    "builderType",
-                    "builder",
-                    "uri",
-                    "rotation",
-                    "region",
-                    "metadata",
-                    "args",
-                    "width",
-                    "height",
-                    "pixelCalibration",
-                    "pixelWidth",
-                    "value",
-                    "unit",
-                    "x",
-                    "y",
-                    "isRGB",
-                ]
-            ),
+            st.sampled_from(KEYS),
             inner | st.sampled_from(["uri", "rotated", "cropped", "ROTATE_90", "µm"]),
             max_size=6,
         )

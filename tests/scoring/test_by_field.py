@@ -26,6 +26,7 @@ from qprd.scoring.fields import HALO_PX, Windows
 from qprd.settings import Recipe
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import TissueMask
+from tests.helpers.counted import Counted
 from tests.helpers.textured_slide import textured
 
 MPP, PATCH_PX = 0.5, 128
@@ -60,19 +61,6 @@ def make_model(recipe: Recipe, teacher: str = "efficientnet_lite0") -> FRD:
 @pytest.fixture(scope="module")
 def model() -> FRD:
     return make_model("paper")
-
-
-class Counted:
-    """A task that counts."""
-
-    def __init__(self) -> None:
-        self.done = 0
-
-    def advance(self, count: int = 1) -> None:
-        self.done += count
-
-    def note(self, text: str) -> None:
-        pass
 
 
 def every(step: int) -> Windows:

@@ -24,6 +24,7 @@ from qprd.settings import PatchScore
 from qprd.slides.read_ahead import read_ahead
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import TissueMask, tissue_mask
+from tests.helpers.counted import Counted
 
 MPP = 0.5
 PATCH_PX, STRIDE = 64, 48
@@ -58,19 +59,6 @@ def slide_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("slide") / "slide.tif"
     write_pyramidal_tiff(image, path, MPP)
     return path
-
-
-class Counted:
-    """A task that counts."""
-
-    def __init__(self) -> None:
-        self.done = 0
-
-    def advance(self, count: int = 1) -> None:
-        self.done += count
-
-    def note(self, text: str) -> None:
-        pass
 
 
 def grid_of(
