@@ -21,6 +21,7 @@ from speed_rows.row import Row, Setup, seconds
 
 _MAP_CELLS = 2000
 _POLYGONS = 20_000
+_VERTICES = 300_000
 _SLIDE_PX = 100_000
 
 
@@ -30,6 +31,7 @@ def measure(_setup: Setup) -> Iterator[Row]:
     yield _command(["doctor"], 2.0)
     yield _contours()
     yield _label_regions()
+    yield _detailed_outline()
 
 
 def _within(what: str, limit_s: float, found_s: float, detail: str) -> Row:
@@ -94,4 +96,25 @@ def _label_regions() -> Row:
         10.0,
         spent,
         "overlapping circles of two classes; regions, their indices, 20,000 patches measured",
+    )
+
+
+def _detailed_outline() -> Row:
+    random = np.random.default_rng(0)
+    angle = np.linspace(0, 2 * np.pi, _VERTICES, endpoint=False)
+    radius = 1500 + random.normal(size=_VERTICES)
+    around = np.column_stack([np.cos(angle), np.sin(angle)]) * radius[:, np.newaxis]
+    outline = Annotation("1", shapely.polygons(around + 2000), "Tumor")
+    corners = random.uniform(500, 3000, (1000, 2))
+
+    def make() -> None:
+        region = label_regions([outline], 4000, 4000, mpp=0.25).tumor_region
+        RegionIndex(region, 512).coverage(corners[:, 0], corners[:, 1], 512)
+
+    (spent,) = seconds(make, repeats=1)
+    return _within(
+        f"label regions of one outline of {_VERTICES:,} vertices",
+        10.0,
+        spent,
+        "a valid polygon of 3,000 px; its region and index, 1,000 patches of 512 px measured",
     )

@@ -34,8 +34,30 @@ random_regions = st.lists(blobs, min_size=1, max_size=6).map(
 )
 
 
-@given(random_regions, st.floats(8, 300), st.integers(0, 99))
-@settings(max_examples=40)
+def detailed(x: float, y: float, radius: float, vertices: int, seed: int) -> MultiPolygon:
+    """A ragged outline with a ragged hole."""
+    rng = np.random.default_rng(seed)
+    angle = np.linspace(0, 2 * np.pi, vertices, endpoint=False)
+    around = np.column_stack([np.cos(angle), np.sin(angle)])
+    rings = [
+        around * (share * radius * rng.uniform(0.9, 1, (vertices, 1))) + (x, y)
+        for share in (1.0, 0.5)
+    ]
+    return MultiPolygon([Polygon(rings[0], [rings[1]])])
+
+
+detailed_regions = st.builds(
+    detailed,
+    st.floats(0, 2000),
+    st.floats(0, 2000),
+    st.floats(100, 1500),
+    st.integers(600, 6000),
+    st.integers(0, 99),
+)
+
+
+@given(random_regions | detailed_regions, st.floats(8, 300), st.integers(0, 99))
+@settings(max_examples=60)
 def test_coverage_is_the_area_of_the_intersection(
     region: MultiPolygon, size: float, seed: int
 ) -> None:
