@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 #: Repairing takes a time that grows with the third power of the crossings: 500 take a second, and a
@@ -13,8 +14,10 @@ from shapely.geometry.base import BaseGeometry
 MAX_CROSSINGS = 500
 #: Parts of an invalid MultiPolygon of which each is compared with all others.
 _MAX_PARTS = 3000
-#: Pairs of segments that are compared at once.
-_CHUNK_PAIRS = 100_000
+#: Segments that are looked at first; a random few tell a scribble from an outline.
+_FIRST_GROUP = 64
+#: Pairs of segments that are compared at most, which takes seconds.
+_MOST_COMPARED = 5_000_000
 
 
 def repaired(polygon: shapely.Polygon) -> BaseGeometry | None:
@@ -64,19 +67,31 @@ def with_nested_holes(polygons: Sequence[BaseGeometry]) -> tuple[list[BaseGeomet
 def crossings(polygon: shapely.Polygon, *, limit: int) -> int:
     """How often the rings of a polygon meet themselves or each other, neighbors in a ring aside.
 
-    Counting ends soon after ``limit`` is exceeded.
+    Counting ends soon after ``limit`` is exceeded, or when too many segments are close to others
+    to compare them all, which counts as more than ``limit``. Segments are looked at in a random
+    order and in ever larger groups, so that a scribble is found out before it fills the memory.
     """
-    ends = [shapely.get_coordinates(ring) for ring in shapely.get_rings(polygon)]
-    pairs = np.concatenate([np.stack([ring[:-1], ring[1:]], axis=1) for ring in ends])
-    segments = shapely.linestrings(pairs)
+    ends: list[NDArray[np.float64]] = []
+    neighbors: list[NDArray[np.intp]] = []
+    for ring in map(shapely.get_coordinates, shapely.get_rings(polygon)):
+        moved = np.flatnonzero((ring[1:] != ring[:-1]).any(axis=1))
+        ends.append(np.stack([ring[moved], ring[moved + 1]], axis=1))
+        neighbors.append(np.roll(np.arange(len(moved)), 1) + sum(map(len, neighbors)))
+    segments, before = shapely.linestrings(np.concatenate(ends)), np.concatenate(neighbors)
     tree = shapely.STRtree(segments)
-    size = max(1, _CHUNK_PAIRS // len(segments))
-    found = 0
-    for first in range(0, len(segments), size):
-        a, b = tree.query(segments[first : first + size], predicate="intersects")
-        between = np.abs(a + first - b)
-        # The last segment of a ring meets its first one, too: a few such pairs do not matter.
-        found += int((between > 1).sum())
-        if found > 2 * limit + 2 * len(ends):
-            break
-    return max(0, found - 2 * len(ends)) // 2
+    order = np.random.default_rng(0).permutation(len(segments))
+    found = compared = first = 0
+    size = _FIRST_GROUP
+    while first < len(order):
+        group = order[first : first + size]
+        index, other = tree.query(segments[group])
+        one = group[index]
+        apart = (one != other) & (before[one] != other) & (before[other] != one)
+        found += int(shapely.intersects(segments[one[apart]], segments[other[apart]]).sum())
+        compared += int(apart.sum())
+        # Each crossing is met twice, from either of its segments.
+        if found > 2 * limit or compared > _MOST_COMPARED:
+            return limit + 1
+        first += size
+        size *= 2
+    return found // 2

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -40,6 +41,30 @@ def test_a_valid_outline_stays_and_one_that_crosses_itself_is_filled_by_the_even
     assert tie.area == 50
     assert not pentagram.contains(shapely.Point(0, 0))
     assert pentagram.contains(shapely.Point(90, 0))
+
+
+def test_points_that_are_there_twice_are_no_crossings() -> None:
+    twice = np.repeat(np.array(star(5).exterior.coords), 2, axis=0)
+    assert crossings(shapely.Polygon(twice), limit=10) == 5
+
+
+@pytest.mark.parametrize("kind", ["crossed here and there", "scribbled at one place"])
+def test_an_outline_of_a_million_vertices_is_refused_in_bounded_memory(kind: str) -> None:
+    count = 1_000_000
+    angles = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    outline = np.column_stack([np.cos(angles), np.sin(angles)]) * 10_000
+    if kind == "crossed here and there":
+        # A saw with two teeth at one place every so often.
+        swapped = np.arange(100, count - 100, 900)
+        outline[swapped], outline[swapped + 1] = outline[swapped + 1], outline[swapped].copy()
+    else:
+        outline[:2_000] = np.random.default_rng(0).uniform(-100, 100, (2_000, 2))
+    tracemalloc.start()
+    try:
+        assert repaired(shapely.Polygon(outline)) is None
+        assert tracemalloc.get_traced_memory()[1] < 2**30
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("points", [500, 5_000])
