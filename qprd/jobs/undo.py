@@ -11,7 +11,7 @@ from qprd.files.backups import UNDO, Run, Subject, undoable
 from qprd.files.filestate import sha256_of
 from qprd.files.layout import ProjectLayout
 from qprd.files.session import WriteSession
-from qprd.jobs.changes import NOTHING_TOUCHED, RELOAD, changed_files
+from qprd.jobs.changes import NOTHING_TOUCHED, RELOAD, ProjectChange, change_of, changed_files
 from qprd.progress import Progress
 from qprd.qupath.project import Project
 from qprd.qupath.undo import CommandChanges
@@ -40,32 +40,17 @@ class UndoneCommand:
     problems: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class UndoSummary:
+@dataclass(frozen=True, kw_only=True)
+class UndoSummary(ProjectChange):
     """What an undo did.
 
     Attributes:
-        project: The project file.
-        backend: Name of the backend that wrote.
-        in_qupath: Whether QuPath's own data were written; else a script does the rest there.
         commands: What was taken back, the newest first.
         left: Number of commands that can still be taken back.
-        notes: What else the user should know.
-        dry_run: Whether nothing was touched, and this is what would be done.
     """
 
-    project: Path
-    backend: str
-    in_qupath: bool
     commands: tuple[UndoneCommand, ...]
     left: int
-    notes: tuple[str, ...]
-    dry_run: bool
-
-    @property
-    def failed(self) -> int:
-        """Images that stay as they are."""
-        return sum(len(command.problems) for command in self.commands)
 
     def lines(self) -> list[str]:
         """The summary for people."""
@@ -139,13 +124,10 @@ def undo_project(
                 task.advance()
         left = len(undoable(project.path)) if not dry_run else len(runs) - len(chosen)
     return UndoSummary(
-        project=project.path,
-        backend=project.backend,
-        in_qupath=project.writes_qupath_data,
+        **change_of(project, session, dry_run),
+        problems=tuple(problem for command in commands for problem in command.problems),
         commands=tuple(commands),
         left=left,
-        notes=session.notes,
-        dry_run=dry_run,
     )
 
 

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from shapely.geometry import Polygon
 
 from qprd.errors import QprdError
 from qprd.predictions import (
@@ -27,13 +26,10 @@ from qprd.predictions import (
     OLD_TILE_NAME,
     REVIEW_CLASS,
     REVIEW_COLOR,
-    REVIEW_RANK,
     SCORE,
     PredictedAnnotation,
-    PredictedContour,
     PredictedTile,
     Predictions,
-    ReviewRegion,
     is_own_class,
 )
 from qprd.qupath.comparison import TileTable, measurement_table
@@ -43,6 +39,7 @@ from qprd.qupath.java import QuPath, qupath_call
 from qprd.qupath.pathclasses import argb_from_color
 from qprd.qupath.precision import on_grid
 from qprd.qupath.project import DEFAULT_COLOR, Annotation, PathClass
+from qprd.qupath.storable import stored_annotations
 
 
 class EntryData:
@@ -164,37 +161,10 @@ class EntryData:
                     strict=True,
                 )
             ]
-        contours: list[PredictedContour] = []
-        review: list[ReviewRegion] = []
-        own_class: PathClass | None = None
-        for region_id, outline, name, measurements, path_class in zip(
-            regions.ids,
-            shapely.transform(stored, on_grid),
-            names,
-            regions.measurements(),
-            classes,
-            strict=True,
-        ):
-            if not isinstance(outline, Polygon):
-                raise QprdError(
-                    f"The predicted contour {region_id} is a {outline.geom_type}, not a polygon.",
-                    where=str(self._path),
-                    fix="Delete it in QuPath, or give it a class of your own, then run it again.",
-                )
-            if REVIEW_RANK in measurements:
-                review.append(ReviewRegion(region_id, outline, name, measurements))
-            else:
-                own_class = own_class or path_class
-                contours.append(PredictedContour(region_id, outline, name, measurements))
-        plain = Predictions(tiles=(), contours=(), metadata=dict(metadata))
-        return Predictions(
-            tiles=(),
-            contours=tuple(contours),
-            contour_class=own_class.name if own_class else plain.contour_class,
-            contour_color=(own_class.color if own_class else None) or plain.contour_color,
-            metadata=plain.metadata,
-            review=tuple(review),
-        )
+        outlines = shapely.transform(stored, on_grid)
+        columns = regions.ids, outlines, names, regions.measurements(), classes
+        found = stored_annotations(zip(*columns, strict=True), where=str(self._path))
+        return replace(found, metadata=dict(metadata))
 
     def digests(self) -> Any:
         """A Java map from the id of each object that is not ours to a digest of all it is.

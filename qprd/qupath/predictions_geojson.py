@@ -7,21 +7,17 @@ metadata and the contours' class travel in a member of the collection that QuPat
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import geojson
-from shapely.geometry import Polygon
 
-from qprd.errors import QprdError
 from qprd.predictions import (
     OWN,
     REVIEW_CLASS,
     REVIEW_COLOR,
-    REVIEW_RANK,
-    PredictedContour,
     PredictedTile,
     Predictions,
-    ReviewRegion,
     is_own_contour,
     is_own_tile,
 )
@@ -35,7 +31,7 @@ from qprd.qupath.geojson import (
 )
 from qprd.qupath.precision import DECIMALS
 from qprd.qupath.project import PathClass
-from qprd.qupath.storable import storable
+from qprd.qupath.storable import StoredAnnotation, storable, stored_annotations
 
 
 def predictions_to_geojson(predictions: Predictions) -> dict[str, object]:
@@ -94,9 +90,7 @@ def predictions_from_geojson(source: Path | str | Mapping[str, object]) -> Predi
         root, where = read_root(source)
     member = own_member_of(root)
     tiles: list[PredictedTile] = []
-    contours: list[PredictedContour] = []
-    review: list[ReviewRegion] = []
-    own_class: PathClass | None = None
+    annotations: list[StoredAnnotation] = []
     objects = objects_of(root, where)
     refuse_faults(objects, where)
     for found in objects:
@@ -109,35 +103,20 @@ def predictions_from_geojson(source: Path | str | Mapping[str, object]) -> Predi
             and found.path_class is not None
             and is_own_contour(found.path_class.name, found.measurements)
         ):
-            if not isinstance(found.geometry, Polygon):
-                kind = found.geometry.geom_type
-                raise QprdError(
-                    f"A predicted contour is a {kind}, not a polygon.",
-                    where=where,
-                    fix="Run qprd predict again.",
-                )
-            told = found.id, found.geometry, found.name or "", found.measurements
-            if REVIEW_RANK in found.measurements:
-                review.append(ReviewRegion(*told))
-            else:
-                own_class = own_class or found.path_class
-                contours.append(PredictedContour(*told))
-    empty = Predictions(tiles=(), contours=())
+            annotations.append(
+                (found.id, found.geometry, found.name or "", found.measurements, found.path_class)
+            )
+    stored = stored_annotations(annotations, where)
     metadata = member.get("metadata")
     name, color = member.get("contourClass"), parse_color(member.get("contourColor"))
-    return Predictions(
+    return replace(
+        stored,
         tiles=tuple(tiles),
-        contours=tuple(contours),
-        contour_class=name
-        if isinstance(name, str)
-        else own_class.name
-        if own_class
-        else empty.contour_class,
-        contour_color=color or (own_class.color if own_class else None) or empty.contour_color,
+        contour_class=name if isinstance(name, str) else stored.contour_class,
+        contour_color=color or stored.contour_color,
         metadata={k: v for k, v in metadata.items() if isinstance(v, str)}
         if isinstance(metadata, dict)
         else {},
-        review=tuple(review),
     )
 
 
