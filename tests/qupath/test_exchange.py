@@ -131,7 +131,7 @@ def test_writing_again_replaces_and_changes_no_other_file(project: ExchangeProje
     }
 
 
-@pytest.mark.parametrize("link", ["qprd", "qprd/predictions", "qprd/predictions/1.geojson"])
+@pytest.mark.parametrize("link", ["qprd/predictions", "qprd/predictions/1.geojson"])
 def test_a_link_out_of_the_project_is_not_written_through(
     project: ExchangeProject, tmp_path: Path, link: str
 ) -> None:
