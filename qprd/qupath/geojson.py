@@ -8,22 +8,27 @@ objects are features whose ``properties`` hold ``objectType``, ``name``, ``class
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import geojson
 import shapely
 from shapely.errors import ShapelyError
-from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
 from qprd.files.jsonfile import parse_json, read_text, well_formed
 from qprd.predictions import FAULT, MEAN_SCORE, OWN, class_parts, is_own_name
+from qprd.qupath.geojson_geometry import (
+    GEOMETRIES,
+    MAX_NESTED,
+    parse_geometry,
+    parse_plane,
+    positions,
+)
 from qprd.qupath.precision import DECIMALS
 from qprd.qupath.project import DEFAULT_COLOR, SCORED_PLANE, Annotation, PathClass
 
@@ -32,18 +37,6 @@ MAX_BYTES = 1024 * 2**20
 _Parsed = TypeVar("_Parsed")
 
 _WHAT = "a GeoJSON file from QuPath"
-#: Beyond any image.
-_FAR_PX = 1e9
-_MAX_NESTED = 64
-_GEOMETRY_DEPTH = {
-    "Point": 0,
-    "MultiPoint": 1,
-    "LineString": 1,
-    "MultiLineString": 2,
-    "Polygon": 2,
-    "MultiPolygon": 3,
-}
-
 #: Object types by their name in GeoJSON, those of QuPath 0.2 included. Others are annotations.
 _OBJECT_TYPES = {
     "tile": "tile",
@@ -208,7 +201,7 @@ def _not_geojson(why: str, where: str | None) -> QprdError:
 
 def _features(root: object, where: str | None, depth: int) -> Iterator[Mapping[str, object]]:
     """Features in the file's order, each followed by the children that QuPath nests in it."""
-    if depth > _MAX_NESTED:
+    if depth > MAX_NESTED:
         raise _not_geojson("it is nested too deeply", where)
     if isinstance(root, list):
         for item in root:
@@ -225,7 +218,7 @@ def _features(root: object, where: str | None, depth: int) -> Iterator[Mapping[s
             children = properties.get("childObjects", properties.get("children"))
             if isinstance(children, list):
                 yield from _features(children, where, depth + 1)
-    elif isinstance(root, Mapping) and root.get("type") in (*_GEOMETRY_DEPTH, "GeometryCollection"):
+    elif isinstance(root, Mapping) and root.get("type") in GEOMETRIES:
         # QuPath takes a bare geometry for an annotation.
         yield {"type": "Feature", "geometry": root}
     else:
@@ -249,11 +242,11 @@ def _parse_object(feature: Mapping[str, object], fallback_id: str) -> QuPathObje
     drawn = feature.get("geometry")
     if isinstance(fault := properties.get(FAULT), str):
         faults.append(well_formed(fault))
-    geometry = parsed(_parse_geometry, drawn, shapely.MultiPoint(list(_positions(drawn))))
+    geometry = parsed(parse_geometry, drawn, shapely.MultiPoint(list(positions(drawn))))
     path_class = parsed(_parse_class, properties.get("classification"), None)
     no_measurements: dict[str, float] = {}
     measurements = parsed(_parse_measurements, properties.get("measurements"), no_measurements)
-    plane = parsed(_parse_plane, drawn, SCORED_PLANE)
+    plane = parsed(parse_plane, drawn, SCORED_PLANE)
     if geometry is None or (geometry.is_empty and not faults):
         return None
     name, raw_id = properties.get("name"), feature.get("id")
@@ -273,21 +266,6 @@ def _parse_object(feature: Mapping[str, object], fallback_id: str) -> QuPathObje
     )
 
 
-def _parse_plane(geometry: object) -> tuple[int, int]:
-    """The z and t that QuPath adds to geometries that are not on the first plane.
-
-    Raises:
-        ValueError: they are no whole numbers.
-    """
-    plane = geometry.get("plane") if isinstance(geometry, Mapping) else None
-    if not isinstance(plane, Mapping):
-        return SCORED_PLANE
-    z, t = (plane.get(axis, 0) for axis in "zt")
-    if not isinstance(z, int) or not isinstance(t, int):
-        raise ValueError("its plane has no whole numbers")
-    return z, t
-
-
 def _is_uuid(text: str) -> bool:
     try:
         uuid.UUID(text)
@@ -296,76 +274,9 @@ def _is_uuid(text: str) -> bool:
     return True
 
 
-def _parse_geometry(geometry: object, depth: int = 0) -> BaseGeometry | None:
-    if geometry is None or geometry == {}:
-        return None
-    if depth > _MAX_NESTED:
-        raise ValueError("its geometries are nested too deeply")
-    if not isinstance(geometry, Mapping):
-        raise ValueError("its geometry is no object")
-    kind = geometry.get("type")
-    if kind == "GeometryCollection":
-        members = geometry.get("geometries")
-        if not isinstance(members, list):
-            raise ValueError("its geometries are no list")
-        parts = [_parse_geometry(member, depth + 1) for member in members]
-        return shapely.GeometryCollection([part for part in parts if part is not None])
-    if not isinstance(kind, str) or kind not in _GEOMETRY_DEPTH:
-        raise ValueError(f"{kind!r} is no kind of geometry")
-    coordinates = _rounded(geometry.get("coordinates"), _GEOMETRY_DEPTH[kind])
-    if kind.endswith("Polygon"):
-        polygons = coordinates if kind == "MultiPolygon" else [coordinates]
-        if any(_has_no_area(ring) for rings in polygons for ring in rings):
-            raise ValueError("its outline has fewer than three corners")
-    if kind.startswith("Multi"):
-        coordinates = [part for part in coordinates if part]
-    return shape({"type": kind, "coordinates": coordinates}) if coordinates else None
-
-
-def _has_no_area(ring: list[list[float]]) -> bool:
-    return 0 < len(ring) < 6 and len(set(map(tuple, ring))) < 3
-
-
-def _positions(geometry: object, depth: int = 0) -> Iterator[tuple[float, float]]:
-    """All pairs of finite numbers in a malformed geometry: where it is, as far as is known."""
-    if depth > _MAX_NESTED:
-        return
-    if isinstance(geometry, Mapping):
-        for key in ("coordinates", "geometries"):
-            yield from _positions(geometry.get(key), depth + 1)
-    elif isinstance(geometry, list):
-        numbers = [n for n in geometry[:2] if type(n) in (int, float) and -_FAR_PX < n < _FAR_PX]
-        if len(numbers) == 2:
-            yield numbers[0], numbers[1]
-            return
-        for part in geometry:
-            yield from _positions(part, depth + 1)
-
-
-def _rounded(coordinates: object, depth: int) -> list[Any]:
-    """Nested lists of x and y with QuPath's two decimals; a third coordinate is left out.
-
-    Raises:
-        ValueError: they are something else.
-    """
-    if not isinstance(coordinates, list):
-        raise ValueError("its coordinates are no lists of numbers")
-    if depth > 0:
-        return [_rounded(part, depth - 1) for part in coordinates]
-    if coordinates and len(coordinates) < 2:
-        raise ValueError("a position has not two numbers")
-    for number in coordinates:
-        if not isinstance(number, int | float) or isinstance(number, bool):
-            raise ValueError("a coordinate is not a number")
-        if not math.isfinite(number):
-            raise ValueError("a coordinate is not a finite number")
-    # "+ 0.0" turns -0.0 into 0.0.
-    return [round(float(number), DECIMALS) + 0.0 for number in coordinates[:2]]
-
-
 def _parse_class(value: object, depth: int = 0) -> PathClass | None:
     """A classification: a name, or an object with ``name``, ``names`` or ``parentClass``."""
-    if depth > _MAX_NESTED:
+    if depth > MAX_NESTED:
         raise ValueError("its classification is nested too deeply")
     if isinstance(value, str):
         return _class_of([value], None)

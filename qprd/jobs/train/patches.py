@@ -9,7 +9,7 @@ from pathlib import Path
 
 from qprd.bundle.ancestry import ReviewCounts, SlideAnnotations, annotation_sha256
 from qprd.errors import QprdError
-from qprd.names import composed
+from qprd.jobs.train.table import patch_table
 from qprd.predictions import is_own_class
 from qprd.progress import Progress
 from qprd.qupath.drawn import read_drawn
@@ -21,11 +21,10 @@ from qprd.qupath.entry_slides import (
     slide_mpp,
 )
 from qprd.qupath.project import Annotation, Entry, Project
-from qprd.sampling.build import SlideRegions, build_patch_table
+from qprd.sampling.build import SlideRegions
 from qprd.sampling.classes import Classes, Role, check_classes, is_derived, role_of, similar_classes
 from qprd.sampling.drawn import unlabeled_note
 from qprd.sampling.regions import label_regions
-from qprd.sampling.sampler import SamplingRules
 from qprd.sampling.splits import Split, SplitCandidate, metadata_split
 from qprd.sampling.table import PatchTable
 from qprd.sampling.tissue import find_tissue_of
@@ -35,8 +34,6 @@ from qprd.slides.slide import Slide
 
 #: Names shown where a note concerns many images.
 _NAMES_SHOWN = 5
-#: Notes shown with an error of sampling.
-_NOTES_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ class PreparedPatches:
         slides = tuple(slide for slide in self.slides if slide is not lost)
         left_out = (*self.left_out, lost.candidate)
         notes = [*self.notes, error.line_about(lost.name)]
-        table = _table(slides, left_out, patches, config, notes)
+        table = patch_table(slides, left_out, patches, config, notes)
         return replace(self, slides=slides, left_out=left_out, notes=tuple(notes), table=table)
 
     def open(self, entry_id: str) -> Slide:
@@ -202,7 +199,7 @@ def prepare_patches(
         tuple(slides),
         tuple(left_out),
         by_id,
-        _table(slides, left_out, patches, config, notes),
+        patch_table(slides, left_out, patches, config, notes),
         tuple(notes),
         config.assume_mpp,
         annotations,
@@ -227,23 +224,6 @@ def _unread(
     has_normal = has_tumor or config.unannotated_normal or _is_of(classes, config.normal_class)
     split = _split_of(entry, earlier)
     return SplitCandidate(entry.id, entry.name, split, has_tumor, has_normal)
-
-
-def _table(
-    slides: Sequence[SlideRegions],
-    left_out: Sequence[SplitCandidate],
-    patches: Path | None,
-    config: TrainConfig,
-    notes: Sequence[str],
-) -> PatchTable:
-    if not slides:
-        raise QprdError(
-            "None of the annotated slides can be used.\n  " + "\n  ".join(notes[:10]),
-            fix="Name the folder of the slides with --slides DIR; `qprd doctor` tells more.",
-        )
-    if patches is None:
-        return _sampled_table(slides, left_out, config, notes)
-    return _given_table(patches, slides, left_out, config)
 
 
 def slide_regions(
@@ -290,100 +270,6 @@ def slide_regions(
             tissue=tissue,
             metadata_split=metadata_split(entry.metadata, entry.name),
         )
-
-
-def _sampled_table(
-    slides: Sequence[SlideRegions],
-    left_out: Sequence[SplitCandidate],
-    config: TrainConfig,
-    notes: Sequence[str],
-) -> PatchTable:
-    """Sample patches; an error tells the notes, which may hold its cause."""
-    try:
-        return build_patch_table(
-            slides,
-            normal=config.normal,
-            tumor=config.tumor,
-            val=config.val_patches,
-            patch_px=config.patch_px,
-            mpp=config.mpp,
-            seed=config.seed,
-            hard_fraction=config.hard_fraction,
-            rules=SamplingRules.of(config),
-            left_out=left_out,
-        )
-    except QprdError as error:
-        shown = "".join(f"\n  note: {note}" for note in notes[:_NOTES_SHOWN])
-        raise QprdError(
-            f"{error.problem}{shown}",
-            where=error.where,
-            fix=error.fix,
-            exit_code=error.exit_code,
-        ) from error
-
-
-def _given_table(
-    file: Path,
-    slides: Sequence[SlideRegions],
-    left_out: Sequence[SplitCandidate],
-    config: TrainConfig,
-) -> PatchTable:
-    """A table from disk, checked against the project's slides and the model's resolution.
-
-    Patches of slides that cannot be read are left out of it.
-    """
-    try:
-        table = PatchTable.from_csv(file)
-    except OSError as error:
-        raise QprdError(
-            f"The patch table cannot be read: {error.strerror}.",
-            where=str(file),
-            fix="Check the path given to --patches.",
-        ) from error
-    lost = {(slide.entry_id, slide.name) for slide in left_out}
-    table = replace(table, patches=tuple(p for p in table.patches if (p.slide, p.name) not in lost))
-    known = {slide.entry_id: slide for slide in slides}
-    for patch in table.patches:
-        slide = known.get(patch.slide)
-        if slide is None or composed(slide.name) != composed(patch.name):
-            raise QprdError(
-                f"The patch table names slide {patch.slide} ({patch.name}), which is not among "
-                "the usable slides of this project.",
-                where=str(file),
-            )
-        meant = slide.metadata_split
-        if meant is not None and meant != patch.split:
-            raise QprdError(
-                f"The patch table uses {slide.name} for {patch.split}; its metadata in the project "
-                f"say {meant}.",
-                where=str(file),
-                fix="Correct the one or the other.",
-            )
-        if abs(patch.mpp - config.mpp) > 1e-6 * config.mpp:
-            raise QprdError(
-                f"The patch table is for {patch.mpp:g} um/px; the model works at {config.mpp:g}.",
-                where=str(file),
-                fix=f"Give --mpp {patch.mpp:g}.",
-            )
-        size_px = config.patch_px * patch.mpp / slide.mpp
-        if abs(patch.size_px - size_px) > 1e-3 * size_px:
-            raise QprdError(
-                f"A patch of {config.patch_px} px covers {size_px:g} px of {slide.name}; the table "
-                f"says {patch.size_px:g}.",
-                where=str(file),
-                fix="Give the --patch-px that the table was made with.",
-            )
-        # The table has whole pixels, the size of a patch need not be one.
-        right, bottom = patch.x + patch.size_px, patch.y + patch.size_px
-        if right > slide.width + 1 or bottom > slide.height + 1:
-            raise QprdError(
-                f"The patch at {patch.x}, {patch.y} lies outside {slide.name}, which has "
-                f"{slide.width} x {slide.height} px.",
-                where=str(file),
-            )
-    if not any(patch.split == "train" and patch.label == "normal" for patch in table.patches):
-        raise QprdError("The patch table has no normal training patches.", where=str(file))
-    return table
 
 
 def _check_classes(

@@ -1,0 +1,141 @@
+"""The patch table of a training: sampled, or given and checked against the project."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from qprd.errors import QprdError
+from qprd.names import composed
+from qprd.sampling.build import SlideRegions, build_patch_table
+from qprd.sampling.sampler import SamplingRules
+from qprd.sampling.splits import SplitCandidate
+from qprd.sampling.table import PatchTable
+from qprd.settings import TrainConfig
+
+#: Notes shown with an error of sampling.
+_NOTES_SHOWN = 10
+
+
+def patch_table(
+    slides: Sequence[SlideRegions],
+    left_out: Sequence[SplitCandidate],
+    patches: Path | None,
+    config: TrainConfig,
+    notes: Sequence[str],
+) -> PatchTable:
+    """Sample patches, or take those of a table on disk.
+
+    Args:
+        slides: The usable slides.
+        left_out: Annotated slides that cannot be read.
+        patches: A patch table to use instead of sampling; None samples.
+        config: Counts and rules.
+        notes: Told with an error, as they may hold its cause.
+
+    Raises:
+        QprdError: There is nothing to learn from, or the table does not fit the slides.
+    """
+    if not slides:
+        raise QprdError(
+            "None of the annotated slides can be used.\n  " + "\n  ".join(notes[:10]),
+            fix="Name the folder of the slides with --slides DIR; `qprd doctor` tells more.",
+        )
+    if patches is None:
+        return _sampled_table(slides, left_out, config, notes)
+    return _given_table(patches, slides, left_out, config)
+
+
+def _sampled_table(
+    slides: Sequence[SlideRegions],
+    left_out: Sequence[SplitCandidate],
+    config: TrainConfig,
+    notes: Sequence[str],
+) -> PatchTable:
+    """Sample patches; an error tells the notes, which may hold its cause."""
+    try:
+        return build_patch_table(
+            slides,
+            normal=config.normal,
+            tumor=config.tumor,
+            val=config.val_patches,
+            patch_px=config.patch_px,
+            mpp=config.mpp,
+            seed=config.seed,
+            hard_fraction=config.hard_fraction,
+            rules=SamplingRules.of(config),
+            left_out=left_out,
+        )
+    except QprdError as error:
+        shown = "".join(f"\n  note: {note}" for note in notes[:_NOTES_SHOWN])
+        raise QprdError(
+            f"{error.problem}{shown}",
+            where=error.where,
+            fix=error.fix,
+            exit_code=error.exit_code,
+        ) from error
+
+
+def _given_table(
+    file: Path,
+    slides: Sequence[SlideRegions],
+    left_out: Sequence[SplitCandidate],
+    config: TrainConfig,
+) -> PatchTable:
+    """A table from disk, checked against the project's slides and the model's resolution.
+
+    Patches of slides that cannot be read are left out of it.
+    """
+    try:
+        table = PatchTable.from_csv(file)
+    except OSError as error:
+        raise QprdError(
+            f"The patch table cannot be read: {error.strerror}.",
+            where=str(file),
+            fix="Check the path given to --patches.",
+        ) from error
+    lost = {(slide.entry_id, slide.name) for slide in left_out}
+    table = replace(table, patches=tuple(p for p in table.patches if (p.slide, p.name) not in lost))
+    known = {slide.entry_id: slide for slide in slides}
+    for patch in table.patches:
+        slide = known.get(patch.slide)
+        if slide is None or composed(slide.name) != composed(patch.name):
+            raise QprdError(
+                f"The patch table names slide {patch.slide} ({patch.name}), which is not among "
+                "the usable slides of this project.",
+                where=str(file),
+            )
+        meant = slide.metadata_split
+        if meant is not None and meant != patch.split:
+            raise QprdError(
+                f"The patch table uses {slide.name} for {patch.split}; its metadata in the project "
+                f"say {meant}.",
+                where=str(file),
+                fix="Correct the one or the other.",
+            )
+        if abs(patch.mpp - config.mpp) > 1e-6 * config.mpp:
+            raise QprdError(
+                f"The patch table is for {patch.mpp:g} um/px; the model works at {config.mpp:g}.",
+                where=str(file),
+                fix=f"Give --mpp {patch.mpp:g}.",
+            )
+        size_px = config.patch_px * patch.mpp / slide.mpp
+        if abs(patch.size_px - size_px) > 1e-3 * size_px:
+            raise QprdError(
+                f"A patch of {config.patch_px} px covers {size_px:g} px of {slide.name}; the table "
+                f"says {patch.size_px:g}.",
+                where=str(file),
+                fix="Give the --patch-px that the table was made with.",
+            )
+        # The table has whole pixels, the size of a patch need not be one.
+        right, bottom = patch.x + patch.size_px, patch.y + patch.size_px
+        if right > slide.width + 1 or bottom > slide.height + 1:
+            raise QprdError(
+                f"The patch at {patch.x}, {patch.y} lies outside {slide.name}, which has "
+                f"{slide.width} x {slide.height} px.",
+                where=str(file),
+            )
+    if not any(patch.split == "train" and patch.label == "normal" for patch in table.patches):
+        raise QprdError("The patch table has no normal training patches.", where=str(file))
+    return table
