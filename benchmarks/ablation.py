@@ -1,11 +1,10 @@
 """What each idea of --recipe best is worth: one changed at a time, over several seeds.
 
-    python benchmarks/ablation.py --data DIR --normal 300 --tumor 9 90 --patch-px 96 --seeds 5
+    python benchmarks/ablation.py --data DIR --normal 400 --seeds 5
     python benchmarks/ablation.py --project PROJECT ...
 
 Every row stands with its validation AUROC, by which ideas were chosen, and its test AUROC, by
-which none was. Teacher maps are computed once a seed and kept in memory (about 1 GB for 390
-patches of 128 px); no flips but those of the eight symmetries, no colors are changed.
+which none was. The features of a patch are computed once for all seeds and ideas.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from methods.interface import MethodOptions
 from qprd.errors import ExitCode, QprdError
 from qprd.evaluation.metrics import auroc
 
-_TUMOR = (9, 90)
+_TUMOR = (3, 9, 30, 90)
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Row:
     Attributes:
         idea: What was tried.
         tumor: Tumor patches trained on.
-        seed: Of the split and the student.
+        seed: Of the split.
         val_auroc: On validation patches.
         auroc: On test patches.
     """
@@ -65,7 +64,7 @@ def main() -> None:
     counts = sorted(set(arguments.tumor))
     if counts[0] < 1:
         raise QprdError(
-            "Without tumor patches there is nothing to fuse.",
+            "Without tumor patches there is no discriminant.",
             where="--tumor",
             fix="Give counts of 1 or more.",
             exit_code=ExitCode.USAGE,
@@ -116,9 +115,8 @@ def _run(
     split = draw_split(folder, sizes, seed)
     scores = idea_scores(
         (images[split.train], images[split.val], images[split.test]),
-        (folder.tumor[split.train], folder.tumor[split.val]),
+        folder.tumor[split.train],
         options,
-        seed,
     )
     rows = []
     for idea, found in scores.items():
@@ -148,23 +146,20 @@ def _write(rows: list[Row], file: Path | None) -> None:
 
 
 def _report(rows: list[Row], counts: list[int], sizes: SplitSizes) -> str:
-    head = ["idea", *(f"{tumor}: {part}" for tumor in counts for part in ("validation", "test"))]
-    table = [
-        [
-            idea,
-            *(
-                _cell([getattr(row, figure) for row in rows if (row.idea, row.tumor) == key])
-                for key in ((idea, tumor) for tumor in counts)
-                for figure in ("val_auroc", "auroc")
-            ),
-        ]
-        for idea in dict.fromkeys(row.idea for row in rows)
-    ]
-    return (
-        f"AUROC by number of tumor patches beside {sizes.normal} normal ones. Students differ "
-        "from the one of best in what the row says; the last row is best.\n\n"
-        f"{markdown_table(head, table)}\n"
+    text = (
+        f"Trained on {sizes.normal} normal patches and as many tumor patches as stated. Each row "
+        "differs from best in what it says.\n"
     )
+    for figure, name in (("val_auroc", "Validation"), ("auroc", "Test")):
+        head = ["idea", *map(str, counts), "mean"]
+        table = []
+        for idea in dict.fromkeys(row.idea for row in rows):
+            own = [row for row in rows if row.idea == idea]
+            columns = [[getattr(row, figure) for row in own if row.tumor == n] for n in counts]
+            means = [spread(column).mean or 0.0 for column in columns]
+            table.append([idea, *map(_cell, columns), f"{sum(means) / len(means):.4f}"[1:]])
+        text += f"\n{name} AUROC by number of tumor patches:\n\n{markdown_table(head, table)}"
+    return f"{text}\n"
 
 
 def _cell(values: list[float]) -> str:

@@ -43,12 +43,11 @@ def variants(options: MethodOptions) -> dict[str, Variant]:
     """
     mean = replace(options, memory_score="mean")
     found = [
+        Variant("best", "frd", "best", options),
         Variant("frd-paper", "frd", "paper", options),
-        Variant("frd-best", "frd", "best", options),
         Variant("rd", "rd", "paper", options),
         Variant("memory-max", "memory", "paper", replace(options, memory_score="max")),
         Variant("memory-mean", "memory", "paper", mean),
-        Variant("discriminant", "discriminant", "paper", options),
         Variant("linear", "linear", "paper", options),
         Variant("linear-tuned", "linear-tuned", "paper", options),
         Variant("forest", "forest", "paper", options),
@@ -65,12 +64,11 @@ def variants(options: MethodOptions) -> dict[str, Variant]:
 
 #: Needs no download.
 _DEFAULT_METHODS = (
-    "frd-best",
+    "best",
     "frd-paper",
     "rd",
     "memory-max",
     "memory-mean",
-    "discriminant",
     "linear",
     "linear-tuned",
     "forest",

@@ -72,7 +72,7 @@ def main() -> None:
             "test_per_label": sizes.test,
         },
         "runs": runs,
-        "settings": variant.settings(edge),
+        "settings": variant.settings(edge, sizes.tumor),
         "data": describe_data(folder),
         "notes": folder.notes,
         "versions": versions(),

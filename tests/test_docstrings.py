@@ -52,7 +52,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
             teacher="efficientnet_lite0",
             normal=30,
             tumor=8,
-            epochs=2,
             val_patches=10,
             progress=False,
         )

@@ -167,7 +167,7 @@ def bundle_json() -> bytes:
     calibration = Isotonic((-1.5, 0.25, 40.0), (0.0, 0.5, 0.5), 2.0, -1.0)
     info = BundleInfo(
         "fuzzed",
-        NetworkInfo(teacher, "best", 0.5, 128),
+        NetworkInfo(teacher, "best", "discriminant", 0.5, 128),
         ScoringInfo("fields", "mean", 1.25, calibration, scores),
         TrainingInfo(
             config={"teacher": "resnet18", "mpp": 0.5},

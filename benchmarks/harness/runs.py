@@ -51,10 +51,19 @@ class Variant:
     recipe: Recipe
     options: MethodOptions
 
-    def settings(self, patch_px: int) -> dict[str, object]:
-        """All that decides the result but data, sizes and seed."""
-        recipe = {"recipe": self.recipe} if self.method == "frd" else {}
-        options = {name: getattr(self.options, name) for name in RELEVANT_OPTIONS[self.method]}
+    def settings(self, patch_px: int, n_tumor: int) -> dict[str, object]:
+        """All that decides the result but data, sizes and seed.
+
+        Without tumor patches ``best`` is what it was before it had a discriminant, so that those
+        runs can be reused; the others tell that they have one.
+        """
+        names, recipe = RELEVANT_OPTIONS[self.method], dict[str, object]()
+        if self.method == "frd":
+            recipe["recipe"] = self.recipe
+            if self.recipe == "best" and n_tumor:
+                recipe["model"] = "discriminant"
+                names = ("teacher", "teacher_weights", "augment")
+        options = {name: getattr(self.options, name) for name in names}
         return {"method": self.method, **recipe, "patch_px": patch_px, **options}
 
 
@@ -144,7 +153,7 @@ class Runner:
             **asdict(sizes),
             **nothing_measured,
             seed=seed,
-            settings=json.dumps(variant.settings(self.patch_px)),
+            settings=json.dumps(variant.settings(self.patch_px, sizes.tumor)),
             data=self._data,
             versions=json.dumps(versions()),
             command=self._command,

@@ -16,14 +16,15 @@ from methods.teachers import teacher_of
 from qprd.device import make_fabric
 from qprd.errors import QprdError
 from qprd.given_settings import train_config
-from qprd.model.frd import FRD, build_frd
+from qprd.model.assembly import build_network
+from qprd.model.network import Network
 from qprd.progress import Progress, SilentProgress, TerminalProgress
 from qprd.sampling.dataset import PatchDataset
 from qprd.sampling.table import Patch, PatchTable
 from qprd.scoring.by_patch import score_patches
 from qprd.settings import Recipe, TrainConfig
 from qprd.training.loop import ValidationPatches
-from qprd.training.recipes import train_model
+from qprd.training.recipes import model_of, train_model
 
 
 class ReverseDistillation:
@@ -43,7 +44,7 @@ class ReverseDistillation:
         # On any CPU the same figures, whether it has bf16 units or not.
         is_cpu = fabric.device.type == "cpu"
         self._fabric = fabric if is_cpu else make_fabric(options.device, "auto")
-        self._model: FRD | None = None
+        self._model: Network | None = None
 
     def fit(
         self,
@@ -54,13 +55,14 @@ class ReverseDistillation:
         *,
         seed: int,
     ) -> None:
-        """See `methods.interface.Method`; validation patches choose epoch or student's share."""
+        """See `methods.interface.Method`; under ``paper`` validation patches choose the epoch."""
         used = np.ones(len(train_tumor), bool) if self._focal else ~train_tumor
         images, tumor = train_images[used], train_tumor[used]
         if len(images) < 2:
             raise QprdError("Training needs at least two patches.", where="--normal")
         config = self._config(images.shape[-1], seed)
-        self._model = build_frd(teacher_of(self._options), seed, self._recipe)
+        model = model_of(self._recipe, int(tumor.sum()))
+        self._model = build_network(model, teacher_of(self._options), seed)
         train_model(
             self._model,
             _dataset(images, tumor, config),

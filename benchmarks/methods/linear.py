@@ -8,7 +8,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from methods.discriminant import TRANSPOSED
+from methods.best import VIEWS
 from methods.interface import Images, Labels, MethodOptions, Scores
 from methods.per_image import Features
 from methods.teachers import pooled_features
@@ -81,7 +81,7 @@ class TunedLinearProbe:
 
     def score(self, images: Images) -> Scores:
         """Log-odds of tumor, mean over the image and the transposed image."""
-        views = [self._probe.decision_function(self._view(images, s)) for s in (0, TRANSPOSED)]
+        views = [self._probe.decision_function(self._view(images, s)) for s in VIEWS]
         return np.asarray(np.mean(views, axis=0), np.float64)
 
     def _view(self, images: Images, symmetry: int) -> Features:

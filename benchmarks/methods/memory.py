@@ -21,6 +21,7 @@ from torch.nn import functional
 from methods.interface import Images, Labels, MethodOptions, Scores
 from methods.teachers import teacher_maps, teacher_of
 from qprd.errors import QprdError
+from qprd.model.frd import student_scales
 
 _NEIGHBORHOOD = 3
 _PROJECTED = 128
@@ -36,6 +37,7 @@ class NormalMemory:
             raise QprdError(f"{options.coreset:g} is no share above 0.", where="--coreset")
         self._options = options
         self._teacher = teacher_of(options)
+        self._scales = student_scales(self._teacher.strides)[-2:]
         self._memory = torch.empty(0)
 
     def fit(
@@ -60,12 +62,16 @@ class NormalMemory:
         """Maximum or mean over the locations of the distance to the nearest neighbor."""
         scores = []
         for maps in teacher_maps(self._teacher, images):
-            vectors = location_vectors(maps)
+            vectors = location_vectors(self._chosen(maps))
             distances = nearest_distances(vectors.flatten(0, 1), self._memory)
             by_patch = distances.view(vectors.shape[:2])
             chosen = by_patch.amax(1) if self._options.memory_score == "max" else by_patch.mean(1)
             scores.append(chosen.cpu().numpy())
         return np.concatenate(scores).astype(np.float64)
+
+    def _chosen(self, maps: list[Tensor]) -> list[Tensor]:
+        """The second and the third scale."""
+        return [maps[scale] for scale in self._scales]
 
     @torch.inference_mode()
     def _collect(self, images: Images, seed: int) -> Tensor:
@@ -76,7 +82,7 @@ class NormalMemory:
         chosen = torch.randperm(len(images) * locations, generator=generator)[:count].sort().values
         parts, first = [], 0
         for maps in teacher_maps(self._teacher, images):
-            vectors = location_vectors(maps).flatten(0, 1)
+            vectors = location_vectors(self._chosen(maps)).flatten(0, 1)
             own = chosen[(chosen >= first) & (chosen < first + len(vectors))] - first
             parts.append(vectors[own.to(vectors.device)])
             first += len(vectors)
@@ -84,12 +90,12 @@ class NormalMemory:
 
 
 def location_vectors(maps: list[Tensor]) -> Tensor:
-    """Locally averaged vectors of the second scale's locations: (N, H / 8 * W / 8, C2 + C3)."""
+    """Locally averaged vectors of the finer of two maps' locations: (N, h * w, C2 + C3)."""
     fine, coarse = (
         functional.avg_pool2d(
             m, _NEIGHBORHOOD, stride=1, padding=_NEIGHBORHOOD // 2, count_include_pad=False
         )
-        for m in maps[1:]
+        for m in maps
     )
     size = (fine.shape[2], fine.shape[3])
     coarse = functional.interpolate(coarse, size=size, mode="bilinear", align_corners=False)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from methods.best import Best
 from methods.classifier import Classifier, RankingClassifier
-from methods.discriminant import Discriminant
 from methods.forest import Forest
 from methods.frd import ReverseDistillation
 from methods.interface import Method, MethodOptions
@@ -17,7 +17,7 @@ from qprd.settings import Recipe
 #: Methods that learn from normal patches alone.
 ONE_CLASS = ("rd", "memory")
 #: Methods that cannot do without tumor patches.
-TWO_CLASS = ("discriminant", "linear", "linear-tuned", "classifier", "ranking", "forest")
+TWO_CLASS = ("linear", "linear-tuned", "classifier", "ranking", "forest")
 METHODS = ("frd", *ONE_CLASS, *TWO_CLASS)
 
 _TEACHER = ("teacher", "teacher_weights")
@@ -28,7 +28,6 @@ RELEVANT_OPTIONS = {
     "frd": (*_TEACHER, *_TRAINING, "similarity", "alpha", "gamma"),
     "rd": (*_TEACHER, *_TRAINING, "similarity"),
     "memory": (*_TEACHER, "coreset", "memory_vectors", "memory_score"),
-    "discriminant": _TEACHER,
     "linear": _TEACHER,
     "linear-tuned": _TEACHER,
     "classifier": _NETWORK,
@@ -49,9 +48,10 @@ def build_method(name: str, recipe: Recipe, options: MethodOptions) -> Method:
         QprdError: there is no such method, or its network cannot be had.
     """
     builders: dict[str, Callable[[], Method]] = {
-        "frd": lambda: ReverseDistillation(options, recipe, focal=True),
+        "frd": lambda: (
+            Best(options) if recipe == "best" else ReverseDistillation(options, recipe, focal=True)
+        ),
         "rd": lambda: ReverseDistillation(options, "paper", focal=False),
-        "discriminant": lambda: Discriminant(options),
         "linear": lambda: LinearProbe(options),
         "linear-tuned": lambda: TunedLinearProbe(options),
         "memory": lambda: NormalMemory(options),

@@ -13,7 +13,9 @@ from torch import Tensor
 from methods.interface import Images, MethodOptions
 from methods.per_image import Features, PerImageFeatures
 from qprd.device import make_fabric
-from qprd.model.teacher import EFFICIENTNET_LITE0, Teacher, build_teacher
+from qprd.model.discriminant import moments
+from qprd.model.frd import student_scales
+from qprd.model.teacher import Teacher, build_teacher
 
 _BATCH = 64
 
@@ -32,7 +34,7 @@ def teacher_of(options: MethodOptions) -> Teacher:
 
 @torch.inference_mode()
 def teacher_maps(teacher: Teacher, images: Images) -> Iterator[list[Tensor]]:
-    """The three maps of consecutive batches of images."""
+    """The maps of consecutive batches of images."""
     for start in range(0, len(images), _BATCH):
         batch = torch.from_numpy(images[start : start + _BATCH]).to(teacher.get_buffer("_mean"))
         yield teacher(batch / 255)
@@ -40,12 +42,13 @@ def teacher_maps(teacher: Teacher, images: Images) -> Iterator[list[Tensor]]:
 
 @cache
 def pooled_features(name: str, weights: str | None, device: str) -> PerImageFeatures:
-    """The teacher's maps averaged over the patch and concatenated: (N, C1 + C2 + C3)."""
+    """The maps that a student learns, averaged over the patch and concatenated: (N, channels)."""
     teacher = shared_teacher(name, weights, device)
+    scales = student_scales(teacher.strides)
 
     def compute(images: Images) -> Features:
         pooled = [
-            torch.cat([m.mean((2, 3)) for m in maps], 1).cpu().numpy()
+            torch.cat([maps[scale].mean((2, 3)) for scale in scales], 1).cpu().numpy()
             for maps in teacher_maps(teacher, images)
         ]
         return np.concatenate(pooled).astype(np.float32)
@@ -55,23 +58,11 @@ def pooled_features(name: str, weights: str | None, device: str) -> PerImageFeat
 
 @cache
 def moment_features(name: str, weights: str | None, device: str) -> PerImageFeatures:
-    """Mean and mean square of each channel over the patch: (N, 2 * channels).
-
-    Of ``efficientnet_lite0`` also of the other stage at stride 16, which `Teacher` does not give.
-    """
+    """What a discriminant is fitted to, see `qprd.model.discriminant.moments`: (N, features)."""
     teacher = shared_teacher(name, weights, device)
-    beside: list[Tensor] = []
-    if name == EFFICIENTNET_LITE0:
-        stage = teacher.get_submodule("trunk.blocks.3")
-        stage.register_forward_hook(lambda _module, _inputs, output: beside.append(output))
 
     def compute(images: Images) -> Features:
-        pooled = []
-        for maps in teacher_maps(teacher, images):
-            found = [*maps, *beside]
-            beside.clear()
-            moments = [m.mean((2, 3)) for f in found for m in (f, f.square())]
-            pooled.append(torch.cat(moments, 1).cpu().numpy())
+        pooled = [moments(maps) for maps in teacher_maps(teacher, images)]
         return np.concatenate(pooled).astype(np.float32)
 
     return PerImageFeatures(compute)

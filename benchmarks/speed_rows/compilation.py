@@ -15,11 +15,11 @@ def measure(setup: Setup) -> Iterator[Row]:
     """Nothing compiled before is used; the teacher runs in every step."""
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(setup.folder)
     config = config_of(setup.device)
-    images, tumor = images_of(config)
+    images = images_of(config)
 
     def spent(epochs: int, *, compiled: bool) -> float:
         chosen = config.model_copy(update={"epochs": epochs, "compile": compiled})
-        return train(images, tumor, chosen, keep=False)[0]
+        return train(images, chosen, keep=False)[0]
 
     steps = _EPOCHS * steps_of(config)
     spent(1, compiled=False)

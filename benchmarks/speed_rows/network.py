@@ -8,11 +8,12 @@ from functools import partial
 import torch
 
 from qprd.device import has_bf16_units, make_fabric
-from qprd.model.anomaly import differences
-from qprd.model.frd import FRD, build_frd
+from qprd.model.assembly import build_network
 from qprd.model.inference import for_inference
+from qprd.model.network import Network
 from qprd.model.teacher import build_teacher
 from qprd.settings import Recipe
+from qprd.training.recipes import model_of
 from speed_rows.row import Row, RowStart, Setup, seconds
 
 _BATCH, _PATCH_PX = 4, 256
@@ -23,7 +24,7 @@ NETWORKS: tuple[tuple[str, Recipe], ...] = (
 
 
 def measure(setup: Setup) -> Iterator[Row]:
-    """Teacher and student maps of a batch of patches; in 32 bits, and in bf16 against that."""
+    """Scores of a batch of patches; in 32 bits, and in bf16 against that."""
     half = make_fabric(setup.device, "bf16")
     fabric = make_fabric(setup.device, "32")
     patches = torch.rand(
@@ -51,12 +52,13 @@ def measure(setup: Setup) -> Iterator[Row]:
         yield Row(*row, fast / halved, f"{_BATCH / halved:.2f} patches of {_PATCH_PX} px/s")
 
 
-def make_model(teacher: str, recipe: Recipe, device: torch.device) -> FRD:
-    """A network with random weights: how long it takes does not depend on them."""
-    return build_frd(build_teacher(teacher, pretrained=False), 0, recipe).eval().to(device)
+def make_model(teacher: str, recipe: Recipe, device: torch.device) -> Network:
+    """An untrained network: how long it takes does not depend on its weights."""
+    model = build_network(model_of(recipe, n_tumor=1), build_teacher(teacher, pretrained=False), 0)
+    return model.eval().to(device)
 
 
 @torch.inference_mode()
-def _scores(model: FRD, patches: torch.Tensor) -> torch.Tensor:
-    scores = [scale.mean((1, 2)) for scale in differences(*model(patches))]
+def _scores(model: Network, patches: torch.Tensor) -> torch.Tensor:
+    scores = [scale.mean((1, 2)) for scale in model.location_scores(patches)]
     return torch.stack(scores).sum(0).cpu()

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from qprd.device import make_fabric
-from qprd.model.frd import FRD
 from qprd.model.inference import for_inference
+from qprd.model.network import Network
 from qprd.progress import SilentProgress
 from qprd.scoring.by_field import score_slide_by_field
 from qprd.scoring.cells import score_grid
@@ -80,7 +80,7 @@ def measure(setup: Setup) -> Iterator[Row]:
 
 
 @torch.inference_mode()
-def _published_way(model: FRD, file: Path, corners: NDArray[np.int64]) -> float:
+def _published_way(model: Network, file: Path, corners: NDArray[np.int64]) -> float:
     """Seconds for patches as the published code scores them.
 
     Read, normalized in floating point, passed in batches; of each patch the three difference maps
@@ -113,7 +113,7 @@ def _published_way(model: FRD, file: Path, corners: NDArray[np.int64]) -> float:
 
 
 @torch.inference_mode()
-def _bare_network(model: FRD, shapes: Sequence[tuple[int, ...]], device: torch.device) -> float:
+def _bare_network(model: Network, shapes: Sequence[tuple[int, ...]], device: torch.device) -> float:
     """Seconds for forward passes over fields of these shapes that lie on the device."""
     fields = [
         torch.zeros(shape, dtype=torch.uint8, device=device).contiguous(

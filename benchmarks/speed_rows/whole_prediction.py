@@ -25,12 +25,13 @@ from qprd.demo.creation import NewSlide, create_project
 from qprd.files.layout import ProjectLayout
 from qprd.given_settings import predict_config, train_config
 from qprd.jobs.predict.job import predict_project
-from qprd.model.frd import build_frd
+from qprd.model.assembly import build_network
 from qprd.model.teacher import build_teacher
 from qprd.progress import SilentProgress
 from qprd.qupath.opening import open_project
 from qprd.results.folder import load_score_map
 from qprd.settings import Precision, Recipe
+from qprd.training.recipes import model_of
 
 #: Half a patch, the default of a prediction.
 STRIDE = 64
@@ -64,11 +65,13 @@ def prepare(
 ) -> None:
     """A project with one slide and an untrained model for it."""
     project = create_project(folder, [NewSlide(slide, slide_mpp)])
-    model = build_frd(build_teacher(teacher, pretrained=False), 0, recipe)
+    model = build_network(model_of(recipe, n_tumor=1), build_teacher(teacher, pretrained=False), 0)
     config = train_config({"teacher": teacher, "recipe": recipe})
     info = BundleInfo(
         name="untrained",
-        network=NetworkInfo(TeacherInfo.of(model.teacher), recipe, model_mpp, config.patch_px),
+        network=NetworkInfo(
+            TeacherInfo.of(model.teacher), recipe, model.kind, model_mpp, config.patch_px
+        ),
         scoring=ScoringInfo("fields", config.patch_score, threshold=None),
         training=TrainingInfo(config=config.model_dump(mode="json")),
     )

@@ -24,7 +24,8 @@ from qprd.device import make_fabric
 from qprd.errors import QprdError
 from qprd.given_settings import train_config
 from qprd.jobs.reporting import write_json_object
-from qprd.model.frd import build_frd
+from qprd.model.assembly import build_network
+from qprd.model.frd import FRD
 from qprd.model.loss import build_loss
 from qprd.model.teacher import build_teacher
 from qprd.progress import SilentProgress, printable
@@ -124,7 +125,7 @@ def measure(config: TrainConfig, slide: Path, *, patches: int, device: str) -> R
         QprdError: the slide cannot be read or holds too little tissue, or the device is not there.
     """
     fabric = make_fabric(device, config.precision)
-    model = build_frd(build_teacher(config.teacher, pretrained=False), config.seed)
+    model = build_network(FRD, build_teacher(config.teacher, pretrained=False), config.seed)
     table = _tissue_patches(slide, config, patches)
     with tempfile.TemporaryDirectory() as folder:
         watch = Stopwatch(fabric.device, threads=1)

@@ -70,7 +70,6 @@ class Plan:
         teacher: Of the model.
         patch_px: Edge of its patches; None is what suits the teacher.
         val_patches: Validation patches of each class.
-        epochs: Of each training; None is the recipe's.
     """
 
     share: float = 0.2
@@ -87,7 +86,6 @@ class Plan:
     teacher: str = "efficientnet_lite0"
     patch_px: int | None = None
     val_patches: int = 50
-    epochs: int | None = None
 
     def config(self, number: int, seed: int) -> TrainConfig:
         """Settings of the training after so many reviews."""
@@ -99,7 +97,6 @@ class Plan:
                 "tumor": self.tumor + number * self.more_tumor,
                 "val_patches": self.val_patches,
                 "hard_fraction": self.hard_fraction,
-                "epochs": self.epochs,
                 "precision": "32",
                 "seed": seed,
             }

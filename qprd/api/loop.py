@@ -80,23 +80,21 @@ def train(
     Args:
         project: Only read, but for the new bundle.
         config: Settings, or a TOML file of them; keyword arguments win.
-        parent: A model to continue from: its weights are where the training starts, its settings
-            hold where no others are given, and its slides keep their splits.
+        parent: A model to continue from: its settings hold where no others are given, and its
+            slides keep their splits; under recipe ``paper`` the training starts from its weights.
         patches: A patch table (a bundle's ``patches.csv``) to use instead of sampling.
         progress: False shows no bars.
         settings: Options of ``qprd train``, the fields of `TrainConfig`.
 
     Returns:
         The model; ``training`` has the patches, the slides, the figures and the notes. Ctrl-C ends
-        the training early, and the model is what was learned until then.
+        the training of a student early, and the model is what was learned until then.
 
     Raises:
         QprdError: a setting is unknown or out of range, or nothing can be learned from the project.
 
     Example:
-        >>> model = qprd.train(
-        ...     project, teacher="efficientnet_lite0", normal=30, tumor=8, epochs=2
-        ... )
+        >>> model = qprd.train(project, teacher="efficientnet_lite0", normal=30, tumor=8)
         >>> model.training.patches["train"] == {"normal": 30, "tumor": 8}
         True
     """

@@ -5,7 +5,9 @@
 - Format 3 had ancestors and annotations, and often a second set of threshold, calibration and
   validation scores, ``dense``, for scores from large fields. Those were used unless ``--exact``
   asked for scores patch by patch, so they are what is kept of the two.
-- Format 4, the current one, has one way of scoring, and groups what the others had side by side.
+- Format 4 has one way of scoring, and groups what the others had side by side. Its models all have
+  a student: of the recipe ``best`` on standardized maps, with a linear classifier beside it.
+- Format 5, the current one, names its model.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from qprd.bundle.records import BundleInfo
 from qprd.errors import QprdError
 
-FORMAT: Final = 4
+FORMAT: Final = 5
 
 _ADAPTER: TypeAdapter[BundleInfo] = TypeAdapter(BundleInfo)
 
@@ -59,14 +61,24 @@ def info_from_json(text: str, where: str) -> BundleInfo:
             fix="Upgrade qprd: pip install --upgrade qprd",
         )
     try:
-        current = document if found == FORMAT else _converted(document)
+        current = document if found >= 4 else _grouped(document)
+        current = current if found >= 5 else _with_model(current)
         return _ADAPTER.validate_json(json.dumps(current), strict=True)
     except (ValidationError, RecursionError) as error:
         raise QprdError(f"The bundle is damaged: {_first_problem(error)}.", where=where) from error
 
 
-def _converted(old: Mapping[str, Any]) -> dict[str, Any]:
-    """A document of format 1 to 3 in the current format, to be checked like any other.
+def _with_model(old: Mapping[str, Any]) -> dict[str, Any]:
+    """A document of format 4 in format 5."""
+    network = old.get("network")
+    if not isinstance(network, dict):
+        return dict(old)
+    model = "standardized_frd" if network.get("recipe") == "best" else "frd"
+    return {**old, "network": {**network, "model": model}}
+
+
+def _grouped(old: Mapping[str, Any]) -> dict[str, Any]:
+    """A document of format 1 to 3 in format 4, to be checked like any other.
 
     A key that none of them had stays, and is refused as unknown.
     """

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from qprd.model.frd import FRD
+    from qprd.model.network import Network
     from qprd.model.teacher import Teacher
 
 #: Largest ``bundle.json`` that is read.
@@ -53,7 +53,7 @@ def read_bundle_info(folder: Path) -> BundleInfo:
 
 def load_bundle(
     folder: Path, *, weights: Path | None = None, device: torch.device | str = "cpu"
-) -> tuple[FRD, BundleInfo]:
+) -> tuple[Network, BundleInfo]:
     """Load a bundle, with its teacher, in evaluation mode. No code in it can run.
 
     Args:
@@ -67,7 +67,7 @@ def load_bundle(
     """
     import torch
 
-    from qprd.model.frd import assemble_frd
+    from qprd.model.assembly import MODELS
     from qprd.model.teacher import build_teacher
 
     info = read_bundle_info(folder)
@@ -75,7 +75,7 @@ def load_bundle(
     teacher = build_teacher(described.name, weights=weights, pretrained=described.pretrained)
     _check_teacher(teacher, described, where=str(folder))
     with torch.device("meta"):
-        model = assemble_frd(teacher, info.network.recipe)
+        model = MODELS[info.network.model](teacher)
     state = _read_weights(folder / MODEL_FILE, model.trainable_state())
     for part in model.trained:
         getattr(model, part).to_empty(device="cpu")

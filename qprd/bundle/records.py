@@ -21,7 +21,7 @@ from qprd.bundle.names import BundleName
 from qprd.checked import STRICT, Mpp, PatchPx, Positive, RawScore, Sha256, Text
 from qprd.evaluation.calibration import Calibration
 from qprd.evaluation.operating_point import ValidationScores
-from qprd.settings import PatchScore, Recipe, Scoring
+from qprd.settings import ModelKind, PatchScore, Recipe, Scoring
 
 if TYPE_CHECKING:
     from qprd.model.teacher import Teacher
@@ -66,13 +66,15 @@ class NetworkInfo:
 
     Attributes:
         teacher: Its frozen part.
-        recipe: How the rest is built and trained; see `qprd.training.recipes`.
+        recipe: How the rest is trained; see `qprd.training.recipes`.
+        model: What the rest is; see `qprd.model.assembly`.
         mpp: Resolution of the patches, micrometers per pixel.
         patch_px: Edge of a patch in pixels at ``mpp``.
     """
 
     teacher: TeacherInfo
     recipe: Recipe
+    model: ModelKind
     mpp: Mpp
     patch_px: PatchPx
 

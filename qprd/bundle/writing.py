@@ -23,10 +23,10 @@ from qprd.files.atomic import replacing_folder, write_errors
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from qprd.model.frd import FRD
+    from qprd.model.network import Network
 
 
-def save_bundle(folder: Path, model: FRD, info: BundleInfo) -> None:
+def save_bundle(folder: Path, model: Network, info: BundleInfo) -> None:
     """Write a bundle, all or nothing.
 
     An earlier bundle in ``folder`` is replaced, other files in it (such as a training history) are

@@ -33,8 +33,8 @@ def train(
         typer.Option(
             "--from",
             metavar="DIR",
-            help="Continue from this bundle: start from its weights, and take its settings where "
-            "no option says otherwise.",
+            help="Continue from this bundle: its slides keep their splits, and its settings hold "
+            "where no option says otherwise. With recipe paper start from its weights.",
         ),
     ] = None,
     patches: Annotated[

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from qprd.evaluation.calibration import Isotonic, Platt
 from qprd.export.calibration_curves import curve_of
 from qprd.model.anomaly import Smoothing, patch_score
-from qprd.model.frd import FRD
+from qprd.model.network import Network
 from qprd.settings import PatchScore
 
 #: Names of outputs.
@@ -32,7 +32,7 @@ class Score(nn.Module):
     #: What its outputs are called.
     outputs: tuple[str, ...] = (SCORE,)
 
-    def __init__(self, model: FRD, patch_px: int, reduction: PatchScore) -> None:
+    def __init__(self, model: Network, patch_px: int, reduction: PatchScore) -> None:
         super().__init__()
         self.model = model
         self.smoothing = Smoothing(patch_px)

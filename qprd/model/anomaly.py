@@ -13,9 +13,6 @@ from qprd.settings import PatchScore
 #: Standard deviation of the smoothing, in pixels of the patch.
 SIGMA_PX = 4.0
 
-#: The largest value of an anomaly map: 1 - cosine is at most 2 at each of three scales.
-MAX_ANOMALY = 6.0
-
 #: Rows of a map that are compared at a time: on a CPU what fits its cache, elsewhere few kernels.
 _ROWS_ON_CPU, _ROWS_ELSEWHERE = 16, 256
 #: As in PyTorch's cosine: a zero vector is like nothing.
@@ -30,19 +27,20 @@ def anomaly_map(
     The corners are aligned, as published, which stretches a patch.
 
     Args:
-        teacher_maps: Three maps (N, C, H, W).
-        student_maps: Three maps of the same shapes.
+        teacher_maps: (N, C, H, W) of each scale.
+        student_maps: Maps of the same shapes.
         size: Height and width of the result, normally the patch's.
 
     Returns:
-        (N, *size), float32 or wider, 0..6; up-sampled bilinearly, not smoothed.
+        (N, *size), float32 or wider, 0 to twice the number of scales, which is 6 in the paper;
+        up-sampled bilinearly, not smoothed.
     """
     found = differences(teacher_maps, student_maps)
-    return _added_up(found, size, align_corners=True).clamp(0.0, MAX_ANOMALY)
+    return _added_up(found, size, align_corners=True).clamp(0.0, 2.0 * len(found))
 
 
 def differences(teacher_maps: Sequence[Tensor], student_maps: Sequence[Tensor]) -> list[Tensor]:
-    """``1 - cosine`` at each location: three maps (N, H, W), float32 or wider, 0..2.
+    """``1 - cosine`` at each location: (N, H, W) of each scale, float32 or wider, 0..2.
 
     As `qprd.model.loss.map_similarity` of locations, without products as large as the maps.
     """
@@ -162,7 +160,7 @@ def _reflected(length: int, radius: int, device: torch.device) -> Tensor:
 
 
 def patch_score(maps: Tensor, reduction: PatchScore = "mean") -> Tensor:
-    """Return the patch scores (N,), 0..6, of anomaly maps (N, H, W)."""
+    """Return the patch scores (N,) of maps (N, H, W)."""
     if reduction == "mean":
         return maps.mean(dim=(-2, -1))
     return maps.amax(dim=(-2, -1))

@@ -1,7 +1,8 @@
-"""The one-class bottleneck: three teacher maps fused into one small embedding."""
+"""The one-class bottleneck: the teacher's maps fused into one small embedding."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -21,14 +22,15 @@ def _halve(in_channels: int, out_channels: int) -> nn.Sequential:
 class OneClassBottleneck(nn.Module):
     """Multi-scale fusion and one-class embedding (Deng & Li 2022, as He & Li 2023 changed it).
 
-    f1 goes through two 3x3 stride-2 convolutions (+ BN + ReLU), f2 through one, f3 stays as it is;
-    they are concatenated, and a residual stage of stride 2 embeds them. The published code also
-    owns a 1x1 convolution with batch norm (8.4 of 117.6 million parameters with WideResNet50-2)
-    that its forward pass never calls; it is left out here, which leaves 109.2 million.
+    Each map goes through as many 3x3 stride-2 convolutions (+ BN + ReLU) as bring it to the
+    coarsest scale: of three, f1 through two, f2 through one, f3 stays as it is. They are
+    concatenated, and a residual stage of stride 2 embeds them. The published code also owns a 1x1
+    convolution with batch norm (8.4 of 117.6 million parameters with WideResNet50-2) that its
+    forward pass never calls; it is left out here, which leaves 109.2 million.
 
     Args:
-        channels: Channels of the teacher's maps at strides 4, 8, 16.
-        widths: Channels of f1 and f2 once they are at stride 8 and at stride 16.
+        channels: Channels of the teacher's maps, each at twice the stride of the one before.
+        widths: Channels of what was brought to the second, third, ... scale.
         block: Block of the residual stage.
         blocks: How many.
         base_width: Width of the blocks, as in `qprd.model.residual.WideBlock`.
@@ -37,21 +39,26 @@ class OneClassBottleneck(nn.Module):
 
     def __init__(
         self,
-        channels: tuple[int, int, int],
+        channels: Sequence[int],
         *,
-        widths: tuple[int, int],
+        widths: Sequence[int],
         block: Block,
         blocks: int,
         base_width: int = 64,
         embedding_width: int = 512,
     ) -> None:
         super().__init__()
-        at_8, at_16 = widths
-        self.fuse_1 = nn.Sequential(_halve(channels[0], at_8), _halve(at_8, at_16))
-        self.fuse_2 = _halve(channels[1], at_16)
+        *finer, coarsest = channels
+        for scale, count in enumerate(finer):
+            steps = [count, *widths[scale:]]
+            halvings = [_halve(*step) for step in itertools.pairwise(steps)]
+            # A single one stands by itself, as in earlier bundles.
+            fuse = halvings[0] if len(halvings) == 1 else nn.Sequential(*halvings)
+            self.add_module(f"fuse_{scale + 1}", fuse)
+        self._finer = range(1, len(channels))
         self.embed = residual_stage(
             block,
-            2 * at_16 + channels[2],
+            sum(widths[-1] for _ in finer) + coarsest,
             embedding_width,
             blocks,
             resample="down",
@@ -64,12 +71,11 @@ class OneClassBottleneck(nn.Module):
         """Embed the teacher's maps.
 
         Args:
-            maps: f1 (N, C1, H/4, W/4), f2 (N, C2, H/8, W/8), f3 (N, C3, H/16, W/16).
+            maps: (N, C, h, w) of each scale, from the finest on.
 
         Returns:
-            (N, `out_channels`, H/32, W/32), values >= 0.
+            (N, `out_channels`, h / 2, w / 2) with h x w the coarsest scale, values >= 0.
         """
-        f1, f2, f3 = maps
-        fused = torch.cat([self.fuse_1(f1), self.fuse_2(f2), f3], dim=1)
-        embedding: Tensor = self.embed(fused)
+        fused = [self.get_submodule(f"fuse_{n}")(maps[n - 1]) for n in self._finer]
+        embedding: Tensor = self.embed(torch.cat([*fused, maps[-1]], dim=1))
         return embedding

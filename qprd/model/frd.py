@@ -2,273 +2,211 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Literal
 
-import torch
 from torch import Tensor, nn
 
-from qprd.checked import STRIDE_PX
-from qprd.errors import QprdError
-from qprd.model.anomaly import anomaly_map, differences, upsampled
+from qprd.model.anomaly import anomaly_map, differences
 from qprd.model.bottleneck import OneClassBottleneck
-from qprd.model.head import FusionHead
+from qprd.model.head import StandardizedHead
+from qprd.model.network import Network, channels_last, mean_over_transpositions
 from qprd.model.residual import BasicBlock, Block, WideBlock
-from qprd.model.student import WIDTHS, Student
+from qprd.model.student import Student
 from qprd.model.teacher import Teacher
-from qprd.settings import Recipe
-
-#: Views of an image, numbered as the symmetries of a square in `qprd.sampling.dataset.symmetric`.
-UPRIGHT: Final = 0
-TRANSPOSED: Final = 7
+from qprd.settings import ModelKind
 
 #: Block, base width, blocks of the bottleneck and blocks of the student (strides 16, 8, 4) that
 #: mirror each ResNet in the published code.
-_MIRRORS: dict[str, tuple[Block, int, int, tuple[int, int, int]]] = {
+_MIRRORS: Final[dict[str, tuple[Block, int, int, tuple[int, int, int]]]] = {
     "resnet18": (BasicBlock, 64, 2, (2, 2, 2)),
     "resnet34": (BasicBlock, 64, 3, (3, 4, 6)),
     "resnet50": (WideBlock, 64, 3, (3, 4, 6)),
     "wide_resnet50_2": (WideBlock, 128, 3, (3, 4, 6)),
 }
+#: Channels of a student's stage, of the published size or of half of it, by its stride.
+_WIDTH_PER_STRIDE: Final = {"full": 16, "half": 8}
+_BLOCKS: Final = {"full": 2, "half": 1}
+#: Channels of the embedding of ResNets, before the expansion of their blocks.
+_EMBEDDING_WIDTH: Final = 512
+
+
+def student_scales(strides: Sequence[int]) -> tuple[int, ...]:
+    """Choose the maps that a student learns: the last of each stride, as far as strides double.
+
+    Args:
+        strides: Of the teacher's maps, ascending.
+
+    Returns:
+        Indices, ascending; the last map is always among them.
+
+    Examples:
+        >>> student_scales((4, 8, 16, 16))
+        (0, 1, 3)
+    """
+    chosen = [len(strides) - 1]
+    for index in reversed(range(len(strides))):
+        if 2 * strides[index] == strides[chosen[0]]:
+            chosen.insert(0, index)
+    return tuple(chosen)
 
 
 def build_trained_parts(
-    teacher: str, channels: tuple[int, int, int], recipe: Recipe = "paper"
+    teacher: str,
+    channels: Sequence[int],
+    strides: Sequence[int] = (4, 8, 16),
+    size: Literal["full", "half"] = "full",
 ) -> tuple[OneClassBottleneck, Student]:
     """Bottleneck and student for a teacher, freshly initialized.
 
-    ``recipe="paper"``: ResNets get the published architecture, the student mirroring the teacher.
-    Any other teacher gets a small student: BasicBlocks, two a stage, 64, 128 and 256 channels at
-    strides 4, 8 and 16, and a 1x1 convolution to the teacher's channels at each scale.
+    ``"full"``: ResNets get the published architecture, the student mirroring the teacher. Any other
+    teacher gets a small student: BasicBlocks, two a stage, 64, 128 and 256 channels at strides 4, 8
+    and 16, and a 1x1 convolution to the teacher's channels at each scale.
 
-    ``recipe="best"``: all teachers get that student at half its width with one block a stage. Its
-    maps may have any sign, as standardized teacher maps have, and a fifth of the time trains it.
+    ``"half"``: all teachers get that student at half its width with one block a stage. Its maps may
+    have any sign, as standardized teacher maps have, and a fifth of the time trains it.
 
     Args:
         teacher: Name of the teacher.
-        channels: Channels of its maps at strides 4, 8, 16.
-        recipe: How the model is trained.
+        channels: Channels of the maps to learn.
+        strides: Their strides, each twice the one before.
+        size: Size of the student.
     """
-    if recipe == "best":
-        widths = (WIDTHS[0] // 2, WIDTHS[1] // 2, WIDTHS[2] // 2)
+    widths = [stride * _WIDTH_PER_STRIDE[size] for stride in strides]
+    if size == "full" and teacher in _MIRRORS:
+        block, base_width, blocks, student_blocks = _MIRRORS[teacher]
         bottleneck = OneClassBottleneck(
-            channels,
-            widths=(widths[1], widths[0]),
-            block=BasicBlock,
-            blocks=1,
-            embedding_width=2 * widths[0],
+            channels, widths=channels[1:], block=block, blocks=blocks, base_width=base_width
         )
         student = Student(
             bottleneck.out_channels,
-            block=BasicBlock,
-            blocks=(1, 1, 1),
-            project_to=channels,
-            widths=widths,
+            block=block,
+            blocks=student_blocks,
+            widths=widths[::-1],
+            base_width=base_width,
         )
         return bottleneck, student
-    if teacher in _MIRRORS:
-        block, base_width, blocks, student_blocks = _MIRRORS[teacher]
-        fused = (channels[1], channels[2])
-        project_to = None
-    else:
-        block, base_width, blocks, student_blocks = BasicBlock, 64, 2, (2, 2, 2)
-        fused = (128, 256)
-        project_to = channels
     bottleneck = OneClassBottleneck(
-        channels, widths=fused, block=block, blocks=blocks, base_width=base_width
+        channels,
+        widths=widths[1:],
+        block=BasicBlock,
+        blocks=_BLOCKS[size],
+        embedding_width=2 * widths[-1],
     )
     student = Student(
         bottleneck.out_channels,
-        block=block,
-        blocks=student_blocks,
-        base_width=base_width,
-        project_to=project_to,
+        block=BasicBlock,
+        blocks=[_BLOCKS[size] for _ in widths],
+        widths=widths[::-1],
+        project_to=channels,
     )
     return bottleneck, student
 
 
-class FRD(nn.Module):
+class FRD(Network):
     """Teacher E, bottleneck B and student D: ``f = E(x)``, ``f' = D(B(f))``.
 
     Where f and f' disagree there is tumor; `qprd.model.loss` trains it, `qprd.model.anomaly`
     reads it. `train` and gradients touch bottleneck and student only.
+
+    Attributes:
+        scales: Which of the teacher's maps the student learns, see `student_scales`.
     """
 
-    #: Attributes whose parameters and buffers a bundle holds.
+    kind: ModelKind = "frd"
     trained: tuple[str, ...] = ("bottleneck", "student")
+    #: Size of bottleneck and student, see `build_trained_parts`.
+    size: Literal["full", "half"] = "full"
 
-    def __init__(self, teacher: Teacher, bottleneck: OneClassBottleneck, student: Student) -> None:
-        super().__init__()
-        self.teacher = teacher
-        self.bottleneck = bottleneck
-        self.student = student
+    def __init__(self, teacher: Teacher) -> None:
+        scales = student_scales(teacher.strides)
+        strides = [teacher.strides[scale] for scale in scales]
+        super().__init__(teacher, 2 * strides[-1])  # the embedding halves the coarsest scale
+        self.scales = scales
+        self.channels = [teacher.channels[scale] for scale in scales]
+        self.strides = strides
+        self.bottleneck, self.student = build_trained_parts(
+            teacher.name, self.channels, strides, self.size
+        )
+
+    def raw_maps(self, images: Tensor) -> list[Tensor]:
+        """The teacher's own maps at the `scales`, which do not change in a training.
+
+        Args:
+            images: (N, 3, H, W), uint8 0..255 or float 0..1; H and W multiples of `multiple_px`.
+        """
+        maps: list[Tensor] = self.teacher(images)
+        return [maps[scale] for scale in self.scales]
 
     def teacher_maps(self, images: Tensor, known: Sequence[Tensor] | None = None) -> list[Tensor]:
         """The maps that the student learns to give.
 
         Args:
-            images: (N, 3, H, W), uint8 0..255 or float 0..1; H and W multiples of 32.
-            known: What the teacher gives for these images, if it need not be run.
+            images: (N, 3, H, W), uint8 0..255 or float 0..1; H and W multiples of `multiple_px`.
+            known: `raw_maps` of these images, if the teacher need not be run.
 
         Returns:
-            Three maps at strides 4, 8, 16.
+            (N, C, h, w) of each of the `scales`.
 
         Raises:
-            QprdError: the size is no multiple of 32.
+            QprdError: the size is no such multiple.
         """
-        height, width = images.shape[-2:]
-        if height % STRIDE_PX or width % STRIDE_PX or not height or not width:
-            raise QprdError(
-                f"Patches of {width} x {height} px do not fit the network.",
-                where="--patch-px",
-                fix=f"Use a multiple of {STRIDE_PX}.",
-            )
-        maps: list[Tensor] = self.teacher(images) if known is None else list(known)
-        return maps
+        self.require_fit(images)
+        return self.raw_maps(images) if known is None else list(known)
 
     def forward(
         self, images: Tensor, known: Sequence[Tensor] | None = None
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Both sets of maps.
-
-        Args:
-            images: (N, 3, H, W), uint8 0..255 or float 0..1; H and W multiples of 32.
-            known: What the teacher gives for these images, if it need not be run.
-
-        Returns:
-            Teacher maps and student maps, three each, at strides 4, 8, 16.
-
-        Raises:
-            QprdError: the size is no multiple of 32.
-        """
+        """Both sets of maps: of the teacher, see `teacher_maps`, and of the student."""
         teacher_maps = self.teacher_maps(images, known)
         return teacher_maps, self.student(self.bottleneck(teacher_maps))
 
+    def score_parts(self, images: Tensor) -> list[Tensor]:
+        """Maps of teacher and student; see `Network.score_parts`."""
+        teacher_maps, student_maps = self(images)
+        return [*teacher_maps, *student_maps]
+
     def location_scores(self, images: Tensor) -> list[Tensor]:
-        """Raw scores of the locations of each scale; scores of pixels and patches add them up.
-
-        Args:
-            images: (N, 3, H, W), uint8 0..255 or float 0..1; H and W multiples of 32.
-
-        Returns:
-            (N, h, w) for each scale, float32 or wider.
-        """
-        return self.mean_over_views(images, lambda view, _: self._view_scores(view))
+        """``1 - cosine`` at each location, 0..2; see `Network.location_scores`."""
+        return differences(*self(channels_last(images)))
 
     def score_maps(self, images: Tensor) -> Tensor:
-        """Raw scores of every pixel: the anomaly map.
-
-        Args:
-            images: (N, 3, H, W), uint8 0..255 or float 0..1; H and W multiples of 32.
-
-        Returns:
-            (N, H, W), float32 or wider, 0..6, not smoothed, higher for tumor.
-        """
-        teacher_maps, student_maps = self(_in_memory_of_networks(images))
+        """The anomaly map (N, H, W), as published; see `qprd.model.anomaly.anomaly_map`."""
+        teacher_maps, student_maps = self(channels_last(images))
         return anomaly_map(teacher_maps, student_maps, (images.shape[-2], images.shape[-1]))
-
-    def mean_over_views(
-        self, images: Tensor, maps_of: Callable[[Tensor, int], list[Tensor]]
-    ) -> list[Tensor]:
-        """Maps that are averaged over all views of an image that a score is made of: here one.
-
-        Args:
-            images: (N, 3, H, W).
-            maps_of: Makes maps (N, ..., h, w) of a view of the images. It also gets the view's
-                number among the symmetries of a square, `UPRIGHT` or `TRANSPOSED`.
-
-        Returns:
-            The maps, in the orientation of the images.
-        """
-        return maps_of(_in_memory_of_networks(images), UPRIGHT)
-
-    def _view_scores(self, view: Tensor) -> list[Tensor]:
-        return differences(*self(view))
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The parameters of bottleneck and student: what an optimizer gets."""
         return [*self.bottleneck.parameters(), *self.student.parameters()]
 
-    def trainable_state(self) -> dict[str, Tensor]:
-        """Parameters and buffers of the `trained` parts: what a bundle holds.
 
-        The tensors are the model's own, not copies.
-        """
-        return {
-            f"{part}.{name}": tensor
-            for part in self.trained
-            for name, tensor in getattr(self, part).state_dict().items()
-        }
-
-    def load_trainable_state(self, state: dict[str, Tensor]) -> None:
-        """Copy a `trainable_state` into this model.
-
-        Raises:
-            RuntimeError: names or shapes differ.
-        """
-        for part in self.trained:
-            prefix = f"{part}."
-            getattr(self, part).load_state_dict(
-                {
-                    name.removeprefix(prefix): tensor
-                    for name, tensor in state.items()
-                    if name.startswith(prefix)
-                }
-            )
-
-
-class FusedFRD(FRD):
-    """The model of ``--recipe best``: FRD on standardized maps, fused with a linear classifier.
+class StandardizedFRD(FRD):
+    """The model of ``--recipe best`` without tumor patches: a small student on standardized maps.
 
     The student learns the teacher's maps after each channel was standardized over normal patches,
-    so that no channel drowns the others. The score adds to the student's difference what a linear
-    classifier of the same maps says, see `qprd.model.head`. ImageNet has an up and a down, tissue
-    has not: a score is the mean of those of the image and the transposed image.
+    so that no channel drowns the others. The score is the mean of those of the image and the
+    transposed image; its map is not stretched.
     """
 
+    kind = "standardized_frd"
     trained = ("bottleneck", "student", "head")
+    size = "half"
 
-    def __init__(self, teacher: Teacher, bottleneck: OneClassBottleneck, student: Student) -> None:
-        super().__init__(teacher, bottleneck, student)
-        self.head = FusionHead(teacher.channels)
+    def __init__(self, teacher: Teacher) -> None:
+        super().__init__(teacher)
+        self.head = StandardizedHead(self.channels)
 
     def teacher_maps(self, images: Tensor, known: Sequence[Tensor] | None = None) -> list[Tensor]:
         """Standardized maps; see `FRD.teacher_maps`."""
         return self.head.standardize(super().teacher_maps(images, known))
 
+    def location_scores(self, images: Tensor) -> list[Tensor]:
+        """Scores of locations; see `qprd.model.head.StandardizedHead`."""
+        upright, transposed = (
+            self.head.location_scores(*self(channels_last(view))) for view in (images, images.mT)
+        )
+        return mean_over_transpositions(upright, transposed)
+
     def score_maps(self, images: Tensor) -> Tensor:
-        """Raw scores (N, H, W) of every pixel, of any sign; see `qprd.model.head.FusionHead`."""
-        size = (images.shape[-2], images.shape[-1])
-        return upsampled(self.location_scores(images), size)
-
-    def mean_over_views(
-        self, images: Tensor, maps_of: Callable[[Tensor, int], list[Tensor]]
-    ) -> list[Tensor]:
-        """Maps that are averaged over the image and the transposed image."""
-        upright = maps_of(_in_memory_of_networks(images), UPRIGHT)
-        transposed = maps_of(_in_memory_of_networks(images.mT), TRANSPOSED)
-        return [(a + b.mT) / 2 for a, b in zip(upright, transposed, strict=True)]
-
-    def _view_scores(self, view: Tensor) -> list[Tensor]:
-        return self.head.location_scores(*self(view))
-
-
-def _in_memory_of_networks(images: Tensor) -> Tensor:
-    """The same images in the memory layout that convolutions are fastest in."""
-    return images.contiguous(memory_format=torch.channels_last)
-
-
-def assemble_frd(teacher: Teacher, recipe: Recipe) -> FRD:
-    """A model with weights as PyTorch's random state gives them."""
-    parts = build_trained_parts(teacher.name, teacher.channels, recipe)
-    return FusedFRD(teacher, *parts) if recipe == "best" else FRD(teacher, *parts)
-
-
-def build_frd(teacher: Teacher, seed: int, recipe: Recipe = "paper") -> FRD:
-    """An untrained model; the same seed gives the same weights, whatever ran before.
-
-    The global random state stays as it was.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return assemble_frd(teacher, recipe)
+        """Raw scores (N, H, W) of every pixel; see `Network.score_maps`."""
+        return Network.score_maps(self, images)

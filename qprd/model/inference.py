@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from qprd.model.frd import FRD
 from qprd.model.matrix_convolution import MatrixConvolution, pays
+from qprd.model.network import Network
 from qprd.model.teacher import Teacher
 
-_Network = TypeVar("_Network", FRD, Teacher)
+_Folded = TypeVar("_Folded", Network, Teacher)
 
 #: Edge of the noise that a network is shown to see which convolution feeds which batch norm.
 _PROBE_PX = 64
@@ -27,7 +27,7 @@ _PROBE_PX = 64
 _TOLERANCE = 1e-4
 
 
-def for_inference(model: FRD) -> FRD:
+def for_inference(model: Network) -> Network:
     """Return a copy of a trained model that gives the same maps faster.
 
     Batch norms are folded wherever the output of a convolution goes into one, the memory layout is
@@ -54,7 +54,7 @@ def faster_teacher(teacher: Teacher) -> Teacher:
 
 # Not in inference mode: its tensors could take no part in a training or a compiled network.
 @torch.no_grad()
-def _folded(network: _Network) -> _Network:
+def _folded(network: _Folded) -> _Folded:
     device = next(network.parameters()).device
     noise = torch.rand(1, 3, _PROBE_PX, _PROBE_PX, generator=torch.Generator().manual_seed(0)).to(
         device
@@ -72,12 +72,11 @@ def _folded(network: _Network) -> _Network:
     return folded.requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def _maps(network: FRD | Teacher, images: Tensor) -> list[Tensor]:
-    if isinstance(network, Teacher):
-        maps: list[Tensor] = network(images)
-        return maps
-    teacher_maps, student_maps = network(images)
-    return [*teacher_maps, *student_maps]
+def _maps(network: Network | Teacher, images: Tensor) -> list[Tensor]:
+    if isinstance(network, Network):
+        return network.score_parts(images)
+    maps: list[Tensor] = network(images)
+    return maps
 
 
 def _alike(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
@@ -88,7 +87,7 @@ def _alike(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
 
 
 def _conv_then_norm(
-    network: FRD | Teacher, images: Tensor
+    network: Network | Teacher, images: Tensor
 ) -> tuple[list[tuple[str, str]], list[Tensor]]:
     """Return the names of (convolution, batch norm) pairs, and the maps of the network.
 
@@ -155,7 +154,7 @@ def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
 
 
 @torch.inference_mode()
-def bytes_per_px(model: FRD) -> float:
+def bytes_per_px(model: Network) -> float:
     """Measure the peak memory of a forward pass, in bytes for each pixel of the image.
 
     An estimate on the high side: input and output of the largest layer, twice for what a block

@@ -22,20 +22,13 @@ S_t as a cosine leaves (0, 1], where the logarithm is defined and the loss meant
   Maps after ReLU, all ResNets', never get there.
 
 Where S = 1 exactly the cosine itself has gradient 0, so identical maps do not move, tumor or not.
-
-The loss of ``--recipe best`` stops pushing where the logarithm runs away. Tumor maps that no longer
-resemble the student's are far enough::
-
-    L       = alpha * (1 - S)        if y = 1
-              (1 - alpha) * max(0, S)  if y = 0
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import torch
@@ -43,7 +36,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from qprd.errors import ExitCode, QprdError
-from qprd.settings import Labels, Recipe, Similarity
+from qprd.settings import Labels, Similarity
 
 #: S_t below which the logarithm goes on as a straight line.
 EPS = 0.01
@@ -144,20 +137,6 @@ def focal_terms(similarity: Tensor, y: Tensor, *, alpha: float, gamma: float) ->
     return alpha_t * weight * neg_log
 
 
-def hinge_terms(similarity: Tensor, y: Tensor, *, alpha: float) -> Tensor:
-    """Compute the hinge of this module, element by element.
-
-    Args:
-        similarity: S, any shape, -1..1.
-        y: 1 normal, 0 tumor, same shape.
-        alpha: Weight of normal, 0..1.
-
-    Returns:
-        The same shape, 0..2.
-    """
-    return torch.where(y == NORMAL, alpha * (1 - similarity), (1 - alpha) * similarity.clamp(min=0))
-
-
 def focal_similarity_loss(
     teacher_maps: Sequence[Tensor],
     student_maps: Sequence[Tensor],
@@ -171,8 +150,8 @@ def focal_similarity_loss(
     """Compute the focal similarity loss of a batch by the equation of this module.
 
     Args:
-        teacher_maps: Three maps (N, C, H, W).
-        student_maps: Three maps of the same shapes.
+        teacher_maps: (N, C, H, W) of each scale.
+        student_maps: Maps of the same shapes.
         y: 1 normal, 0 tumor, anything else (NaN, -1) is left out. (N,) for ``labels="patch"``;
             for ``labels="mask"`` the patch's pixels, (N, H, W), see `labels_at_scale`.
         alpha: Weight of normal, 0..1; tumor weighs 1 - alpha.
@@ -187,56 +166,13 @@ def focal_similarity_loss(
     Raises:
         QprdError: ``labels="mask"`` with ``similarity="image"``.
     """
-    return _over_scales(
-        partial(focal_terms, alpha=alpha, gamma=gamma),
-        teacher_maps,
-        student_maps,
-        y,
-        similarity=similarity,
-        labels=labels,
-    )
-
-
-def hinge_similarity_loss(
-    teacher_maps: Sequence[Tensor],
-    student_maps: Sequence[Tensor],
-    y: Tensor,
-    *,
-    alpha: float,
-    similarity: Similarity = "image",
-    labels: Labels = "patch",
-) -> Tensor:
-    """Compute the hinge loss of this module of a batch; arguments as in `focal_similarity_loss`.
-
-    Returns:
-        A scalar, 0..6.
-    """
-    return _over_scales(
-        partial(hinge_terms, alpha=alpha),
-        teacher_maps,
-        student_maps,
-        y,
-        similarity=similarity,
-        labels=labels,
-    )
-
-
-def _over_scales(
-    terms: Callable[[Tensor, Tensor], Tensor],
-    teacher_maps: Sequence[Tensor],
-    student_maps: Sequence[Tensor],
-    y: Tensor,
-    *,
-    similarity: Similarity,
-    labels: Labels,
-) -> Tensor:
-    """Return the mean of the terms over what is labeled, summed over the scales."""
     _check_modes(similarity, labels)
     total = torch.zeros((), device=teacher_maps[0].device)
     for teacher_map, student_map in zip(teacher_maps, student_maps, strict=True):
         s = map_similarity(teacher_map, student_map, similarity)
         label = _label_like(s, y, labels)
-        total = total + _mean(terms(s, label), (label == NORMAL) | (label == TUMOR))
+        terms = focal_terms(s, label, alpha=alpha, gamma=gamma)
+        total = total + _mean(terms, (label == NORMAL) | (label == TUMOR))
     return total
 
 
@@ -254,14 +190,14 @@ def plain_similarity_loss(
     (Deng & Li 2022, Eq. 2).
 
     Args:
-        teacher_maps: Three maps (N, C, H, W).
-        student_maps: Three maps of the same shapes.
+        teacher_maps: (N, C, H, W) of each scale.
+        student_maps: Maps of the same shapes.
         y: Labels as in `focal_similarity_loss`, all but normal left out; None: all are normal.
         similarity: As in `focal_similarity_loss`.
         labels: As in `focal_similarity_loss`.
 
     Returns:
-        A scalar, 0..6.
+        A scalar, 0 to twice the number of scales.
     """
     _check_modes(similarity, labels)
     total = torch.zeros((), device=teacher_maps[0].device)
@@ -297,15 +233,15 @@ class SimilarityLoss:
     """A loss with its settings; `build_loss` makes it.
 
     Attributes:
-        kind: ``plain`` reverse distillation, where ``alpha`` and ``gamma`` have no effect;
-            ``focal``; or ``hinge``, where ``gamma`` has none.
+        kind: ``focal``; or ``plain`` reverse distillation, where ``alpha`` and ``gamma`` have no
+            effect.
         alpha: Weight of normal, resolved.
         gamma: Focal exponent.
         similarity: As in `focal_similarity_loss`.
         labels: As in `focal_similarity_loss`.
     """
 
-    kind: Literal["plain", "focal", "hinge"]
+    kind: Literal["plain", "focal"]
     alpha: float
     gamma: float
     similarity: Similarity = "image"
@@ -318,10 +254,6 @@ class SimilarityLoss:
         maps = teacher_maps, student_maps, y
         if self.kind == "plain":
             return plain_similarity_loss(*maps, similarity=self.similarity, labels=self.labels)
-        if self.kind == "hinge":
-            return hinge_similarity_loss(
-                *maps, alpha=self.alpha, similarity=self.similarity, labels=self.labels
-            )
         return focal_similarity_loss(
             *maps,
             alpha=self.alpha,
@@ -339,14 +271,12 @@ def build_loss(
     gamma: float = 2.0,
     similarity: Similarity = "image",
     labels: Labels = "patch",
-    recipe: Recipe = "paper",
 ) -> SimilarityLoss:
-    """Build the loss of a training set: the recipe's, or the plain one if there is no tumor.
+    """Build the loss of a training set: focal, or the plain one if there is no tumor.
 
     Raises:
         QprdError: no normal patches, or modes that do not go together.
     """
     _check_modes(similarity, labels)
     resolved = resolve_alpha(alpha, n_tumor, n_normal)
-    kind: Literal["focal", "hinge"] = "hinge" if recipe == "best" else "focal"
-    return SimilarityLoss(kind if n_tumor else "plain", resolved, gamma, similarity, labels)
+    return SimilarityLoss("focal" if n_tumor else "plain", resolved, gamma, similarity, labels)

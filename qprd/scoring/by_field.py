@@ -26,8 +26,8 @@ from torch import Tensor
 
 from qprd.checked import STRIDE_PX
 from qprd.model.anomaly import upsampled
-from qprd.model.frd import FRD
 from qprd.model.inference import bytes_per_px
+from qprd.model.network import Network
 from qprd.predictions import ScoreMap
 from qprd.progress import Task
 from qprd.scoring.by_patch import require_finite
@@ -48,7 +48,7 @@ _FAR_SHARE: Final = 0.15
 
 
 def score_slide_by_field(
-    model: FRD,
+    model: Network,
     slide: Slide,
     grid: ScoreGrid,
     *,
@@ -85,7 +85,7 @@ def score_slide_by_field(
 
 @torch.inference_mode()
 def score_windows(
-    model: FRD,
+    model: Network,
     slide: Slide,
     windows: Windows,
     *,
@@ -168,7 +168,7 @@ class _FieldNetwork:
 
     def __init__(
         self,
-        model: FRD,
+        model: Network,
         windows: Windows,
         extent: tuple[int, int],
         fabric: Fabric,
@@ -241,7 +241,7 @@ def _delayed(items: Iterator[list[_Part]]) -> Iterator[list[_Part]]:
 
 
 @torch.inference_mode()
-def sees_far(model: FRD, fabric: Fabric) -> bool:
+def sees_far(model: Network, fabric: Fabric) -> bool:
     """Whether pixels beyond `HALO_PX` change a score, as with squeeze-and-excitation.
 
     Such a network judges a patch by averages over all that it is shown, so that in a field it would

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from qprd.errors import ExitCode, QprdError
 from qprd.model.anomaly import patch_score, smooth
-from qprd.model.frd import FRD
+from qprd.model.network import Network
 from qprd.predictions import ScoreMap
 from qprd.progress import Task
 from qprd.scoring.cells import ScoreGrid
@@ -32,7 +32,7 @@ _BLOCK_PX = 2048
 
 @torch.inference_mode()
 def score_patches(
-    model: FRD,
+    model: Network,
     images: NDArray[np.uint8],
     *,
     fabric: Fabric,
@@ -80,7 +80,7 @@ def require_finite(scores: NDArray[np.float32]) -> None:
 
 
 def score_slide_by_patch(
-    model: FRD,
+    model: Network,
     slide: Slide,
     grid: ScoreGrid,
     *,

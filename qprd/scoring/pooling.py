@@ -27,7 +27,7 @@ def window_means(locations: Sequence[Tensor], seen: Field, core: Field, windows:
     """Compute what the core of a field adds to the means of the smoothed score map over windows.
 
     Args:
-        locations: (h, w) for each scale, from `qprd.model.frd.FRD.location_scores`.
+        locations: (h, w) for each scale, from `qprd.model.network.Network.location_scores`.
         seen: The rectangle that they are scores of.
         core: The part of it that counts.
         windows: Each at least partly in the core.
@@ -54,7 +54,7 @@ def window_maxima(
     """Find the largest value of the smoothed score map in each window's share of a core.
 
     Args:
-        locations: (h, w) for each scale, from `qprd.model.frd.FRD.location_scores`.
+        locations: (h, w) for each scale, from `qprd.model.network.Network.location_scores`.
         seen: The rectangle that they are scores of.
         core: The part of it that counts.
         windows: Each at least partly in the core.

@@ -20,7 +20,7 @@ from qprd.slides.tissue import TissueMask
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from qprd.model.frd import FRD
+    from qprd.model.network import Network
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class SlideScorer:
         stride: Edge of a cell in pixels at ``mpp``; None is half a patch.
     """
 
-    model: FRD
+    model: Network
     mpp: float
     patch_px: int
     patch_score: PatchScore

@@ -22,6 +22,7 @@ from qprd.evaluation.metrics import auroc
 from qprd.evaluation.operating_point import accuracy_threshold
 from qprd.model.frd import FRD
 from qprd.model.loss import SimilarityLoss
+from qprd.model.network import Network
 from qprd.progress import Progress, Task
 from qprd.sampling.dataset import PatchBatch, PatchDataset
 from qprd.scoring.by_patch import score_patches
@@ -71,11 +72,11 @@ class Epoch:
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """Result of `fit`; the model holds the best epoch's weights.
+    """Result of a training; the model holds the best epoch's weights.
 
     Attributes:
-        history: A row for each finished epoch.
-        best: The epoch whose weights were kept, with the finished model's figures.
+        history: A row for each finished epoch; none where the model has a closed form.
+        best: The epoch whose weights were kept; None without epochs.
         interrupted: Ctrl-C ended it early.
         diverged: Loss or scores were no longer finite, which ended it early.
         val_scores: Raw scores of the validation patches by the kept weights, (N,), or None.
@@ -83,11 +84,16 @@ class TrainingOutcome:
     """
 
     history: tuple[Epoch, ...]
-    best: Epoch
+    best: Epoch | None
     interrupted: bool
     diverged: bool
     val_scores: NDArray[np.float32] | None
-    waited_s: float
+    waited_s: float = 0.0
+
+    @classmethod
+    def without_epochs(cls, val_scores: NDArray[np.float32] | None) -> TrainingOutcome:
+        """The outcome of a closed form."""
+        return cls((), None, interrupted=False, diverged=False, val_scores=val_scores)
 
 
 class NoEpochFinishedError(KeyboardInterrupt):
@@ -148,7 +154,9 @@ def fit(
                 mean_loss = _epoch(batches.epoch(number), loss, learner, fabric, task)
                 _check_finite(number, mean_loss)
                 looked_at = not annealed or _is_looked_at(number, config.epochs)
-                scores = _validate(model, val if looked_at else None, config, fabric)
+                scores = None
+                if val is not None and looked_at:
+                    scores = score_validation(model, val, config, fabric)
                 row = _row(number, mean_loss, scores, val, time.perf_counter() - started)
                 history.append(row)
                 if best is None or annealed or _is_better(row, best.epoch):
@@ -165,7 +173,7 @@ def fit(
     model.load_trainable_state(best.state)
     kept, val_scores = best.epoch, best.val_scores
     if val_scores is None and val is not None:  # an annealed one was interrupted between two looks
-        val_scores = _validate(model, val, config, fabric)
+        val_scores = score_validation(model, val, config, fabric)
         kept = _row(kept.epoch, kept.loss, val_scores, val, kept.seconds)
     return TrainingOutcome(
         tuple(history), kept, interrupted, diverged, val_scores, batches.waited_s
@@ -264,11 +272,10 @@ def save_history(history: Sequence[Epoch], path: Path) -> None:
         writer.writerows(asdict(row) for row in history)
 
 
-def _validate(
-    model: FRD, val: ValidationPatches | None, config: TrainConfig, fabric: Fabric
-) -> NDArray[np.float32] | None:
-    if val is None:
-        return None
+def score_validation(
+    model: Network, val: ValidationPatches, config: TrainConfig, fabric: Fabric
+) -> NDArray[np.float32]:
+    """Score validation patches, patch by patch: (N,) raw scores."""
     return score_patches(
         model,
         val.images,

@@ -34,9 +34,9 @@ class TeacherCache:
     memory and disk; a GPU computes maps faster than they could be copied to it.
 
     Args:
-        teacher: From images (B, 3, p, p) to three maps, float32, (B, C, H, W); always the same
+        teacher: From images (B, 3, p, p) to maps, float32, (B, C, H, W); always the same
             for the same images.
-        shapes: (C, H, W) of the three maps.
+        shapes: (C, H, W) of each map.
         patches: Patches there are.
         symmetries: In how many symmetries they come again: 8 with augmentation, else 1.
         budget_bytes: Most room that the maps may take.
@@ -105,7 +105,7 @@ class TeacherCache:
             symmetries: int64, (B,), 0..7: how each is turned.
 
         Returns:
-            Three maps (B, C, H, W), channels last in memory; not to be written to.
+            Maps (B, C, H, W), channels last in memory; not to be written to.
         """
         views = patches * SYMMETRIES + symmetries
         slots = self._slot_of[views]

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from methods.classifier import augmented
+from methods.frd import ReverseDistillation
 from methods.interface import Images, Labels, MethodOptions
 from methods.memory import greedy_coreset, nearest_distances
 from methods.per_image import PerImageFeatures
@@ -54,6 +55,18 @@ def test_a_method_beats_chance(name: str) -> None:
     area = auroc(TEST[1], _scores(name))
     assert area is not None
     assert area > 0.8
+
+
+def test_kept_features_give_the_scores_of_the_library() -> None:
+    for augment in (True, False):
+        options = replace(OPTIONS, augment=augment)
+        kept = build_method("frd", "best", options)
+        library = ReverseDistillation(options, "best", focal=True)
+        for method in (kept, library):
+            method.fit(*TRAIN, *VAL, seed=0)
+        np.testing.assert_allclose(
+            kept.score(TEST[0]), library.score(TEST[0]), rtol=1e-3, atol=1e-3
+        )
 
 
 def test_the_best_recipe_beats_chance_with_and_without_tumor_patches() -> None:

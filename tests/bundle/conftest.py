@@ -19,7 +19,8 @@ from qprd.bundle.writing import save_bundle
 from qprd.evaluation.calibration import Isotonic
 from qprd.evaluation.operating_point import ValidationScores
 from qprd.evaluation.reliability import Reliability, ReliabilityBin
-from qprd.model.frd import FRD, build_frd
+from qprd.model.assembly import build_network
+from qprd.model.frd import FRD
 from qprd.model.teacher import build_teacher
 
 RELIABILITY = Reliability(
@@ -39,7 +40,7 @@ ISOTONIC = Isotonic((-1.5, 0.25, 40.0), (0.0, 0.5, 0.5), 2.0, -1.0, reliability=
 
 @pytest.fixture(scope="session")
 def model() -> FRD:
-    frd = build_frd(build_teacher("resnet18", pretrained=False), seed=0)
+    frd = build_network(FRD, build_teacher("resnet18", pretrained=False), seed=0)
     frd.train()
     frd(torch.rand(2, 3, 64, 64))  # so that the batch statistics are not the initial ones
     return frd.eval()
@@ -49,7 +50,7 @@ def model() -> FRD:
 def info(model: FRD) -> BundleInfo:
     return BundleInfo(
         name="colon 1",
-        network=NetworkInfo(TeacherInfo.of(model.teacher), "paper", 0.5, 128),
+        network=NetworkInfo(TeacherInfo.of(model.teacher), "paper", "frd", 0.5, 128),
         scoring=ScoringInfo("fields", "mean", 1.25, ISOTONIC, ValidationScores((1.0, 2.0), (0.5,))),
         training=TrainingInfo(
             config={"teacher": "resnet18", "alpha": "auto", "images": [], "weights": None},

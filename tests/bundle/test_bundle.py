@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -25,8 +26,11 @@ from qprd.bundle.reading import load_bundle, newest_bundle, read_bundle_info
 from qprd.bundle.records import BundleInfo
 from qprd.bundle.writing import save_bundle
 from qprd.errors import QprdError
-from qprd.model.frd import FRD, build_frd
+from qprd.model.assembly import build_network
+from qprd.model.frd import FRD
 from qprd.model.teacher import build_teacher
+from qprd.settings import ModelKind
+from tests.helpers.small_models import random_model
 
 
 def with_threshold(info: BundleInfo, threshold: float) -> BundleInfo:
@@ -45,19 +49,32 @@ def test_round_trip_gives_the_same_maps_and_the_same_info(
             assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
-def test_a_fused_model_comes_back_with_its_head(tmp_path: Path, info: BundleInfo) -> None:
-    fused = build_frd(build_teacher("resnet18", pretrained=False), seed=0, recipe="best").eval()
-    generator = torch.Generator().manual_seed(0)
-    for name, tensor in fused.trainable_state().items():
-        if name.startswith("head."):
-            tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.1)
-    best = replace(info, network=replace(info.network, recipe="best"))
-    save_bundle(tmp_path / "fused", fused, best)
-    loaded, read = load_bundle(tmp_path / "fused")
-    assert read.network.recipe == "best"
-    assert type(loaded) is type(fused)
-    for name, tensor in fused.trainable_state().items():
+@pytest.mark.parametrize("kind", ["discriminant", "standardized_frd"])
+@pytest.mark.parametrize("format", [4, 5])
+def test_a_model_of_best_comes_back_with_its_head(
+    kind: ModelKind, format: int, tmp_path: Path, info: BundleInfo
+) -> None:
+    model = random_model(kind)
+    best = replace(info, network=replace(info.network, recipe="best", model=kind))
+    save_bundle(tmp_path / "best", model, best)
+    if format == 4:
+        # A student was all there was then.
+        _make_it_of_format_4(tmp_path / "best" / INFO_FILE)
+        if kind == "discriminant":
+            with pytest.raises(QprdError, match="damaged"):
+                load_bundle(tmp_path / "best")
+            return
+    loaded, read = load_bundle(tmp_path / "best")
+    assert read == best
+    assert type(loaded) is type(model)
+    for name, tensor in model.trainable_state().items():
         assert torch.equal(tensor, loaded.trainable_state()[name]), name
+
+
+def _make_it_of_format_4(file: Path) -> None:
+    document = json.loads(file.read_text())
+    del document["network"]["model"]
+    file.write_text(json.dumps({**document, "format": 4}))
 
 
 def test_bundle_holds_two_files_and_no_teacher_weights(saved: Path) -> None:
@@ -157,7 +174,7 @@ def test_a_write_that_is_broken_off_leaves_the_earlier_bundle_alone(
 
 
 def test_diverged_model_is_not_saved(info: BundleInfo, tmp_path: Path) -> None:
-    broken = build_frd(build_teacher("resnet18", pretrained=False), seed=0)
+    broken = build_network(FRD, build_teacher("resnet18", pretrained=False), seed=0)
     with torch.no_grad():
         next(broken.student.parameters())[0] = torch.nan
     with pytest.raises(QprdError, match="not finite"):

@@ -266,7 +266,8 @@ def test_bundle_cannot_make_timm_fetch_a_stranger_s_repository(bundle: Path) -> 
         load_bundle(bundle)
 
 
-def test_a_bundle_that_lies_about_its_recipe_is_damaged(bundle: Path) -> None:
-    edit(bundle, lambda document: document["network"].update(recipe="best"))
+@pytest.mark.parametrize("kind", ["discriminant", "standardized_frd", "unheard-of"])
+def test_a_bundle_that_lies_about_its_model_is_damaged(bundle: Path, kind: str) -> None:
+    edit(bundle, lambda document: document["network"].update(model=kind))
     with pytest.raises(QprdError, match="damaged"):
         load_bundle(bundle)

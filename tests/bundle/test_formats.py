@@ -70,7 +70,8 @@ def test_format_1_scores_patch_by_patch_and_has_one_calibration_without_a_name()
     assert (info.scoring.threshold, info.scoring.patch_score) == (1.25, "max")
     assert info.scoring.calibration == Platt(2.0, -1.0)
     assert info.scoring.validation is None
-    assert (info.network.recipe, info.network.teacher.name) == ("paper", "resnet18")
+    assert (info.network.recipe, info.network.model) == ("paper", "frd")
+    assert info.network.teacher.name == "resnet18"
     assert (info.network.mpp, info.network.patch_px) == (0.25, 256)
     assert info.training.slides == ("colon_1.tif",)
     assert info.training.validation_slides == ("colon_2.tif",)
@@ -91,6 +92,7 @@ def test_format_3_keeps_what_was_for_scores_from_fields_where_it_had_any() -> No
     assert (info.scoring.by, info.scoring.threshold) == ("fields", 1.5)
     assert info.scoring.calibration == Platt(4.0, -2.0)
     assert info.scoring.validation == ValidationScores((1.0, 3.0), (0.5,))
+    assert (info.network.recipe, info.network.model) == ("best", "standardized_frd")
     assert [ancestor.name for ancestor in info.training.ancestors] == ["first"]
     assert isinstance(info.training.ancestors[0], Ancestor)
     assert info.training.review == ReviewCounts(1, 2, 3, 4)

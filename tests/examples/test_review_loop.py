@@ -93,7 +93,6 @@ def test_a_small_loop_runs_from_annotations_to_figures(
         stride=512,
         test=6,
         val_patches=4,
-        epochs=1,
     )
     rows = list(Loop(shared_data, tmp_path / "project", plan, 0, SilentProgress()).run(go_on=True))
     assert [(row.normal, row.tumor) for row in rows] == [(8, 4), (12, 6)]

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from qprd.model.frd import FRD
+from qprd.model.network import Network
 from tests.helpers.small_models import PATCH_PX, random_model
 
 
 @pytest.fixture(scope="session")
-def fused() -> FRD:
+def discriminant() -> Network:
     """A model of ``--recipe best``."""
-    return random_model("best")
+    return random_model("discriminant")
 
 
 @pytest.fixture(scope="session")
-def plain() -> FRD:
+def plain() -> Network:
     """A model of ``--recipe paper``."""
-    return random_model("paper")
+    return random_model("frd")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from qprd.errors import QprdError
 from qprd.evaluation.calibration import Isotonic
 from qprd.export.onnx import INPUT, onnx_model, require_onnx, require_same_results
 from qprd.export.scorer import ProbabilityAndScore, Score
-from qprd.model.frd import FRD
+from qprd.model.network import Network
 from tests.helpers.small_models import PATCH_PX, bundle_info, curve_through, scores_of
 
 
@@ -23,17 +23,17 @@ def _onnx() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("_onnx")
 def test_onnxruntime_gives_qprds_probabilities_and_scores(
-    fused: FRD, images: NDArray[np.uint8]
+    discriminant: Network, images: NDArray[np.uint8]
 ) -> None:
     import onnxruntime
 
-    calibration = curve_through(fused, images, Isotonic)
-    network = ProbabilityAndScore(Score(fused, PATCH_PX, "max"), calibration)
-    written = onnx_model(network, bundle_info(fused, calibration))
+    calibration = curve_through(discriminant, images, Isotonic)
+    network = ProbabilityAndScore(Score(discriminant, PATCH_PX, "max"), calibration)
+    written = onnx_model(network, bundle_info(discriminant, calibration))
     session = onnxruntime.InferenceSession(written, providers=["CPUExecutionProvider"])
     for chosen in (images[:1], images):
         probability, score = session.run(None, {INPUT: chosen.astype(np.float32) / 255})
-        assert np.allclose(score, scores_of(fused, chosen, "max"), rtol=1e-4, atol=1e-5)
+        assert np.allclose(score, scores_of(discriminant, chosen, "max"), rtol=1e-4, atol=1e-5)
         expected = calibration.probability(score)
         assert np.allclose(probability, expected, rtol=0, atol=1e-5)
     assert session.get_modelmeta().custom_metadata_map == {
@@ -42,14 +42,14 @@ def test_onnxruntime_gives_qprds_probabilities_and_scores(
         "qprd.mpp": "0.5",
         "qprd.threshold": "1.25",
         "qprd.classes": '{"tumor": ["Tumor: sub", "Tumor"], "normal": ["Stroma"]}',
-        "qprd.version": bundle_info(fused, None).versions["qprd"],
+        "qprd.version": bundle_info(discriminant, None).versions["qprd"],
     }
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_onnx")
 def test_a_file_without_calibration_has_scores_alone(
-    plain: FRD, fused: FRD, images: NDArray[np.uint8]
+    plain: Network, discriminant: Network, images: NDArray[np.uint8]
 ) -> None:
     import onnxruntime
 
@@ -59,7 +59,7 @@ def test_a_file_without_calibration_has_scores_alone(
     (score,) = session.run(None, {INPUT: images.astype(np.float32) / 255})
     assert np.allclose(score, scores_of(plain, images), rtol=1e-4, atol=1e-5)
     with pytest.raises(QprdError, match="other results"):
-        require_same_results(written, Score(fused, PATCH_PX, "mean"))
+        require_same_results(written, Score(discriminant, PATCH_PX, "mean"))
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,17 +7,17 @@ from numpy.typing import NDArray
 
 from qprd.evaluation.calibration import Platt
 from qprd.export.scorer import ProbabilityAndScore, Score, TwoLogits
-from qprd.model.frd import FRD
-from qprd.settings import PatchScore
-from tests.helpers.small_models import PATCH_PX, scores_of
+from qprd.model.network import Network
+from qprd.settings import ModelKind, PatchScore
+from tests.helpers.small_models import PATCH_PX, random_model, scores_of
 
 
-@pytest.mark.parametrize("recipe", ["fused", "plain"])
+@pytest.mark.parametrize("kind", ["discriminant", "frd", "standardized_frd"])
 @pytest.mark.parametrize("reduction", ["mean", "max"])
 def test_the_network_scores_patches_as_qprd_does(
-    recipe: str, reduction: PatchScore, images: NDArray[np.uint8], request: pytest.FixtureRequest
+    kind: ModelKind, reduction: PatchScore, images: NDArray[np.uint8]
 ) -> None:
-    model: FRD = request.getfixturevalue(recipe)
+    model = random_model(kind)
     with torch.no_grad():
         found = Score(model, PATCH_PX, reduction)(torch.from_numpy(images) / 255)
     expected = scores_of(model, images, reduction)
@@ -26,7 +26,7 @@ def test_the_network_scores_patches_as_qprd_does(
 
 
 @torch.no_grad()
-def test_both_outputs_tell_the_same_probability(plain: FRD, images: NDArray[np.uint8]) -> None:
+def test_both_outputs_tell_the_same_probability(plain: Network, images: NDArray[np.uint8]) -> None:
     score, calibration = Score(plain, PATCH_PX, "mean"), Platt(3.0, -4.0)
     x = torch.from_numpy(images) / 255
     probability, raw = ProbabilityAndScore(score, calibration)(x)

@@ -26,7 +26,7 @@ from qprd.export.wsinfer import (
     traced_network,
     wsinfer_files,
 )
-from qprd.model.frd import FRD
+from qprd.model.network import Network
 from tests.helpers.small_models import PATCH_PX, bundle_info, curve_through, scores_of
 
 KINDS = (Platt, Isotonic)
@@ -34,14 +34,14 @@ KINDS = (Platt, Isotonic)
 
 @pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.__name__)
 def exported(
-    request: pytest.FixtureRequest, fused: FRD, images: NDArray[np.uint8]
+    request: pytest.FixtureRequest, discriminant: Network, images: NDArray[np.uint8]
 ) -> tuple[Platt | Isotonic, dict[str, bytes]]:
     """A curve, and the files of a bundle with it; made with every warning an error."""
-    calibration = curve_through(fused, images, request.param)
-    network = TwoLogits(Score(fused, PATCH_PX, "mean"), calibration)
+    calibration = curve_through(discriminant, images, request.param)
+    network = TwoLogits(Score(discriminant, PATCH_PX, "mean"), calibration)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return calibration, wsinfer_files(network, bundle_info(fused, calibration))
+        return calibration, wsinfer_files(network, bundle_info(discriminant, calibration))
 
 
 def loaded(files: dict[str, bytes]) -> torch.jit.ScriptModule:
@@ -51,7 +51,9 @@ def loaded(files: dict[str, bytes]) -> torch.jit.ScriptModule:
 
 
 def test_wsinfers_steps_give_qprds_probabilities(
-    exported: tuple[Platt | Isotonic, dict[str, bytes]], fused: FRD, images: NDArray[np.uint8]
+    exported: tuple[Platt | Isotonic, dict[str, bytes]],
+    discriminant: Network,
+    images: NDArray[np.uint8],
 ) -> None:
     calibration, files = exported
     steps = json.loads(files[CONFIG_FILE])["transform"]
@@ -63,7 +65,7 @@ def test_wsinfers_steps_give_qprds_probabilities(
     network.eval()
     with torch.no_grad():
         found = torch.cat([network(part).softmax(1) for part in (batch[:1], batch[1:])])
-    expected = calibration.probability(scores_of(fused, images))
+    expected = calibration.probability(scores_of(discriminant, images))
     assert np.ptp(expected) > 0.5
     assert np.allclose(found[:, 1], expected, rtol=0, atol=1e-4)
 
@@ -96,7 +98,7 @@ def test_the_network_is_bound_to_no_device(
     assert next(network.parameters()).device.type == "cpu"
 
 
-def test_classes_of_one_name_are_told_apart(plain: FRD) -> None:
+def test_classes_of_one_name_are_told_apart(plain: Network) -> None:
     info = bundle_info(plain, None)
     assert class_names(info) == ("Stroma", "Tumor: sub")
     assert class_names(replace(info, training=TrainingInfo())) == ("Normal", "Tumor")
@@ -104,7 +106,7 @@ def test_classes_of_one_name_are_told_apart(plain: FRD) -> None:
     assert class_names(replace(info, training=TrainingInfo(classes=both))) == ("not A", "A")
 
 
-def test_the_model_card_names_the_probability_of_the_threshold(plain: FRD) -> None:
+def test_the_model_card_names_the_probability_of_the_threshold(plain: Network) -> None:
     info = bundle_info(plain, Platt(2.0, -2.5))
     assert "a probability of 0.500" in model_card(info)
     assert "threshold" not in model_card(
@@ -125,7 +127,7 @@ class _CountsPatches(TwoLogits):
         return torch.full((images.shape[0], 2), float(len(images)))
 
 
-def test_a_network_that_does_not_survive_the_translation_is_refused(plain: FRD) -> None:
+def test_a_network_that_does_not_survive_the_translation_is_refused(plain: Network) -> None:
     network = _CountsPatches(Score(plain, PATCH_PX, "mean"), Platt(1.0, 0.0))
     with pytest.raises(QprdError, match="other results"):
         traced_network(network)

@@ -15,28 +15,29 @@ from qprd.bundle.records import (
 )
 from qprd.device import make_fabric
 from qprd.evaluation.calibration import Isotonic, Platt
-from qprd.model.frd import FRD, FusedFRD, build_frd
+from qprd.model.assembly import MODELS, build_network
+from qprd.model.network import Network
 from qprd.model.teacher import build_teacher
 from qprd.scoring.by_patch import score_patches
-from qprd.settings import PatchScore, Recipe
+from qprd.settings import ModelKind, PatchScore
 
 PATCH_PX = 64
 
 
-def random_model(recipe: Recipe) -> FRD:
+def random_model(kind: ModelKind, teacher: str = "resnet18") -> Network:
     """Every part of it has a say in the score."""
-    model = build_frd(build_teacher("resnet18", pretrained=False), 0, recipe)
-    if isinstance(model, FusedFRD):
-        generator = torch.Generator().manual_seed(0)
-        for name, buffer in model.head.named_buffers():
+    model = build_network(MODELS[kind], build_teacher(teacher, pretrained=False), 0)
+    generator = torch.Generator().manual_seed(0)
+    for name, buffer in model.named_buffers():
+        if name.startswith("head."):
             buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
-            if name.startswith("linear"):
-                buffer.sub_(1).mul_(0.1)
+            if name.startswith(("head.linear", "head.square")):
+                buffer.sub_(1).mul_(0.002 if kind == "discriminant" else 0.1)
     return model.eval()
 
 
 def scores_of(
-    model: FRD, images: NDArray[np.uint8], reduction: PatchScore = "mean"
+    model: Network, images: NDArray[np.uint8], reduction: PatchScore = "mean"
 ) -> NDArray[np.float32]:
     """The scores that qprd itself gives."""
     fabric = make_fabric("cpu", "32")
@@ -44,7 +45,7 @@ def scores_of(
 
 
 def curve_through(
-    model: FRD, images: NDArray[np.uint8], kind: type[Platt | Isotonic]
+    model: Network, images: NDArray[np.uint8], kind: type[Platt | Isotonic]
 ) -> Platt | Isotonic:
     """A curve that is steep where the scores of these images are."""
     scores = np.sort(scores_of(model, images).astype(np.float64))
@@ -55,10 +56,10 @@ def curve_through(
     return Isotonic(tuple(scores.tolist()), (0.02, 0.2, 0.2, 0.7, 0.9), slope, intercept)
 
 
-def bundle_info(model: FRD, calibration: Platt | Isotonic | None) -> BundleInfo:
+def bundle_info(model: Network, calibration: Platt | Isotonic | None) -> BundleInfo:
     return BundleInfo(
         name="colon 1",
-        network=NetworkInfo(TeacherInfo.of(model.teacher), "paper", 0.5, PATCH_PX),
+        network=NetworkInfo(TeacherInfo.of(model.teacher), "paper", model.kind, 0.5, PATCH_PX),
         scoring=ScoringInfo(
             "fields", "mean", None if calibration is None else 1.25, calibration=calibration
         ),

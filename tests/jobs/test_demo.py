@@ -40,7 +40,7 @@ def test_the_demo_draws_trains_predicts_and_finds_the_tumor(
     def small(seed: int, *_: int, mpp: float, tumor_nests: int) -> SyntheticSlide:
         return draw_slide(seed, 1000, 1000, mpp=mpp, tumor_nests=min(tumor_nests, 2))
 
-    fewer = {"normal": 40, "tumor": 16, "val_patches": 12, "epochs": 3, "patch_px": 64}
+    fewer = {"normal": 40, "tumor": 16, "val_patches": 12, "patch_px": 64}
     monkeypatch.setattr(demo, "draw_slide", small)
     monkeypatch.setattr(demo, "predict_config", lambda _: predict_config({"stride": 64}))
     monkeypatch.setattr(demo, "_TRAINING", {**demo._TRAINING, **fewer})

@@ -81,7 +81,7 @@ def test_a_disk_too_small_for_the_bundle_is_found_out_before_the_training(
     small = copied(project, mounted("size=1m") / "project")
     before = files(small.parent)
     with ExchangeProject(small) as opened, pytest.raises(QprdError, match="MiB are free"):
-        train_project(opened, training(epochs=10_000), progress=SilentProgress())
+        train_project(opened, training(recipe="paper", epochs=10_000), progress=SilentProgress())
     assert files(small.parent) == before
     assert unfinished(small.parent) == []
 
@@ -128,7 +128,7 @@ def test_a_disk_that_fills_up_after_the_bundle_leaves_it_usable(
 
     monkeypatch.setattr(module, name, then_full)
     with ExchangeProject(small) as opened, pytest.raises(QprdError) as caught:
-        train_project(opened, training(), progress=SilentProgress())
+        train_project(opened, training(recipe="paper"), progress=SilentProgress())
     assert full_at in caught.value.problem
     assert "can be used" in caught.value.problem
     (saved,) = (small.parent / "qprd" / "bundles").iterdir()

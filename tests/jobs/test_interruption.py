@@ -27,7 +27,9 @@ from tests.helpers.drawn_project import (
     unfinished,
 )
 
-FLAGS = flags_of({**TRAINING, "epochs": 4, "batch_size": 12, "backend": "exchange"})
+FLAGS = flags_of(
+    {**TRAINING, "recipe": "paper", "epochs": 4, "batch_size": 12, "backend": "exchange"}
+)
 BATCHES = 2  # 24 patches
 
 
@@ -79,6 +81,18 @@ def test_a_training_without_a_finished_epoch_leaves_the_project_as_it_was(
     assert "Traceback" not in printed
     assert snapshot(project.parent) == before
     assert unfinished(project.parent) == []
+
+
+def test_an_interrupted_closed_form_leaves_the_project_as_it_was(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = snapshot(project.parent)
+    words = ("train", project, *FLAGS, "--recipe", "best")
+    code, printed = interrupted(monkeypatch, "training", 3, *words)
+    assert code == ExitCode.INTERRUPTED
+    assert "Interrupted" in printed
+    assert "Traceback" not in printed
+    assert snapshot(project.parent) == before
 
 
 @pytest.mark.parametrize(("at", "epochs"), [(BATCHES + 1, 1), (3 * BATCHES, 2)])
@@ -151,7 +165,15 @@ def test_a_write_back_leaves_every_image_old_or_new(
 
 @pytest.mark.slow
 def test_in_a_process_of_its_own_a_real_ctrl_c_ends_it_well(project: Path) -> None:
-    flags = flags_of({**TRAINING, "epochs": 10_000, "batch_size": 8, "backend": "exchange"})
+    flags = flags_of(
+        {
+            **TRAINING,
+            "recipe": "paper",
+            "epochs": 10_000,
+            "batch_size": 8,
+            "backend": "exchange",
+        }
+    )
     assert _interrupted_process(project, flags) == ExitCode.INTERRUPTED
     _, info = load_bundle(newest_bundle(project.parent / "qprd" / "bundles"))
     assert 1 <= int(str(info.training.metrics["epochs"])) < 10_000
@@ -161,7 +183,14 @@ def test_in_a_process_of_its_own_a_real_ctrl_c_ends_it_well(project: Path) -> No
 @pytest.mark.qupath
 @pytest.mark.slow
 def test_java_does_not_take_ctrl_c_away(colon_project: Path) -> None:
-    few = {"epochs": 10_000, "normal": 12, "tumor": 6, "val_patches": 4, "backend": "paquo"}
+    few = {
+        "recipe": "paper",
+        "epochs": 10_000,
+        "normal": 12,
+        "tumor": 6,
+        "val_patches": 4,
+        "backend": "paquo",
+    }
     before = snapshot(colon_project.parent)
     code = _interrupted_process(colon_project, flags_of({**TRAINING, **few}))
     assert code == ExitCode.INTERRUPTED

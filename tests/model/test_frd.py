@@ -10,7 +10,8 @@ from PIL import Image
 
 from qprd.errors import QprdError
 from qprd.model.anomaly import anomaly_map
-from qprd.model.frd import FRD, build_frd, build_trained_parts
+from qprd.model.assembly import build_network
+from qprd.model.frd import FRD, build_trained_parts, student_scales
 from qprd.model.loss import focal_similarity_loss
 from qprd.model.teacher import Teacher, build_teacher
 
@@ -68,7 +69,7 @@ def test_shapes_follow_the_patch_size(edge: int, name: str) -> None:
 def test_student_maps_have_the_teacher_s_shapes_also_off_square(name: str) -> None:
     if name == "efficientnet_lite0":
         pytest.importorskip("timm")
-    model = build_frd(build_teacher(name, pretrained=False), seed=0)
+    model = build_network(FRD, build_teacher(name, pretrained=False), seed=0)
     for size in ((96, 96), (128, 64)):
         teacher_maps, student_maps = model(torch.randint(0, 256, (2, 3, *size)).to(torch.uint8))
         assert [m.shape for m in teacher_maps] == [m.shape for m in student_maps]
@@ -78,12 +79,40 @@ def test_student_maps_have_the_teacher_s_shapes_also_off_square(name: str) -> No
 def test_student_of_a_resnet_is_never_negative_and_a_projected_one_may_be(
     teacher: Teacher,
 ) -> None:
-    _, mirrored = build_frd(teacher, seed=0)(torch.rand(2, 3, 64, 64))
+    _, mirrored = build_network(FRD, teacher, seed=0)(torch.rand(2, 3, 64, 64))
     assert all(m.min() >= 0 for m in mirrored)
     pytest.importorskip("timm")
     lite0 = build_teacher("efficientnet_lite0", pretrained=False)
-    _, projected = build_frd(lite0, seed=0)(torch.rand(2, 3, 64, 64))
+    _, projected = build_network(FRD, lite0, seed=0)(torch.rand(2, 3, 64, 64))
     assert all(m.min() < 0 for m in projected)
+
+
+@pytest.mark.parametrize(
+    ("strides", "learned"),
+    [
+        ((4, 8, 16), (0, 1, 2)),
+        ((4, 8, 16, 16), (0, 1, 3)),
+        ((2, 4, 4, 16, 32), (3, 4)),
+        ((14, 14, 14), (2,)),
+    ],
+)
+def test_a_student_learns_the_last_map_of_each_stride_that_doubles(
+    strides: tuple[int, ...], learned: tuple[int, ...]
+) -> None:
+    assert student_scales(strides) == learned
+
+
+@pytest.mark.parametrize("strides", [(16,), (4, 8), (2, 4, 8, 16, 32)])
+def test_a_student_follows_any_number_of_scales(strides: tuple[int, ...]) -> None:
+    channels = [3 + index for index in range(len(strides))]
+    with torch.device("meta"):
+        bottleneck, student = build_trained_parts("timm:any", channels, strides, "half")
+        maps = [
+            torch.zeros(2, count, 64 // stride, 128 // stride)
+            for count, stride in zip(channels, strides, strict=True)
+        ]
+        grown = student(bottleneck(maps))
+    assert [m.shape for m in grown] == [m.shape for m in maps]
 
 
 @pytest.mark.parametrize("size", [(100, 96), (96, 48), (0, 32)])
@@ -91,18 +120,18 @@ def test_patch_size_that_does_not_fit_is_a_clear_error(
     teacher: Teacher, size: tuple[int, int]
 ) -> None:
     with pytest.raises(QprdError, match="do not fit") as caught:
-        build_frd(teacher, seed=0)(torch.zeros(1, 3, *size))
+        build_network(FRD, teacher, seed=0)(torch.zeros(1, 3, *size))
     assert "multiple of 32" in str(caught.value)
 
 
 def test_seed_decides_the_weights_whatever_ran_before(teacher: Teacher) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = build_frd(teacher, seed=5).trainable_state()
+    first = build_network(FRD, teacher, seed=5).trainable_state()
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    same = build_frd(teacher, seed=5).trainable_state()
-    other = build_frd(teacher, seed=6).trainable_state()
+    same = build_network(FRD, teacher, seed=5).trainable_state()
+    other = build_network(FRD, teacher, seed=6).trainable_state()
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
@@ -124,7 +153,7 @@ def train_step(model: FRD, images: torch.Tensor, y: torch.Tensor, steps: int = 1
 def test_training_changes_bottleneck_and_student_but_nothing_of_the_teacher(
     teacher: Teacher,
 ) -> None:
-    model = build_frd(teacher, seed=0)
+    model = build_network(FRD, teacher, seed=0)
     frozen = {k: v.clone() for k, v in teacher.state_dict().items()}
     trained = {k: v.clone() for k, v in model.trainable_state().items()}
     train_step(model, torch.rand(4, 3, 64, 64), torch.tensor([1, 0, 1, 1]))
@@ -137,12 +166,12 @@ def test_training_changes_bottleneck_and_student_but_nothing_of_the_teacher(
 def test_same_seed_and_batch_give_the_same_losses(teacher: Teacher) -> None:
     images = torch.rand(4, 3, 64, 64)
     y = torch.tensor([1, 0, 1, 1])
-    runs = [train_step(build_frd(teacher, seed=3), images, y, steps=3) for _ in range(2)]
+    runs = [train_step(build_network(FRD, teacher, seed=3), images, y, steps=3) for _ in range(2)]
     assert runs[0] == runs[1]
 
 
 def test_trainable_state_round_trips_and_holds_no_teacher(teacher: Teacher) -> None:
-    model, other = build_frd(teacher, seed=0), build_frd(teacher, seed=1)
+    model, other = build_network(FRD, teacher, seed=0), build_network(FRD, teacher, seed=1)
     other.load_trainable_state(model.trainable_state())
     images = torch.rand(1, 3, 64, 64)
     for a, b in zip(model.eval()(images)[1], other.eval()(images)[1], strict=True):
@@ -164,7 +193,7 @@ def test_a_few_steps_on_real_patches_separate_them(shared_data: Path) -> None:
         ]
     ).permute(0, 3, 1, 2)[..., 16:80, 16:80]
     y = torch.tensor([1] * 9 + [0] * 3)
-    model = build_frd(build_teacher("efficientnet_lite0"), seed=0)
+    model = build_network(FRD, build_teacher("efficientnet_lite0"), seed=0)
     losses = train_step(model, images, y, steps=8)
     assert losses[-1] < 0.5 * losses[0]
     with torch.no_grad():

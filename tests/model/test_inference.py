@@ -4,17 +4,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from qprd.model.frd import FRD, build_frd
+from qprd.model.assembly import MODELS, build_network
+from qprd.model.discriminant import Discriminant
+from qprd.model.frd import FRD, StandardizedFRD
 from qprd.model.inference import faster_teacher, for_inference
+from qprd.model.network import Network
 from qprd.model.teacher import build_teacher
-from qprd.settings import Recipe
+from qprd.settings import ModelKind
 
 
-def with_lived_in_norms(teacher: str, recipe: Recipe) -> FRD:
+def with_lived_in_norms(teacher: str, kind: ModelKind = "frd") -> Network:
     """A model whose batch norms are not those of the initialization, where folding is nothing."""
     if teacher not in ("resnet18", "resnet50"):
         pytest.importorskip("timm", reason="the extra 'demo' is not installed")
-    model = build_frd(build_teacher(teacher, pretrained=False), 0, recipe)
+    model = build_network(MODELS[kind], build_teacher(teacher, pretrained=False), 0)
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -32,24 +35,27 @@ def norms(model: nn.Module) -> int:
     return sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
 
 
-def scores(model: FRD, images: Tensor) -> Tensor:
+def scores(model: Network, images: Tensor) -> Tensor:
     with torch.inference_mode():
         return model.score_maps(images)
 
 
 @pytest.mark.parametrize(
-    ("teacher", "recipe"),
+    ("teacher", "kind"),
     [
-        ("resnet18", "paper"),
-        ("resnet50", "best"),
-        ("efficientnet_lite0", "best"),
-        ("timm:mobilenetv3_small_050", "paper"),
+        ("resnet18", "frd"),
+        ("resnet50", "standardized_frd"),
+        ("efficientnet_lite0", "discriminant"),
+        ("timm:mobilenetv3_small_050", "frd"),
     ],
 )
 def test_it_gives_the_scores_of_the_plain_modules_without_any_batch_norm(
-    teacher: str, recipe: Recipe
+    teacher: str, kind: ModelKind
 ) -> None:
-    model = with_lived_in_norms(teacher, recipe)
+    model = with_lived_in_norms(teacher, kind)
+    if isinstance(model, Discriminant):
+        for weights in model.head.buffers():
+            weights.fill_(0.001)
     images = torch.rand(2, 3, 96, 64, generator=torch.Generator().manual_seed(2))
     expected = scores(model, images)
     folded = for_inference(model)
@@ -59,17 +65,19 @@ def test_it_gives_the_scores_of_the_plain_modules_without_any_batch_norm(
 
 
 def test_the_model_itself_stays_as_it_is() -> None:
-    model = with_lived_in_norms("resnet18", "best")
+    model = with_lived_in_norms("resnet18")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for_inference(model)
     after = model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+    assert isinstance(model, FRD)
     assert all(parameter.requires_grad for parameter in model.trainable_parameters())
 
 
 def test_a_faster_teacher_can_take_part_in_a_training() -> None:
-    model = with_lived_in_norms("resnet18", "paper")
+    model = with_lived_in_norms("resnet18")
+    assert isinstance(model, FRD)
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     expected, sha256 = model.teacher(images), model.teacher.weights_sha256
     model.teacher = faster_teacher(model.teacher)
@@ -97,10 +105,10 @@ class TwiceUsed(nn.Module):
 
 
 def test_nothing_is_folded_where_folding_would_change_the_maps() -> None:
-    model = with_lived_in_norms("resnet18", "best")
+    model = with_lived_in_norms("resnet18")
     model.teacher.trunk = TwiceUsed()
     model.teacher.channels = (8, 8, 8)
-    model = build_frd(model.teacher, 0, "best").eval()
+    model = build_network(StandardizedFRD, model.teacher, 0).eval()
     for norm in model.teacher.trunk.norms:  # type: ignore[union-attr]
         norm.running_mean.fill_(3.0)
     images = torch.rand(1, 3, 64, 64)

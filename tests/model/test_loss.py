@@ -18,8 +18,6 @@ from qprd.model.loss import (
     build_loss,
     focal_similarity_loss,
     focal_terms,
-    hinge_similarity_loss,
-    hinge_terms,
     labels_at_scale,
     map_similarity,
     plain_similarity_loss,
@@ -357,35 +355,3 @@ def test_alpha_auto_is_the_share_of_tumor() -> None:
 def test_training_without_normal_patches_is_refused() -> None:
     with pytest.raises(QprdError, match="normal patches"):
         resolve_alpha("auto", 10, 0)
-
-
-@given(s=st.floats(-1, 1), alpha=st.floats(0, 1))
-def test_the_hinge_pulls_normal_and_lets_go_of_tumor_that_differs(s: float, alpha: float) -> None:
-    similarity = torch.tensor([s, s], dtype=torch.float64, requires_grad=True)
-    normal, tumor = hinge_terms(similarity, torch.tensor([1.0, 0.0]), alpha=alpha)
-    assert float(normal.detach()) == pytest.approx(alpha * (1 - s))
-    assert float(tumor.detach()) == pytest.approx((1 - alpha) * max(0.0, s))
-    (normal + tumor).backward()
-    pull, push = similarity.grad  # type: ignore[misc]
-    assert float(pull) == pytest.approx(-alpha)
-    assert float(push) == pytest.approx((1 - alpha) if s > 0 else 0, abs=1 if s == 0 else 1e-9)
-
-
-@pytest.mark.parametrize("similarity", ["image", "location"])
-def test_the_hinge_of_normal_patches_is_the_plain_loss_but_for_its_weight(similarity: str) -> None:
-    teacher, student = random_maps(0), random_maps(1)
-    y = torch.ones(4)
-    hinge = hinge_similarity_loss(teacher, student, y, alpha=0.1, similarity=similarity)  # type: ignore[arg-type]
-    plain = plain_similarity_loss(teacher, student, y, similarity=similarity)  # type: ignore[arg-type]
-    assert float(hinge) == pytest.approx(0.1 * float(plain))
-
-
-def test_the_best_recipe_takes_the_hinge_and_without_tumor_the_plain_loss() -> None:
-    assert build_loss(n_tumor=5, n_normal=50, recipe="best").kind == "hinge"
-    assert build_loss(n_tumor=0, n_normal=50, recipe="best").kind == "plain"
-    teacher, student = random_maps(0), random_maps(1)
-    y = torch.tensor([1.0, 0.0, 1.0, torch.nan])
-    loss = build_loss(n_tumor=5, n_normal=50, recipe="best")(teacher, student, y)
-    assert float(loss) == pytest.approx(
-        float(hinge_similarity_loss(teacher, student, y, alpha=0.1))
-    )

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from qprd.model.frd import build_frd
+from qprd.model.assembly import build_network
+from qprd.model.frd import FRD
 from qprd.model.inference import for_inference
 from qprd.model.matrix_convolution import MatrixConvolution, pays
 from qprd.model.teacher import build_teacher
@@ -55,6 +56,6 @@ def test_it_is_for_plain_convolutions_with_large_weights(options: dict[str, obje
 
 @pytest.mark.slow
 def test_the_papers_network_has_some() -> None:
-    model = build_frd(build_teacher("wide_resnet50_2", pretrained=False), 0)
+    model = build_network(FRD, build_teacher("wide_resnet50_2", pretrained=False), 0)
     folded = for_inference(model)
     assert sum(isinstance(module, MatrixConvolution) for module in folded.modules()) == 4

@@ -12,9 +12,9 @@ from qprd.demo.slides import write_pyramidal_tiff
 from qprd.device import make_fabric
 from qprd.errors import QprdError
 from qprd.model.anomaly import smooth, upsampled
-from qprd.model.frd import FRD, build_frd
+from qprd.model.frd import FRD
 from qprd.model.inference import for_inference
-from qprd.model.teacher import build_teacher
+from qprd.model.network import Network
 from qprd.scoring import by_field, fields
 from qprd.scoring.by_field import (
     score_slide_by_field,
@@ -23,10 +23,11 @@ from qprd.scoring.by_field import (
 )
 from qprd.scoring.cells import score_grid
 from qprd.scoring.fields import HALO_PX, Windows
-from qprd.settings import Recipe
+from qprd.settings import ModelKind
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import TissueMask
 from tests.helpers.counted import Counted
+from tests.helpers.small_models import random_model
 from tests.helpers.textured_slide import textured
 
 MPP, PATCH_PX = 0.5, 128
@@ -53,14 +54,14 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slide]:
         yield opened
 
 
-def make_model(recipe: Recipe, teacher: str = "efficientnet_lite0") -> FRD:
+def make_model(kind: ModelKind, teacher: str = "efficientnet_lite0") -> Network:
     pytest.importorskip("timm", reason="the extra 'demo' is not installed")
-    return for_inference(build_frd(build_teacher(teacher, pretrained=False), 0, recipe))
+    return for_inference(random_model(kind, teacher))
 
 
 @pytest.fixture(scope="module")
-def model() -> FRD:
-    return make_model("paper")
+def model() -> Network:
+    return make_model("frd")
 
 
 def every(step: int) -> Windows:
@@ -70,7 +71,7 @@ def every(step: int) -> Windows:
     return Windows(x.ravel(), y.ravel(), PATCH_PX)
 
 
-def scores(model: FRD, slide: Slide, windows: Windows, **options: object) -> np.ndarray:
+def scores(model: Network, slide: Slide, windows: Windows, **options: object) -> np.ndarray:
     return score_windows(
         model,
         slide,
@@ -83,11 +84,11 @@ def with_cores(monkeypatch: pytest.MonkeyPatch, *edges: int) -> None:
     monkeypatch.setattr(by_field, "cores_px", lambda *_: list(edges))
 
 
-@pytest.mark.parametrize("recipe", ["paper", "best"])
+@pytest.mark.parametrize("kind", ["frd", "discriminant", "standardized_frd"])
 def test_the_borders_of_fields_do_not_show(
-    recipe: Recipe, slide: Slide, monkeypatch: pytest.MonkeyPatch
+    kind: ModelKind, slide: Slide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = make_model(recipe)
+    model = make_model(kind)
     with_cores(monkeypatch, 1024)
     in_one = scores(model, slide, every(60))
     with_cores(monkeypatch, 256)
@@ -100,7 +101,7 @@ def test_the_borders_of_fields_do_not_show(
 
 
 def test_a_score_is_the_mean_of_the_map_over_its_window(
-    model: FRD, slide: Slide, monkeypatch: pytest.MonkeyPatch
+    model: Network, slide: Slide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_cores(monkeypatch, 1024)  # all of the slide
     pixels = slide.read_region(0, 0, WIDTH, HEIGHT, MPP)
@@ -119,7 +120,7 @@ def test_a_score_is_the_mean_of_the_map_over_its_window(
     np.testing.assert_allclose(largest, [part.max() for part in expected], atol=1e-5)
 
 
-def test_the_cells_of_a_grid_get_the_scores_of_their_patches(model: FRD, slide: Slide) -> None:
+def test_the_cells_of_a_grid_get_the_scores_of_their_patches(model: Network, slide: Slide) -> None:
     tissue = np.zeros((HEIGHT // 20, WIDTH // 20), np.bool_)
     tissue[:, :20] = True
     grid = score_grid(
@@ -135,7 +136,7 @@ def test_the_cells_of_a_grid_get_the_scores_of_their_patches(model: FRD, slide: 
 
 
 def test_pixels_far_from_any_window_are_not_read(
-    model: FRD, slide: Slide, monkeypatch: pytest.MonkeyPatch
+    model: Network, slide: Slide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = []
     original = Slide.read_region
@@ -159,7 +160,7 @@ def test_pixels_far_from_any_window_are_not_read(
 
 
 @pytest.mark.parametrize("size", [(40, 30), (128, 128), (133, 129)])
-def test_small_slides_have_scores(model: FRD, tmp_path: Path, size: tuple[int, int]) -> None:
+def test_small_slides_have_scores(model: Network, tmp_path: Path, size: tuple[int, int]) -> None:
     write_pyramidal_tiff(textured(*size), tmp_path / "small.tif", MPP)
     with Slide(tmp_path / "small.tif") as small:
         found = scores(model, small, Windows(np.zeros(1, int), np.zeros(1, int), PATCH_PX))
@@ -167,7 +168,7 @@ def test_small_slides_have_scores(model: FRD, tmp_path: Path, size: tuple[int, i
 
 
 def test_out_of_memory_halves_the_field_and_goes_on(
-    model: FRD, slide: Slide, monkeypatch: pytest.MonkeyPatch
+    model: Network, slide: Slide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_cores(monkeypatch, 128, 256, 512)
     expected = scores(model, slide, every(100))
@@ -188,7 +189,7 @@ def test_out_of_memory_halves_the_field_and_goes_on(
 
 
 def test_no_memory_at_all_is_an_error_that_says_what_to_do(
-    model: FRD, slide: Slide, monkeypatch: pytest.MonkeyPatch
+    model: Network, slide: Slide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> Tensor:
         raise torch.OutOfMemoryError("the device is full")
@@ -200,6 +201,6 @@ def test_no_memory_at_all_is_an_error_that_says_what_to_do(
 
 
 def test_squeeze_and_excitation_is_found_out_and_nothing_else() -> None:
-    assert not sees_far(make_model("paper"), FABRIC)
-    assert not sees_far(make_model("best", "resnet18"), FABRIC)
-    assert sees_far(make_model("best", "timm:mobilenetv3_small_100"), FABRIC)
+    assert not sees_far(make_model("frd"), FABRIC)
+    assert not sees_far(make_model("discriminant", "resnet18"), FABRIC)
+    assert sees_far(make_model("discriminant", "timm:mobilenetv3_small_100"), FABRIC)

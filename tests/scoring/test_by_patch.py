@@ -14,17 +14,19 @@ from numpy.typing import NDArray
 from qprd.demo.slides import write_pyramidal_tiff
 from qprd.device import make_fabric
 from qprd.errors import QprdError
-from qprd.model.frd import FRD, build_frd, build_trained_parts
+from qprd.model.assembly import build_network
+from qprd.model.frd import FRD
 from qprd.model.teacher import build_teacher
 from qprd.predictions import ScoreMap
 from qprd.scoring import by_patch, cells
 from qprd.scoring.by_patch import score_patches, score_slide_by_patch
 from qprd.scoring.cells import ScoreGrid, score_grid
-from qprd.settings import PatchScore
+from qprd.settings import ModelKind, PatchScore
 from qprd.slides.read_ahead import read_ahead
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import TissueMask, tissue_mask
 from tests.helpers.counted import Counted
+from tests.helpers.small_models import random_model
 
 MPP = 0.5
 PATCH_PX, STRIDE = 64, 48
@@ -44,7 +46,7 @@ def _one_thread() -> Iterator[None]:
 def model() -> FRD:
     pytest.importorskip("timm", reason="the extra 'demo' is not installed")
     torch.manual_seed(0)
-    return build_frd(build_teacher("efficientnet_lite0", pretrained=False), 0).eval()
+    return build_network(FRD, build_teacher("efficientnet_lite0", pretrained=False), 0).eval()
 
 
 @pytest.fixture(scope="module")
@@ -353,17 +355,17 @@ def test_scores_that_are_not_finite_are_an_error_and_not_missing_tissue() -> Non
 
     images = np.zeros((2, 3, 64, 64), np.uint8)
     teacher = build_teacher("resnet18", pretrained=False)
-    broken = Broken(teacher, *build_trained_parts("resnet18", teacher.channels))
+    broken = Broken(teacher)
     with pytest.raises(QprdError, match="not finite"):
         score_patches(broken, images, fabric=FABRIC, batch_size=2)
 
 
 def test_a_model_that_transposes_scores_an_image_and_its_transpose_alike() -> None:
-    teacher = build_teacher("efficientnet_lite0", pretrained=False)
     images = np.random.default_rng(0).integers(0, 256, (3, 3, 64, 96), np.uint8)
     turned = np.ascontiguousarray(images.transpose(0, 1, 3, 2))
-    for recipe, alike in (("best", True), ("paper", False)):
-        model = build_frd(teacher, 0, recipe)  # type: ignore[arg-type]
+    kinds: dict[ModelKind, bool] = {"discriminant": True, "standardized_frd": True, "frd": False}
+    for kind, alike in kinds.items():
+        model = random_model(kind, "efficientnet_lite0")
         first, second = (
             score_patches(model, batch, fabric=FABRIC, batch_size=2) for batch in (images, turned)
         )

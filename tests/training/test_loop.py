@@ -22,6 +22,7 @@ from qprd.sampling.regions import LabelRegions
 from qprd.sampling.table import Patch, PatchTable
 from qprd.settings import TrainConfig
 from qprd.training.loop import (
+    Epoch,
     NoEpochFinishedError,
     TrainingOutcome,
     ValidationPatches,
@@ -60,6 +61,10 @@ def config(**flags: object) -> TrainConfig:
 class TinyTeacher(nn.Module):
     """Three fixed random maps; the real networks are tested in tests/model."""
 
+    name = "tiny"
+    channels = (8, 8, 8)
+    strides = (4, 8, 16)
+
     def __init__(self) -> None:
         super().__init__()
         self.stages = nn.ModuleList(
@@ -93,12 +98,18 @@ class TinyStudent(nn.Module):
         return [head(embedding) for head in self.heads]
 
 
+def best_of(outcome: TrainingOutcome) -> Epoch:
+    assert outcome.best is not None
+    return outcome.best
+
+
 def model(seed: int = 0) -> FRD:
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        teacher = TinyTeacher()
+        frd = FRD(TinyTeacher())  # type: ignore[arg-type]
         torch.manual_seed(seed)
-        return FRD(teacher, TinyBottleneck(), TinyStudent())  # type: ignore[arg-type]
+        frd.bottleneck, frd.student = TinyBottleneck(), TinyStudent()  # type: ignore[assignment]
+        return frd
 
 
 def train(
@@ -138,7 +149,7 @@ def test_the_model_ends_with_the_weights_of_the_best_epoch() -> None:
     frd = model()
     outcome = train(frd, config(epochs=4))
     accuracies = [row.val_accuracy or 0.0 for row in outcome.history]
-    assert outcome.best.val_accuracy == max(accuracies)
+    assert best_of(outcome).val_accuracy == max(accuracies)
     from qprd.scoring.by_patch import score_patches
 
     images, _ = patches(12, 1)
@@ -164,9 +175,9 @@ def test_an_annealed_training_looks_five_times_at_what_chooses_nothing(
 def test_an_annealed_training_that_is_interrupted_between_looks_still_has_its_figures() -> None:
     progress = InterruptAfter(steps=3 * 4 + 1)
     outcome = train(model(), config(epochs=12), annealed=True, progress=progress)
-    assert (outcome.interrupted, outcome.best.epoch) == (True, 4)
+    assert (outcome.interrupted, best_of(outcome).epoch) == (True, 4)
     assert outcome.history[-1].val_accuracy is None
-    assert outcome.best.val_accuracy is not None
+    assert best_of(outcome).val_accuracy is not None
     assert outcome.val_scores is not None
 
 
@@ -184,7 +195,7 @@ def test_without_validation_the_last_epoch_is_kept() -> None:
     outcome = train(model(), config(), val=False)
     assert outcome.best == outcome.history[-1]
     assert outcome.val_scores is None
-    assert outcome.best.val_auroc is None
+    assert best_of(outcome).val_auroc is None
 
 
 def test_without_tumor_it_is_plain_reverse_distillation_and_learns() -> None:
@@ -229,8 +240,8 @@ def test_ctrl_c_keeps_the_best_epoch_so_far() -> None:
     outcome = train(interrupted, config(epochs=9), progress=InterruptAfter(steps=3 * 2 + 1))
     assert outcome.interrupted
     assert len(outcome.history) == 2
-    kept = train(whole, config(epochs=outcome.best.epoch))
-    assert kept.best.epoch == outcome.best.epoch
+    kept = train(whole, config(epochs=best_of(outcome).epoch))
+    assert best_of(kept).epoch == best_of(outcome).epoch
     for name, tensor in interrupted.trainable_state().items():
         assert torch.equal(tensor, whole.trainable_state()[name]), name
 
@@ -318,7 +329,7 @@ def test_ctrl_c_in_the_first_epoch_leaves_nothing_to_keep() -> None:
 
 def test_a_last_batch_of_one_patch_does_no_harm() -> None:
     outcome = train(model(), config(batch_size=23, epochs=1))
-    assert np.isfinite(outcome.best.loss)
+    assert np.isfinite(best_of(outcome).loss)
 
 
 def test_the_history_is_a_csv_file_with_a_line_an_epoch(tmp_path: Path) -> None:

@@ -7,17 +7,21 @@ from numpy.typing import NDArray
 from torch import nn
 
 from qprd.device import make_fabric
+from qprd.errors import QprdError
 from qprd.evaluation.metrics import auroc
 from qprd.given_settings import train_config
-from qprd.model.frd import FRD, FusedFRD, build_frd
+from qprd.model.assembly import build_network
+from qprd.model.discriminant import Discriminant
+from qprd.model.frd import FRD, StandardizedFRD
+from qprd.model.network import Network
 from qprd.model.teacher import Teacher, build_teacher
 from qprd.progress import SilentProgress
-from qprd.sampling.dataset import PatchDataset
+from qprd.sampling.dataset import SYMMETRIES, PatchDataset, symmetric
 from qprd.sampling.table import Patch, PatchTable
 from qprd.scoring.by_patch import score_patches
 from qprd.settings import Recipe, TrainConfig
 from qprd.training.loop import TrainingOutcome, ValidationPatches
-from qprd.training.recipes import SHARES, choose_share, train_model
+from qprd.training.recipes import model_of, train_model
 
 EDGE = 32
 FABRIC = make_fabric("cpu", "auto")
@@ -38,7 +42,7 @@ def trained(
     tumor: int = 6,
     val: ValidationPatches | None = None,
     **settings: object,
-) -> tuple[FRD, TrainingOutcome, TrainConfig]:
+) -> tuple[Network, TrainingOutcome, TrainConfig]:
     config = train_config(
         {
             "recipe": recipe,
@@ -57,7 +61,7 @@ def trained(
     )
     dataset = PatchDataset(PatchTable(rows), images, patch_px=EDGE, augment=config.augment)
     teacher = build_teacher("efficientnet_lite0", pretrained=False)
-    model = build_frd(teacher, config.seed, recipe)
+    model = build_network(model_of(recipe, tumor), teacher, config.seed)
     outcome = train_model(
         model,
         dataset,
@@ -71,26 +75,36 @@ def trained(
     return model, outcome, config
 
 
-def state_of(model: FRD) -> dict[str, torch.Tensor]:
+def state_of(model: Network) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in model.trainable_state().items()}
 
 
-def test_the_same_seed_gives_the_same_fused_model() -> None:
-    first, second = (state_of(trained("best")[0]) for _ in range(2))
+#: A recipe and its number of tumor patches, which decide the model.
+CASES = pytest.mark.parametrize(("recipe", "tumor"), [("best", 6), ("best", 0), ("paper", 6)])
+
+
+def test_the_recipe_and_the_tumor_patches_decide_the_model() -> None:
+    assert model_of("best", 1) is Discriminant
+    assert model_of("best", 0) is StandardizedFRD
+    assert model_of("paper", 1) is model_of("paper", 0) is FRD
+
+
+@CASES
+def test_the_same_seed_gives_the_same_model(recipe: Recipe, tumor: int) -> None:
+    first, second = (state_of(trained(recipe, tumor=tumor)[0]) for _ in range(2))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("recipe", ["best", "paper"])
-def test_the_teacher_of_a_training_is_the_faster_one(recipe: Recipe) -> None:
-    model = trained(recipe, epochs=1)[0]
+@CASES
+def test_the_teacher_of_a_training_is_the_faster_one(recipe: Recipe, tumor: int) -> None:
+    model = trained(recipe, tumor=tumor, epochs=1)[0]
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.teacher.modules())
-    assert any(isinstance(module, nn.BatchNorm2d) for module in model.student.modules())
 
 
-@pytest.mark.parametrize("recipe", ["best", "paper"])
+@pytest.mark.parametrize(("recipe", "tumor"), [("best", 0), ("paper", 6)])
 def test_kept_maps_of_the_teacher_change_nothing_but_how_often_it_is_run(
-    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, tumor: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     views: list[int] = []
     forward = Teacher.forward
@@ -100,80 +114,99 @@ def test_kept_maps_of_the_teacher_change_nothing_but_how_often_it_is_run(
         return forward(self, images)
 
     monkeypatch.setattr(Teacher, "forward", counted)
-    kept = state_of(trained(recipe, epochs=3)[0])
+    kept = state_of(trained(recipe, tumor=tumor, epochs=3)[0])
     with_cache = sum(views)
     views.clear()
-    anew = state_of(trained(recipe, epochs=3, teacher_cache=0)[0])
+    anew = state_of(trained(recipe, tumor=tumor, epochs=3, teacher_cache=0)[0])
     for name, tensor in kept.items():
         torch.testing.assert_close(tensor, anew[name], rtol=1e-3, atol=1e-4)
-    # 24 patches, in eight symmetries if there is augmentation; two probes to fold batch norms.
-    assert with_cache - 2 <= (24 * 8 if recipe == "best" else 24)
-    assert sum(views) >= 3 * 24
+    # In eight symmetries if there is augmentation; two probes to fold batch norms.
+    patches = 18 + tumor
+    assert with_cache - 2 <= (patches * SYMMETRIES if recipe == "best" else patches)
+    assert sum(views) >= 3 * patches
 
 
-def test_the_fused_model_tells_unseen_patches_apart_and_scores_them_around_0_and_1() -> None:
-    model, _, _ = trained("best")
+def test_a_discriminant_sees_each_patch_once_in_each_symmetry(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[int] = []
+    parts = Discriminant.score_parts
+
+    def counted(self: Discriminant, images: torch.Tensor) -> list[torch.Tensor]:
+        seen.append(len(images))
+        return parts(self, images)
+
+    monkeypatch.setattr(Discriminant, "score_parts", counted)
+    trained("best", tumor=6)
+    assert sum(seen) == 24 * SYMMETRIES
+    assert max(seen) == 8  # the batch size
+    seen.clear()
+    trained("best", tumor=6, augment=False)
+    assert sum(seen) == 24
+
+
+def test_a_discriminant_tells_unseen_patches_apart_and_scores_them_around_0_and_1() -> None:
+    model = trained("best")[0]
     images, labels = patches(12, 12, 1)
     scores = score_patches(model, images, fabric=FABRIC, batch_size=8)
     assert auroc(labels, scores) == 1
     assert np.median(scores[~labels]) < 0.5 < np.median(scores[labels])
 
 
-def test_training_scores_average_0_for_normal_and_1_for_tumor_patches() -> None:
-    model, _, _ = trained("best")
+def test_training_patches_score_0_if_normal_and_1_if_tumor_on_average_of_their_symmetries() -> None:
+    model = trained("best")[0]
     images, labels = patches(18, 6, 0)
-    scores = score_patches(model, images, fabric=FABRIC, batch_size=8)
-    assert scores[~labels].mean() == pytest.approx(0, abs=0.02)
-    assert scores[labels].mean() == pytest.approx(1, abs=0.02)
+    views = [np.ascontiguousarray(symmetric(images, s)) for s in range(SYMMETRIES)]
+    scores = np.mean(
+        [score_patches(model, view, fabric=FABRIC, batch_size=8) for view in views], axis=0
+    )
+    assert scores[~labels].mean() == pytest.approx(0, abs=1e-3)
+    assert scores[labels].mean() == pytest.approx(1, abs=1e-3)
 
 
-def test_the_outcome_has_the_figures_of_the_finished_model() -> None:
+def test_validation_patches_choose_nothing_of_a_discriminant() -> None:
     val = ValidationPatches(*patches(8, 8, 2))
-    model, outcome, config = trained("best", val=val)
-    again = score_patches(model, val.images, fabric=FABRIC, batch_size=config.batch_size)
+    with_val, outcome, config = trained("best", val=val)
+    free, nothing, _ = trained("best")
+    for name, tensor in free.trainable_state().items():
+        assert torch.equal(tensor, with_val.trainable_state()[name]), name
+    again = score_patches(with_val, val.images, fabric=FABRIC, batch_size=config.batch_size)
     assert outcome.val_scores is not None
     assert np.array_equal(outcome.val_scores, again)
-    assert outcome.best.epoch == config.epochs
-    assert outcome.best.val_auroc == auroc(val.tumor, again)
+    assert (outcome.history, outcome.best) == ((), None)
+    assert nothing.val_scores is None
 
 
-def test_validation_patches_choose_nothing_but_the_share() -> None:
-    images, labels = patches(8, 8, 2)
-    free, checked, scrambled = (
-        state_of(trained("best", val=val)[0])
-        for val in (None, ValidationPatches(images, labels), ValidationPatches(images, ~labels))
-    )
-    chosen = {"head.difference", "head.bias", "head.linear_1", "head.linear_2", "head.linear_3"}
-    for name in free.keys() - chosen:
-        assert torch.equal(free[name], checked[name]), name
-        assert torch.equal(free[name], scrambled[name]), name
+def test_patches_of_the_same_pixels_in_both_classes_are_refused() -> None:
+    model = build_network(Discriminant, build_teacher("resnet18", pretrained=False), 0)
+    images = np.full((4, 3, EDGE, EDGE), 255, np.uint8)
+    config = train_config({"teacher": "resnet18", "device": "cpu"})
+    with pytest.raises(QprdError, match="cannot be told from the normal ones"):
+        train_model(
+            model,
+            PatchDataset(PatchTable(()), images[:0], patch_px=EDGE),
+            images,
+            np.array([False, False, True, True]),
+            val=None,
+            config=config,
+            fabric=FABRIC,
+            progress=SilentProgress(),
+        )
 
 
 def test_without_tumor_patches_the_score_is_the_plain_difference() -> None:
     model, outcome, _ = trained("best", tumor=0, val=ValidationPatches(*patches(4, 4, 2)))
-    assert isinstance(model, FusedFRD)
     state = model.trainable_state()
     assert all(float(state[f"head.linear_{scale}"].abs().sum()) == 0 for scale in (1, 2, 3))
     assert torch.equal(state["head.difference"], torch.ones(3))
+    assert float(state["head.std_1"].std()) > 0
     assert outcome.val_scores is not None
     assert ((outcome.val_scores >= 0) & (outcome.val_scores <= 6)).all()
 
 
 def test_the_papers_recipe_has_neither_head_nor_annealing() -> None:
     model, outcome, _ = trained("paper", val=ValidationPatches(*patches(8, 8, 2)), lr=1e-3)
-    assert not isinstance(model, FusedFRD)
     assert {name.split(".")[0] for name in model.trainable_state()} == {"bottleneck", "student"}
     rows = [row for row in outcome.history if row.val_accuracy is not None]
+    assert outcome.best is not None
     assert outcome.best.val_accuracy == max(row.val_accuracy or 0 for row in rows)
-
-
-@pytest.mark.parametrize("best", SHARES)
-def test_the_share_with_the_best_validation_auroc_is_taken(best: float) -> None:
-    tumor = np.array([True, True, False, False])
-    right, wrong = np.array([3.0, 2.0, 1.0, 0.0]), np.array([3.0, 0.0, 1.0, 2.0])
-    assert choose_share(tumor, lambda share: right if share == best else wrong) == best
-
-
-def test_among_equal_shares_the_most_even_one_is_taken() -> None:
-    tumor = np.array([True, False])
-    assert choose_share(tumor, lambda _: np.array([1.0, 0.0])) == 0.5

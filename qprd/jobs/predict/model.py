@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from qprd.bundle.records import BundleInfo
     from qprd.jobs.train.summary import TrainSummary
-    from qprd.model.frd import FRD
+    from qprd.model.network import Network
 
 #: Settings that belong to a project, or to the model as it was loaded.
 _OF_A_PROJECT = {"images", "image", "exclude", "uncertain", "assume_mpp", "tissue_class"}
@@ -108,7 +108,7 @@ class Model:
         return make_fabric(self._device, self._precision)
 
     @cached_property
-    def network(self) -> FRD:
+    def network(self) -> Network:
         """The network, ready for inference; loaded when it is first asked for.
 
         Raises:

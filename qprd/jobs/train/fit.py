@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprd.errors import QprdError
-from qprd.jobs.train.parent import StartingPoint
 from qprd.jobs.train.patches import PreparedPatches
 from qprd.jobs.train.records import writing_cache
 from qprd.progress import Progress
@@ -22,6 +21,7 @@ from qprd.settings import TrainConfig
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+    from qprd.model.network import Network
     from qprd.training.loop import TrainingOutcome
 
 
@@ -75,7 +75,7 @@ def read_patches(
 
 
 def fit_model(
-    start: StartingPoint,
+    model: Network,
     patches: DecodedPatches,
     config: TrainConfig,
     folder: Path,
@@ -86,7 +86,7 @@ def fit_model(
     """Train a model on patches.
 
     Args:
-        start: Its model is trained in place.
+        model: Trained in place.
         patches: The patches of training and validation.
         config: Settings.
         folder: Where what is computed once is kept meanwhile.
@@ -112,7 +112,7 @@ def fit_model(
         seed=config.seed,
     )
     return train_model(
-        start.model,
+        model,
         dataset,
         patches.train,
         train.is_tumor,
@@ -121,7 +121,6 @@ def fit_model(
         fabric=fabric,
         progress=progress,
         folder=folder,
-        continued=start.parent is not None,
     )
 
 

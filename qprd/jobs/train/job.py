@@ -23,13 +23,13 @@ from qprd.qupath.project import Project
 from qprd.sampling.splits import SPLITS
 from qprd.sampling.table import PatchTable
 from qprd.scoring.scorer import SlideScorer
-from qprd.settings import TrainConfig
+from qprd.settings import OF_STUDENTS, TrainConfig
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from qprd.bundle.records import TrainingInfo
-    from qprd.model.frd import FRD
+    from qprd.model.network import Network
     from qprd.sampling.dataset import SlideReadError
     from qprd.training.loop import TrainingOutcome
 
@@ -51,8 +51,8 @@ def train_project(
         project: Only read, but for the new bundle.
         config: Settings.
         patches: A patch table to use instead of sampling.
-        parent: A bundle to continue from: its weights are where this training starts, and its
-            slides keep their splits. `qprd.training.recipes` says what else is kept.
+        parent: A bundle to continue from: its slides keep their splits, and under the recipe
+            ``paper`` its weights are where this training starts.
         progress: Shows what takes long.
 
     Raises:
@@ -70,7 +70,6 @@ def train_project(
     # What can fail at once comes before what takes long.
     fabric = make_fabric(config.device, config.precision)
     start = starting_point(config, parent)
-    require_space(layout.root, start.model)
     rule = Rule.parse(config.operating_point)
 
     def checked(prepared: PreparedPatches) -> PreparedPatches:
@@ -85,10 +84,13 @@ def train_project(
     with patch_cache(layout.root) as cache:
         decoded = read_patches(prepared, without, config, cache, progress)
         prepared = decoded.prepared
-        outcome = fit_model(start, decoded, config, cache, fabric=fabric, progress=progress)
+        n_tumor = int(prepared.table.subset("train").is_tumor.sum())
+        model = start.model(config, n_tumor)
+        require_space(layout.root, model)
+        outcome = fit_model(model, decoded, config, cache, fabric=fabric, progress=progress)
         # What is kept on the disk goes with the cache.
         del decoded
-    scorer = _scorer(start.model, config, fabric, progress)
+    scorer = _scorer(model, config, fabric, progress)
     validation = validate(
         outcome.val_scores,
         prepared.table,
@@ -105,18 +107,23 @@ def train_project(
     info = BundleInfo(
         name=new_bundle_name(now, config.teacher, layout.bundles),
         network=NetworkInfo(
-            TeacherInfo.of(start.model.teacher), config.recipe, config.mpp, config.patch_px
+            TeacherInfo.of(model.teacher),
+            config.recipe,
+            model.kind,
+            config.mpp,
+            config.patch_px,
         ),
         scoring=validation.scoring,
         training=training,
         created=now,
     )
     bundle = layout.bundles / info.name
-    save_bundle(bundle, start.model, info)
+    save_bundle(bundle, model, info)
     save_records(bundle, prepared.table, outcome)
 
     notes = [*prepared.notes, *prepared.table.notes, *validation.notes]
-    notes += quality_notes(validation.figures.auroc, diverged=outcome.diverged)
+    notes += quality_notes(validation.figures.auroc, n_tumor=n_tumor, diverged=outcome.diverged)
+    notes += _ignored_settings(config, model)
     if scorer.scoring != config.scoring:
         notes.append(
             f"the teacher {config.teacher} judges a patch by averages over all that it is shown: "
@@ -135,7 +142,7 @@ def train_project(
             changes=start.changes(prepared.seen(config)),
             review=training.review,
         ),
-        best_epoch=outcome.best.epoch,
+        best_epoch=None if outcome.best is None else outcome.best.epoch,
         epochs=len(outcome.history),
         validation=validation.figures,
         notes=tuple(dict.fromkeys(notes)),
@@ -144,7 +151,7 @@ def train_project(
     )
 
 
-def _scorer(model: FRD, config: TrainConfig, fabric: Fabric, progress: Progress) -> SlideScorer:
+def _scorer(model: Network, config: TrainConfig, fabric: Fabric, progress: Progress) -> SlideScorer:
     """Score slides as the settings say, but patch by patch if the network sees far."""
     from qprd.model.inference import for_inference
     from qprd.scoring.by_field import sees_far
@@ -188,7 +195,7 @@ def _training_info(
         slides=training_slides,
         validation_slides=validation_slides,
         metrics={
-            "best_epoch": outcome.best.epoch,
+            "best_epoch": None if outcome.best is None else outcome.best.epoch,
             "epochs": len(outcome.history),
             "val_accuracy": figures.accuracy,
             "val_auroc": figures.auroc,
@@ -201,14 +208,20 @@ def _training_info(
     )
 
 
-def quality_notes(auroc: float | None, *, diverged: bool) -> list[str]:
+def quality_notes(auroc: float | None, *, n_tumor: int, diverged: bool) -> list[str]:
     """Warnings about a model that has hardly learned anything, or whose training diverged.
 
     Args:
         auroc: Of the validation patches; None if undefined.
+        n_tumor: Number of tumor training patches.
         diverged: The training ended early because it diverged.
     """
     notes = []
+    if not n_tumor:
+        notes.append(
+            "without tumor patches the model finds what is unlike the normal tissue that it saw, "
+            "tumor or not, and its figures are of little use: annotate a few tumor regions"
+        )
     if diverged:
         notes.append(
             "the training diverged after its last epoch; the best one before is kept. Train with a "
@@ -217,10 +230,27 @@ def quality_notes(auroc: float | None, *, diverged: bool) -> list[str]:
     if auroc is not None and auroc < _USELESS_AUROC:
         notes.append(
             f"the model hardly tells tumor from normal on the validation patches (AUROC "
-            f"{auroc:.2f}): do not use its contours. More annotations, more --epochs or another "
-            "--lr may help"
+            f"{auroc:.2f}): do not use its contours. More annotations may help"
         )
     return notes
+
+
+def _ignored_settings(config: TrainConfig, model: Network) -> list[str]:
+    """A note on settings of a student that were changed, where no student is trained."""
+    if model.kind != "discriminant":
+        return []
+    defaults = TrainConfig(recipe=config.recipe, teacher=config.teacher)
+    changed = [
+        f"--{name.replace('_', '-')}"
+        for name in OF_STUDENTS
+        if getattr(config, name) != getattr(defaults, name)
+    ]
+    if not changed:
+        return []
+    return [
+        f"{', '.join(changed)}: without effect, as the recipe best trains no student on tumor "
+        "patches; use --recipe paper for one"
+    ]
 
 
 def _slide_names(table: PatchTable) -> tuple[str, ...]:

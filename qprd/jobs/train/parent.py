@@ -26,22 +26,34 @@ from qprd.sampling.table import PatchTable
 from qprd.settings import TrainConfig
 
 if TYPE_CHECKING:
-    from qprd.model.frd import FRD
+    from qprd.model.network import Network
+    from qprd.model.teacher import Teacher
 
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """The model that a training starts from: a new one, or that of an earlier bundle.
+    """What a training starts from: a teacher, and an earlier bundle, if it continues from one.
 
     Attributes:
-        model: The model, to be trained.
+        teacher: The frozen network.
+        trained: The model of the earlier bundle, if its weights are the start.
         parent: Description of the earlier bundle; None without one.
         ancestors: The earlier bundle and those before it, the nearest first.
     """
 
-    model: FRD
+    teacher: Teacher
+    trained: Network | None = None
     parent: BundleInfo | None = None
     ancestors: tuple[Ancestor, ...] = ()
+
+    def model(self, config: TrainConfig, n_tumor: int) -> Network:
+        """Return the model to train on so many tumor patches: a new one, or the trained one."""
+        from qprd.model.assembly import build_network
+        from qprd.training.recipes import model_of
+
+        if self.trained is not None:
+            return self.trained
+        return build_network(model_of(config.recipe, n_tumor), self.teacher, config.seed)
 
     def splits(self) -> dict[str, Split]:
         """Splits of the earlier bundle's slides, by image name.
@@ -103,7 +115,7 @@ def parent_settings(folder: Path) -> TrainConfig:
 
 
 def starting_point(config: TrainConfig, parent: Path | None) -> StartingPoint:
-    """Make a new model, or load that of the bundle that a training continues from.
+    """Load the teacher, and under the recipe ``paper`` the model of the bundle to continue from.
 
     Args:
         config: Settings of the training.
@@ -113,37 +125,41 @@ def starting_point(config: TrainConfig, parent: Path | None) -> StartingPoint:
         QprdError: the bundle is of another kind than the settings ask for, or it is damaged, has
             no weights, or another teacher.
     """
-    from qprd.model.frd import build_frd
     from qprd.model.teacher import build_teacher
 
     weights = None if config.weights is None else Path(config.weights)
     if parent is None:
-        teacher = build_teacher(config.teacher, weights=weights)
-        return StartingPoint(build_frd(teacher, config.seed, config.recipe))
-    _require_same_kind(read_bundle_info(parent), config, parent)
-    model, info = load_bundle(parent, weights=weights)
+        return StartingPoint(build_teacher(config.teacher, weights=weights))
+    info = read_bundle_info(parent)
     digest = sha256_of(parent / MODEL_FILE)
     if digest is None:
         raise QprdError(
-            "The bundle vanished while it was read.",
+            f"The bundle is damaged: {MODEL_FILE} is missing.",
             where=str(parent),
             fix="Check the folder given to --from.",
         )
+    _require_same_kind(info, config, parent)
+    trained = None
+    if config.recipe == "paper":
+        trained, _ = load_bundle(parent, weights=weights)
+    teacher = build_teacher(config.teacher, weights=weights) if trained is None else trained.teacher
     ancestors = (Ancestor(info.name, digest, info.created), *info.training.ancestors)
-    return StartingPoint(model, info, ancestors[:MAX_ANCESTORS])
+    return StartingPoint(teacher, trained, info, ancestors[:MAX_ANCESTORS])
 
 
 def _require_same_kind(info: BundleInfo, config: TrainConfig, folder: Path) -> None:
-    for option, asked, has in (
-        ("recipe", config.recipe, info.network.recipe),
-        ("teacher", config.teacher, info.network.teacher.name),
-        ("mpp", config.mpp, info.network.mpp),
-        ("patch-px", config.patch_px, info.network.patch_px),
-    ):
+    compared: list[tuple[str, object, object]] = [("recipe", config.recipe, info.network.recipe)]
+    if config.recipe == "paper":  # whose weights mean nothing for other maps
+        compared += [
+            ("teacher", config.teacher, info.network.teacher.name),
+            ("mpp", config.mpp, info.network.mpp),
+            ("patch-px", config.patch_px, info.network.patch_px),
+        ]
+    for option, asked, has in compared:
         if asked != has:
             raise QprdError(
-                f"The bundle was trained with {option} {has}, and its weights cannot be used with "
-                f"{asked}.",
+                f"The bundle was trained with {option} {has}, and a training that continues from "
+                f"it cannot have {asked}.",
                 where=str(folder),
                 fix=f"Leave out --{option} (and its line in the --config file), or train without "
                 "--from.",

@@ -15,7 +15,7 @@ from qprd.files.atomic import replacing, scratch_folder, write_errors
 from qprd.sampling.table import PatchTable
 
 if TYPE_CHECKING:
-    from qprd.model.frd import FRD
+    from qprd.model.network import Network
     from qprd.training.loop import TrainingOutcome
 
 
@@ -33,7 +33,7 @@ def patch_cache(root: Path) -> Iterator[Path]:
         yield folder
 
 
-def require_space(root: Path, model: FRD) -> None:
+def require_space(root: Path, model: Network) -> None:
     """Check before long work that there is room for the bundle.
 
     Raises:
@@ -53,17 +53,21 @@ def require_space(root: Path, model: FRD) -> None:
 
 
 def save_records(bundle: Path, table: PatchTable, outcome: TrainingOutcome) -> None:
-    """Put patch table, history and its picture into a bundle, each file whole or not at all."""
+    """Put the patch table and, if there were epochs, their history and its picture into a bundle.
+
+    Each file is whole or not there.
+    """
     from qprd.review.training_plot import training_plot
     from qprd.training.loop import save_history
 
     rows = [asdict(row) for row in outcome.history]
-    best = outcome.best.epoch
-    records: dict[str, Callable[[Path], object]] = {
-        PATCHES_FILE: table.to_csv,
-        HISTORY_FILE: lambda path: save_history(outcome.history, path),
-        PLOT_FILE: lambda path: training_plot(rows, path, best_epoch=best, title=bundle.name),
-    }
+    records: dict[str, Callable[[Path], object]] = {PATCHES_FILE: table.to_csv}
+    if outcome.best is not None:
+        best = outcome.best.epoch
+        records |= {
+            HISTORY_FILE: lambda path: save_history(outcome.history, path),
+            PLOT_FILE: lambda path: training_plot(rows, path, best_epoch=best, title=bundle.name),
+        }
     for name, save in records.items():
         what = f"The bundle is saved and can be used, but its {name}"
         with write_errors(what, bundle), replacing(bundle / name) as new:

@@ -97,7 +97,7 @@ class TrainSummary:
         patches: Number of patches by split and label, e.g. ``{"train": {"normal": 300, ...}}``.
         slides: Image names by split.
         origin: The reviews and the earlier bundle that it builds on.
-        best_epoch: Whose weights were kept.
+        best_epoch: Whose weights were kept; None without epochs.
         epochs: Finished epochs.
         validation: Its figures.
         notes: What the user should know.
@@ -113,7 +113,7 @@ class TrainSummary:
     patches: dict[str, dict[str, int]]
     slides: dict[str, list[str]]
     origin: Origin
-    best_epoch: int
+    best_epoch: int | None
     epochs: int
     validation: ValidationFigures
     notes: tuple[str, ...]
@@ -130,23 +130,27 @@ class TrainSummary:
                 f"patches from {', '.join(slides[:5])}{', ...' if len(slides) > 5 else ''}"
             )
         lines += self.origin.lines()
-        if self.interrupted:
-            kept = "best" if self.recipe == "paper" else "last"
-            lines.append(f"Interrupted after {self.epochs} epochs; the {kept} one is kept.")
-        epoch, validation = f"Epoch {self.best_epoch} of {self.epochs}", self.validation
-        if validation.accuracy is None or validation.auroc is None:
+        lines += self._epoch_lines()
+        if self.validation.accuracy is not None and self.validation.auroc is not None:
             lines.append(
-                f"{epoch} is kept; without validation patches of both classes none is best."
+                f"On validation patches: accuracy {self.validation.accuracy:.3f}, AUROC "
+                f"{self.validation.auroc:.3f}."
             )
-        else:
-            lines.append(
-                f"{epoch}{' is best' if self.recipe == 'paper' else ''}, on validation patches: "
-                f"accuracy {validation.accuracy:.3f}, AUROC {validation.auroc:.3f}."
-            )
-        lines += validation.lines()
+        lines += self.validation.lines()
         lines.append(f"Trained in {self.seconds:.0f} s with {self.teacher}, recipe {self.recipe}.")
         lines.append(f"Bundle: {self.bundle}")
         return lines
+
+    def _epoch_lines(self) -> list[str]:
+        """What became of the epochs; nothing where there are none."""
+        if self.best_epoch is None:
+            return ["Interrupted."] if self.interrupted else []
+        kept = f"epoch {self.best_epoch} of {self.epochs} is kept"
+        if self.recipe == "paper" and self.validation.accuracy is not None:
+            kept += ", the best on validation patches"
+        stop = f"Interrupted after {self.epochs} epochs: " if self.interrupted else ""
+        line = f"{stop}{kept}."
+        return [line[0].upper() + line[1:]]
 
 
 def _calibration_line(reliability: Reliability) -> str:

@@ -18,7 +18,7 @@ from qprd.qupath.project import Entry, SlideSource
 TEACHER = TeacherInfo("efficientnet_lite0", "0" * 64, "wheel", (0.5,) * 3, (0.5,) * 3)
 INFO = BundleInfo(
     name="bundle",
-    network=NetworkInfo(TEACHER, "best", 0.5, 128),
+    network=NetworkInfo(TEACHER, "best", "discriminant", 0.5, 128),
     scoring=ScoringInfo("fields", "mean", 1.0),
     training=TrainingInfo(
         slides=("trained", "both", "x" * 1000),

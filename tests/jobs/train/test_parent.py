@@ -20,10 +20,10 @@ from qprd.errors import QprdError
 from qprd.files.filestate import sha256_of
 from qprd.given_settings import train_config
 from qprd.jobs.train.parent import parent_settings
-from qprd.model.frd import build_frd
+from qprd.model.assembly import build_network
+from qprd.model.frd import FRD
 from qprd.model.teacher import build_teacher
 from qprd.predictions import MEAN_SCORE
-from qprd.settings import Recipe
 from tests.helpers.drawn_project import NAMES, edit, outlines, snapshot, train
 
 #: Inside the normal region of a slide.
@@ -57,17 +57,12 @@ def review(project: Path, entry_id: int = 1) -> None:
     file.write_text(json.dumps(drawn), encoding="utf-8")
 
 
-@pytest.mark.parametrize("recipe", ["best", "paper"])
-def test_a_training_starts_from_the_weights_of_its_parent(
-    trained_project: Path, recipe: Recipe
-) -> None:
-    parent = only_bundle(trained_project)
-    if recipe == "paper":
-        parent = train(trained_project, recipe=recipe).bundle
+def test_the_papers_recipe_starts_from_the_weights_of_its_parent(project: Path) -> None:
+    parent = train(project, recipe="paper").bundle
     # A rate this small leaves the weights where they start.
-    child = train(trained_project, parent=parent, recipe=recipe, lr=1e-12, seed=5)
+    child = train(project, parent=parent, recipe="paper", lr=1e-12, seed=5)
     before, after = (load_file(folder / MODEL_FILE) for folder in (parent, child.bundle))
-    new = build_frd(build_teacher("efficientnet_lite0"), 5, recipe).trainable_state()
+    new = build_network(FRD, build_teacher("efficientnet_lite0"), 5).trainable_state()
     trained = [name for name in before if name.endswith("weight") and before[name].ndim == 4]
     assert trained
     for name in trained:
@@ -75,18 +70,16 @@ def test_a_training_starts_from_the_weights_of_its_parent(
         assert not torch.allclose(new[name], before[name], atol=1e-3)
 
 
-def test_best_keeps_the_standardization_and_fits_the_fusion_anew(trained_project: Path) -> None:
-    parent = only_bundle(trained_project)
-    before = load_file(parent / MODEL_FILE)
-    child = train(trained_project, parent=parent, seed=5, tumor=6)
-    after = load_file(child.bundle / MODEL_FILE)
-    for name in ("head.mean_1", "head.std_1", "head.mean_3", "head.std_3"):
-        assert torch.equal(after[name], before[name])
-    assert not torch.equal(after["head.linear_3"], before["head.linear_3"])
-    without_tumor = train(trained_project, parent=parent, tumor=0)
-    kept = load_file(without_tumor.bundle / MODEL_FILE)
-    for name in ("head.linear_3", "head.difference", "head.bias"):
-        assert torch.equal(kept[name], before[name])
+@pytest.mark.parametrize("tumor", [8, 0])
+def test_best_is_fitted_anew_whatever_its_parent_was(project: Path, tumor: int) -> None:
+    parent = train(project, tumor=8 - tumor, patch_px=64).bundle
+    child = train(project, parent=parent, tumor=tumor)
+    orphan = train(project, tumor=tumor)
+    found, expected = (load_file(summary.bundle / MODEL_FILE) for summary in (child, orphan))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    ancestors = read_bundle_info(child.bundle).training.ancestors
+    assert [ancestor.name for ancestor in ancestors] == [parent.name]
 
 
 def test_a_bundle_records_its_ancestors_and_what_it_saw(trained_project: Path) -> None:
@@ -142,16 +135,17 @@ def test_settings_of_the_parent_hold_where_nothing_else_is_said(
 
 @pytest.mark.parametrize(
     ("flags", "option"),
-    [({"recipe": "paper"}, "recipe"), ({"mpp": 1.0}, "mpp"), ({"patch_px": 64}, "patch-px")],
+    [({"recipe": "best"}, "recipe"), ({"mpp": 1.0}, "mpp"), ({"patch_px": 64}, "patch-px")],
 )
-def test_a_parent_of_another_kind_is_refused(
-    trained_project: Path, flags: dict[str, Any], option: str
+def test_weights_of_another_kind_are_refused(
+    project: Path, flags: dict[str, Any], option: str
 ) -> None:
-    before = snapshot(trained_project.parent)
+    parent = train(project, **{"recipe": "paper"} | flags).bundle
+    before = snapshot(project.parent)
     with pytest.raises(QprdError, match=f"The bundle was trained with {option} ") as caught:
-        train(trained_project, parent=only_bundle(trained_project), **flags)
+        train(project, parent=parent, recipe="paper")
     assert f"--{option}" in (caught.value.fix or "")
-    assert snapshot(trained_project.parent) == before
+    assert snapshot(project.parent) == before
 
 
 def test_a_bundle_without_weights_is_no_start(trained_project: Path, tmp_path: Path) -> None:

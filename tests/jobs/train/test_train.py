@@ -41,8 +41,6 @@ def test_a_bundle_holds_all_that_the_training_was(project: Path) -> None:
         "bundle.json",
         "model.safetensors",
         PATCHES_FILE,
-        HISTORY_FILE,
-        PLOT_FILE,
     }
     _, info = load_bundle(summary.bundle)
     assert info.training.config == training(seed=3, tumor_class=("Tumor", "Lesion")).model_dump(
@@ -62,6 +60,7 @@ def test_the_history_has_a_line_and_the_plot_a_picture_for_the_epochs(
     with (summary.bundle / HISTORY_FILE).open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert summary.best_epoch is not None
     best = rows[summary.best_epoch - 1]
     assert float(best["val_auroc"]) == summary.validation.auroc
     with Image.open(summary.bundle / PLOT_FILE) as picture:
@@ -177,7 +176,7 @@ def test_without_a_validation_slide_the_metadata_are_to_be_changed(project: Path
 
 def test_without_tumor_to_validate_on_there_is_no_threshold_and_that_is_said(project: Path) -> None:
     draw_no_tumor_on(project, 2)
-    summary = train(project, epochs=2)
+    summary = train(project)
     assert summary.patches["val"] == {"normal": 8}
     assert summary.validation.threshold is None
     assert any("--threshold" in note for note in summary.notes)
@@ -188,7 +187,7 @@ def test_without_tumor_to_validate_on_there_is_no_threshold_and_that_is_said(pro
         None,
     )
     assert "There is no threshold." in summary.lines()
-    assert (summary.best_epoch, summary.epochs) == (2, 2)
+    assert (summary.best_epoch, summary.epochs) == (None, 0)
 
 
 def test_few_validation_patches_give_a_probability_with_its_figures_and_a_warning(
@@ -219,7 +218,7 @@ def test_one_validation_patch_of_a_class_gives_no_probability_and_the_reason(pro
 
 def test_a_training_that_diverged_is_said_and_leaves_no_bundle(project: Path) -> None:
     with pytest.raises(QprdError, match="not finite") as caught:
-        train(project, lr=1e30, epochs=2)
+        train(project, recipe="paper", lr=1e30, epochs=2)
     assert "--lr" in str(caught.value)
     assert unfinished(project.parent) == []
     assert not list((project.parent / "qprd").glob("bundles/*"))
@@ -372,12 +371,29 @@ def test_a_table_that_contradicts_the_metadata_is_refused(
 
 @pytest.mark.parametrize(("auroc", "warned"), [(0.59, True), (0.61, False), (None, False)])
 def test_a_model_of_no_use_is_said_to_be_one(auroc: float | None, warned: bool) -> None:
-    notes = quality_notes(auroc, diverged=False)
+    notes = quality_notes(auroc, n_tumor=3, diverged=False)
     assert any("do not use its contours" in note for note in notes) == warned
 
 
+@pytest.mark.parametrize("tumor", [0, 8])
+def test_a_training_without_tumor_says_that_its_figures_are_of_little_use(
+    project: Path, tumor: int
+) -> None:
+    notes = "\n".join(train(project, tumor=tumor).notes)
+    assert ("without tumor patches" in notes) == (tumor == 0)
+
+
+def test_settings_of_a_student_are_said_to_be_without_effect_where_there_is_none(
+    project: Path,
+) -> None:
+    notes = "\n".join(train(project, epochs=3, lr=0.1).notes)
+    assert "--epochs, --lr: without effect" in notes
+    for flags in ({"recipe": "paper"}, {"tumor": 0}, {"epochs": 10}):
+        assert "without effect" not in "\n".join(train(project, **flags).notes)
+
+
 def test_a_training_that_diverged_later_says_so() -> None:
-    assert "--lr" in " ".join(quality_notes(0.9, diverged=True))
+    assert "--lr" in " ".join(quality_notes(0.9, n_tumor=3, diverged=True))
 
 
 def test_a_test_slide_changes_neither_weights_nor_threshold(project: Path, tmp_path: Path) -> None:

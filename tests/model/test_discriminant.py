@@ -2,11 +2,31 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from methods.discriminant import fit_discriminant
+from qprd.model.anomaly import smooth
+from qprd.model.assembly import build_network
+from qprd.model.discriminant import (
+    ClassStatistics,
+    Discriminant,
+    DiscriminantHead,
+    LinearClassifier,
+    moments,
+)
+from qprd.model.teacher import build_teacher
+
+
+def fit_discriminant(
+    views: list[np.ndarray], y_true: np.ndarray, *, batch: int = 10_000, **options: float
+) -> LinearClassifier:
+    statistics = ClassStatistics()
+    for view in views:
+        for start in range(0, len(view), batch):
+            statistics.add(view[start : start + batch], y_true[start : start + batch])
+    return statistics.discriminant(**options)
 
 
 def patches(
@@ -73,6 +93,16 @@ def test_few_tumor_patches_are_enough_among_many_features() -> None:
     assert (decisions[50:] > np.median(decisions)).mean() > 0.9
 
 
+@pytest.mark.parametrize("batch", [1, 7, 40])
+def test_batches_do_not_matter(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, y_true = patches(0)
+    whole = fit_discriminant([features, features * 1.1], y_true)
+    monkeypatch.setattr("qprd.model.discriminant._ROWS", 16)
+    streamed = fit_discriminant([features, features * 1.1], y_true, batch=batch)
+    assert streamed.weights == pytest.approx(whole.weights)
+    assert streamed.intercept == pytest.approx(whole.intercept)
+
+
 @pytest.mark.parametrize("label", [False, True])
 def test_one_class_is_refused(label: bool) -> None:
     with pytest.raises(ValueError, match="both classes"):
@@ -82,3 +112,33 @@ def test_one_class_is_refused(label: bool) -> None:
 def test_classes_with_the_same_mean_are_refused() -> None:
     with pytest.raises(ValueError, match="equal"):
         fit_discriminant([np.ones((4, 2))], np.array([True, False, True, False]))
+
+
+@pytest.mark.parametrize("channels", [(3,), (2, 3, 5, 5)])
+def test_the_mean_of_the_locations_is_the_decision_on_the_pooled_maps(
+    channels: tuple[int, ...],
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = [
+        3 * torch.randn((4, count, edge, 2 * edge), generator=generator) + 1
+        for count, edge in zip(channels, (16, 8, 4, 4), strict=False)
+    ]
+    random = np.random.default_rng(0)
+    classifier = LinearClassifier(random.normal(size=2 * sum(channels)), 0.7)
+    head = DiscriminantHead(channels)
+    head.set(classifier)
+    found = torch.stack([scores.mean((1, 2)) for scores in head(maps)]).sum(0)
+    assert found.numpy() == pytest.approx(classifier(moments(maps)), rel=1e-4, abs=1e-4)
+
+
+def test_the_mean_of_the_score_map_is_the_mean_decision_on_an_image_and_its_transpose() -> None:
+    model = build_network(Discriminant, build_teacher("resnet18", pretrained=False), 0)
+    random = np.random.default_rng(0)
+    n_features = 2 * sum(model.teacher.channels)
+    classifier = LinearClassifier(random.normal(size=n_features) / n_features, -0.2)
+    model.head.set(classifier)
+    images = torch.rand((3, 3, 64, 96), generator=torch.Generator().manual_seed(0))
+    found = smooth(model.score_maps(images)).mean((1, 2)).numpy()
+    views = [classifier(moments(model.score_parts(view))) for view in (images, images.mT)]
+    assert np.std(found) > 0
+    assert found == pytest.approx(np.mean(views, axis=0), rel=1e-4, abs=1e-5)
