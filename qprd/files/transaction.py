@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from qprd.errors import ExitCode, QprdError
 from qprd.files.atomic import (
@@ -222,12 +221,7 @@ class FileTransaction:
     def __enter__(self) -> FileTransaction:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._discard()
 
 

@@ -1,10 +1,8 @@
-"""One writer at a time, backups that stay bounded, and what a crash left cleared up."""
+"""Backups that stay bounded, dry runs, and what a crash left cleared up."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,10 @@ from qprd.files.backups import Subject, read_runs, undoable
 from qprd.files.filestate import sha256_of
 from qprd.files.journal import is_unfinished, recover
 from qprd.files.layout import ProjectLayout
-from qprd.files.lock import is_locked
 from qprd.files.session import WriteAccess
 from qprd.qupath.exchange import ExchangeProject
 from tests.helpers.crash import Crash
-from tests.helpers.small_project import files_of, named_project, predictions
+from tests.helpers.small_project import named_project, predictions
 
 SUBJECT = Subject("1", "a.svs")
 #: A temporary name that another computer gave.
@@ -41,55 +38,6 @@ def write(project: Path, bundle: str, *entries: int) -> Path | None:
 
 def all_files(project: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in project.parent.rglob("*") if path.is_file()}
-
-
-# --- the lock
-
-
-def test_a_second_writer_is_refused_and_told_what_to_do(project: Path) -> None:
-    before = files_of(project.parent)
-    with WriteAccess(project, "exchange").session("write-back"):
-        assert is_locked(project)
-        with pytest.raises(QprdError, match="Another command of qprd is writing") as caught:
-            write(project, "b")
-    assert "Wait until it has ended" in str(caught.value.fix)
-    assert files_of(project.parent) == before
-    assert not is_locked(project)
-    write(project, "b")
-
-
-def test_a_writer_that_was_killed_does_not_lock_others_out(project: Path) -> None:
-    code = (
-        "import os, pathlib, signal, sys\n"
-        "from qprd.files.session import WriteAccess\n"
-        "with WriteAccess(pathlib.Path(sys.argv[1]), 'exchange').session('x'):\n"
-        "    print('locked', flush=True)\n"
-        "    sys.stdin.read()\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(project)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "locked\n"
-        with pytest.raises(QprdError, match="Another command"):
-            write(project, "b")
-        process.kill()
-        process.wait()
-    assert ProjectLayout(project).lock.exists()
-    write(project, "b")
-
-
-def test_a_lock_that_is_a_link_out_of_the_project_is_refused(project: Path) -> None:
-    outside = project.parents[1] / "outside"
-    outside.touch()
-    (project.parent / "qprd").mkdir()
-    (project.parent / "qprd" / "lock").symlink_to(outside)
-    with pytest.raises(QprdError, match="outside the project"):
-        write(project, "b")
-    assert outside.read_bytes() == b""
 
 
 # --- dry runs
