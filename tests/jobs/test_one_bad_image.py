@@ -11,6 +11,7 @@ import pytest
 
 from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
+from qprd.jobs.doctor import project as doctor
 from qprd.jobs.doctor.checks import Status
 from qprd.jobs.evaluate.job import evaluate_project
 from qprd.jobs.evaluate.summary import EvaluateSummary
@@ -18,7 +19,7 @@ from qprd.jobs.predict.job import predict_project
 from qprd.jobs.train import patches
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
-from tests.helpers.damaged_slide import damage_slide_of
+from tests.helpers.damaged_slide import change_slide_of, cut_off, overwrite_tiles
 from tests.helpers.drawn_project import (
     NAMES,
     edit,
@@ -87,7 +88,7 @@ def test_a_slide_whose_pixels_are_damaged_stops_only_itself_in_a_training(
     project: Path, tmp_path: Path, bad: int
 ) -> None:
     draw_on(project, 3, split="train" if bad == 1 else "val")
-    damage_slide_of(project, bad, tmp_path)
+    change_slide_of(project, bad, tmp_path, overwrite_tiles)
     summary = train(project)
     assert summary.slides["train"] == [THIRD if bad == 1 else FIRST]
     assert summary.slides["val"] == [SECOND if bad == 1 else THIRD]
@@ -103,7 +104,7 @@ def test_patches_of_a_damaged_slide_are_left_out_of_a_given_table(
 ) -> None:
     draw_on(project, 3, split="train")
     table = train(project, normal=30).bundle / "patches.csv"
-    damage_slide_of(project, 3, tmp_path)
+    change_slide_of(project, 3, tmp_path, overwrite_tiles)
     summary = train(project, patches=table)
     assert summary.slides["train"] == [FIRST]
     assert 0 < summary.patches["train"]["normal"] < 30
@@ -113,7 +114,7 @@ def test_patches_of_a_damaged_slide_are_left_out_of_a_given_table(
 def test_without_the_only_slide_that_may_train_there_is_no_training_and_the_cause_is_told(
     project: Path, tmp_path: Path
 ) -> None:
-    damage_slide_of(project, 1, tmp_path)
+    change_slide_of(project, 1, tmp_path, overwrite_tiles)
     with pytest.raises(QprdError, match="no slide for training") as caught:
         train(project)
     assert f"{FIRST}: The slide cannot be read" in caught.value.problem
@@ -209,6 +210,23 @@ def test_a_slide_that_vanishes_after_it_was_scored_keeps_its_results(
     assert "regions to review" in problem
     assert SECOND not in {region.image for region in summary.review}
     assert summary.index.is_file()
+
+
+@pytest.mark.parametrize("how", ["overwritten", "cut off"])
+def test_doctor_finds_a_damaged_slide(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    import qprd
+
+    monkeypatch.setattr(doctor, "OVERVIEW_PX", 128)
+    change_slide_of(project, 1, tmp_path, overwrite_tiles if how == "overwritten" else cut_off)
+    found = qprd.doctor(project, backend="exchange")
+    (finding,) = (check for check in found.checks if check.subject == FIRST)
+    assert finding.status is Status.WARN
+    assert ("may be damaged" if how == "overwritten" else "cut off") in finding.finding
+    assert "Copy it again" in str(finding.fix)
+    (slides,) = (check for check in found.checks if check.subject == "slides")
+    assert slides.finding.startswith("2 of 3 can be read")
 
 
 def test_doctor_names_what_cannot_be_read_and_what_is_left_out(project: Path) -> None:

@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import shapely
+
 from qprd.errors import QprdError
 from qprd.files.backups import size_of, undoable
 from qprd.files.journal import is_unfinished
@@ -13,17 +16,23 @@ from qprd.files.layout import ProjectLayout
 from qprd.files.lock import is_locked
 from qprd.jobs.doctor.checks import Check, Status, failure, passed, warning
 from qprd.predictions import is_own_class
-from qprd.qupath.drawn import read_drawn
+from qprd.qupath.drawn import Drawn, read_drawn
 from qprd.qupath.entry_slides import name_list, open_slide, select_entries
 from qprd.qupath.project import Annotation, Entry, Project
 from qprd.sampling.classes import Classes, is_derived
 from qprd.sampling.drawn import unlabeled_annotations, unlabeled_note
 from qprd.sampling.splits import metadata_split
 from qprd.settings import TrainConfig
+from qprd.slides.damage import refuse_damage
 from qprd.slides.remarks import OVERVIEW_PX, remarks
+from qprd.slides.slide import Slide
 
 #: Names shown where a finding concerns many images.
 _NAMES_SHOWN = 3
+#: Tiles that are read of all annotated slides together, and of one: some milliseconds each. Beside
+#: these, a grid of so many rows and columns is read of each slide.
+_MOST_READ, _MOST_READ_PER_SLIDE = 2000, 32
+_GRID = 3
 
 
 def check_project(project: Project, config: TrainConfig) -> Iterator[Check]:
@@ -36,7 +45,8 @@ def check_project(project: Project, config: TrainConfig) -> Iterator[Check]:
         yield failure("images", "the project has none", "Add slides in QuPath.")
         return
     entries = select_entries(project, config.images, config.exclude)
-    usable, failures, doubts = _open_all(project, entries, config.assume_mpp)
+    drawn = read_drawn(project, entries)
+    usable, failures, doubts = _open_all(project, entries, drawn, config.assume_mpp)
     yield from _grouped(failures)
     for doubt, members in doubts.items():
         yield warning(name_list(members, _NAMES_SHOWN), doubt)
@@ -53,7 +63,7 @@ def check_project(project: Project, config: TrainConfig) -> Iterator[Check]:
             if any(entry.source.path is None and not entry.source.unsupported for entry in entries)
             else "The reasons are above.",
         )
-    yield from _annotations(project, entries, usable, config)
+    yield from _annotations(drawn, entries, usable, config)
     yield from _writes(project.path)
 
 
@@ -92,7 +102,7 @@ def _writes(project: Path) -> Iterator[Check]:
 
 
 def _open_all(
-    project: Project, entries: Sequence[Entry], assume_mpp: float | None
+    project: Project, entries: Sequence[Entry], drawn: Drawn, assume_mpp: float | None
 ) -> tuple[list[Entry], list[tuple[Entry, QprdError]], dict[str, list[Entry]]]:
     """The slides that can be read, why others cannot, and what is doubtful about which."""
     usable: list[Entry] = []
@@ -102,6 +112,8 @@ def _open_all(
     for entry in entries:
         try:
             with open_slide(entry, assume_mpp=assume_mpp) as slide:
+                annotations = drawn.annotations.get(entry.id, ())
+                refuse_damage(slide, _places(slide, annotations, _MOST_READ // len(entries)))
                 overview, _ = slide.thumbnail(OVERVIEW_PX)
                 for doubt in remarks(slide, overview, patch_um=patch_um, mpp=mpp):
                     doubts.setdefault(doubt, []).append(entry)
@@ -109,6 +121,23 @@ def _open_all(
         except QprdError as error:
             failures.append((entry, error))
     return usable, failures, doubts
+
+
+def _places(
+    slide: Slide, annotations: Sequence[Annotation], count: int
+) -> Iterator[tuple[float, float]]:
+    """Places where the pixels of a slide are tried: a grid, and at random where it is annotated."""
+    steps = (np.arange(_GRID) + 0.5) / _GRID
+    yield from ((x * slide.width, y * slide.height) for x in steps for y in steps)
+    bounds = shapely.bounds([a.geometry for a in annotations if not a.geometry.is_empty])
+    bounds = np.clip(bounds, 0, np.array([slide.width, slide.height] * 2) - 1)
+    # The largest annotations first, each at least once.
+    order = np.argsort(-np.prod(bounds[:, 2:] - bounds[:, :2], axis=1))
+    random = np.random.default_rng(0)
+    for index in np.resize(order, min(count, _MOST_READ_PER_SLIDE) if len(order) else 0):
+        low, high = bounds[index, :2], bounds[index, 2:]
+        x, y = low + random.random(2) * (high - low)
+        yield float(x), float(y)
 
 
 def _model_in_use(project: Project) -> tuple[float, float | None]:
@@ -144,7 +173,7 @@ def _grouped(failures: Sequence[tuple[Entry, QprdError]]) -> Iterator[Check]:
 
 
 def _annotations(
-    project: Project,
+    drawn: Drawn,
     entries: Sequence[Entry],
     usable: Sequence[Entry],
     config: TrainConfig,
@@ -153,7 +182,6 @@ def _annotations(
     counts: Counter[str] = Counter()
     annotated: list[Entry] = []
     unlabeled: dict[str, list[Entry]] = {}
-    drawn = read_drawn(project, entries)
     for entry in entries:
         if entry.id in drawn.unreadable:
             error = drawn.unreadable[entry.id].error
