@@ -94,7 +94,15 @@ def exported = { annotation ->
     }
 }
 def features = annotations.collect(exported).join(',')
-def source = gson.toJson([entry: entry.getID(), image: entry.getOriginalImageName()])
+// As in qprd/qupath/image_record.py, but for the fingerprint: what tells this image from others.
+def record = [entry: entry.getID(), image: entry.getOriginalImageName(), uri: entry.getURIs()[0]?.toString()]
+try {
+    def server = getCurrentServer()
+    record += [width: server.getWidth(), height: server.getHeight()]
+} catch (Exception ignored) {
+    // The slide is not there.
+}
+def source = gson.toJson(record)
 def text = '{"type":"FeatureCollection","features":[' + features + "],\"${OWN}\":" + source + '}'
 
 def temporary = folder.resolve('.' + entry.getID() + '.geojson.tmp')

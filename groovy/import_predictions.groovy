@@ -55,9 +55,33 @@ if (!Files.isRegularFile(file)) {
     return
 }
 
+// Entries get other ids when a project is made anew, and "qprd" folders can be copied: as in
+// qprd/qupath/image_record.py, but for the fingerprint.
+def refuseAnotherImage = { record ->
+    def textOf = { key -> record?.get(key)?.getAsString() }
+    def fileName = { uri -> uri == null ? null : uri.tokenize('/').last() }
+    def another = textOf('entry') != null && textOf('entry') != entry.getID()
+    try {
+        def server = getCurrentServer()
+        [width: server.getWidth(), height: server.getHeight()].each { key, size ->
+            another |= record?.has(key) && Math.abs(record.get(key).getAsInt() - size) > 1
+        }
+    } catch (Exception ignored) {
+        // The slide is not there.
+    }
+    if (textOf('image') != null && textOf('image') != name) {
+        another |= textOf('uri') == null || fileName(textOf('uri')) != fileName(entry.getURIs()[0]?.toString())
+    }
+    if (another) {
+        throw new IllegalStateException("qprd: ${file} is of the image ${textOf('image')}, and this image is ${name}: " +
+                'nothing was changed. Run qprd predict --write-back for this image.')
+    }
+}
+
 // All is read and checked before anything is changed.
 def gson = GsonTools.getInstance()
 def root = gson.fromJson(Files.readString(file, StandardCharsets.UTF_8), JsonObject.class)
+refuseAnotherImage(root.getAsJsonObject(OWN))
 def predicted = GsonTools.parseObjectsFromGeoJSON(root)
 if (!predicted.every(isOwn)) {
     throw new IllegalStateException("qprd: ${file} holds objects that are not qprd's; nothing was changed")

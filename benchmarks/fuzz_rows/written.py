@@ -23,6 +23,7 @@ from qprd.files.backups import MANIFESTS, KeptFile, Manifest, Subject
 from qprd.predictions import LesionPoints, ScoreMap
 from qprd.results.folder import SlideResult, save_result
 from qprd.results.objects import predicted_objects
+from qprd.slides.fingerprint import SlideIdentity
 from qprd.slides.frame import Frame
 
 #: Tensors of a bundle that stand in for those of a network.
@@ -172,7 +173,7 @@ def bundle_json() -> bytes:
         TrainingInfo(
             config={"teacher": "resnet18", "mpp": 0.5},
             classes={"tumor": ("Tumor",)},
-            slides=("colon 1.tif",),
+            slides=(SlideIdentity("colon 1.tif", "0" * 32, (0, 0, 9, 9)),),
         ),
         created=datetime(2026, 1, 1, tzinfo=timezone.utc),
         versions={},

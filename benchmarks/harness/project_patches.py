@@ -32,7 +32,7 @@ from qprd.sampling.sampler import (
     patch_rng,
     sample_stratified,
 )
-from qprd.sampling.splits import SPLITS, Split, SplitCandidate, assign_splits, cut_slide
+from qprd.sampling.splits import SPLITS, Split, assign_splits, cut_slide
 from qprd.sampling.table import LABELS, Label, Patch, PatchTable
 from qprd.settings import TrainConfig
 
@@ -158,7 +158,7 @@ def _areas(
     prepared: PreparedPatches, config: TrainConfig, counts: ExportCounts
 ) -> dict[Split, dict[str, Bounds]]:
     """Where each split may take patches, by entry id."""
-    splits = assign_splits([_candidate(slide) for slide in prepared.slides], config.seed)
+    splits = assign_splits([slide.candidate for slide in prepared.slides], config.seed)
     used = [slide for slide in prepared.slides if slide.entry_id in splits]
     if "val" not in splits.values():
         raise QprdError(
@@ -176,16 +176,6 @@ def _areas(
         else:
             areas[split][slide.entry_id] = whole
     return areas
-
-
-def _candidate(slide: SlideRegions) -> SplitCandidate:
-    return SplitCandidate(
-        slide.entry_id,
-        slide.name,
-        slide.metadata_split,
-        has_tumor=not slide.regions.tumor_region.is_empty,
-        has_normal=not slide.regions.normal_region.is_empty,
-    )
 
 
 def _cut_with_gap(slide: SlideRegions, size_px: float, val_share: float) -> tuple[Bounds, Bounds]:

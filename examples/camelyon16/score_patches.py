@@ -40,6 +40,7 @@ from qprd.qupath.project import Project
 from qprd.sampling.dataset import decode_all
 from qprd.sampling.table import PatchTable
 from qprd.scoring.by_patch import score_patches
+from qprd.slides.fingerprint import KnownSlides, SlideIdentity
 
 #: What the paper states, where its code takes the threshold that suits the test patches best.
 _PAPER_THRESHOLD = 2.0
@@ -151,8 +152,8 @@ def score_test_patches(
 
 
 def _check(test: PatchTable, info: BundleInfo) -> None:
-    known = {*info.training.slides, *info.training.validation_slides}
-    seen = known & {p.name for p in test.patches}
+    known = KnownSlides([*info.training.slides, *info.training.validation_slides])
+    seen = {p.name for p in test.patches if SlideIdentity(p.name, p.fingerprint) in known}
     if seen:
         raise QprdError(
             "The model has seen these test slides in training or validation.",

@@ -7,7 +7,8 @@
   asked for scores patch by patch, so they are what is kept of the two.
 - Format 4 has one way of scoring, and groups what the others had side by side. Its models all have
   a student: of the recipe ``best`` on standardized maps, with a linear classifier beside it.
-- Format 5, the current one, names its model.
+- Format 5, the current one, names its model, numbers the trainings of a project, and has
+  fingerprints of the slides, of which the others have names alone.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ def info_from_json(text: str, where: str) -> BundleInfo:
     try:
         current = document if found >= 4 else _grouped(document)
         current = current if found >= 5 else _with_model(current)
+        _name_slides(current)
         return _ADAPTER.validate_json(json.dumps(current), strict=True)
     except (ValidationError, RecursionError) as error:
         raise QprdError(f"The bundle is damaged: {_first_problem(error)}.", where=where) from error
@@ -113,6 +115,14 @@ def _grouped(old: Mapping[str, Any]) -> dict[str, Any]:
         others = {key: value for key, value in config.items() if key != "exact"}
         training["config"] = {**others, "scoring": "patches" if exact else "fields"}
     return {"network": network, "scoring": scoring, "training": training, **document}
+
+
+def _name_slides(document: Mapping[str, Any]) -> None:
+    """Make records of slides that are known by their names alone."""
+    training = document.get("training")
+    for key in ("slides", "validation_slides"):
+        if isinstance(training, dict) and isinstance(names := training.get(key), list):
+            training[key] = [{"name": n} if isinstance(n, str) else n for n in names]
 
 
 def _first_problem(error: ValidationError | RecursionError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from datetime import datetime
 from pathlib import Path
@@ -23,17 +24,28 @@ PLOT_FILE: Final = "history.png"
 BundleName = Annotated[str, Field(pattern=r"^[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,199}$")]
 
 
-def new_bundle_name(created: datetime, teacher: str, bundles: Path) -> str:
-    """Name a bundle by its time and teacher, with a number if that name is taken.
+def reserve_bundle(bundles: Path, created: datetime, teacher: str) -> Path:
+    """Make the folder of a new bundle, named by its time and teacher.
+
+    Its name has a number if there is such a folder already: of two trainings that end in the same
+    second, each gets its own.
 
     Args:
+        bundles: The folder that holds the bundles of the project; it need not exist.
         created: When the bundle was made.
         teacher: Name of its teacher.
-        bundles: The folder that holds the bundles of the project; it need not exist.
+
+    Raises:
+        OSError: it cannot be made.
     """
     name = f"{created:%Y%m%d-%H%M%S}-{teacher.replace(':', '-')}"
-    numbered = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
-    return next(free for free in numbered if not (bundles / free).exists())
+    bundles.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        folder = bundles / (name if number == 1 else f"{name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            break
+    return folder
 
 
 def is_bundle(folder: Path) -> bool:

@@ -7,8 +7,8 @@ and value checked. What a bundle says of itself is read without torch.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from qprd.bundle.formats import info_from_json
 from qprd.bundle.names import INFO_FILE, MODEL_FILE, is_bundle
-from qprd.bundle.records import BundleInfo, TeacherInfo
+from qprd.bundle.records import MAX_NUMBER, BundleInfo, TeacherInfo
 from qprd.bundle.writing import require_finite
 from qprd.errors import QprdError
 from qprd.files.jsonfile import read_text
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 MAX_INFO_BYTES: Final = 8 * 2**20
 #: Room for the safetensors header beside the tensors.
 _MAX_HEADER_BYTES: Final = 2**20
+_LONG_AGO: Final = datetime.min.replace(tzinfo=timezone.utc)
 
 
 def read_bundle_info(folder: Path) -> BundleInfo:
@@ -84,29 +85,43 @@ def load_bundle(
 
 
 def newest_bundle(folder: Path) -> Path:
-    """Find the most recently created bundle among a folder's subfolders.
+    """Find the bundle of the last training among a folder's subfolders.
 
-    A damaged one is passed over with a warning.
+    The trainings of a project are numbered, as clocks may be wrong. Bundles of an earlier qprd,
+    which have no number, go by their dates, and a date in the future is not believed. A damaged
+    bundle is passed over with a warning.
 
     Raises:
         QprdError: there is none.
     """
-    dated: list[tuple[datetime, str]] = []
-    candidates = sorted(folder.iterdir()) if folder.is_dir() else []
-    for candidate in candidates:
-        if candidate.name.startswith(".") or not is_bundle(candidate):
-            continue
-        try:
-            dated.append((read_bundle_info(candidate).created, candidate.name))
-        except QprdError as error:
-            warnings.warn(f"Bundle {candidate.name} is passed over: {error.problem}", stacklevel=2)
-    if not dated:
+    now = datetime.now(timezone.utc)
+    ranked = [
+        (info.number, info.created if info.created <= now else _LONG_AGO, path.name)
+        for info, path in _bundles(folder)
+    ]
+    if not ranked:
         raise QprdError(
             "There is no bundle yet.",
             where=str(folder),
             fix="Train one with qprd train, or give one: --bundle DIR.",
         )
-    return folder / max(dated)[1]
+    return folder / max(ranked)[-1]
+
+
+def next_number(folder: Path) -> int:
+    """The number of the next training, with which its bundle is newer than all in the folder."""
+    last = max((info.number for info, _ in _bundles(folder)), default=0)
+    return min(last + 1, MAX_NUMBER)
+
+
+def _bundles(folder: Path) -> Iterator[tuple[BundleInfo, Path]]:
+    for candidate in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if candidate.name.startswith(".") or not is_bundle(candidate):
+            continue
+        try:
+            yield read_bundle_info(candidate), candidate
+        except QprdError as error:
+            warnings.warn(f"Bundle {candidate.name} is passed over: {error.problem}", stacklevel=3)
 
 
 def _check_teacher(teacher: Teacher, expected: TeacherInfo, where: str) -> None:

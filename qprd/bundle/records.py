@@ -9,7 +9,8 @@ import contextlib
 import importlib.metadata
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Annotated
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,9 +23,15 @@ from qprd.checked import STRICT, Mpp, PatchPx, Positive, RawScore, Sha256, Text
 from qprd.evaluation.calibration import Calibration
 from qprd.evaluation.operating_point import ValidationScores
 from qprd.settings import ModelKind, PatchScore, Recipe, Scoring
+from qprd.slides.fingerprint import KnownSlides, SlideIdentity
 
 if TYPE_CHECKING:
     from qprd.model.teacher import Teacher
+
+#: What a model has used a slide for.
+Use = Literal["train", "val"]
+#: Most trainings that are counted.
+MAX_NUMBER = 10**9
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -117,9 +124,9 @@ class TrainingInfo:
         config: The resolved settings.
         classes: QuPath classes of the labels, such as ``{"tumor": ("Tumor",)}``.
         patches: Number of patches by split and label, such as ``{"train_tumor": 30}``.
-        slides: Names of the slides that this bundle or an ancestor was trained on.
-        validation_slides: Names of the other slides that chose an epoch, a threshold or a
-            calibration of this bundle or of an ancestor.
+        slides: The slides that this bundle or an ancestor was trained on.
+        validation_slides: The other slides that chose an epoch, a threshold or a calibration of
+            this bundle or of an ancestor.
         metrics: Figures of the validation.
         ancestors: The earlier bundles that the weights come from, the nearest first.
         annotations: The annotations of training and validation slides.
@@ -129,12 +136,30 @@ class TrainingInfo:
     config: Mapping[str, JsonValue] = Field(default_factory=dict)
     classes: Mapping[str, tuple[Text, ...]] = Field(default_factory=dict)
     patches: Mapping[str, int] = Field(default_factory=dict)
-    slides: tuple[Text, ...] = ()
-    validation_slides: tuple[Text, ...] = ()
+    slides: tuple[SlideIdentity, ...] = ()
+    validation_slides: tuple[SlideIdentity, ...] = ()
     metrics: Mapping[str, JsonValue] = Field(default_factory=dict)
     ancestors: Annotated[tuple[Ancestor, ...], Field(max_length=MAX_ANCESTORS)] = ()
     annotations: tuple[SlideAnnotations, ...] = ()
     review: ReviewCounts = ReviewCounts()
+
+    def use_of(self, slide: SlideIdentity) -> Use | None:
+        """What a slide was used for; None if it was not used."""
+        if slide in self._slides:
+            return "train"
+        return "val" if slide in self._validation_slides else None
+
+    def uses_file_of(self, slide: SlideIdentity) -> bool:
+        """Whether it is known that this slide's file, or a part of it, was used."""
+        return any(known.has_file_of(slide) for known in (self._slides, self._validation_slides))
+
+    @cached_property
+    def _slides(self) -> KnownSlides:
+        return KnownSlides(self.slides)
+
+    @cached_property
+    def _validation_slides(self) -> KnownSlides:
+        return KnownSlides(self.validation_slides)
 
 
 def installed_versions() -> dict[str, str]:
@@ -155,7 +180,8 @@ class BundleInfo:
         network: The network, and the patches that it takes.
         scoring: How slides are scored with it.
         training: Where it comes from.
-        created: When it was made, with time zone.
+        number: Its place among the trainings of its project, from 1; 0 where it is not known.
+        created: When it was made, with time zone, by the clock of that computer.
         versions: The software that made it.
     """
 
@@ -163,5 +189,18 @@ class BundleInfo:
     network: NetworkInfo
     scoring: ScoringInfo
     training: TrainingInfo = Field(default_factory=TrainingInfo)
+    number: Annotated[int, Field(ge=0, le=MAX_NUMBER)] = 0
     created: AwareDatetime = Field(default_factory=lambda: datetime.now(timezone.utc))
     versions: Mapping[str, Text] = Field(default_factory=installed_versions)
+
+
+def by_name_note(info: BundleInfo) -> tuple[str, ...]:
+    """What the user should know of a bundle that records slides by name alone; else nothing."""
+    recorded = (*info.training.slides, *info.training.validation_slides)
+    if all(slide.fingerprint is not None for slide in recorded):
+        return ()
+    return (
+        f"{info.name} was trained by an earlier qprd and knows its slides by their names alone: a "
+        "slide that was renamed since is not recognized, and another slide of the same name counts "
+        "as used",
+    )

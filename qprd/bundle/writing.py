@@ -8,22 +8,39 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
 from qprd.bundle.formats import info_to_json
-from qprd.bundle.names import INFO_FILE, MODEL_FILE, is_bundle
+from qprd.bundle.names import INFO_FILE, MODEL_FILE, is_bundle, reserve_bundle
 from qprd.bundle.records import BundleInfo
 from qprd.errors import QprdError
-from qprd.files.atomic import replacing_folder, write_errors
+from qprd.files.atomic import remove_if_empty, replacing_folder, write_errors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from qprd.model.network import Network
+
+
+@contextmanager
+def new_bundle_folder(bundles: Path, created: datetime, teacher: str) -> Iterator[Path]:
+    """Reserve the folder of a new bundle (`reserve_bundle`); it goes again if it stays empty.
+
+    Raises:
+        QprdError: it cannot be made.
+    """
+    with write_errors("The bundle", bundles):
+        folder = reserve_bundle(bundles, created, teacher)
+    try:
+        yield folder
+    finally:
+        remove_if_empty(folder)
 
 
 def save_bundle(folder: Path, model: Network, info: BundleInfo) -> None:

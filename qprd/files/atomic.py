@@ -79,7 +79,9 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         for file in new.rglob("*"):
             if file.is_file() and not file.is_symlink():
                 sync_file(file)
-        if path.exists():
+        # An empty folder, which may have been made to reserve its name, is replaced at once.
+        is_empty = sys.platform != "win32" and path.is_dir() and not any(path.iterdir())
+        if path.exists() and not is_empty:
             path.rename(old)
         new.rename(path)
     finally:

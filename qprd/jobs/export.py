@@ -13,9 +13,14 @@ from qprd.files.atomic import write_errors
 from qprd.files.layout import ProjectLayout
 from qprd.files.transaction import FileTransaction
 from qprd.jobs.predict.predictor import no_probability
-from qprd.qupath.entry_slides import name_list, select_entries
+from qprd.qupath.entry_slides import (
+    identity_of,
+    name_list,
+    require_same_slide,
+    select_entries,
+)
 from qprd.qupath.project import Entry, Project
-from qprd.results.folder import PREDICTIONS, load_predictions
+from qprd.results.folder import PREDICTIONS, load_predictions, load_slide_result
 
 if TYPE_CHECKING:
     from qprd.bundle.records import BundleInfo
@@ -175,7 +180,9 @@ def export_geojson(
     """
     layout = ProjectLayout(project.path)
     entry = _the_entry(layout, select_entries(project, images, exclude), bool(images))
-    predictions = load_predictions(layout.result(entry.id))
+    folder = layout.result(entry.id)
+    predictions = load_predictions(folder)
+    require_same_slide(entry, identity_of(entry), load_slide_result(folder).slide)
     text = geojson_text(predictions, tiles=tiles)
     file = _own_folder(layout) / f"{entry.id}.geojson" if output is None else output
     _write(file.parent, {file.name: text.encode()})

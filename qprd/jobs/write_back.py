@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.changes import RELOAD, ProjectChange, change_images, changed_files
 from qprd.progress import Progress
-from qprd.qupath.entry_slides import frame_of, require_same_frame, select_entries
+from qprd.qupath.entry_slides import require_same_image, select_entries
 from qprd.qupath.project import Entry, Project, WriteReport
 from qprd.results.folder import load_predictions, load_slide_result
+
+#: Names shown where a note concerns many images.
+_NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +23,11 @@ class WriteBackSummary(ProjectChange):
 
     Attributes:
         written: A report for each image.
+        bundles: Names of these images by the bundle that predicted them.
     """
 
     written: tuple[WriteReport, ...]
+    bundles: Mapping[str, Sequence[str]]
 
     def lines(self) -> list[str]:
         """The summary for people."""
@@ -96,7 +101,30 @@ def write_back_project(
             where=str(layout.results),
             fix="Run qprd predict first.",
         )
-    return write_back_entries(project, entries, dry_run=dry_run, progress=progress)
+    summary = write_back_entries(project, entries, dry_run=dry_run, progress=progress)
+    return replace(summary, notes=(*summary.notes, *_stale_notes(summary.bundles, layout)))
+
+
+def _stale_notes(bundles: Mapping[str, Sequence[str]], layout: ProjectLayout) -> list[str]:
+    """Say which results are of another bundle than the newest, or of which bundles they are."""
+    from qprd.bundle.reading import newest_bundle, read_bundle_info
+
+    try:
+        newest = read_bundle_info(newest_bundle(layout.bundles)).name
+    except QprdError:
+        newest = None
+    stale = {bundle: names for bundle, names in bundles.items() if bundle != newest}
+    if not stale or (newest is None and len(stale) == 1):
+        return []
+    told = []
+    for bundle, names in stale.items():
+        more = ", ..." if len(names) > _NAMES_SHOWN else ""
+        told.append(f"{', '.join(names[:_NAMES_SHOWN])}{more} by {bundle}")
+    which = "of several bundles" if newest is None else f"not of the newest bundle, {newest}"
+    return [
+        f"results {which}: {'; '.join(told)}. Thresholds and scores of different bundles cannot be "
+        "compared; run qprd predict on these images to have all of one bundle"
+    ]
 
 
 def write_back_entries(
@@ -115,13 +143,15 @@ def write_back_entries(
     """
     layout = ProjectLayout(project.path)
     written: list[WriteReport] = []
+    bundles: dict[str, list[str]] = {}
 
     def write(entry: Entry) -> None:
-        # Results of a slide that is gone, or another one by now, cannot be vouched for.
-        frame = frame_of(entry)
         folder = layout.result(entry.id)
-        require_same_frame(entry, load_slide_result(folder).frame, frame)
+        result = load_slide_result(folder)
+        # Results of a slide that is gone, or another one by now, cannot be vouched for.
+        require_same_image(entry, result.slide, result.frame)
         written.append(project.write_predictions(entry, load_predictions(folder)))
+        bundles.setdefault(result.bundle, []).append(entry.name)
 
     change = change_images(
         project,
@@ -132,4 +162,4 @@ def write_back_entries(
         dry_run=dry_run,
         progress=progress,
     )
-    return WriteBackSummary(**change, written=tuple(written))
+    return WriteBackSummary(**change, written=tuple(written), bundles=bundles)

@@ -16,7 +16,8 @@ from qprd.files.layout import ProjectLayout
 from qprd.names import composed
 from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.geojson import annotations_of, objects_of, own_member_of, read_root
-from qprd.qupath.project import Annotation
+from qprd.qupath.image_record import require_image
+from qprd.qupath.project import Annotation, Entry
 from qprd.qupath.qpproj import ProjectFile, RecordedEntry
 
 EXPORT_HINT = (
@@ -95,11 +96,11 @@ class AnnotationFiles:
         self._project = project
         self._folder = ProjectLayout(project.path).annotations
 
-    def own_file(self, entry: RecordedEntry) -> Path:
+    def own_file(self, entry: Entry) -> Path:
         """The project's own file of an entry, which need not exist."""
         return self._folder / f"{entry.id}.geojson"
 
-    def source(self, entry: RecordedEntry) -> AnnotationSource:
+    def source(self, entry: Entry) -> AnnotationSource:
         """The file that has the annotations of an entry, and how many QuPath itself has.
 
         Raises:
@@ -115,7 +116,7 @@ class AnnotationFiles:
             return AnnotationSource(None, in_qupath)
         return AnnotationSource(file, in_qupath, _modified_ns(file) < _modified_ns(folder.data))
 
-    def read(self, entry: RecordedEntry) -> tuple[object, tuple[Annotation, ...]]:
+    def read(self, entry: Entry) -> tuple[object, tuple[Annotation, ...]]:
         """The parsed file of an entry, None if there is none, and the annotations in it.
 
         Raises:
@@ -125,16 +126,16 @@ class AnnotationFiles:
         if file is None:
             return None, ()
         root, where = read_root(file)
-        exported_from = own_member_of(root).get("entry")
-        if self.given is None and exported_from not in (None, entry.id):
-            raise QprdError(
-                f"These are the annotations of the image with id {exported_from}.",
-                where=where,
-                fix=EXPORT_HINT,
-            )
+        record = own_member_of(root)
+        if self.given is not None:
+            # A person named the file: by the image, or by an id that need not be its own.
+            by_id = _stem(file.name, _GEOJSON) == entry.id
+            compared = record.keys() - {"entry"} if by_id else {"width", "height"}
+            record = {key: value for key, value in record.items() if key in compared}
+        require_image(entry, record, where=where, fix=EXPORT_HINT)
         return root, tuple(annotations_of(objects_of(root, where)))
 
-    def _by_name(self, entry: RecordedEntry, folder: Path) -> tuple[Path | None, str | None]:
+    def _by_name(self, entry: Entry, folder: Path) -> tuple[Path | None, str | None]:
         """The file of an entry in a folder of the user's, and the suffix of a foreign one.
 
         Names from the project are only compared with those that the folder lists: they may hold
@@ -185,7 +186,7 @@ def _stem(file_name: str, suffixes: Sequence[str]) -> str | None:
     return composed(file_name[: -len(max(found, key=len))]) if found else None
 
 
-def _stems(entry: RecordedEntry) -> set[str]:
+def _stems(entry: Entry | RecordedEntry) -> set[str]:
     """Names, without a suffix, of files that may hold the annotations of an image."""
     stem = entry.name.rpartition(".")[0] or entry.name
     return {composed(part) for part in (entry.id, entry.name, stem)}

@@ -10,11 +10,12 @@ from qprd.checked import MPP_RANGE
 from qprd.errors import QprdError
 from qprd.names import composed
 from qprd.qupath.project import Entry, Project
+from qprd.slides.fingerprint import SlideIdentity, fingerprint
 from qprd.slides.frame import Frame
 from qprd.slides.slide import Slide, is_plausible_mpp
 
 #: Frames whose sizes differ by this share at most are the same frame at another rounding.
-_SIZE_TOLERANCE_PX = 1
+SIZE_TOLERANCE_PX = 1
 #: Characters of an image name that a bundle records.
 _RECORDED_NAME = 1000
 
@@ -130,18 +131,65 @@ def frame_of(entry: Entry) -> Frame:
         return slide.frame
 
 
-def require_same_frame(entry: Entry, predicted: Frame, frame: Frame) -> None:
-    """Make sure that an image is shown as it was when it was predicted.
+def slide_identity(entry: Entry, slide: Slide) -> SlideIdentity:
+    """What tells the slide of an entry from others.
 
     Raises:
-        QprdError: it was turned or cropped since; results would land in the wrong place.
+        QprdError: its file cannot be read.
     """
-    if predicted != frame:
+    return SlideIdentity.of(recorded_name(entry.name), fingerprint(slide.path), slide.frame)
+
+
+def identity_of(entry: Entry) -> SlideIdentity:
+    """As `slide_identity`; no more than the name if the slide is missing or cannot be read."""
+    try:
+        with open_slide(entry, assume_mpp=1.0) as slide:
+            return slide_identity(entry, slide)
+    except QprdError:
+        return SlideIdentity(recorded_name(entry.name))
+
+
+def require_same_slide(entry: Entry, now: SlideIdentity, predicted: SlideIdentity) -> None:
+    """Make sure that results are of the slide that an entry shows.
+
+    Args:
+        entry: The entry.
+        now: The slide that it shows.
+        predicted: The slide that was predicted.
+
+    Raises:
+        QprdError: it is another one: ids change when a project is made anew.
+    """
+    if not now.is_same_file_as(predicted):
         raise QprdError(
-            "The image was turned or cropped since it was predicted.",
+            f"The results kept for image {entry.id}, {entry.name}, are of another slide, "
+            f"{predicted.name}.",
             where=entry.name,
             fix="Run qprd predict again.",
         )
+
+
+def require_same_image(entry: Entry, predicted: SlideIdentity, frame: Frame) -> None:
+    """Make sure that results are of the slide that an entry shows, in the frame that it shows.
+
+    Args:
+        entry: The entry.
+        predicted: The slide that was predicted.
+        frame: Its frame then.
+
+    Raises:
+        QprdError: the entry shows another slide now, or was turned or cropped since, so that
+            results would land in the wrong place; or the slide cannot be opened.
+    """
+    # The resolution does not matter to who reads no pixels.
+    with open_slide(entry, assume_mpp=1.0) as slide:
+        require_same_slide(entry, slide_identity(entry, slide), predicted)
+        if frame != slide.frame:
+            raise QprdError(
+                "The image was turned or cropped since it was predicted.",
+                where=entry.name,
+                fix="Run qprd predict again.",
+            )
 
 
 def _check(entry: Entry, slide: Slide) -> None:
@@ -167,7 +215,7 @@ def _check(entry: Entry, slide: Slide) -> None:
     for found, expected in sizes:
         if expected is None or expected[0] is None or expected[1] is None:
             continue
-        if max(abs(found[0] - expected[0]), abs(found[1] - expected[1])) > _SIZE_TOLERANCE_PX:
+        if max(abs(found[0] - expected[0]), abs(found[1] - expected[1])) > SIZE_TOLERANCE_PX:
             raise QprdError(
                 f"The slide has {found[0]} x {found[1]} px; the project expects "
                 f"{expected[0]} x {expected[1]}. It is another image, or one read otherwise.",

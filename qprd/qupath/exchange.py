@@ -23,6 +23,7 @@ from qprd.qupath.annotation_files import EXPORT_HINT, AnnotationFiles, Annotatio
 from qprd.qupath.comparison import TileTable, compare, stored_otherwise
 from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.geojson import read_annotations, read_objects
+from qprd.qupath.image_record import image_record
 from qprd.qupath.imports import (
     ImportPlan,
     difference,
@@ -101,7 +102,7 @@ class ExchangeProject(ProjectOnDisk):
         Raises:
             QprdError: several files could be meant, or one file could be that of several entries.
         """
-        return self._annotation_files.source(self._recorded(entry))
+        return self._annotation_files.source(self._own(entry))
 
     @override
     def annotation_note(self, entry: Entry) -> str | None:
@@ -109,7 +110,7 @@ class ExchangeProject(ProjectOnDisk):
 
     @override
     def annotations(self, entry: Entry) -> Sequence[Annotation]:
-        return self._annotation_files.read(self._recorded(entry))[1]
+        return self._annotation_files.read(self._own(entry))[1]
 
     @override
     def import_annotations(self, entry: Entry, imported: AnnotationImport) -> ImportReport:
@@ -121,11 +122,10 @@ class ExchangeProject(ProjectOnDisk):
             )
         origin = ImportedFrom(imported.source, imported.path_class.name)
         subject = Subject(entry.id, entry.name, origin)
-        recorded = self._recorded(entry)
-        path = self._annotation_files.own_file(recorded)
+        path = self._annotation_files.own_file(self._own(entry))
         with self._access.transaction(subject, "import-asap") as transaction:
             transaction.expect(path)
-            source = self._annotation_files.source(recorded)
+            source = self._annotation_files.source(entry)
             data = EntryFolder.of(self.path, entry.id).data
             never_saved = source.in_qupath is None and not data.exists()
             if source.problem is not None and not never_saved:
@@ -133,25 +133,31 @@ class ExchangeProject(ProjectOnDisk):
                 raise QprdError(
                     f"Nothing was imported: {source.problem}.", where=entry.name, fix=EXPORT_HINT
                 )
-            root, existing = self._annotation_files.read(recorded)
+            root, existing = self._annotation_files.read(entry)
             plan = plan_import(entry.id, imported, existing)
             files: tuple[Path, ...] = ()
             if plan.added or plan.outdated:
-                member = {"entry": entry.id, "image": entry.name}
-                written = transaction.stage_text(path, with_imported(root, plan, member))
+                text = with_imported(root, plan, image_record(entry))
+                written = transaction.stage_text(path, text)
                 _compare_import(plan, existing, written, path)
                 files = transaction.commit()
         return plan.report(entry.id, path, files)
 
+    def _own(self, entry: Entry) -> Entry:
+        """The entry, if it is one of this project: its id becomes a name of files."""
+        self._recorded(entry)
+        return entry
+
     def prediction_file(self, entry: Entry) -> Path:
         """Where the predictions of an entry are written."""
-        return ProjectLayout(self.path).predictions / f"{self._recorded(entry).id}.geojson"
+        return ProjectLayout(self.path).predictions / f"{self._own(entry).id}.geojson"
 
     @override
     def write_predictions(self, entry: Entry, predictions: Predictions) -> WriteReport:
         path = self.prediction_file(entry)
         meant = storable(predictions)
-        text = predictions_to_text(meant)
+        has_any = meant.tiles or meant.annotations
+        text = predictions_to_text(meant, image_record(entry) if has_any else {})
         with self._access.transaction(Subject(entry.id, entry.name), "write-back") as transaction:
             transaction.expect(path)
             replaced = _count_earlier(path)
@@ -176,7 +182,7 @@ class ExchangeProject(ProjectOnDisk):
         file = (
             self.prediction_file(entry)
             if imported is None
-            else self._annotation_files.own_file(self._recorded(entry))
+            else self._annotation_files.own_file(self._own(entry))
         )
         name = file.relative_to(self.path.parent).as_posix()
         if name not in earlier:

@@ -34,8 +34,14 @@ from qprd.qupath.project import PathClass
 from qprd.qupath.storable import StoredAnnotation, storable, stored_annotations
 
 
-def predictions_to_geojson(predictions: Predictions) -> dict[str, object]:
+def predictions_to_geojson(
+    predictions: Predictions, image: Mapping[str, object] | None = None
+) -> dict[str, object]:
     """A feature collection that QuPath accepts, by script, import or drag and drop.
+
+    Args:
+        predictions: Of one slide.
+        image: What is said of the slide (see `qprd.qupath.image_record`).
 
     Raises:
         QprdError: QuPath cannot store a prediction (see `qprd.qupath.storable`).
@@ -50,6 +56,7 @@ def predictions_to_geojson(predictions: Predictions) -> dict[str, object]:
             for item in regions
         ]
     member = {
+        **(image or {}),
         "metadata": dict(stored.metadata),
         "contourClass": stored.contour_class,
         "contourColor": list(stored.contour_color),
@@ -57,13 +64,13 @@ def predictions_to_geojson(predictions: Predictions) -> dict[str, object]:
     return dict(geojson.FeatureCollection(features, **{OWN: member}))
 
 
-def predictions_to_text(predictions: Predictions) -> str:
+def predictions_to_text(predictions: Predictions, image: Mapping[str, object] | None = None) -> str:
     """`predictions_to_geojson` as JSON text without NaN or infinity.
 
     Raises:
         QprdError: as `predictions_to_geojson`.
     """
-    return str(geojson.dumps(predictions_to_geojson(predictions), allow_nan=False))
+    return str(geojson.dumps(predictions_to_geojson(predictions, image), allow_nan=False))
 
 
 def count_predictions(path: Path) -> int:

@@ -26,9 +26,11 @@ from qprd.errors import QprdError
 from qprd.files.atomic import replacing, replacing_folder, write_errors
 from qprd.files.jsonfile import read_text
 from qprd.predictions import LesionPoints, Predictions, ReviewRegion, ScoreMap
+from qprd.qupath.entry_slides import recorded_name
 from qprd.qupath.predictions_geojson import predictions_from_geojson, predictions_to_text
 from qprd.results.tiff import write_score_tiff
 from qprd.settings import Scoring
+from qprd.slides.fingerprint import Fingerprint, SlideIdentity
 from qprd.slides.frame import Frame
 
 SCORE_MAP = "score_map.npz"
@@ -75,6 +77,7 @@ class SlideResult:
             ``small_pieces``, ``outside_drawn_tissue``, ``little_tissue_in_cell``, ``border``;
             empty in results of an earlier qprd.
         notes: What the user should know of the slide.
+        fingerprint: Of the slide's file; None in results of an earlier qprd.
     """
 
     entry_id: str
@@ -93,6 +96,12 @@ class SlideResult:
     scoring: Scoring = "fields"
     unscored_mm2: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    fingerprint: Fingerprint | None = None
+
+    @property
+    def slide(self) -> SlideIdentity:
+        """The slide that was predicted."""
+        return SlideIdentity.of(recorded_name(self.image), self.fingerprint, self.frame)
 
 
 _SLIDE_RESULTS = TypeAdapter(SlideResult)

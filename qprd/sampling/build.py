@@ -25,11 +25,13 @@ from qprd.sampling.splits import (
     FRACTIONS,
     Split,
     SplitCandidate,
+    apart_notes,
     cut_slide,
     splits_without,
 )
 from qprd.sampling.table import LABELS, Label, Patch, PatchTable
 from qprd.settings import HELD_OUT_PER_LABEL, TrainConfig
+from qprd.slides.fingerprint import SlideIdentity
 
 if TYPE_CHECKING:
     from qprd.slides.tissue import TissueMask
@@ -47,7 +49,7 @@ class SlideRegions:
 
     Attributes:
         entry_id: Id of the entry.
-        name: Name of the slide, for messages and the table.
+        identity: What tells the slide from others.
         width: Width of the entry's frame in level-0 pixels.
         height: Height of the entry's frame in level-0 pixels.
         mpp: Micrometers per level-0 pixel.
@@ -57,7 +59,7 @@ class SlideRegions:
     """
 
     entry_id: str
-    name: str
+    identity: SlideIdentity
     width: int
     height: int
     mpp: float
@@ -66,11 +68,16 @@ class SlideRegions:
     metadata_split: Split | None = None
 
     @property
+    def name(self) -> str:
+        """Name of the slide, for messages and the table."""
+        return self.identity.name
+
+    @property
     def candidate(self) -> SplitCandidate:
-        """Return what the assignment of splits needs to know of the slide."""
+        """The slide as it is assigned to a split."""
         return SplitCandidate(
             self.entry_id,
-            self.name,
+            self.identity,
             self.metadata_split,
             has_tumor=not self.regions.tumor_region.is_empty,
             has_normal=not self.regions.normal_region.is_empty,
@@ -123,8 +130,9 @@ def build_patch_table(
             reviewed regions first, 0..1.
         fractions: Shares of train, val and test among slides whose metadata names no split.
         rules: Conditions that a patch has to meet.
-        left_out: Slides of the project that cannot be read: the splits of the others are as if
-            they could be.
+        left_out: Other images of the project. Slides that cannot be read: the splits of the
+            others are as if they could be. And images without a label region whose metadata name
+            a split: it holds for others of the same slide.
 
     Returns:
         Patches ordered by split, label, slide and then as drawn.
@@ -155,7 +163,7 @@ def build_patch_table(
             fix="Draw tumor in QuPath on at least one slide, and save the project.",
         )
     used = sorted((s for s in slides if s.entry_id in splits), key=lambda s: s.entry_id)
-    notes = list(split_notes)
+    notes = [*split_notes, *apart_notes(candidates, splits)]
     areas: dict[Split, dict[str, Bounds]] = {}
     if len(used) == 1:
         only = used[0]
@@ -301,6 +309,7 @@ class _TableSampler:
             Patch(
                 slide=entry_id,
                 name=self._slides[entry_id].name,
+                fingerprint=self._slides[entry_id].identity.fingerprint,
                 x=x,
                 y=y,
                 size_px=self._size_px(entry_id),

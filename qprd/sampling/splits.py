@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -13,6 +14,7 @@ import shapely
 from qprd.errors import QprdError
 from qprd.sampling.regions import LabelRegions
 from qprd.sampling.sampler import Bounds
+from qprd.slides.fingerprint import SlideIdentity
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -38,14 +40,14 @@ class SplitCandidate:
 
     Attributes:
         entry_id: Id of the entry.
-        name: Name of the slide, for messages.
+        slide: What tells it from others.
         metadata_split: What `metadata_split` reads, or None.
         has_tumor: Whether it has a tumor region.
         has_normal: Whether it has a normal region.
     """
 
     entry_id: str
-    name: str
+    slide: SlideIdentity
     metadata_split: Split | None
     has_tumor: bool
     has_normal: bool
@@ -117,8 +119,11 @@ def assign_splits(
     with normal tissue and a validation slide (with both labels, if there is one). The rest is
     dealt out to come close to ``fractions``, separately for slides with and without tumor.
 
+    Images of one slide share its split (see `same_slides`).
+
     Args:
-        slides: All slides; those without a label region are left out of the result.
+        slides: All slides. Those without a label region are left out of the result, but their
+            metadata hold for others that show the same slide.
         seed: Determines the order of the slides without metadata.
         fractions: Shares of train, val and test.
 
@@ -126,29 +131,140 @@ def assign_splits(
         The split by entry id. A single usable slide is ``train``; `cut_slide` cuts it in two.
 
     Raises:
-        QprdError: A metadata value is unknown, or there is no slide for training or validation.
+        QprdError: Images of one slide have metadata that name different splits, or there is no
+            slide for training or validation.
     """
     if min(fractions) < 0 or sum(fractions) <= 0:
         raise QprdError(
             f"The shares of train, val and test cannot be {fractions}.",
             fix="Give three numbers from 0 on with a positive sum.",
         )
-    known = {s.entry_id: s.metadata_split for s in slides}
-    usable = sorted((s for s in slides if s.usable), key=lambda s: _order(seed, s.entry_id))
-    if len({s.entry_id for s in usable}) < len(usable):
+    if len({s.entry_id for s in slides}) < len(slides):
         raise QprdError(
             "Two slides have the same entry id.", fix="Remove one of them from the project."
         )
+    groups = {
+        group.entry_id: (group, members) for group, members in map(_as_one, same_slides(slides))
+    }
+    usable = sorted(
+        (group for group, _ in groups.values() if group.usable),
+        key=lambda s: _order(seed, s.entry_id),
+    )
     if not usable:
         return {}
-    assigned = {s.entry_id: split for s in usable if (split := known[s.entry_id]) is not None}
+    assigned = {s.entry_id: s.metadata_split for s in usable if s.metadata_split is not None}
     if len(usable) > 1:
         _assign_needed(usable, assigned)
         _deal_out(usable, assigned, fractions)
     else:
         assigned.setdefault(usable[0].entry_id, "train")
+        _refuse_several([s for s in groups[usable[0].entry_id][1] if s.usable])
     _check(usable, assigned)
-    return {s.entry_id: assigned[s.entry_id] for s in slides if s.entry_id in assigned}
+    for group, members in groups.values():
+        if group.usable:
+            assigned.update(dict.fromkeys((s.entry_id for s in members), assigned[group.entry_id]))
+    return {s.entry_id: assigned[s.entry_id] for s in slides if s.usable}
+
+
+def same_slides(slides: Sequence[SplitCandidate]) -> list[list[SplitCandidate]]:
+    """Group the images that must share a split.
+
+    These are images of one file, or of copies of it, that overlap. Other parts of one file join
+    them, unless their metadata set them apart or there is no other file.
+
+    Raises:
+        QprdError: Images that overlap have metadata that name different splits.
+    """
+    files: dict[str, list[SplitCandidate]] = defaultdict(list)
+    for slide in slides:
+        files[slide.slide.fingerprint or slide.entry_id].append(slide)
+    only_file = sum(any(s.usable for s in members) for members in files.values()) < 2
+    groups: list[list[SplitCandidate]] = []
+    for members in files.values():
+        parts = _overlapping(members)
+        splits = [_agreed_split(part) for part in parts]
+        if only_file:
+            groups += parts
+            continue
+        named = sorted({split for split in splits if split is not None}, key=SPLITS.index)
+        by_split: dict[Split | None, list[SplitCandidate]] = defaultdict(list)
+        for part, split in zip(parts, splits, strict=True):
+            by_split[split or next(iter(named), None)] += part
+        groups += by_split.values()
+    return groups
+
+
+def _overlapping(slides: Sequence[SplitCandidate]) -> list[list[SplitCandidate]]:
+    """Group images of one file into parts of it that do not overlap."""
+    parts: list[list[SplitCandidate]] = []
+    for slide in slides:
+        apart: list[list[SplitCandidate]] = []
+        joined: list[SplitCandidate] = []
+        for part in parts:
+            if any(slide.slide.is_same_as(other.slide) for other in part):
+                joined += part
+            else:
+                apart.append(part)
+        parts = [*apart, [*joined, slide]]
+    return parts
+
+
+def _agreed_split(slides: Sequence[SplitCandidate]) -> Split | None:
+    """The split that the metadata of images of one slide name."""
+    named = {s.metadata_split: s for s in slides if s.metadata_split is not None}
+    if len(named) > 1:
+        told = " and ".join(f"{_shown(s)} in {split}" for split, s in named.items())
+        raise QprdError(
+            f"Images of one slide are in different splits: {told}.",
+            fix="Set their metadata 'split' in QuPath to the same value, or remove one of the "
+            "images from the project.",
+        )
+    return next(iter(named), None)
+
+
+def _shown(slide: SplitCandidate) -> str:
+    return f"{slide.slide.name} (id {slide.entry_id})"
+
+
+def _as_one(slides: Sequence[SplitCandidate]) -> tuple[SplitCandidate, Sequence[SplitCandidate]]:
+    """Images of one slide as one candidate, and the images."""
+    first = min(slides, key=lambda s: s.entry_id)
+    return SplitCandidate(
+        first.entry_id,
+        first.slide,
+        next((s.metadata_split for s in slides if s.metadata_split is not None), None),
+        has_tumor=any(s.has_tumor for s in slides),
+        has_normal=any(s.has_normal for s in slides),
+    ), slides
+
+
+def _refuse_several(slides: Sequence[SplitCandidate]) -> None:
+    """Refuse to train on several images of an only slide, which cannot be cut in two together."""
+    if len(slides) > 1:
+        raise QprdError(
+            "All annotated images show one slide: " + ", ".join(map(_shown, slides[:5])) + ".",
+            fix="Annotate a second slide, or draw all in one of these images and name it with "
+            "--image.",
+        )
+
+
+def apart_notes(slides: Sequence[SplitCandidate], splits: Mapping[str, Split]) -> list[str]:
+    """Say which parts of one file are in different splits.
+
+    Args:
+        slides: The slides.
+        splits: Their splits by entry id.
+    """
+    files: dict[str, list[SplitCandidate]] = defaultdict(list)
+    for slide in slides:
+        if slide.slide.fingerprint is not None and slide.entry_id in splits:
+            files[slide.slide.fingerprint].append(slide)
+    return [
+        "parts of one file are in different splits, so the figures are optimistic: "
+        + ", ".join(f"{_shown(s)} in {splits[s.entry_id]}" for s in members)
+        for members in files.values()
+        if len({splits[s.entry_id] for s in members}) > 1
+    ]
 
 
 def splits_without(
@@ -163,7 +279,8 @@ def splits_without(
 
     Args:
         slides: The slides that can be used.
-        left_out: Those that cannot be read.
+        left_out: Those that cannot be read, and images without a label region, whose metadata
+            hold for others that show the same slide.
         seed: Determines the order of the slides without metadata.
         fractions: Shares of train, val and test.
 
@@ -181,11 +298,12 @@ def splits_without(
     trains_on_tumor = any(kept.get(s) == "train" for s in with_tumor) or not with_tumor
     if needed <= set(kept.values()) and trains_on_tumor:
         return kept, []
-    assigned = assign_splits(slides, seed, fractions)
-    moved = [s.name for s in slides if assigned.get(s.entry_id) != kept.get(s.entry_id)]
+    others = (s for s in left_out if not s.usable)
+    assigned = assign_splits([*slides, *others], seed, fractions)
+    moved = [s.slide.name for s in slides if assigned.get(s.entry_id) != kept.get(s.entry_id)]
     if not lost or not moved:
         return assigned, []
-    gone = ", ".join(f"{s.name} ({planned[s.entry_id]})" for s in lost)
+    gone = ", ".join(f"{s.slide.name} ({planned[s.entry_id]})" for s in lost)
     note = f"without {gone} the splits had to be assigned anew: {', '.join(moved)} moved"
     return assigned, [note]
 
@@ -249,13 +367,13 @@ def _check(usable: Sequence[SplitCandidate], assigned: dict[str, Split]) -> None
     if "train" not in splits:
         raise QprdError(
             "The metadata 'split' leaves no slide for training.",
-            where=", ".join(f"{s.name}: {assigned[s.entry_id]}" for s in usable),
+            where=", ".join(f"{s.slide.name}: {assigned[s.entry_id]}" for s in usable),
             fix="Set the metadata 'split' of an annotated slide to train, or remove it.",
         )
     if len(usable) > 1 and "val" not in splits:
         raise QprdError(
             "The metadata 'split' leaves no slide for validation.",
-            where=", ".join(f"{s.name}: {assigned[s.entry_id]}" for s in usable),
+            where=", ".join(f"{s.slide.name}: {assigned[s.entry_id]}" for s in usable),
             fix="Set the metadata 'split' of an annotated slide to val, or remove it from one.",
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -44,6 +45,7 @@ class Patch:
         split: Train, val or test.
         reviewed: Whether it lies in a region that a person accepted or rejected in a review, by
             the smallest share of a patch that has to lie in its label's region.
+        fingerprint: Of the slide's file; None where it is not known.
     """
 
     slide: str
@@ -55,11 +57,12 @@ class Patch:
     label: Label
     split: Split
     reviewed: bool = False
+    fingerprint: str | None = None
 
 
 _Choice = TypeVar("_Choice", bound=str)
 _COLUMNS = tuple(f.name for f in fields(Patch))
-#: Tables made elsewhere need not say what comes from a review.
+#: Columns that every table has; those of others, or of an earlier qprd, may lack the rest.
 _LEAST_COLUMNS = _COLUMNS[: _COLUMNS.index("reviewed")]
 _YES_OR_NO = ("no", "yes")
 
@@ -104,7 +107,8 @@ class PatchTable:
             writer = csv.writer(file)
             writer.writerow(_COLUMNS)
             writer.writerows(
-                [getattr(p, column) for column in _LEAST_COLUMNS] + [_YES_OR_NO[p.reviewed]]
+                [getattr(p, column) for column in _LEAST_COLUMNS]
+                + [_YES_OR_NO[p.reviewed], p.fingerprint or ""]
                 for p in self.patches
             )
 
@@ -164,7 +168,7 @@ def _read_rows(lines: Iterable[str], path: Path) -> Iterable[Patch]:
     try:
         header = next(reader, None)
         columns = tuple(header or ())
-        if columns not in (_COLUMNS, _LEAST_COLUMNS):
+        if len(columns) < len(_LEAST_COLUMNS) or columns != _COLUMNS[: len(columns)]:
             raise QprdError(
                 "This is not a patch table.",
                 where=f"{path}, line 1",
@@ -209,7 +213,14 @@ def _parse_row(row: Sequence[str], columns: Sequence[str]) -> Patch:
         label=_one_of("label", text["label"], LABELS),
         split=_one_of("split", text["split"], SPLITS),
         reviewed=_one_of("reviewed", text.get("reviewed", "no"), _YES_OR_NO) == "yes",
+        fingerprint=_fingerprint(text.get("fingerprint", "")),
     )
+
+
+def _fingerprint(text: str) -> str | None:
+    if text and not re.fullmatch("[0-9a-f]{32}", text):
+        raise ValueError(f"fingerprint is {text[:40]!r}, not 32 hexadecimal digits")
+    return text or None
 
 
 def _pixel(column: str, text: str) -> int:

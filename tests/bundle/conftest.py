@@ -22,6 +22,7 @@ from qprd.evaluation.reliability import Reliability, ReliabilityBin
 from qprd.model.assembly import build_network
 from qprd.model.frd import FRD
 from qprd.model.teacher import build_teacher
+from qprd.slides.fingerprint import SlideIdentity
 
 RELIABILITY = Reliability(
     reason="it fits",
@@ -56,8 +57,8 @@ def info(model: FRD) -> BundleInfo:
             config={"teacher": "resnet18", "alpha": "auto", "images": [], "weights": None},
             classes={"tumor": ("Tumor",), "normal": ("Normal", "Stroma: Ünder")},
             patches={"normal": 300, "tumor": 30},
-            slides=("colon_1.tif",),
-            validation_slides=("colon_2.tif",),
+            slides=(SlideIdentity("colon_1.tif", "0" * 32, (0, 0, 3584, 8448)),),
+            validation_slides=(SlideIdentity("colon_2.tif", "1" * 32),),
             metrics={"auroc": 0.9, "history": [1, 2.5, None]},
         ),
     )

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -21,15 +22,16 @@ from safetensors import safe_open
 
 import qprd
 from qprd.bundle.formats import info_from_json, info_to_json
-from qprd.bundle.names import INFO_FILE, MODEL_FILE
-from qprd.bundle.reading import load_bundle, newest_bundle, read_bundle_info
+from qprd.bundle.names import INFO_FILE, MODEL_FILE, reserve_bundle
+from qprd.bundle.reading import load_bundle, newest_bundle, next_number, read_bundle_info
 from qprd.bundle.records import BundleInfo
-from qprd.bundle.writing import save_bundle
+from qprd.bundle.writing import new_bundle_folder, save_bundle
 from qprd.errors import QprdError
 from qprd.model.assembly import build_network
 from qprd.model.frd import FRD
 from qprd.model.teacher import build_teacher
 from qprd.settings import ModelKind
+from qprd.slides.fingerprint import SlideIdentity
 from tests.helpers.small_models import random_model
 
 
@@ -191,14 +193,22 @@ json_values = st.recursive(
 )  # fmt: skip
 
 
+identities = st.builds(
+    SlideIdentity,
+    name=st.text(max_size=20),
+    fingerprint=st.none() | st.text("0123456789abcdef", min_size=32, max_size=32),
+    area=st.none() | st.tuples(*[st.integers(-5, 2**31)] * 4),
+)
+
+
 @settings(max_examples=60)
 @given(
     metrics=st.dictionaries(st.text(max_size=8), json_values, max_size=4),
-    slides=st.lists(st.text(max_size=20), max_size=3),
+    slides=st.lists(identities, max_size=3),
     threshold=st.floats(width=32, allow_nan=False, allow_infinity=False),
 )
 def test_info_survives_json(
-    info: BundleInfo, metrics: dict[str, Any], slides: list[str], threshold: float
+    info: BundleInfo, metrics: dict[str, Any], slides: list[SlideIdentity], threshold: float
 ) -> None:
     training = replace(info.training, metrics=metrics, slides=tuple(slides))
     changed = replace(with_threshold(info, threshold), training=training)
@@ -216,21 +226,46 @@ def test_info_is_checked_when_it_is_made(info: BundleInfo) -> None:
             replace(record, **change)
 
 
-def test_newest_bundle_goes_by_creation_not_by_name_or_file_time(
-    saved: Path, info: BundleInfo, tmp_path: Path
+def test_newest_bundle_goes_by_number_then_by_a_believable_date(
+    info: BundleInfo, tmp_path: Path
 ) -> None:
     start = datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=9)))
-    for name, days in (("a", 2), ("b", 3), ("c", 1)):
+
+    def add(name: str, number: int, days: int) -> None:
         (tmp_path / name).mkdir()
-        dated = replace(info, created=start + timedelta(days=days))
+        dated = replace(info, number=number, created=start + timedelta(days=days))
         (tmp_path / name / INFO_FILE).write_text(info_to_json(dated), encoding="utf-8")
+
     (tmp_path / "not a bundle").mkdir()
-    (tmp_path / ".b.00000000-1-00000000.tmp").mkdir()
-    late = replace(info, created=start + timedelta(days=9))
-    (tmp_path / ".b.00000000-1-00000000.tmp" / INFO_FILE).write_text(
-        info_to_json(late), encoding="utf-8"
-    )
+    for name, days in (("a", 2), ("b", 3), ("c", 1), (".b.00000000-1-00000000.tmp", 9)):
+        add(name, 0, days)
     assert newest_bundle(tmp_path) == tmp_path / "b"
+    assert next_number(tmp_path) == 1
+    # A date in the future is not believed, and a training counts whatever the clock said.
+    add("dated 2099", 0, 75 * 365)
+    assert newest_bundle(tmp_path) == tmp_path / "b"
+    add("dated 1970", 1, -54 * 365)
+    assert newest_bundle(tmp_path) == tmp_path / "dated 1970"
+    add("numbered, dated 2099", 1, 75 * 365)
+    assert newest_bundle(tmp_path) == tmp_path / "dated 1970"
+    assert next_number(tmp_path) == 2
+
+
+def test_a_reserved_folder_is_nobody_elses(tmp_path: Path) -> None:
+    now = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    bundles = tmp_path / "bundles"
+
+    def reserve(_: int) -> Path:
+        return reserve_bundle(bundles, now, "timm:a")
+
+    with ThreadPoolExecutor(8) as threads:
+        folders = list(threads.map(reserve, range(16)))
+    assert len(set(folders)) == 16
+    assert all(folder.is_dir() for folder in folders)
+    assert {"20260101-000000-timm-a", "20260101-000000-timm-a-2"} <= {f.name for f in folders}
+    with new_bundle_folder(bundles, now, "timm:a") as unused:
+        assert unused.name == "20260101-000000-timm-a-17"
+    assert not unused.exists()
 
 
 def test_damaged_bundle_is_passed_over_with_a_warning(bundle: Path) -> None:

@@ -15,6 +15,7 @@ from qprd.errors import QprdError
 from qprd.evaluation.calibration import Platt
 from qprd.evaluation.operating_point import ValidationScores
 from qprd.given_settings import stored_train_config
+from qprd.slides.fingerprint import SlideIdentity
 
 FORMAT_1: Mapping[str, Any] = {
     "name": "20260101-000000-resnet18",
@@ -73,8 +74,8 @@ def test_format_1_scores_patch_by_patch_and_has_one_calibration_without_a_name()
     assert (info.network.recipe, info.network.model) == ("paper", "frd")
     assert info.network.teacher.name == "resnet18"
     assert (info.network.mpp, info.network.patch_px) == (0.25, 256)
-    assert info.training.slides == ("colon_1.tif",)
-    assert info.training.validation_slides == ("colon_2.tif",)
+    assert info.training.slides == (SlideIdentity("colon_1.tif"),)
+    assert info.training.validation_slides == (SlideIdentity("colon_2.tif"),)
     assert info.training.classes["tumor"] == ("Tumor",)
     assert info.training.metrics == {"val_auroc": 0.9}
     assert stored_train_config(info.training.config, "here").epochs == 50

@@ -249,6 +249,19 @@ def stored(project: Path, entry_id: int) -> Predictions:
         return opened.read_predictions(opened.entries()[entry_id - 1])
 
 
+def add_image(project: Path, entry_id: int, of: int, metadata: dict[str, str]) -> None:
+    """Another image on the file of an image, as QuPath's *Duplicate image* makes it."""
+
+    def add(root: Any) -> None:
+        image = json.loads(json.dumps(root["images"][of - 1]))
+        image |= {"entryID": entry_id, "imageName": f"copy {entry_id}", "metadata": metadata}
+        root["images"].append(image)
+
+    edit(project, add)
+    drawn = project.parent / "qprd" / "annotations"
+    (drawn / f"{entry_id}.geojson").write_bytes((drawn / f"{of}.geojson").read_bytes())
+
+
 def add_slide(project: Path, path: Path, width: int, height: int, mpp: float | None = MPP) -> None:
     """Put a fourth image into a project."""
 

@@ -26,6 +26,7 @@ from tests.helpers.drawn_project import (
     MPP,
     NAMES,
     WIDTH,
+    add_image,
     add_slide,
     draw_no_tumor_on,
     edit,
@@ -274,3 +275,13 @@ def test_annotations_that_mean_neither_are_told_with_their_slide(project: Path) 
     assert "1 annotation of class 'tumor' is used as neither Tumor nor Normal" in text
     assert "did you mean 'Tumor'?" in text
     assert NAMES[1] in text
+
+
+def test_images_of_one_slide_are_told_and_must_share_a_split(project: Path) -> None:
+    add_image(project, 4, 1, {})
+    shared = [(Status.PASS, f"2 images show one file and share a split: {NAMES[0]}, copy 4")]
+    assert found(look_at(project), "splits") == shared
+    edit(project, lambda root: root["images"][3].update(metadata={"split": "test"}))
+    ((status, finding),) = found(look_at(project), "splits")
+    assert status is Status.FAIL
+    assert f"{NAMES[0]} (id 1) in train and copy 4 (id 4) in test" in finding

@@ -100,6 +100,14 @@ def test_a_write_that_fails_leaves_the_older_files(bundle: Path, tmp_path: Path)
     assert (folder / CONFIG_FILE).read_text() == "older"
 
 
+def test_results_of_another_slide_are_not_exported(trained_project: Path) -> None:
+    predict(trained_project, images=NAMES[:1])
+    folder = trained_project.parent / "qprd" / "results"
+    (folder / "1").rename(folder / "2")
+    with pytest.raises(QprdError, match=f"image 2, {NAMES[1]}, are of another slide, {NAMES[0]}"):
+        exported_geojson(trained_project)
+
+
 def test_contours_of_one_slide_go_alone_or_with_tiles(trained_project: Path) -> None:
     summary = predict(trained_project, images=NAMES[:1], threshold=0.0)
     assert summary.slides[0].contours > 0

@@ -195,7 +195,7 @@ def test_java_does_not_take_ctrl_c_away(colon_project: Path) -> None:
     code = _interrupted_process(colon_project, flags_of({**TRAINING, **few}))
     assert code == ExitCode.INTERRUPTED
     _, info = load_bundle(newest_bundle(colon_project.parent / "qprd" / "bundles"))
-    assert info.training.slides == ("colon_1.tif",)
+    assert [slide.name for slide in info.training.slides] == ["colon_1.tif"]
     assert snapshot(colon_project.parent, without="qprd") == before
     assert unfinished(colon_project.parent) == []
 

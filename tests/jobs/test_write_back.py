@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,13 +12,14 @@ from typer.testing import CliRunner
 from qprd.cli import app
 from qprd.demo.slides import write_pyramidal_tiff
 from qprd.errors import QprdError
+from qprd.files.layout import ProjectLayout
 from qprd.given_settings import predict_config
 from qprd.jobs.predict.job import predict_project
 from qprd.jobs.write_back import WriteBackSummary, write_back_project
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.opening import open_project
-from qprd.results.folder import load_predictions
+from qprd.results.folder import SLIDE, load_predictions, load_slide_result
 from tests.helpers.drawn_project import (
     MPP,
     NAMES,
@@ -186,6 +188,13 @@ def test_both_backends_write_the_same(
         through_qupath = through_paquo.read_predictions(entry)
         own = len(through_qupath.contours)
         assert len(through_paquo.annotations(entry)) == before + own
+        # Results of another image are not written into this one.
+        folder = ProjectLayout(colon_project)
+        shutil.copytree(folder.result("2"), folder.result("1"))
+        summary = write_back_project(through_paquo, progress=SilentProgress())
+        assert [report.entry_id for report in summary.written] == ["2"]
+        assert "image 1, colon_1.tif, are of another slide, colon_2.tif" in summary.problems[0]
+        assert through_paquo.read_predictions(through_paquo.entries()[0]).tiles == ()
     of_qupath = {tile.id: tile.measurements for tile in through_qupath.tiles}
     assert of_qupath.keys() == {tile.id for tile in through_files.tiles}
     for tile in through_files.tiles:
@@ -199,8 +208,45 @@ def test_results_of_two_bundles_are_each_written_with_their_own_name(
     trained_project: Path,
 ) -> None:
     first = predict(trained_project, images=NAMES[:1])
+    assert write_back(trained_project).notes == ()
     second_bundle = train(trained_project, seed=1).bundle
     predict(trained_project, images=NAMES[1:2])
-    write_back(trained_project)
+    summary = write_back(trained_project)
+    assert summary.bundles == {first.bundle.name: [NAMES[0]], second_bundle.name: [NAMES[1]]}
+    (note,) = summary.notes
+    assert f"not of the newest bundle, {second_bundle.name}" in note
+    assert f"{NAMES[0]} by {first.bundle.name}." in note
+    assert f"note: {note}" in summary.lines()
     assert stored(trained_project, 1).metadata["qprd: bundle"] == first.bundle.name
     assert stored(trained_project, 2).metadata["qprd: bundle"] == second_bundle.name
+
+
+@pytest.mark.parametrize("known", ["fingerprint", "name"])
+def test_results_of_another_image_are_written_into_none(trained_project: Path, known: str) -> None:
+    predict(trained_project, images=NAMES[:2])
+    shutil.rmtree(result(trained_project, 1))
+    # As if ids had changed: both slides have the same size.
+    shutil.copytree(result(trained_project, 2), result(trained_project, 1))
+    if known == "name":
+        for entry_id in (1, 2):
+            file = result(trained_project, entry_id) / SLIDE
+            file.write_text(json.dumps({**json.loads(file.read_text()), "fingerprint": None}))
+    summary = write_back(trained_project)
+    assert [report.entry_id for report in summary.written] == ["2"]
+    (problem,) = summary.problems
+    assert f"image 1, {NAMES[0]}, are of another slide, {NAMES[1]}" in problem
+    assert stored(trained_project, 1).tiles == ()
+
+
+def test_results_of_a_renamed_image_are_written(trained_project: Path) -> None:
+    predict(trained_project, images=NAMES[:1])
+    text = trained_project.read_text(encoding="utf-8")
+    trained_project.write_text(
+        text.replace(f'"imageName": "{NAMES[0]}"', '"imageName": "new name"')
+    )
+    summary = write_back(trained_project)
+    assert [report.image_name for report in summary.written] == ["new name"]
+    written = trained_project.parent / "qprd" / "predictions" / "1.geojson"
+    record = json.loads(written.read_text())["qprd"]
+    assert record["image"] == "new name"
+    assert record["fingerprint"] == load_slide_result(result(trained_project, 1)).fingerprint

@@ -6,13 +6,14 @@ import gzip
 import os
 import shutil
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from unicodedata import normalize
 
 import pytest
 
 from qprd.errors import QprdError
 from qprd.qupath.exchange import ExchangeProject
+from qprd.qupath.image_record import image_record
 from tests.helpers.annotation_file import annotation_file
 from tests.helpers.small_project import named_project
 
@@ -84,8 +85,46 @@ def test_an_export_older_than_qupaths_data_is_noted(
 def test_a_file_of_another_image_is_refused(project: ExchangeProject) -> None:
     folder = project.path.parent / "qprd" / "annotations"
     annotation_file(folder, "1.geojson", qprd={"entry": "2", "image": "colon_2.tif"})
-    with pytest.raises(QprdError, match="id 2"):
+    with pytest.raises(QprdError, match=r"colon_2\.tif \(id 2\); in this .* colon_1\.tif, another"):
         project.annotations(project.entries()[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "is_same"),
+    [
+        ({}, True),
+        ({"image": "colon_2.tif", "uri": "file:///x/colon_2.tif"}, False),
+        ({"image": "renamed in QuPath"}, True),
+        ({"image": "renamed in QuPath", "uri": "file:/other/folder/colon_1.tif"}, True),
+        ({"image": "colon_1.tif", "uri": "file:///moved/and/renamed.tif"}, True),
+        ({"image": "renamed in QuPath", "uri": None}, False),
+        ({"width": 3000}, False),
+        ({"height": 8449}, True),
+        ({"fingerprint": "0" * 32}, False),
+        ({"image": "b", "uri": "file:///b", "fingerprint": True}, True),
+        ({"image": 3, "uri": [], "width": "wide", "height": None}, True),
+    ],
+)
+def test_the_image_of_a_file_is_known_by_more_than_its_id(
+    project: ExchangeProject, tmp_path: Path, change: dict[str, Any], is_same: bool
+) -> None:
+    """As after a project was made anew, or ``qprd`` was copied from another one."""
+    entry = project.entries()[0]
+    record = image_record(entry)
+    assert record.keys() == {"entry", "image", "uri", "width", "height", "fingerprint"}
+    if "fingerprint" not in change:
+        del record["fingerprint"]
+    elif change["fingerprint"] is True:
+        change["fingerprint"] = record["fingerprint"]
+    record |= change
+    annotation_file(project.path.parent / "qprd" / "annotations", "1.geojson", qprd=record)
+    given = annotation_file(tmp_path / "given", "1.geojson", qprd={**record, "entry": "7"}).parent
+    for opened in (project, ExchangeProject(project.path, annotations=given)):
+        if is_same:
+            assert len(opened.annotations(entry)) == 1
+        else:
+            with pytest.raises(QprdError, match=r"in this project, id 1 is colon_1\.tif"):
+                opened.annotations(entry)
 
 
 @pytest.mark.parametrize("other", ["colon_1.tif.geojson", "1.json", "colon_1.geojson.gz"])

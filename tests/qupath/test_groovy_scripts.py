@@ -24,6 +24,7 @@ from qprd.predictions import (
 )
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.geojson import read_annotations
+from qprd.qupath.image_record import image_record
 from qprd.qupath.paquo_backend import PaquoProject
 from qprd.qupath.precision import same_outline
 from qprd.qupath.project import AnnotationImport, PathClass
@@ -289,6 +290,10 @@ def test_imported_annotations_come_into_qupath_once_and_no_export_loses_them(
         first, second = opened.entries()
         file = opened.annotation_source(first).file
         assert file is not None
+        exported = json.loads(file.read_text())["qprd"]
+        assert exported == {
+            key: value for key, value in image_record(first).items() if key != "fingerprint"
+        }
         assert opened.import_annotations(first, imported).added == 2
         before = opened.annotations(first)
         others = opened.annotations(second)
@@ -317,6 +322,36 @@ def test_imported_annotations_come_into_qupath_once_and_no_export_loses_them(
         again = opened.import_annotations(first, imported)
         assert (again.added, again.unchanged, again.edited) == (0, 2, 0)
         assert "Metastasis" in [known.name for known in opened.classes()]
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_files_of_another_image_come_into_none(project: Path) -> None:
+    regions = (("one", box(0, 0, 50, 50)),)
+    imported = AnnotationImport("a.xml", PathClass("Metastasis", (9, 8, 7)), regions)
+    run(script_folder() / SCRIPTS[0], project)
+    with ExchangeProject(project) as opened:
+        for entry in opened.entries():
+            opened.write_predictions(entry, predictions(entry.id))
+            opened.import_annotations(entry, imported)
+    folder = project.parent / "qprd"
+    for kind in ("predictions", "annotations"):
+        # As if ids had changed; and the second image has another name by now, and is still itself.
+        text = (folder / kind / "2.geojson").read_text()
+        root = json.loads(text)
+        root["qprd"]["entry"] = "1"
+        (folder / kind / "1.geojson").write_text(json.dumps(root))
+    project.write_text(
+        project.read_text().replace('"imageName": "colon_2.tif"', '"imageName": "b"')
+    )
+    for script, result in zip(
+        SCRIPTS[1:], ("1 annotations into b", "1 contours into b"), strict=True
+    ):
+        log = run(script_folder() / script, project, "--save")
+        assert (
+            "is of the image colon_2.tif, and this image is colon_1.tif: nothing was changed" in log
+        )
+        assert result in log
 
 
 @pytest.mark.qupath

@@ -12,6 +12,7 @@ from qprd.qupath.project import Annotation
 from qprd.sampling.build import SlideRegions
 from qprd.sampling.regions import label_regions
 from qprd.sampling.splits import Split
+from qprd.slides.fingerprint import SlideIdentity
 from qprd.slides.tissue import tissue_mask
 from tests.helpers.colon import OpenColon
 
@@ -54,7 +55,7 @@ def colon_slides(
             slides.append(
                 SlideRegions(
                     entry_id,
-                    f"colon_{entry_id}.tif",
+                    SlideIdentity(f"colon_{entry_id}.tif"),
                     slide.width,
                     slide.height,
                     slide.mpp,

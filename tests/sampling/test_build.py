@@ -17,6 +17,7 @@ from qprd.sampling.build import SlideRegions, build_patch_table
 from qprd.sampling.sampler import SamplingRules
 from qprd.sampling.splits import Split
 from qprd.sampling.table import PatchTable, check_splits_apart
+from qprd.slides.fingerprint import SlideIdentity
 from tests.helpers.colon import regions
 
 
@@ -33,7 +34,9 @@ def slide(
         MultiPolygon([box(0, 0, tumor, tumor)] if tumor else []),
         MultiPolygon([box(500, 500, 500 + normal, 500 + normal)] if normal else []),
     )
-    return SlideRegions(entry_id, f"{entry_id}.svs", 1000, 1000, mpp, own, metadata_split=split)
+    return SlideRegions(
+        entry_id, SlideIdentity(f"{entry_id}.svs"), 1000, 1000, mpp, own, metadata_split=split
+    )
 
 
 def build(slides: Sequence[SlideRegions], **options: Any) -> PatchTable:
@@ -166,7 +169,7 @@ def test_no_annotated_slide_is_an_error() -> None:
 
 def test_a_single_slide_is_split_by_area_with_a_warning() -> None:
     own = regions(MultiPolygon([box(0, 0, 1000, 450)]), MultiPolygon([box(0, 550, 1000, 1000)]))
-    only = SlideRegions("7", "only.svs", 1000, 1000, 0.5, own)
+    only = SlideRegions("7", SlideIdentity("only.svs"), 1000, 1000, 0.5, own)
     table = build([only, slide("8", tumor=0, normal=0)])
     assert any("only annotated slide" in note for note in table.notes)
     assert {p.split for p in table.patches} == {"train", "val"}

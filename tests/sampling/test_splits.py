@@ -13,25 +13,29 @@ from qprd.sampling.splits import (
     SPLITS,
     Split,
     SplitCandidate,
+    apart_notes,
     assign_splits,
     cut_slide,
     metadata_split,
     splits_without,
 )
+from qprd.slides.fingerprint import SlideIdentity
 from tests.helpers.colon import regions
 
 
 def slide(
     entry_id: str, split: Split | None = None, *, tumor: bool = True, normal: bool = True
 ) -> SplitCandidate:
-    return SplitCandidate(entry_id, f"{entry_id}.svs", split, has_tumor=tumor, has_normal=normal)
+    return SplitCandidate(
+        entry_id, SlideIdentity(f"{entry_id}.svs"), split, has_tumor=tumor, has_normal=normal
+    )
 
 
 slides = st.lists(
     st.builds(
         SplitCandidate,
         entry_id=st.text("0123456789", min_size=1, max_size=3),
-        name=st.just("slide"),
+        slide=st.just(SlideIdentity("slide")),
         metadata_split=st.none(),
         has_tumor=st.booleans(),
         has_normal=st.booleans(),
@@ -97,7 +101,7 @@ def test_metadata_wins(found: list[SplitCandidate], seed: int, data: st.DataObje
     fixed: list[SplitCandidate] = []
     for s in found:
         split = data.draw(st.sampled_from([None, *SPLITS]))
-        fixed.append(SplitCandidate(s.entry_id, s.name, split, s.has_tumor, s.has_normal))
+        fixed.append(SplitCandidate(s.entry_id, s.slide, split, s.has_tumor, s.has_normal))
     usable = [s for s in fixed if s.usable]
     given = {s.entry_id: s.metadata_split for s in usable if s.metadata_split}
     free = [s for s in usable if s.entry_id not in given]
@@ -207,3 +211,74 @@ def test_the_real_slides_can_be_cut(colon_slides: list[SlideRegions]) -> None:
         for region in (own.regions.tumor_region, own.regions.normal_region):
             share = region.intersection(box(*cut["val"])).area / region.area
             assert 0.05 < share < 0.5
+
+
+def image(
+    entry_id: str,
+    fingerprint: str,
+    split: Split | None = None,
+    *,
+    area: tuple[int, int, int, int] | None = None,
+    labeled: bool = True,
+) -> SplitCandidate:
+    """An image of a slide; fingerprints are told apart by their first letter."""
+    slide = SlideIdentity(f"{entry_id}.svs", fingerprint * 32, area)
+    return SplitCandidate(entry_id, slide, split, has_tumor=labeled, has_normal=labeled)
+
+
+LEFT, MIDDLE, RIGHT = (0, 0, 10, 10), (9, 0, 10, 10), (18, 0, 10, 10)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_images_of_one_slide_are_in_one_split(seed: int) -> None:
+    others = [image(str(number), letter) for number, letter in enumerate("bcdef", start=3)]
+    duplicates = [image("1", "a"), image("2", "a")]
+    splits = assign_splits([*duplicates, *others], seed)
+    assert len(splits) == 7
+    assert splits["1"] == splits["2"]
+    # Parts of one file stay together as well, but where metadata say otherwise.
+    crops = [image("1", "a", area=LEFT), image("2", "a", area=RIGHT)]
+    splits = assign_splits([*crops, *others], seed)
+    assert splits["1"] == splits["2"]
+    assert apart_notes([*crops, *others], splits) == []
+
+
+@pytest.mark.parametrize("labeled", [True, False])
+def test_the_split_of_one_image_holds_for_all_of_its_slide(labeled: bool) -> None:
+    found = [image("1", "a"), image("2", "a", "test", labeled=labeled), image("3", "b")]
+    splits = assign_splits([*found, image("4", "c")], 0)
+    assert splits["1"] == "test"
+    assert ("2" in splits) == labeled
+
+
+@pytest.mark.parametrize("labeled", [True, False])
+def test_images_of_one_slide_in_different_splits_are_refused(labeled: bool) -> None:
+    found = [image("1", "a", "train"), image("2", "a", "test", labeled=labeled)]
+    with pytest.raises(QprdError, match=r"1\.svs \(id 1\) in train and 2\.svs \(id 2\) in test"):
+        assign_splits([*found, image("3", "b", "val")], 0)
+    # Crops that overlap through another one.
+    crops = [
+        image("1", "a", "train", area=LEFT),
+        image("2", "a", "val", area=RIGHT),
+        image("3", "a", area=MIDDLE),
+    ]
+    with pytest.raises(QprdError, match="different splits"):
+        assign_splits([*crops, image("4", "b")], 0)
+
+
+def test_crops_that_do_not_overlap_can_be_set_apart_and_that_is_said() -> None:
+    crops = [image("1", "a", "train", area=LEFT), image("2", "a", "val", area=RIGHT)]
+    undecided = image("3", "a", area=(40, 0, 10, 10))
+    found = [*crops, undecided, image("4", "b"), image("5", "c")]
+    splits = assign_splits(found, 0)
+    assert (splits["1"], splits["2"], splits["3"]) == ("train", "val", "train")
+    (note,) = apart_notes(found, splits)
+    assert "1.svs (id 1) in train, 2.svs (id 2) in val" in note
+    # Of an only file, the crops are all there is.
+    only = [image("1", "a", area=LEFT), image("2", "a", area=RIGHT)]
+    assert set(assign_splits(only, 0).values()) == {"train", "val"}
+
+
+def test_an_only_slide_in_two_images_is_refused() -> None:
+    with pytest.raises(QprdError, match=r"show one slide: 1\.svs \(id 1\), 2\.svs"):
+        assign_splits([image("1", "a"), image("2", "a")], 0)

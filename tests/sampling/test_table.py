@@ -27,6 +27,7 @@ patches = st.builds(
     label=st.sampled_from(["tumor", "normal"]),
     split=st.just("train"),
     reviewed=st.booleans(),
+    fingerprint=st.none() | st.just("0123456789abcdef" * 2),
 )
 
 

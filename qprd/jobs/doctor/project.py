@@ -17,11 +17,11 @@ from qprd.files.lock import is_locked
 from qprd.jobs.doctor.checks import Check, Status, failure, passed, warning
 from qprd.predictions import is_own_class
 from qprd.qupath.drawn import Drawn, read_drawn
-from qprd.qupath.entry_slides import name_list, open_slide, select_entries
+from qprd.qupath.entry_slides import identity_of, name_list, open_slide, select_entries
 from qprd.qupath.project import Annotation, Entry, Project
 from qprd.sampling.classes import Classes, is_derived
 from qprd.sampling.drawn import unlabeled_annotations, unlabeled_note
-from qprd.sampling.splits import metadata_split
+from qprd.sampling.splits import SplitCandidate, metadata_split, same_slides
 from qprd.settings import TrainConfig
 from qprd.slides.damage import refuse_damage
 from qprd.slides.remarks import OVERVIEW_PX, remarks
@@ -230,6 +230,32 @@ def _annotations(
         splits = Counter(metadata_split(entry.metadata, entry.name) or "by seed" for entry in ready)
         told = ", ".join(f"{name}: {count}" for name, count in sorted(splits.items()))
         yield passed("training", f"{len(ready)} slides with {wanted} ({told})")
+        yield from _same_slides(ready)
+
+
+def _same_slides(entries: Sequence[Entry]) -> Iterator[Check]:
+    """Images that show one slide, which share a split."""
+    candidates = [
+        SplitCandidate(
+            entry.id,
+            identity_of(entry),
+            metadata_split(entry.metadata, entry.name),
+            has_tumor=True,
+            has_normal=False,
+        )
+        for entry in entries
+    ]
+    try:
+        groups = same_slides(candidates)
+    except QprdError as error:
+        yield failure("splits", error)
+        return
+    for group in groups:
+        if len(group) > 1:
+            names = ", ".join(image.slide.name for image in group[:_NAMES_SHOWN])
+            more = ", ..." if len(group) > _NAMES_SHOWN else ""
+            finding = f"{len(group)} images show one file and share a split: {names}{more}"
+            yield passed("splits", finding)
 
 
 def _faults(entry: Entry, annotations: Sequence[Annotation]) -> Iterator[Check]:

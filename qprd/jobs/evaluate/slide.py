@@ -21,7 +21,7 @@ from qprd.evaluation.mistakes import Mistake, worst_mistakes
 from qprd.evaluation.overlap import polygon_overlap
 from qprd.jobs.train.patches import slide_regions
 from qprd.predictions import LesionPoints, is_own_class
-from qprd.qupath.entry_slides import frame_of, require_same_frame
+from qprd.qupath.entry_slides import require_same_image
 from qprd.qupath.project import Annotation, Entry
 from qprd.results.folder import (
     load_lesion_points,
@@ -175,7 +175,7 @@ def evaluate_slide(
             of the prediction.
     """
     result, score_map = load_slide_result(folder), load_score_map(folder)
-    require_same_frame(entry, result.frame, frame_of(entry))
+    require_same_image(entry, result.slide, result.frame)
     contours = [contour.polygon for contour in load_predictions(folder).contours]
     notes: list[str] = []
     # A resolution that has to be assumed is that of the prediction, unless another one is given.

@@ -6,17 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from qprd.bundle.records import by_name_note
 from qprd.errors import QprdError
-from qprd.qupath.entry_slides import name_list, recorded_name
+from qprd.qupath.entry_slides import identity_of, name_list
 from qprd.qupath.project import Entry
 from qprd.sampling.splits import SPLITS, metadata_split
 
 if TYPE_CHECKING:
-    from qprd.bundle.records import BundleInfo
+    from qprd.bundle.records import BundleInfo, Use
 
 EvaluatedSplit = Literal["test", "val", "all"]
-#: What the model has used a slide for.
-Seen = Literal["train", "val"]
 
 _NAMES_SHOWN = 5
 _BARE = "without annotations"
@@ -35,7 +34,7 @@ class ChosenSlides:
 
     split: EvaluatedSplit
     entries: tuple[Entry, ...]
-    seen: Mapping[str, Seen]
+    seen: Mapping[str, Use]
     notes: tuple[str, ...]
 
 
@@ -48,8 +47,8 @@ def choose_slides(
     """Choose the slides of a split; a training slide is never a test or validation slide.
 
     A slide's split is its entry metadata ``split``, or else what the bundle used it for; an
-    annotated slide that the bundle did not use is a test slide. The bundle knows slides by name: of
-    two with the same name, both count as seen.
+    annotated slide that the bundle did not use is a test slide. The bundle knows a slide by its
+    fingerprint, whatever its name.
 
     Args:
         annotated: Slides whose truth is known.
@@ -61,15 +60,16 @@ def choose_slides(
     Raises:
         QprdError: There is no slide in the split, or a slide's metadata name no split.
     """
-    seen: dict[str, Seen] = {}
+    seen: dict[str, Use] = {}
     split_of: dict[str, str] = {}
     conflicts: list[str] = []
+    parts: list[Entry] = []
     for entry in annotated:
-        name = recorded_name(entry.name)
-        if name in info.training.slides:
-            seen[entry.id] = "train"
-        elif name in info.training.validation_slides:
-            seen[entry.id] = "val"
+        slide = identity_of(entry)
+        if use := info.training.use_of(slide):
+            seen[entry.id] = use
+        elif info.training.uses_file_of(slide):
+            parts.append(entry)
         meant = metadata_split(entry.metadata, entry.name)
         used = seen.get(entry.id)
         split_of[entry.id] = meant or used or "test"
@@ -91,7 +91,12 @@ def choose_slides(
     if not entries:
         there = [(s, tuple(e for e in annotated if split_of[e.id] == s)) for s in SPLITS]
         raise _nothing(asked, [*there, (_BARE, tuple(bare))], where=f"bundle {info.name}")
-    notes = list(conflicts)
+    notes = [*by_name_note(info), *conflicts]
+    if of_used_files := [entry for entry in parts if entry in entries]:
+        notes.append(
+            "the model was trained or validated on another part of the same file, so the figures "
+            f"may be optimistic: {name_list(of_used_files, _NAMES_SHOWN)}"
+        )
     if asked is None and split == "val":
         notes.append("there are no annotated test slides: these are the validation slides")
     notes += _seen_notes(entries, seen)
@@ -104,7 +109,7 @@ def choose_slides(
     return ChosenSlides(split, entries, seen, tuple(notes))
 
 
-def _seen_notes(entries: Sequence[Entry], seen: Mapping[str, Seen]) -> list[str]:
+def _seen_notes(entries: Sequence[Entry], seen: Mapping[str, Use]) -> list[str]:
     notes = []
     trained = [e for e in entries if seen.get(e.id) == "train"]
     validated = [e for e in entries if seen.get(e.id) == "val"]

@@ -12,7 +12,6 @@ from qprd.bundle.records import BundleInfo
 from qprd.errors import QprdError
 from qprd.files.jsonfile import read_text
 from qprd.files.layout import ProjectLayout
-from qprd.qupath.entry_slides import recorded_name
 from qprd.results.folder import OVERVIEW, PREDICTIONS, SLIDE, load_slide_result
 from qprd.review.index_page import SlideRow, write_index
 from qprd.version import __version__
@@ -52,7 +51,8 @@ def write_results_index(
             "There is no threshold, and so there are no contours: predict with --threshold or "
             "--operating-point."
         )
-    if set(info.training.validation_slides) & set(info.training.slides):
+    training = info.training
+    if any(training.use_of(slide) == "train" for slide in training.validation_slides):
         warnings.append(
             "The model was validated on another part of the slide it was trained on: its figures "
             "are optimistic."
@@ -124,13 +124,9 @@ def _row(folder: Path, info: BundleInfo) -> SlideRow:
     if result.slide_score is None:
         warnings.append("No tissue was found.")
     warnings += result.notes
-    split = None
-    name = recorded_name(result.image)
-    if name in info.training.slides:
-        split = "train"
+    split = info.training.use_of(result.slide)
+    if split == "train":
         warnings.append("The model was trained on this slide.")
-    elif name in info.training.validation_slides:
-        split = "val"
     return SlideRow(
         name=result.image,
         picture=PurePosixPath(folder.name, OVERVIEW),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ from qprd.progress import Progress
 from qprd.qupath.entry_slides import name_list, open_slide, select_entries
 from qprd.qupath.project import Entry, Project
 from qprd.results.folder import SlideResult
-from qprd.settings import PredictConfig
+from qprd.settings import PredictConfig, Scoring
+
+_LOG = logging.getLogger(__name__)
 
 _NAMES_SHOWN = 5
 
@@ -38,6 +41,7 @@ class PredictSummary:
         backend: How it was read.
         bundle: The bundle's folder.
         threshold: Raw score that was used; None if there is none.
+        scoring: Scored from large fields, or patch by patch.
         slides: Figures of each slide that was scored.
         problems: Image name and reason of each slide that was not.
         notes: What the user should know of the others.
@@ -51,6 +55,7 @@ class PredictSummary:
     backend: str
     bundle: Path
     threshold: float | None
+    scoring: Scoring
     slides: tuple[SlideResult, ...]
     problems: tuple[str, ...]
     notes: tuple[str, ...]
@@ -129,6 +134,13 @@ def predict_project(
     entries = select_entries(project, config.images, config.exclude)
     predictor = Predictor(model, config, progress)
     require_threshold(config.uncertain, predictor.threshold)
+    threshold = "none" if predictor.threshold is None else f"{predictor.threshold:.4g}"
+    _LOG.info(
+        "Bundle %s, threshold %s, scoring by %s.",
+        predictor.info.name,
+        threshold,
+        predictor.info.scoring.by,
+    )
 
     problems: list[str] = []
     scored: list[Entry] = []
@@ -180,6 +192,7 @@ def predict_project(
         backend=project.backend,
         bundle=model.bundle,
         threshold=predictor.threshold,
+        scoring=predictor.info.scoring.by,
         slides=tuple(results),
         problems=tuple(problems),
         notes=tuple(notes),

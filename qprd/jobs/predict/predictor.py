@@ -19,6 +19,7 @@ from qprd.scoring.scorer import SlideScorer
 from qprd.scoring.slide_score import slide_score
 from qprd.scoring.unscored import find_unscored
 from qprd.settings import PredictConfig
+from qprd.slides.fingerprint import fingerprint
 from qprd.slides.remarks import remarks
 from qprd.slides.slide import Slide
 
@@ -112,6 +113,7 @@ class Predictor:
             score_map=score_map,
             threshold=self.threshold,
             slide_score=slide_score(score_map, self._config.slide_score),
+            fingerprint=fingerprint(slide.path),
             frame=slide.frame,
             thumbnail=thumbnail,
             downsample=downsample,

@@ -37,6 +37,7 @@ class SlideScores:
         score_map: Raw scores and the grid they lie on.
         threshold: Raw score from which tissue counts as tumor; None if the model has none.
         slide_score: Raw score that sums up the map; None without tissue.
+        fingerprint: Of the slide's file.
         frame: Size of the slide, and how it lies in its file.
         thumbnail: uint8, (height, width, 3), the whole slide.
         downsample: Level-0 pixels per pixel of the thumbnail.
@@ -61,6 +62,7 @@ class SlideScores:
     score_map: ScoreMap = field(repr=False)
     threshold: float | None
     slide_score: float | None
+    fingerprint: str = field(repr=False)
     frame: Frame = field(repr=False)
     thumbnail: NDArray[np.uint8] = field(repr=False)
     downsample: float = field(repr=False)
@@ -246,6 +248,7 @@ def save_slide(found: SlideScores, folder: Path) -> SlideResult:
         scoring=found.model.scoring.by,
         unscored_mm2=found.unscored.areas_mm2,
         notes=found.notes,
+        fingerprint=found.fingerprint,
     )
     save_result(
         folder,

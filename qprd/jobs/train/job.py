@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qprd.bundle.ancestry import without_long_lists
-from qprd.bundle.names import new_bundle_name
 from qprd.checked import Rule
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.train.parent import StartingPoint, starting_point
@@ -18,7 +17,6 @@ from qprd.jobs.train.records import patch_cache, require_space, save_records
 from qprd.jobs.train.summary import Origin, TrainSummary
 from qprd.jobs.train.validation import Validation, require_possible, validate
 from qprd.progress import Progress
-from qprd.qupath.entry_slides import recorded_name
 from qprd.qupath.project import Project
 from qprd.sampling.splits import SPLITS
 from qprd.sampling.table import PatchTable
@@ -59,8 +57,9 @@ def train_project(
         QprdError: something of the user's is missing or wrong; no bundle was written.
         KeyboardInterrupt: Ctrl-C before there was anything to keep.
     """
+    from qprd.bundle.reading import next_number
     from qprd.bundle.records import BundleInfo, NetworkInfo, TeacherInfo
-    from qprd.bundle.writing import save_bundle
+    from qprd.bundle.writing import new_bundle_folder, save_bundle
     from qprd.device import make_fabric
     from qprd.jobs.train.fit import fit_model, read_patches
 
@@ -73,14 +72,14 @@ def train_project(
     rule = Rule.parse(config.operating_point)
 
     def checked(prepared: PreparedPatches) -> PreparedPatches:
-        start.refuse_leak(prepared.table)
+        start.refuse_leak(prepared.identities, prepared.table)
         require_possible(rule, prepared.table, prepared.slides)
         return prepared
 
     def without(prepared: PreparedPatches, error: SlideReadError) -> PreparedPatches:
         return checked(prepared.without(error.entry_id, error, patches, config))
 
-    prepared = checked(prepare_patches(project, config, patches, progress, earlier=start.splits()))
+    prepared = checked(prepare_patches(project, config, patches, progress, earlier=start.use_of))
     with patch_cache(layout.root) as cache:
         decoded = read_patches(prepared, without, config, cache, progress)
         prepared = decoded.prepared
@@ -104,24 +103,25 @@ def train_project(
 
     now = datetime.now(timezone.utc)
     training = _training_info(start, prepared, config, outcome, validation)
-    info = BundleInfo(
-        name=new_bundle_name(now, config.teacher, layout.bundles),
-        network=NetworkInfo(
-            TeacherInfo.of(model.teacher),
-            config.recipe,
-            model.kind,
-            config.mpp,
-            config.patch_px,
-        ),
-        scoring=validation.scoring,
-        training=training,
-        created=now,
-    )
-    bundle = layout.bundles / info.name
-    save_bundle(bundle, model, info)
+    with new_bundle_folder(layout.bundles, now, config.teacher) as bundle:
+        info = BundleInfo(
+            name=bundle.name,
+            network=NetworkInfo(
+                TeacherInfo.of(model.teacher),
+                config.recipe,
+                model.kind,
+                config.mpp,
+                config.patch_px,
+            ),
+            scoring=validation.scoring,
+            training=training,
+            number=next_number(layout.bundles),
+            created=now,
+        )
+        save_bundle(bundle, model, info)
     save_records(bundle, prepared.table, outcome)
 
-    notes = [*prepared.notes, *prepared.table.notes, *validation.notes]
+    notes = [*start.notes, *prepared.notes, *prepared.table.notes, *validation.notes]
     notes += quality_notes(validation.figures.auroc, n_tumor=n_tumor, diverged=outcome.diverged)
     notes += _ignored_settings(config, model)
     if scorer.scoring != config.scoring:
@@ -136,7 +136,7 @@ def train_project(
         recipe=config.recipe,
         teacher=config.teacher,
         patches=_patch_counts(prepared.table),
-        slides={split: list(_slide_names(prepared.table.subset(split))) for split in SPLITS},
+        slides={split: [s.name for s in prepared.slides_in(split)] for split in SPLITS},
         origin=Origin(
             parent=None if start.parent is None else start.parent.name,
             changes=start.changes(prepared.seen(config)),
@@ -182,7 +182,7 @@ def _training_info(
 
     counts, figures = _patch_counts(prepared.table), validation.figures
     training_slides, validation_slides = start.with_earlier(
-        *(_slide_names(prepared.table.subset(split)) for split in ("train", "val"))
+        *(prepared.slides_in(split) for split in ("train", "val"))
     )
     return TrainingInfo(
         config=config.model_dump(mode="json"),
@@ -251,10 +251,6 @@ def _ignored_settings(config: TrainConfig, model: Network) -> list[str]:
         f"{', '.join(changed)}: without effect, as the recipe best trains no student on tumor "
         "patches; use --recipe paper for one"
     ]
-
-
-def _slide_names(table: PatchTable) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(recorded_name(patch.name) for patch in table.patches))
 
 
 def _patch_counts(table: PatchTable) -> dict[str, dict[str, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,14 +16,14 @@ from qprd.bundle.ancestry import (
 )
 from qprd.bundle.names import MODEL_FILE
 from qprd.bundle.reading import load_bundle, read_bundle_info
-from qprd.bundle.records import BundleInfo
+from qprd.bundle.records import BundleInfo, by_name_note
 from qprd.errors import ExitCode, QprdError
 from qprd.files.filestate import sha256_of
 from qprd.given_settings import stored_train_config
-from qprd.qupath.entry_slides import recorded_name
 from qprd.sampling.splits import Split
 from qprd.sampling.table import PatchTable
 from qprd.settings import TrainConfig
+from qprd.slides.fingerprint import KnownSlides, SlideIdentity
 
 if TYPE_CHECKING:
     from qprd.model.network import Network
@@ -55,54 +55,69 @@ class StartingPoint:
             return self.trained
         return build_network(model_of(config.recipe, n_tumor), self.teacher, config.seed)
 
-    def splits(self) -> dict[str, Split]:
-        """Splits of the earlier bundle's slides, by image name.
+    def use_of(self, slide: SlideIdentity) -> Split | None:
+        """What the earlier bundle used a slide for; None if it did not, or without one.
 
-        They hold where the metadata of a slide name none. An only slide that was cut in two counts
-        as trained on: the weights know a part of it.
+        It is the slide's split where its metadata name none. An only slide that was cut in two
+        counts as trained on: the weights know a part of it.
         """
-        if self.parent is None:
-            return {}
-        splits: dict[str, Split] = dict.fromkeys(self.parent.training.validation_slides, "val")
-        return splits | dict.fromkeys(self.parent.training.slides, "train")
+        return None if self.parent is None else self.parent.training.use_of(slide)
 
-    def refuse_leak(self, table: PatchTable) -> None:
+    def refuse_leak(self, slides: Mapping[str, SlideIdentity], table: PatchTable) -> None:
         """Refuse to validate on slides that the weights were trained on.
 
         An only slide is cut in two each time, which has its own warning.
+
+        Args:
+            slides: By entry id.
+            table: The patches.
 
         Raises:
             QprdError: that would happen.
         """
         if self.parent is None or len({patch.slide for patch in table.patches}) < 2:
             return
-        for patch in table.subset("val").patches:
-            if recorded_name(patch.name) in self.parent.training.slides:
+        for entry_id in dict.fromkeys(patch.slide for patch in table.subset("val").patches):
+            if self.use_of(slides[entry_id]) == "train":
                 raise QprdError(
-                    f"{patch.name} is to validate, but {self.parent.name} was trained on it: "
-                    "threshold and probability would be too optimistic.",
+                    f"{slides[entry_id].name} is to validate, but {self.parent.name} was trained "
+                    "on it: threshold and probability would be too optimistic.",
                     where="--from",
                     fix="Set its metadata 'split' to train, or train without --from.",
                 )
 
     def with_earlier(
-        self, training: Sequence[str], validation: Sequence[str]
-    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Add the slides of all ancestors to the names of training and validation slides.
+        self, training: Sequence[SlideIdentity], validation: Sequence[SlideIdentity]
+    ) -> tuple[tuple[SlideIdentity, ...], tuple[SlideIdentity, ...]]:
+        """Add the slides of all ancestors to those of training and validation.
 
         A slide that validated an ancestor and is trained on now counts as trained on.
         """
         if self.parent is None:
             return tuple(training), tuple(validation)
-        trained = tuple(dict.fromkeys((*training, *self.parent.training.slides)))
-        earlier = (name for name in self.parent.training.validation_slides if name not in trained)
-        return trained, tuple(dict.fromkeys((*validation, *earlier)))
+        earlier = self.parent.training
+        trained = _with_others(training, earlier.slides)
+        now_trained = KnownSlides(trained)
+        validated = (slide for slide in earlier.validation_slides if slide not in now_trained)
+        return trained, _with_others(validation, validated)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the earlier bundle."""
+        return () if self.parent is None else by_name_note(self.parent)
 
     def changes(self, seen: Sequence[SlideAnnotations]) -> AnnotationChanges | None:
         """Compare annotations with those of the earlier bundle; None where that is not known."""
         if self.parent is None or not self.parent.training.annotations:
             return None
         return annotation_changes(self.parent.training.annotations, seen)
+
+
+def _with_others(
+    slides: Sequence[SlideIdentity], others: Iterable[SlideIdentity]
+) -> tuple[SlideIdentity, ...]:
+    known = KnownSlides(slides)
+    return (*slides, *(slide for slide in others if slide not in known))
 
 
 def parent_settings(folder: Path) -> TrainConfig:

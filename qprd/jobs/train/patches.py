@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from qprd.bundle.ancestry import ReviewCounts, SlideAnnotations, annotation_sha256
@@ -14,10 +15,12 @@ from qprd.predictions import is_own_class
 from qprd.progress import Progress
 from qprd.qupath.drawn import read_drawn
 from qprd.qupath.entry_slides import (
+    identity_of,
     name_list,
     open_slide,
     recorded_name,
     select_entries,
+    slide_identity,
     slide_mpp,
 )
 from qprd.qupath.project import Annotation, Entry, Project
@@ -29,6 +32,7 @@ from qprd.sampling.splits import Split, SplitCandidate, metadata_split
 from qprd.sampling.table import PatchTable
 from qprd.sampling.tissue import find_tissue_of
 from qprd.settings import TrainConfig
+from qprd.slides.fingerprint import KnownSlides, SlideIdentity
 from qprd.slides.remarks import OVERVIEW_PX, remarks
 from qprd.slides.slide import Slide
 
@@ -78,6 +82,16 @@ class PreparedPatches:
         notes = [*self.notes, error.line_about(lost.name)]
         table = patch_table(slides, left_out, patches, config, notes)
         return replace(self, slides=slides, left_out=left_out, notes=tuple(notes), table=table)
+
+    @cached_property
+    def identities(self) -> Mapping[str, SlideIdentity]:
+        """What tells the usable slides from others, by entry id."""
+        return {slide.entry_id: slide.identity for slide in self.slides}
+
+    def slides_in(self, split: Split) -> tuple[SlideIdentity, ...]:
+        """The slides that have patches in a split."""
+        used = dict.fromkeys(patch.slide for patch in self.table.subset(split).patches)
+        return tuple(self.identities[entry_id] for entry_id in used)
 
     def open(self, entry_id: str) -> Slide:
         """Open the slide of an entry."""
@@ -134,7 +148,7 @@ def prepare_patches(
     patches: Path | None,
     progress: Progress,
     *,
-    earlier: Mapping[str, Split] | None = None,
+    earlier: Callable[[SlideIdentity], Split | None] = lambda _: None,
 ) -> PreparedPatches:
     """Find the label regions of a project's slides and choose patches from them.
 
@@ -143,7 +157,7 @@ def prepare_patches(
         config: Classes, counts, rules.
         patches: A patch table to use instead of sampling.
         progress: Shows one bar.
-        earlier: Splits of slides, by image name, that count where their metadata name none.
+        earlier: Gives the split of a slide that counts where its metadata name none.
 
     Raises:
         QprdError: there is nothing to learn from, or too little; it says what there is.
@@ -154,12 +168,15 @@ def prepare_patches(
     drawn = read_drawn(project, entries)
     annotations = drawn.annotations
     left_out = [
-        _unread(entry, drawn.unreadable[entry.id].classes, config, earlier or {})
+        _unread(entry, drawn.unreadable[entry.id].classes, config)
         for entry in entries
         if entry.id in drawn.unreadable
     ]
     unseen = [
-        *(drawn.unreadable[slide.entry_id].error.line_about(slide.name) for slide in left_out),
+        *(
+            drawn.unreadable[image.entry_id].error.line_about(image.slide.name)
+            for image in left_out
+        ),
         *drawn.notes(entries),
     ]
     if config.tumor or not config.unannotated_normal:
@@ -182,7 +199,7 @@ def prepare_patches(
                 slides.append(slide_regions(entry, annotations[entry.id], config, notes))
             except QprdError as error:
                 notes.append(error.line_about(entry.name))
-                left_out.append(_unread(entry, classes, config, earlier or {}))
+                left_out.append(_unread(entry, classes, config))
     if unlabelled:
         names = name_list(unlabelled, _NAMES_SHOWN)
         notes.append(f"not used, without an annotation of these classes: {names}")
@@ -191,9 +208,23 @@ def prepare_patches(
             for entry in unlabelled
             if (note := _misspelled_note(annotations[entry.id], config))
         ]
+    left_out += _other_images(unlabelled, slides, by_id)
+    decided = KnownSlides(
+        image.slide
+        for image in (*left_out, *(slide.candidate for slide in slides))
+        if image.metadata_split is not None
+    )
+
+    def split_of(slide: SlideIdentity, meant: Split | None) -> Split | None:
+        return meant if slide in decided else earlier(slide)
+
     slides = [
-        replace(slide, metadata_split=_split_of(by_id[slide.entry_id], earlier or {}))
+        replace(slide, metadata_split=split_of(slide.identity, slide.metadata_split))
         for slide in slides
+    ]
+    left_out = [
+        replace(image, metadata_split=split_of(image.slide, image.metadata_split))
+        for image in left_out
     ]
     return PreparedPatches(
         tuple(slides),
@@ -206,24 +237,38 @@ def prepare_patches(
     )
 
 
-def _split_of(entry: Entry, earlier: Mapping[str, Split]) -> Split | None:
-    meant = metadata_split(entry.metadata, entry.name)
-    return earlier.get(recorded_name(entry.name)) if meant is None else meant
-
-
 def _unread(
-    entry: Entry,
-    classes: Sequence[str | None] | None,
-    config: TrainConfig,
-    earlier: Mapping[str, Split],
+    entry: Entry, classes: Sequence[str | None] | None, config: TrainConfig
 ) -> SplitCandidate:
     """What is known of a slide that cannot be read: the classes drawn on it, or not even these."""
     if classes is None:
         classes = [*config.tumor_class, *config.normal_class]
     has_tumor = _is_of(classes, config.tumor_class)
     has_normal = has_tumor or config.unannotated_normal or _is_of(classes, config.normal_class)
-    split = _split_of(entry, earlier)
-    return SplitCandidate(entry.id, entry.name, split, has_tumor, has_normal)
+    split = metadata_split(entry.metadata, entry.name)
+    return SplitCandidate(entry.id, identity_of(entry), split, has_tumor, has_normal)
+
+
+def _other_images(
+    unlabelled: Sequence[Entry], slides: Sequence[SlideRegions], entries: Mapping[str, Entry]
+) -> list[SplitCandidate]:
+    """Find images without annotations that have a split, and may show one of the slides again.
+
+    Only files of the same size can be copies: the others are not opened.
+    """
+    sizes = {_file_size(entries[slide.entry_id]) for slide in slides}
+    return [
+        SplitCandidate(entry.id, identity_of(entry), split, has_tumor=False, has_normal=False)
+        for entry in unlabelled
+        if (split := metadata_split(entry.metadata, entry.name)) and _file_size(entry) in sizes
+    ]
+
+
+def _file_size(entry: Entry) -> int | None:
+    try:
+        return None if entry.source.path is None else entry.source.path.stat().st_size
+    except OSError:
+        return None
 
 
 def slide_regions(
@@ -262,7 +307,7 @@ def slide_regions(
         )
         return SlideRegions(
             entry_id=entry.id,
-            name=entry.name,
+            identity=slide_identity(entry, slide),
             width=slide.width,
             height=slide.height,
             mpp=slide_mpp(slide),

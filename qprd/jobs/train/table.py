@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from qprd.errors import QprdError
-from qprd.names import composed
+from qprd.qupath.entry_slides import recorded_name
 from qprd.sampling.build import SlideRegions, build_patch_table
 from qprd.sampling.sampler import SamplingRules
-from qprd.sampling.splits import SplitCandidate
-from qprd.sampling.table import PatchTable
+from qprd.sampling.splits import SplitCandidate, same_slides
+from qprd.sampling.table import Patch, PatchTable
 from qprd.settings import TrainConfig
+from qprd.slides.fingerprint import SlideIdentity
 
 #: Notes shown with an error of sampling.
 _NOTES_SHOWN = 10
@@ -29,7 +30,7 @@ def patch_table(
 
     Args:
         slides: The usable slides.
-        left_out: Annotated slides that cannot be read.
+        left_out: Annotated slides that cannot be read, and other images of the slides.
         patches: A patch table to use instead of sampling; None samples.
         config: Counts and rules.
         notes: Told with an error, as they may hold its cause.
@@ -95,16 +96,28 @@ def _given_table(
             where=str(file),
             fix="Check the path given to --patches.",
         ) from error
-    lost = {(slide.entry_id, slide.name) for slide in left_out}
-    table = replace(table, patches=tuple(p for p in table.patches if (p.slide, p.name) not in lost))
     known = {slide.entry_id: slide for slide in slides}
+    changed = {
+        p.slide: f"{p.name}: its file is not what it was when the patch table was made; its "
+        "patches are left out"
+        for p in table.patches
+        if p.slide in known
+        and recorded_name(p.name) == known[p.slide].name
+        and not _is_from(p, known[p.slide].identity)
+    }
+    lost = {(image.entry_id, image.slide.name) for image in left_out if image.usable}
+    lost |= {(entry_id, known[entry_id].name) for entry_id in changed}
+    kept = (p for p in table.patches if (p.slide, recorded_name(p.name)) not in lost)
+    table = PatchTable(tuple(kept), tuple(changed.values()))
     for patch in table.patches:
         slide = known.get(patch.slide)
-        if slide is None or composed(slide.name) != composed(patch.name):
+        if slide is None or not _is_from(patch, slide.identity):
             raise QprdError(
-                f"The patch table names slide {patch.slide} ({patch.name}), which is not among "
-                "the usable slides of this project.",
+                f"The patch table is of the slide {patch.name} (id {patch.slide}); "
+                + ("no usable slide" if slide is None else f"{slide.name}, another slide,")
+                + " has this id in this project.",
                 where=str(file),
+                fix="Give a table that was made for this project, or sample patches anew.",
             )
         meant = slide.metadata_split
         if meant is not None and meant != patch.split:
@@ -136,6 +149,20 @@ def _given_table(
                 f"{slide.width} x {slide.height} px.",
                 where=str(file),
             )
+    if len(split_of := {patch.slide: patch.split for patch in table.patches}) > 1:
+        given = (
+            replace(known[slide].candidate, metadata_split=split_of[slide]) for slide in split_of
+        )
+        same_slides([*given, *left_out])
     if not any(patch.split == "train" and patch.label == "normal" for patch in table.patches):
-        raise QprdError("The patch table has no normal training patches.", where=str(file))
+        raise QprdError(
+            "The patch table has no normal training patches."
+            + "".join(f"\n  note: {note}" for note in table.notes),
+            where=str(file),
+        )
     return table
+
+
+def _is_from(patch: Patch, slide: SlideIdentity) -> bool:
+    """Whether a patch was taken from a slide."""
+    return SlideIdentity(recorded_name(patch.name), patch.fingerprint).is_same_file_as(slide)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -37,6 +38,7 @@ from tests.helpers.drawn_project import (
     copied,
     draw_no_tumor_on,
     drawn,
+    edit,
     environment,
     outlines,
     painted,
@@ -54,6 +56,11 @@ FIRST, SECOND, THIRD = NAMES
 def evaluate(project: Path, **options: Any) -> EvaluateSummary:
     with ExchangeProject(project) as opened:
         return evaluate_project(opened, progress=SilentProgress(), **options)
+
+
+def only_bundle(project: Path) -> Path:
+    (bundle,) = (project.parent / "qprd" / "bundles").iterdir()
+    return bundle
 
 
 @pytest.fixture(scope="session")
@@ -129,6 +136,66 @@ def test_a_training_slide_called_test_stays_one(predicted_project: Path) -> None
     with pytest.raises(QprdError, match="no annotated test slides") as caught:
         evaluate(predicted_project, split="test")
     assert f"train ({FIRST})" in caught.value.problem
+
+
+def rename(project: Path, **names: str) -> None:
+    """Give images of these ids other names, as a person does in QuPath."""
+
+    def change(root: Any) -> None:
+        for image in root["images"]:
+            image["imageName"] = names.get(f"id{image['entryID']}", image["imageName"])
+
+    edit(project, change)
+
+
+def test_a_training_slide_stays_one_under_another_name(predicted_project: Path) -> None:
+    annotate(predicted_project, 3, outlines())
+    # The slide that was not used gets the name of the one that was trained on.
+    rename(predicted_project, id1="renamed.tif", id3=FIRST)
+    every = evaluate(predicted_project, split="all")
+    used = {slide.report.image: slide.report.used_for for slide in every.slides}
+    assert used == {"renamed.tif": "train", SECOND: "val", FIRST: "nothing"}
+    assert [s.entry.id for s in evaluate(predicted_project, split="test").slides] == ["3"]
+
+
+def test_a_copy_of_a_training_slide_is_no_test_slide(
+    predicted_project: Path, tmp_path: Path
+) -> None:
+    with ExchangeProject(predicted_project) as opened:
+        first = opened.entries()[0].source.path
+    assert first is not None
+    shutil.copyfile(first, tmp_path / "copy.tif")
+    add_slide(predicted_project, tmp_path / "copy.tif", WIDTH, HEIGHT)
+    annotate(predicted_project, 4, outlines())
+    with pytest.raises(QprdError, match="no annotated test slides") as caught:
+        evaluate(predicted_project, split="test")
+    assert f"train ({FIRST}, copy.tif)" in caught.value.problem
+
+
+def test_another_part_of_a_training_file_can_be_tested_and_that_is_said(
+    predicted_project: Path,
+) -> None:
+    info_file = only_bundle(predicted_project) / "bundle.json"
+    document = json.loads(info_file.read_text())
+    document["training"]["slides"][0]["area"] = [WIDTH, 0, WIDTH, HEIGHT]
+    info_file.write_text(json.dumps(document))
+    edit(predicted_project, lambda root: root["images"][0].update(metadata={"split": "test"}))
+    summary = evaluate(predicted_project, split="test")
+    assert [slide.report.used_for for slide in summary.slides] == ["nothing"]
+    assert any("another part of the same file" in note and FIRST in note for note in summary.notes)
+
+
+def test_a_bundle_that_knows_names_alone_goes_by_them_and_says_so(predicted_project: Path) -> None:
+    info_file = only_bundle(predicted_project) / "bundle.json"
+    document = json.loads(info_file.read_text())
+    document["format"] = 4
+    del document["number"]
+    for key in ("slides", "validation_slides"):
+        document["training"][key] = [slide["name"] for slide in document["training"][key]]
+    info_file.write_text(json.dumps(document))
+    every = evaluate(predicted_project, split="all")
+    assert [slide.report.used_for for slide in every.slides] == ["train", "val"]
+    assert any("by their names alone" in note for note in every.notes)
 
 
 def test_scrambled_test_labels_change_the_evaluation_and_nothing_else(

@@ -14,6 +14,7 @@ from qprd.bundle.records import (
 from qprd.errors import QprdError
 from qprd.jobs.evaluate.split import choose_slides
 from qprd.qupath.project import Entry, SlideSource
+from qprd.slides.fingerprint import SlideIdentity
 
 TEACHER = TeacherInfo("efficientnet_lite0", "0" * 64, "wheel", (0.5,) * 3, (0.5,) * 3)
 INFO = BundleInfo(
@@ -21,8 +22,8 @@ INFO = BundleInfo(
     network=NetworkInfo(TEACHER, "best", "discriminant", 0.5, 128),
     scoring=ScoringInfo("fields", "mean", 1.0),
     training=TrainingInfo(
-        slides=("trained", "both", "x" * 1000),
-        validation_slides=("validated", "both"),
+        slides=tuple(map(SlideIdentity, ("trained", "both", "x" * 1000))),
+        validation_slides=tuple(map(SlideIdentity, ("validated", "both"))),
     ),
     created=datetime(2026, 1, 1, tzinfo=timezone.utc),
 )

@@ -208,10 +208,19 @@ def test_an_earlier_bundle_has_only_its_own_threshold(trained_project: Path) -> 
     assert load_slide_result(result(trained_project, 3)).scoring == "patches"
 
 
-def test_the_newest_bundle_is_taken_unless_one_is_named(trained_project: Path) -> None:
+def test_the_newest_bundle_is_taken_and_named_unless_one_is_given(
+    trained_project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (older,) = (trained_project.parent / "qprd" / "bundles").iterdir()
     newer = train(trained_project, seed=1).bundle
-    assert predict(trained_project, images=(NAMES[2],)).bundle == newer
+    caplog.set_level("INFO", logger="qprd")
+    summary = predict(trained_project, images=(NAMES[2],))
+    assert summary.bundle == newer
+    assert (
+        f"Bundle {newer.name}, threshold {summary.threshold:.4g}, scoring by {summary.scoring}."
+        in caplog.messages
+    )
+    assert summary.scoring == "fields"
     assert predict(trained_project, images=(NAMES[2],), bundle=older).bundle == older
     assert load_slide_result(result(trained_project, 3)).bundle == older.name
 

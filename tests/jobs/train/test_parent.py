@@ -171,10 +171,13 @@ def test_slides_keep_their_splits_and_are_never_validated_on_after_training(
 
     parent = only_bundle(trained_project)
     edit(trained_project, without_metadata)
+    # A slide is known by its fingerprint, not by its name.
+    edit(trained_project, lambda root: root["images"][0].update(imageName="renamed"))
     # Of these seeds one would choose the other slide to train on.
     for seed in (0, 1):
         child = train(trained_project, parent=parent, seed=seed)
-        assert child.slides["train"] == [NAMES[0]]
+        assert child.slides["train"] == ["renamed"]
+        assert not any("names alone" in note for note in child.notes)
     edit(trained_project, swapped)
     with pytest.raises(QprdError, match="was trained on it: threshold and probability"):
         train(trained_project, parent=parent)
@@ -191,5 +194,5 @@ def test_slides_of_ancestors_count_as_seen(trained_project: Path) -> None:
     edit(trained_project, only_second_and_third)
     child = train(trained_project, parent=parent)
     info = read_bundle_info(child.bundle)
-    assert info.training.slides == (NAMES[1], NAMES[0])
-    assert info.training.validation_slides == (NAMES[2],)
+    assert [slide.name for slide in info.training.slides] == [NAMES[1], NAMES[0]]
+    assert [slide.name for slide in info.training.validation_slides] == [NAMES[2]]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from qprd.bundle.names import HISTORY_FILE, PATCHES_FILE, PLOT_FILE
-from qprd.bundle.reading import load_bundle, read_bundle_info
+from qprd.bundle.reading import load_bundle, newest_bundle, read_bundle_info
 from qprd.errors import QprdError
 from qprd.evaluation.calibration import Platt
 from qprd.jobs.train.job import quality_notes, train_project
@@ -21,6 +21,7 @@ from qprd.qupath.opening import open_project
 from qprd.sampling.table import PatchTable
 from tests.helpers.drawn_project import (
     NAMES,
+    add_image,
     copied,
     draw_no_tumor_on,
     edit,
@@ -47,8 +48,8 @@ def test_a_bundle_holds_all_that_the_training_was(project: Path) -> None:
         mode="json"
     )
     assert info.training.config["lr"] == 1e-3  # the teacher's default, as resolved
-    assert info.training.slides == (NAMES[0],)
-    assert info.training.validation_slides == (NAMES[1],)
+    assert [slide.name for slide in info.training.slides] == [NAMES[0]]
+    assert [slide.name for slide in info.training.validation_slides] == [NAMES[1]]
     assert info.scoring.threshold is not None
     assert unfinished(project.parent) == []
 
@@ -118,9 +119,13 @@ def test_a_table_from_an_earlier_bundle_gives_the_same_training(
     ("edit_line", "message"),
     [
         (lambda line: line.replace(",0.5,", ",0.25,"), "is for 0.25 um/px"),
-        (lambda line: "9" + line[1:], "names slide 9"),
-        (lambda line: line.replace("first.tif", "other.tif"), "other.tif"),
-        (lambda line: line + ",extra", "10 values|9 values"),
+        (lambda line: "9" + line[1:], r"first.tif \(id 9\); no usable slide"),
+        # Without a fingerprint, the name decides.
+        (lambda line: line[:-32].replace("first.tif", "other.tif"), "of the slide other.tif"),
+        (lambda line: line[:-32] + "0" * 32, "first.tif: its file is not what it was"),
+        (lambda line: line[:-32].replace("first.tif", "other.tif") + "0" * 32, "another slide"),
+        (lambda line: line[:-32] + "x" * 32, "fingerprint is 'xxx"),
+        (lambda line: line + ",extra", "11 values instead of 10"),
     ],
 )
 def test_a_table_that_does_not_fit_is_refused(
@@ -450,3 +455,57 @@ def test_metadata_that_contradict_each_other_stop_the_training(project: Path) ->
     )
     with pytest.raises(QprdError, match="contradict"):
         train(project)
+
+
+def test_trainings_that_end_in_the_same_second_get_a_bundle_each(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Stopped:
+            return cls(2026, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr("qprd.jobs.train.job.datetime", Stopped)
+    first, second = train(project).bundle, train(project, seed=1).bundle
+    assert second.name == f"{first.name}-2"
+    assert [read_bundle_info(bundle).name for bundle in (first, second)] == [
+        first.name,
+        second.name,
+    ]
+    assert newest_bundle(first.parent) == second
+
+
+def test_images_of_one_file_share_a_split(project: Path) -> None:
+    add_image(project, 4, 1, {})
+    add_image(project, 5, 2, {})
+    summary = train(project)
+    assert summary.slides["train"] == [NAMES[0], "copy 4"]
+    assert summary.slides["val"] == [NAMES[1], "copy 5"]
+    table = PatchTable.from_csv(summary.bundle / PATCHES_FILE)
+    assert len({patch.fingerprint for patch in table.subset("train").patches}) == 1
+    assert None not in {patch.fingerprint for patch in table.patches}
+
+
+@pytest.mark.parametrize("annotated", [True, False])
+def test_a_file_in_two_splits_stops_the_training(project: Path, annotated: bool) -> None:
+    add_image(project, 4, 1, {"split": "test"})
+    if not annotated:
+        (project.parent / "qprd" / "annotations" / "4.geojson").unlink()
+    with pytest.raises(QprdError, match="Images of one slide are in different splits") as caught:
+        train(project)
+    assert f"{NAMES[0]} (id 1) in train and copy 4 (id 4) in test" in caught.value.problem
+
+
+def test_a_table_of_another_slide_is_refused_whatever_its_name(
+    project: Path, tmp_path: Path
+) -> None:
+    table = train(project).bundle / PATCHES_FILE
+    text = table.read_text()
+    other = tmp_path / "other.csv"
+    first, second = (text.splitlines()[line].rpartition(",")[2] for line in (1, -1))
+    assert first != second
+    other.write_text(text.replace(first, second))
+    with pytest.raises(QprdError, match="its file is not what it was"):
+        train(project, patches=other)
+    edit(project, lambda root: root["images"][0].update(imageName="renamed"))
+    assert train(project, patches=table).slides["train"] == ["renamed"]
