@@ -38,6 +38,7 @@ OPTIONS = {
         "--exclude",
         "--assume-mpp",
         "--unannotated-normal",
+        "--tissue-class",
         "--json",
     },
     "write-back": PROJECT | CHOICE | {"--exclude", "--dry-run", "--json"},
@@ -46,7 +47,15 @@ OPTIONS = {
     "import-asap": {"--backend", "--slides", "--image", "--tumor-class", "--dry-run", "--json"},
     "export": CHOICE | {"--format", "--output", "--exclude", "--tiles", "--weights", "--json"},
     "doctor": PROJECT
-    | {"--image", "--exclude", "--assume-mpp", "--tumor-class", "--normal-class", "--json"},
+    | {
+        "--image",
+        "--exclude",
+        "--assume-mpp",
+        "--tumor-class",
+        "--normal-class",
+        "--tissue-class",
+        "--json",
+    },
     "demo": {"--backend", "--seed", "--json"},
     "groovy": {"--json"},
 }
