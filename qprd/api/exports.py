@@ -39,16 +39,13 @@ def export_model(
         >>> qprd.export_model(model, "wsinfer", output="exported").files
         ('torchscript_model.pt', 'config.json', 'README.md')
     """
-    from qprd.files.layout import find_project
-    from qprd.jobs.export import export_bundle, export_newest, is_bundle
+    from qprd.jobs import export
 
-    target, teacher = path_of(output), path_of(weights)
     if isinstance(model, Model):
-        return export_bundle(model.bundle, format, output=target, weights=teacher)
-    place = Path(model) if isinstance(model, (str, Path)) else model.path
-    if is_bundle(place):
-        return export_bundle(place, format, output=target, weights=teacher)
-    return export_newest(find_project(place), format, output=target, weights=teacher)
+        place = model.bundle
+    else:
+        place = Path(model) if isinstance(model, (str, Path)) else model.path
+    return export.export_model(place, format, output=path_of(output), weights=path_of(weights))
 
 
 def export_geojson(

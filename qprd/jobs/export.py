@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from qprd.bundle.names import is_bundle
 from qprd.errors import ExitCode, QprdError
 from qprd.export.geojson import geojson_text
 from qprd.files.atomic import write_errors
-from qprd.files.layout import ProjectLayout
+from qprd.files.layout import ProjectLayout, find_project
 from qprd.files.transaction import FileTransaction
 from qprd.jobs.predict.predictor import no_probability
 from qprd.qupath.entry_slides import (
@@ -66,13 +67,6 @@ class ExportSummary:
         ]
 
 
-def is_bundle(place: Path) -> bool:
-    """Whether this is the folder of a bundle, and not a project."""
-    from qprd.bundle.names import INFO_FILE
-
-    return (place / INFO_FILE).is_file()
-
-
 def refuse_bundle(place: Path) -> None:
     """Refuse a bundle where the predictions of a project are asked for.
 
@@ -89,20 +83,22 @@ def refuse_bundle(place: Path) -> None:
         )
 
 
-def export_newest(
-    project: Path, format: ModelFormat, *, output: Path | None, weights: Path | None
+def export_model(
+    place: Path, format: ModelFormat, *, output: Path | None, weights: Path | None
 ) -> ExportSummary:
-    """Export the newest bundle of a project; see `export_bundle`.
+    """Export a trained model: that of a bundle's folder, or the newest of a project.
 
-    Args:
-        project: The project file.
-        format: The format of the model.
-        output: None takes a place in ``PROJECT/qprd/exports``.
-        weights: See `export_bundle`.
+    The other arguments are those of `qprd.export_model`.
+
+    Raises:
+        QprdError: the bundle cannot be used, has no probabilities though WSInfer needs them, or
+            the files cannot be written. Older files are then as they were.
     """
     from qprd.bundle.reading import newest_bundle
 
-    layout = ProjectLayout(project)
+    if is_bundle(place):
+        return export_bundle(place, format, output=output, weights=weights)
+    layout = ProjectLayout(find_project(place))
     layout.refuse_links()
     bundle = newest_bundle(layout.bundles)
     folder = _own_folder(layout) if output is None else Path()
@@ -117,20 +113,7 @@ def export_bundle(
     weights: Path | None,
     folder: Path = Path(),
 ) -> ExportSummary:
-    """Export a trained model.
-
-    Args:
-        bundle: Its folder.
-        format: The format of the model.
-        output: The folder (WSInfer) or the file (ONNX) to write; older files are replaced. None
-            names it after the bundle.
-        weights: The teacher's, on disk; None takes the published ones.
-        folder: Where it goes without ``output``.
-
-    Raises:
-        QprdError: the bundle cannot be used, has no probabilities though WSInfer needs them, or
-            the files cannot be written. Older files are then as they were.
-    """
+    """Export the model of a bundle, into ``folder`` if there is no ``output``."""
     from qprd.bundle.reading import load_bundle, read_bundle_info
     from qprd.export.onnx import onnx_model, require_onnx
     from qprd.export.scorer import ProbabilityAndScore, Score, TwoLogits
@@ -167,12 +150,7 @@ def export_geojson(
 ) -> ExportSummary:
     """Export the predictions of one slide.
 
-    Args:
-        project: Is only read.
-        images: The slide's name; empty takes the only one with results.
-        exclude: Names of slides to leave out.
-        tiles: With the scored tiles, not contours and regions to review alone.
-        output: The file to write; None takes a place in ``PROJECT/qprd/exports``.
+    The arguments are those of `qprd.export_geojson`.
 
     Raises:
         QprdError: there are no results, or those of several slides; the file cannot be written. An

@@ -76,13 +76,6 @@ def import_asap(
 ) -> ImportSummary:
     """Add the tumor of an ASAP file, or of a Camelyon16 JSON file, to an image of a project.
 
-    Args:
-        project: The project.
-        file: What ASAP saved.
-        image: Name of the image that was annotated.
-        tumor_class: The class that the annotations get.
-        dry_run: Say what would change, and touch nothing.
-
     Raises:
         QprdError: the file cannot be read or has no tumor, there is no such image or several, its
             frame is not that of the file, all tumor is outside of it, or nothing can be written.

@@ -56,13 +56,6 @@ def remove_from_project(
 
     Contours whose class a person changed are the person's, and stay. Result files stay too.
 
-    Args:
-        project: The project.
-        images: Names of images; empty for all.
-        exclude: Names of images to leave out.
-        dry_run: Say what would change, and touch nothing.
-        progress: Shows what takes long.
-
     Raises:
         QprdError: there is no such image, or another command is writing.
     """

@@ -79,13 +79,6 @@ def write_back_project(
 
     An entry that cannot be written is left as it was and reported, and the others go on.
 
-    Args:
-        project: The project.
-        images: Names of images; empty for all that have results.
-        exclude: Names of images to leave out.
-        dry_run: Say what would change, and touch nothing.
-        progress: Shows what takes long.
-
     Raises:
         QprdError: there are no results at all.
     """

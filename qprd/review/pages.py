@@ -17,11 +17,6 @@ from qprd.files.atomic import replacing, write_errors
 def write_page(path: Path, template: str, **content: object) -> Path:
     """Fill a template of this package and write the page, whole or not at all.
 
-    Args:
-        path: The page.
-        template: File name of the template.
-        content: Values for the template.
-
     Returns:
         ``path``.
 

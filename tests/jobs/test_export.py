@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from qprd.bundle.names import INFO_FILE
+from qprd.bundle.names import INFO_FILE, is_bundle
 from qprd.bundle.reading import read_bundle_info
 from qprd.cli import app
 from qprd.errors import ExitCode, QprdError
 from qprd.export.wsinfer import CONFIG_FILE, MODEL_FILE, README_FILE
-from qprd.jobs.export import ExportSummary, export_bundle, export_geojson, export_newest, is_bundle
+from qprd.jobs.export import ExportSummary, export_bundle, export_geojson, export_model
 from qprd.predictions import Predictions
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.predictions_geojson import predictions_from_geojson
@@ -45,7 +45,7 @@ def test_the_newest_bundle_of_a_project_goes_to_its_exports(
     trained_project: Path, bundle: Path
 ) -> None:
     before = snapshot(trained_project.parent)
-    summary = export_newest(trained_project, "wsinfer", output=None, weights=None)
+    summary = export_model(trained_project, "wsinfer", output=None, weights=None)
     folder = trained_project.parent / "qprd" / "exports" / f"{bundle.name}-wsinfer"
     assert summary.output == folder
     assert {path.name for path in folder.iterdir()} == {MODEL_FILE, CONFIG_FILE, README_FILE}
@@ -141,7 +141,7 @@ def test_nothing_is_written_through_a_link_out_of_the_project(
     outside.mkdir()
     (trained_project.parent / "qprd" / "exports").symlink_to(outside, target_is_directory=True)
     with pytest.raises(QprdError, match="outside the project"):
-        export_newest(trained_project, "wsinfer", output=None, weights=None)
+        export_model(trained_project, "wsinfer", output=None, weights=None)
     assert not list(outside.iterdir())
 
 

@@ -16,7 +16,7 @@ import pytest
 from qprd.bundle.reading import load_bundle
 from qprd.device import make_fabric
 from qprd.export.wsinfer import CONFIG_FILE, MODEL_FILE
-from qprd.jobs.export import export_newest
+from qprd.jobs.export import export_model
 from qprd.scoring.by_patch import score_patches
 from qprd.slides.slide import Slide
 
@@ -37,7 +37,7 @@ def wsinfer() -> list[str]:
 def test_wsinfer_gives_the_probabilities_of_qprd(
     wsinfer: list[str], trained_project: Path, shared_data: Path, tmp_path: Path
 ) -> None:
-    model = export_newest(trained_project, "wsinfer", output=tmp_path / "m", weights=None).output
+    model = export_model(trained_project, "wsinfer", output=tmp_path / "m", weights=None).output
     slides, out, home = (tmp_path / name for name in ("slides", "out", "home"))
     slides.mkdir()
     (slides / SLIDE).symlink_to(shared_data / "slides" / SLIDE)

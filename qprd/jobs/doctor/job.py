@@ -26,13 +26,8 @@ def examine(
 ) -> Examination:
     """Check the installation, and a project if one is named or lies in the current folder.
 
-    Args:
-        project: An open project, or a place as for the other commands; without one the
-            installation alone is checked.
-        config: Says which images are checked, and which classes are looked for.
-        backend: How to open the project, like the next two.
-        slides: Folders to look for moved slides in.
-        annotations: Folder of GeoJSON annotations.
+    The arguments are those of `qprd.doctor`; the settings say which images are checked, and which
+    classes are looked for.
     """
     checks = list(check_installation())
     try:

@@ -53,20 +53,10 @@ def evaluate_project(
 ) -> EvaluateSummary:
     """Compare the results of a project with its annotations, and write a page beside the results.
 
-    A slide that cannot be read, or has no results of the bundle, is reported and left out.
+    The arguments are those of `qprd.evaluate`; without ``assume_mpp`` a slide that states no
+    resolution has that of its prediction.
 
-    Args:
-        project: The project; it is only read.
-        split: The slides to evaluate; None takes the test slides, or without any the validation
-            slides.
-        bundle: The bundle whose predictions are evaluated; None takes the newest of the project.
-        images: Names of the only images to consider; empty for all.
-        exclude: Names of images to leave out.
-        unannotated_normal: Slides without annotations have no tumor.
-        tissue_class: Classes that outline tissue; empty for those of the training.
-        assume_mpp: Resolution of slides that do not state theirs; None takes that of their
-            prediction.
-        progress: Shows steps that take long.
+    A slide that cannot be read, or has no results of the bundle, is reported and left out.
 
     Raises:
         QprdError: There is nothing to evaluate.

@@ -104,15 +104,9 @@ def predict_project(
 ) -> PredictSummary:
     """Score the slides of a project, save results and pictures, then write them back if asked.
 
-    A slide that cannot be read is reported, and the others go on; a disk that is full stops all.
+    The arguments are those of `qprd.predict`; a loaded model keeps its device and precision.
 
-    Args:
-        project: Changed only by the write-back.
-        config: Settings.
-        bundle: The folder of the model, or the model itself, which then keeps its device and
-            precision; None takes the newest in the project.
-        write_back: Put the results into the project at the end.
-        progress: Shows what takes long.
+    A slide that cannot be read is reported, and the others go on; a disk that is full stops all.
 
     Raises:
         QprdError: nothing could be predicted at all, or not all results be saved.

@@ -45,13 +45,8 @@ def train_project(
 ) -> TrainSummary:
     """Sample patches from a project's annotations, train on them, save a bundle.
 
-    Args:
-        project: Only read, but for the new bundle.
-        config: Settings.
-        patches: A patch table to use instead of sampling.
-        parent: A bundle to continue from: its slides keep their splits, and under the recipe
-            ``paper`` its weights are where this training starts.
-        progress: Shows what takes long.
+    The arguments are those of `qprd.train`. A parent's slides keep their splits, and under the
+    recipe ``paper`` its weights are where this training starts.
 
     Raises:
         QprdError: something of the user's is missing or wrong; no bundle was written.
