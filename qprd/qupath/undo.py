@@ -155,7 +155,6 @@ class CommandChanges:
         target = self._project.parent / file.path
         transaction.expect(target)
         refuse_unless(file.is_ours(digest_of), target)
-        file.require_copy()
         if file.copy is None:
             transaction.stage_removal(target)
         else:

@@ -139,6 +139,37 @@ def test_what_a_person_did_before_the_repetition_is_not_lost(project: Path) -> N
     assert persons in copies
 
 
+def test_what_was_taken_back_in_part_is_not_gone_on_with(project: Path) -> None:
+    before = files_of(project.parent)
+    write_some(project, "first", 0, 1, 0)
+    folder = ProjectLayout(project).predictions
+    (folder / "1.geojson").unlink()
+    persons = (folder / "2.geojson").read_bytes() + b" "
+    (folder / "2.geojson").write_bytes(persons)
+    summary = undo(project)
+    assert (summary.commands[0].restored, summary.commands[0].files) == (("a.svs",), ())
+    write_some(project, "second", 0, 1)
+    assert undo(project).commands[0].restored == ("a.svs", "b.svs")
+    assert files_of(project.parent) == {**before, "qprd/predictions/2.geojson": persons}
+
+
+def test_what_a_person_saves_during_an_undo_is_kept(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(project, "first")
+    written = files_of(project.parent)
+    expect = FileTransaction.expect
+
+    def expect_what_is_just_saved(transaction: FileTransaction, path: Path) -> None:
+        path.write_text("by a person")
+        expect(transaction, path)
+
+    monkeypatch.setattr(FileTransaction, "expect", expect_what_is_just_saved)
+    with pytest.raises(QprdError, match="changed while qprd was writing"):
+        undo(project)
+    assert files_of(project.parent) == {**written, "qprd/predictions/1.geojson": b"by a person"}
+
+
 def test_a_removal_is_taken_back(project: Path) -> None:
     write(project, "first")
     before = files_of(project.parent)
