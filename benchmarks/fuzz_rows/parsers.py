@@ -32,7 +32,7 @@ from qprd.results.folder import (
     load_slide_result,
 )
 from qprd.sampling.regions import label_regions
-from qprd.sampling.splits import metadata_split
+from qprd.sampling.split_metadata import metadata_split
 from qprd.sampling.table import PatchTable
 from qprd.slides.remarks import OVERVIEW_PX, remarks
 from qprd.slides.slide import Slide

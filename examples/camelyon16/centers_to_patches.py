@@ -25,7 +25,8 @@ from qprd.progress import Progress, TerminalProgress, printable
 from qprd.qupath.opening import open_project
 from qprd.qupath.project import Entry, Project
 from qprd.sampling.sampler import patch_rng, stratify
-from qprd.sampling.splits import SPLITS, Split, metadata_split
+from qprd.sampling.split_metadata import metadata_split
+from qprd.sampling.splits import SPLITS, Split
 from qprd.sampling.table import LABELS, MAX_ROWS, Label, Patch, PatchTable, check_splits_apart
 from qprd.settings import TrainConfig
 

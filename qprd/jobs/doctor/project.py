@@ -21,7 +21,8 @@ from qprd.qupath.entry_slides import identity_of, name_list, open_slide, select_
 from qprd.qupath.project import Annotation, Entry, Project
 from qprd.sampling.classes import Classes, is_derived
 from qprd.sampling.drawn import unlabeled_annotations, unlabeled_note
-from qprd.sampling.splits import SplitCandidate, metadata_split, same_slides
+from qprd.sampling.split_metadata import metadata_split
+from qprd.sampling.splits import SplitCandidate, same_slides
 from qprd.settings import TrainConfig
 from qprd.slides.damage import refuse_damage
 from qprd.slides.remarks import OVERVIEW_PX, remarks

@@ -10,7 +10,8 @@ from qprd.bundle.records import by_name_note
 from qprd.errors import QprdError
 from qprd.qupath.entry_slides import identity_of, name_list
 from qprd.qupath.project import Entry
-from qprd.sampling.splits import SPLITS, metadata_split
+from qprd.sampling.split_metadata import metadata_split
+from qprd.sampling.splits import SPLITS
 
 if TYPE_CHECKING:
     from qprd.bundle.records import BundleInfo, Use

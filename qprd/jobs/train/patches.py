@@ -28,7 +28,8 @@ from qprd.sampling.build import SlideRegions
 from qprd.sampling.classes import Classes, Role, check_classes, is_derived, role_of, similar_classes
 from qprd.sampling.drawn import unlabeled_note
 from qprd.sampling.regions import label_regions
-from qprd.sampling.splits import Split, SplitCandidate, metadata_split
+from qprd.sampling.split_metadata import metadata_split
+from qprd.sampling.splits import Split, SplitCandidate
 from qprd.sampling.table import PatchTable
 from qprd.sampling.tissue import find_tissue_of
 from qprd.settings import TrainConfig
