@@ -7,7 +7,7 @@ normal tissue as was drawn, so accuracy and precision depend on how much of each
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from qprd.evaluation.metrics import (
     sensitivity,
     specificity,
 )
-from qprd.evaluation.overlap import Overlap
+from qprd.evaluation.overlap import Coverage, Overlap
 from qprd.evaluation.reliability import ReliabilityBin, measure_reliability
 
 NO_THRESHOLD = "the bundle has no threshold"
@@ -57,9 +57,13 @@ class SlideComparison:
         matches: What its lesion points hit.
         n_isolated: Groups of isolated tumor cells, which are not lesions.
         n_unjudged: Lesion points where nothing was drawn, which are neither right nor wrong.
-        overlap: Areas in um^2 of contours and drawn tumor, within the tissue whose truth is known;
-            None if there was no threshold to draw contours at.
-        overlap_all_tissue: The same areas within all tissue, counting undrawn tissue as normal.
+        overlap: Areas in um^2 of contours and drawn tumor where the truth is known: drawn tumor
+            that was not scored is missed. None if there was no threshold to draw contours at.
+        overlap_all_tissue: The same areas in all tissue, counting undrawn tissue as normal.
+        overlap_scored: As ``overlap``, but only within tissue that was scored.
+        is_scored: (n,) bool, which lesions of ``matches`` have a score anywhere; None for all.
+        tumor_mm2: How much of the drawn tumor was scored.
+        normal_mm2: How much of the drawn normal tissue was scored.
     """
 
     has_tumor: bool
@@ -70,6 +74,17 @@ class SlideComparison:
     n_unjudged: int
     overlap: Overlap | None
     overlap_all_tissue: Overlap | None
+    overlap_scored: Overlap | None = None
+    is_scored: NDArray[np.bool_] | None = None
+    tumor_mm2: Coverage = field(default_factory=Coverage)
+    normal_mm2: Coverage = field(default_factory=Coverage)
+
+    @property
+    def scored_matches(self) -> Matches:
+        """The matches without the lesions that were not scored."""
+        if self.is_scored is None:
+            return self.matches
+        return replace(self.matches, best_scores=self.matches.best_scores[self.is_scored])
 
 
 def _metric(label: str) -> Any:
@@ -152,12 +167,15 @@ class LesionMetrics(LevelMetrics):
     """Metrics of the lesion points, as in the Camelyon16 challenge.
 
     Attributes:
-        froc_score: Mean sensitivity at `FROC_RATES` false positives per slide.
+        froc_score: Mean sensitivity at `FROC_RATES` false positives per slide; lesions that were
+            not scored are missed.
+        froc_score_scored: The same without the lesions that were not scored.
         sensitivity_at: Sensitivity at each of these rates; empty if it is undefined.
         froc: The FROC curve.
     """
 
     froc_score: float | None = _metric("FROC score")
+    froc_score_scored: float | None = _metric("FROC score of what was scored")
     sensitivity_at: Mapping[float, float]
     froc: Froc
 
@@ -168,24 +186,34 @@ class LesionMetrics(LevelMetrics):
         return super().labels() | at
 
     def values(self) -> dict[str, float | None]:
-        """The score, and ``sensitivity_at_RATE`` for each rate."""
+        """The scores, and ``sensitivity_at_RATE`` for each rate."""
         rates = {f"sensitivity_at_{rate:g}": self.sensitivity_at.get(rate) for rate in FROC_RATES}
-        return {"froc_score": self.froc_score, **rates}
+        scores = {name: getattr(self, name) for name in ("froc_score", "froc_score_scored")}
+        return scores | rates
 
 
 @dataclass(frozen=True, kw_only=True)
 class PixelMetrics(LevelMetrics):
-    """Agreement of contours and drawn tumor by area, inside tissue.
+    """Agreement of contours and drawn tumor by area, in tissue and in all that is drawn as tumor.
 
     Attributes:
-        iou: Intersection over union where the truth is known.
+        iou: Intersection over union where the truth is known; drawn tumor that was not scored is
+            missed, as in the next two.
         dice: Dice coefficient where the truth is known.
-        iou_all_tissue: Intersection over union in all tissue, counting undrawn tissue as normal.
-        dice_all_tissue: Dice coefficient in all tissue, counting undrawn tissue as normal.
+        sensitivity: Share of the drawn tumor that is inside of contours.
+        iou_scored: As ``iou``, only in tissue that was scored, as are the next two.
+        dice_scored: As ``dice``.
+        sensitivity_scored: As ``sensitivity``.
+        iou_all_tissue: As ``iou``, in all tissue, counting undrawn tissue as normal.
+        dice_all_tissue: As ``dice``, in all tissue, counting undrawn tissue as normal.
     """
 
     iou: float | None = _metric("IoU where the truth is known")
     dice: float | None = _metric("Dice where the truth is known")
+    sensitivity: float | None = _metric("drawn tumor inside contours")
+    iou_scored: float | None = _metric("IoU in scored tissue")
+    dice_scored: float | None = _metric("Dice in scored tissue")
+    sensitivity_scored: float | None = _metric("scored tumor inside contours")
     iou_all_tissue: float | None = _metric("IoU in all tissue")
     dice_all_tissue: float | None = _metric("Dice in all tissue")
 
@@ -265,21 +293,27 @@ def lesion_metrics(slides: Sequence[SlideComparison]) -> LesionMetrics:
     """Measure the lesion points of all slides."""
     matches = [slide.matches for slide in slides]
     curve = froc(matches)
-    interval = froc_interval(matches)
-    reasons = {} if interval else {"froc_score": "an interval needs two slides with lesions"}
+    scored = [slide.scored_matches for slide in slides]
+    within = froc(scored)
+    found = {"froc_score": froc_interval(matches), "froc_score_scored": froc_interval(scored)}
+    intervals = {name: one for name, one in found.items() if one is not None}
+    needed = "an interval needs two slides with lesions"
+    reasons = {name: within.reason or needed for name in found if name not in intervals}
     if curve.reason is not None:
         reasons = dict.fromkeys(LesionMetrics.labels(), curve.reason)
     return LesionMetrics(
         froc_score=curve.score,
+        froc_score_scored=within.score,
         sensitivity_at=dict(zip(FROC_RATES, curve.at_rates or (), strict=False)),
         froc=curve,
         measured_on={
             "slides": curve.slides,
             "lesions": curve.lesions,
+            "lesions_not_scored": curve.lesions - within.lesions,
             "isolated_tumor_cells": sum(slide.n_isolated for slide in slides),
             "detections_where_nothing_is_drawn": sum(slide.n_unjudged for slide in slides),
         },
-        intervals={} if interval is None else {"froc_score": interval},
+        intervals=intervals,
         reasons=reasons,
     )
 
@@ -291,14 +325,19 @@ def pixel_metrics(slides: Sequence[SlideComparison]) -> PixelMetrics:
     reasons: dict[str, str] = {}
     for suffix, overlaps in (
         ("", [slide.overlap for slide in slides]),
+        ("_scored", [slide.overlap_scored for slide in slides]),
         ("_all_tissue", [slide.overlap_all_tissue for slide in slides]),
     ):
         known = [overlap for overlap in overlaps if overlap is not None]
         total = sum(known, Overlap())
-        found = {"iou" + suffix: total.iou, "dice" + suffix: total.dice}
+        found = {
+            name + suffix: getattr(total, name)
+            for name in _OF_AREAS
+            if name + suffix in PixelMetrics.labels()
+        }
         own = sum_intervals(
             [(overlap.predicted, overlap.truth, overlap.both) for overlap in known],
-            {"iou" + suffix: _iou, "dice" + suffix: _dice},
+            {name: _OF_AREAS[name.removesuffix(suffix)] for name in found},
             has_tumor=[overlap.truth > 0 for overlap in known],
         )
         undefined = "there is neither drawn tumor nor a contour" if known else NO_THRESHOLD
@@ -321,6 +360,15 @@ def _iou(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 def _dice(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     predicted, truth, both = sums.T
     return np.asarray(2 * both / (predicted + truth))
+
+
+def _sensitivity(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, truth, both = sums.T
+    return np.asarray(both / truth)
+
+
+#: Metrics of summed areas, by their names as properties of `Overlap`.
+_OF_AREAS = {"iou": _iou, "dice": _dice, "sensitivity": _sensitivity}
 
 
 def _reasons(

@@ -1,4 +1,4 @@
-"""Overlap of contours and drawn regions: areas, IoU and Dice, of one slide or of many."""
+"""Areas of contours and drawn regions: IoU, Dice, and what has no score; of one or many slides."""
 
 from __future__ import annotations
 
@@ -44,6 +44,56 @@ class Overlap:
         """Dice coefficient, 2 * both / (predicted + truth), 0..1; None if both are empty."""
         total = self.predicted + self.truth
         return 2 * self.both / total if total > 0 else None
+
+    @property
+    def sensitivity(self) -> float | None:
+        """Share of the true region that is predicted, 0..1; None if it is empty."""
+        return self.both / self.truth if self.truth > 0 else None
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a drawn region was scored; that of several slides can be added.
+
+    Attributes:
+        drawn: Area of the region in mm², as are the next two.
+        not_scored: Area of it without a score.
+        not_tissue: Area without a score that is not taken for tissue, such as glass and pen.
+    """
+
+    drawn: float = 0.0
+    not_scored: float = 0.0
+    not_tissue: float = 0.0
+
+    @classmethod
+    def of(
+        cls, region: BaseGeometry, scored: BaseGeometry, tissue: BaseGeometry, mpp: float
+    ) -> Coverage:
+        """Measure a region of a slide with pixels of ``mpp`` micrometers."""
+        lost = shapely.difference(region, scored)
+        not_tissue = shapely.difference(lost, tissue)
+        return cls(*(part.area * mpp**2 / 1e6 for part in (region, lost, not_tissue)))
+
+    def __add__(self, other: Coverage) -> Coverage:
+        return Coverage(
+            self.drawn + other.drawn,
+            self.not_scored + other.not_scored,
+            self.not_tissue + other.not_tissue,
+        )
+
+    def figures(self) -> dict[str, float | None]:
+        """The areas, in mm², and the share without a score, as reports have them."""
+        return {
+            "drawn_mm2": self.drawn,
+            "not_scored_mm2": self.not_scored,
+            "not_tissue_mm2": self.not_tissue,
+            "share": self.share,
+        }
+
+    @property
+    def share(self) -> float | None:
+        """Share of the region without a score, 0..1; None if nothing is drawn."""
+        return self.not_scored / self.drawn if self.drawn > 0 else None
 
 
 def polygon_overlap(

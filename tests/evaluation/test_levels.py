@@ -50,6 +50,7 @@ def slide(
         n_unjudged=1,
         overlap=overlap,
         overlap_all_tissue=overlap,
+        overlap_scored=overlap,
     )
 
 
@@ -107,7 +108,27 @@ def test_metrics_of_a_hand_made_project() -> None:
             assert interval.low <= value <= interval.high, name
             assert name not in metrics.reasons
     assert set(found["pixel"].intervals) == set(found["pixel"].labels())
-    assert set(found["lesion"].intervals) == {"froc_score"}
+    assert set(found["lesion"].intervals) == {"froc_score", "froc_score_scored"}
+
+
+def test_a_lesion_and_areas_without_a_score_are_missed_beside_the_figures_of_what_was_scored() -> (
+    None
+):
+    hit = slide(overlap=Overlap(4, 4, 2))
+    lost = replace(
+        hit,
+        matches=match_points(LesionPoints(*np.empty((3, 0))), lesion_map(TUMOR, 0.5)),
+        is_scored=np.array([False]),
+        overlap=Overlap(0, 4, 0),
+        overlap_scored=Overlap(0, 0, 0),
+    )
+    hit = replace(hit, overlap_scored=hit.overlap)
+    lesion, pixel = lesion_metrics([hit, lost]), pixel_metrics([hit, lost])
+    assert lesion.measured_on["lesions_not_scored"] == 1
+    assert lesion.froc_score == pytest.approx(0.5)
+    assert lesion.froc_score_scored == pytest.approx(1.0)
+    assert (pixel.iou, pixel.iou_scored) == pytest.approx((2 / 10, 2 / 6))
+    assert (pixel.sensitivity, pixel.sensitivity_scored) == pytest.approx((2 / 8, 2 / 4))
 
 
 def test_every_metric_that_is_missing_says_why() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely.geometry import MultiPolygon, Polygon, box
 
-from qprd.evaluation.overlap import Overlap, polygon_overlap
+from qprd.evaluation.overlap import Coverage, Overlap, polygon_overlap
 
 
 def test_iou_and_dice_of_known_areas() -> None:
@@ -14,6 +14,7 @@ def test_iou_and_dice_of_known_areas() -> None:
     assert half == Overlap(predicted=4, truth=4, both=2)
     assert half.iou == pytest.approx(2 / 6)
     assert half.dice == pytest.approx(4 / 8)
+    assert half.sensitivity == pytest.approx(2 / 4)
     same = polygon_overlap(box(0, 0, 2, 2), box(0, 0, 2, 2))
     assert (same.iou, same.dice) == (1, 1)
     apart = polygon_overlap(box(0, 0, 1, 1), box(5, 5, 6, 6))
@@ -21,7 +22,17 @@ def test_iou_and_dice_of_known_areas() -> None:
     missed = polygon_overlap(Polygon(), box(5, 5, 6, 6))
     assert (missed.iou, missed.dice) == (0, 0)
     nothing = polygon_overlap(Polygon(), MultiPolygon())
-    assert (nothing.iou, nothing.dice) == (None, None)
+    assert (nothing.iou, nothing.dice, nothing.sensitivity) == (None, None, None)
+
+
+def test_what_is_drawn_and_not_scored_is_measured_and_added() -> None:
+    drawn, scored, tissue = box(0, 0, 1000, 1000), box(0, 0, 600, 1000), box(0, 0, 900, 2000)
+    found = Coverage.of(drawn, scored, tissue, 2.0)
+    areas = (found.drawn, found.not_scored, found.not_tissue)
+    assert areas == pytest.approx((4.0, 1.6, 0.4))
+    assert found.share == pytest.approx(0.4)
+    assert (found + Coverage(4.0)).share == pytest.approx(0.2)
+    assert Coverage().share is None
 
 
 def test_only_what_lies_in_the_window_counts() -> None:

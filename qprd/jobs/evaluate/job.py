@@ -22,7 +22,7 @@ from qprd.jobs.evaluate.slide import (
     is_annotated,
 )
 from qprd.jobs.evaluate.split import EvaluatedSplit, choose_slides
-from qprd.jobs.evaluate.summary import EvaluateSummary
+from qprd.jobs.evaluate.summary import EvaluateSummary, coverage_notes
 from qprd.jobs.predict.index import EVALUATION_PAGE
 from qprd.progress import Progress
 from qprd.qupath.drawn import Drawn, read_drawn
@@ -116,6 +116,7 @@ def evaluate_project(
     if unscored := [slide.entry for slide in slides if slide.report.slide_score is None]:
         names = name_list(unscored, _NAMES_SHOWN)
         notes.append(f"without a slide score, and so left out of the slide figures: {names}")
+    notes += coverage_notes(slides)
     compared = [slide.comparison for slide in slides]
     with progress.task("measuring", 1) as task:
         summary = EvaluateSummary(

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import shapely
+import shapely.affinity
+from numpy.typing import NDArray
+from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
 from qprd.evaluation.cells import labeled_cells
 from qprd.evaluation.froc import Matches, match_points
-from qprd.evaluation.lesions import lesion_map
+from qprd.evaluation.lesions import LesionMap, lesion_map
 from qprd.evaluation.levels import SlideComparison
 from qprd.evaluation.metrics import auroc, sensitivity, specificity
 from qprd.evaluation.mistakes import Mistake, worst_mistakes
-from qprd.evaluation.overlap import polygon_overlap
+from qprd.evaluation.overlap import Coverage, Overlap, polygon_overlap
 from qprd.jobs.train.patches import slide_regions
-from qprd.predictions import LesionPoints, is_own_class
+from qprd.predictions import LesionPoints, ScoreMap, is_own_class
 from qprd.qupath.entry_slides import require_same_image
 from qprd.qupath.project import Annotation, Entry
 from qprd.results.folder import (
@@ -32,6 +35,7 @@ from qprd.results.folder import (
 from qprd.sampling.classes import is_derived, is_ignored_class
 from qprd.sampling.regions import LabelRegions
 from qprd.settings import TrainConfig
+from qprd.slides.tissue import TissueMask
 
 #: Distance between two mistakes that are shown, in patches.
 _PATCHES_APART = 2.0
@@ -60,6 +64,9 @@ class SlideReport:
         contours: Number of contours.
         iou: IoU of contours and drawn tumor where the truth is known; None if undefined.
         dice: Dice coefficient of the same; None if undefined.
+        iou_scored: As ``iou``, but only in tissue that was scored.
+        lesions_not_scored: Lesions without any score, which are missed.
+        not_scored: Of ``tumor`` and ``normal``, what of the drawn area was not scored.
     """
 
     entry_id: str
@@ -78,6 +85,9 @@ class SlideReport:
     contours: int
     iou: float | None
     dice: float | None
+    iou_scored: float | None
+    lesions_not_scored: int
+    not_scored: Mapping[str, Mapping[str, float | None]]
 
 
 @dataclass(frozen=True)
@@ -190,18 +200,25 @@ def evaluate_slide(
     known = known_region(regions, slide.width, slide.height)
     cells = labeled_cells(score_map, regions.tumor_region, regions.normal_region)
 
-    overlap = overlap_all_tissue = None
+    assert slide.tissue is not None
+    tumor, um2 = regions.tumor_region, slide.mpp**2
+    tissue = shapely.difference(slide.tissue.to_polygons(), regions.ignored)
+    scored = scored_region(score_map)
+    drawn_normal = regions.normal_region if regions.normal_source == "annotations" else Polygon()
+    overlaps: list[Overlap | None] = [None] * 3
     if result.threshold is not None:
         found = shapely.union_all(shapely.make_valid(contours))
-        assert slide.tissue is not None
-        tissue = shapely.difference(slide.tissue.to_polygons(), regions.ignored)
-        um2 = slide.mpp**2
-        known_tissue = shapely.intersection(tissue, known)
-        overlap = polygon_overlap(found, regions.tumor_region, within=known_tissue).scaled(um2)
-        overlap_all_tissue = polygon_overlap(found, regions.tumor_region, within=tissue).scaled(um2)
+        # What a person drew as tumor is tumor, whatever was taken for tissue.
+        all_tissue = shapely.union(tissue, tumor)
+        known_tissue = shapely.intersection(all_tissue, known)
+        known_scored = shapely.intersection(shapely.intersection(tissue, known), scored)
+        overlaps = [
+            polygon_overlap(found, tumor, within=within).scaled(um2)
+            for within in (known_tissue, all_tissue, known_scored)
+        ]
 
     points = load_lesion_points(folder)
-    lesions = lesion_map(regions.tumor_region, slide.mpp)
+    lesions = lesion_map(tumor, slide.mpp)
     matches, n_unjudged = _where_truth_is_known(match_points(points, lesions), points, known)
     comparison = SlideComparison(
         has_tumor=marks_tumor(annotations, rules.config),
@@ -210,8 +227,12 @@ def evaluate_slide(
         matches=matches,
         n_isolated=int(lesions.is_itc.sum()),
         n_unjudged=n_unjudged,
-        overlap=overlap,
-        overlap_all_tissue=overlap_all_tissue,
+        overlap=overlaps[0],
+        overlap_all_tissue=overlaps[1],
+        overlap_scored=overlaps[2],
+        is_scored=np.isin(lesions.lesions, _lesions_with_scores(lesions, score_map)),
+        tumor_mm2=Coverage.of(tumor, scored, tissue, slide.mpp),
+        normal_mm2=Coverage.of(drawn_normal, scored, tissue, slide.mpp),
     )
     false_positives: list[Mistake] = []
     misses: list[Mistake] = []
@@ -260,6 +281,22 @@ def _report(
         contours=contours,
         iou=None if found.overlap is None else found.overlap.iou,
         dice=None if found.overlap is None else found.overlap.dice,
+        iou_scored=None if found.overlap_scored is None else found.overlap_scored.iou,
+        lesions_not_scored=len(hits) - len(found.scored_matches.best_scores),
+        not_scored={"tumor": found.tumor_mm2.figures(), "normal": found.normal_mm2.figures()},
+    )
+
+
+def scored_region(score_map: ScoreMap) -> BaseGeometry:
+    """The cells of a map that have a score, in level-0 pixels."""
+    cells = TissueMask(~np.isnan(score_map.scores), score_map.cell_px).to_polygons()
+    return shapely.affinity.translate(cells, score_map.x, score_map.y)
+
+
+def _lesions_with_scores(lesions: LesionMap, score_map: ScoreMap) -> NDArray[np.int32]:
+    """Numbers of the lesions in which the center of a scored cell lies."""
+    return np.unique(
+        lesions.labels_at(*score_map.centers(*np.nonzero(~np.isnan(score_map.scores))))
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from qprd.evaluation.levels import (
     SlideMetrics,
 )
 from qprd.evaluation.mistakes import Mistake
+from qprd.evaluation.overlap import Coverage
 from qprd.jobs.evaluate.slide import EvaluatedSlide, SlideReport
 from qprd.jobs.evaluate.split import EvaluatedSplit
 
@@ -36,7 +37,12 @@ _SLIDE_HEADINGS = (
     "lesions hit",
     "false positives",
     "IoU",
+    "IoU, scored",
+    "tumor not scored",
 )
+#: Share of what is drawn from which on the user is told that it was not scored. The rims of drawn
+#: regions reach into glass.
+_WORTH_SAYING = 0.05
 
 
 class LevelTable(NamedTuple):
@@ -134,6 +140,9 @@ class EvaluateSummary:
         }
         report |= {name: _level_json(level) for name, level in levels.items()}
         report["slides"] = [slide.report for slide in self.slides]
+        report["not_scored"] = {
+            kind: sum(parts, Coverage()).figures() for kind, _, parts in _coverages(self.slides)
+        }
         for kind in ("false_positives", "misses"):
             report[kind] = [
                 {"image": self.slides[i].entry.name, "x": m.x, "y": m.y, "score": m.score}
@@ -152,7 +161,10 @@ def level_tables(summary: EvaluateSummary) -> list[LevelTable]:
         lesion_basis += f", {lesion['isolated_tumor_cells']} too small to count"
     if unjudged := lesion["detections_where_nothing_is_drawn"]:
         lesion_basis += f"; {unjudged} lesion points where nothing is drawn are left out"
+    if lost := lesion["lesions_not_scored"]:
+        lesion_basis += f", {lost} of them without any score, and so missed"
     return [
+        _coverage_table(summary),
         _table(
             "Patches",
             f"cells of the score maps: {patch['tumor']} tumor, {patch['normal']} normal on "
@@ -163,7 +175,7 @@ def level_tables(summary: EvaluateSummary) -> list[LevelTable]:
         _table("Lesions", lesion_basis, summary.lesion),
         _table(
             "Pixels",
-            f"contours against drawn tumor, inside tissue, {_count(pixel['slides'], 'slide')}",
+            f"contours against drawn tumor, {_count(pixel['slides'], 'slide')}",
             summary.pixel,
         ),
     ]
@@ -194,7 +206,51 @@ def _slide_row(slide: SlideReport) -> tuple[str, ...]:
         _DASH if hit is None else f"{hit} of {slide.lesions}",
         _DASH if false_positives is None else str(false_positives),
         shown_number(slide.iou),
+        shown_number(slide.iou_scored),
+        _percent(slide.not_scored["tumor"]["share"]),
     )
+
+
+def coverage_notes(slides: Sequence[EvaluatedSlide]) -> list[str]:
+    """Say how much of what is drawn has no score, if it is much."""
+    notes = []
+    for kind, effect, parts in _coverages(slides):
+        total = sum(parts, Coverage())
+        if total.share is None or total.share < _WORTH_SAYING:
+            continue
+        named = [
+            f"{slide.entry.name} {_percent(part.share)}"
+            for slide, part in zip(slides, parts, strict=True)
+            if part.share and part.share >= _WORTH_SAYING
+        ]
+        names = ", ".join(named[:_NAMES_SHOWN]) + (", ..." if len(named) > _NAMES_SHOWN else "")
+        notes.append(
+            f"{_percent(total.share)} of the drawn {kind} was not scored, and {effect}: {names}"
+        )
+    return notes
+
+
+def _coverages(
+    slides: Sequence[EvaluatedSlide],
+) -> Iterator[tuple[str, str, list[Coverage]]]:
+    """What is drawn, what becomes of it without a score, and how much of it each slide has."""
+    yield "tumor", "counts as missed", [slide.comparison.tumor_mm2 for slide in slides]
+    yield "normal", "is in no figure", [slide.comparison.normal_mm2 for slide in slides]
+
+
+def _coverage_table(summary: EvaluateSummary) -> LevelTable:
+    rows = []
+    for kind, _, parts in _coverages(summary.slides):
+        total = sum(parts, Coverage())
+        areas = f"{total.not_scored:.3g} of {total.drawn:.3g} mm²"
+        if total.not_tissue:
+            areas += f", {total.not_tissue:.3g} of it not taken for tissue"
+        rows.append((f"drawn {kind}", _percent(total.share), "", areas if total.drawn else "none"))
+    return LevelTable("Not scored", "share of what is drawn", rows)
+
+
+def _percent(share: float | None) -> str:
+    return _DASH if share is None else f"{share:.1%}"
 
 
 def _table(title: str, basis: str, level: LevelMetrics) -> LevelTable:

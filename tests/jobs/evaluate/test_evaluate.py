@@ -514,3 +514,38 @@ def test_both_backends_measure_the_same(colon_project: Path, shared_data: Path) 
     for level in ("patch", "slide", "froc", "pixel"):
         a, b = (plain(s.report()[level]) for s in (through_files, through_qupath))
         assert a == pytest.approx(b) if isinstance(a, float) else a == b
+
+
+def test_drawn_tumor_that_was_not_scored_is_missed_and_said(predicted_project: Path) -> None:
+    """An outline of tissue leaves out the right half of the tumor."""
+    middle = TUMOR.centroid.x
+    classes = ("Tumor", TUMOR), ("Normal", NORMAL), ("Tissue", box(0, 0, middle, HEIGHT))
+    annotate(predicted_project, 2, drawn(*classes))
+    predict(predicted_project, stride=32, images=[SECOND], threshold=-1, tissue_class="Tissue")
+    summary = evaluate(predicted_project, split="val", tissue_class=["Tissue"])
+    report: Any = plain(summary.report())
+    (slide,) = report["slides"]
+    for found in (report, slide):
+        tumor, normal = found["not_scored"]["tumor"], found["not_scored"]["normal"]
+        assert tumor["drawn_mm2"] == pytest.approx(TUMOR.area * MPP**2 / 1e6)
+        assert tumor["share"] == pytest.approx(0.5, abs=0.1)
+        assert tumor["not_tissue_mm2"] == pytest.approx(tumor["not_scored_mm2"])
+        assert normal["share"] == 1
+    pixel = summary.pixel
+    assert (pixel.iou, pixel.sensitivity) == pytest.approx((0.5, 0.5), abs=0.1)
+    assert (pixel.iou_scored, pixel.sensitivity_scored) == pytest.approx((1, 1), abs=0.02)
+    assert slide["iou_scored"] == pixel.iou_scored
+    notes = [note for note in summary.notes if "was not scored" in note]
+    assert len(notes) == 2
+    assert re.fullmatch(rf"\d\d\.\d% of the drawn tumor was not .* {SECOND} \d\d\.\d%", notes[0])
+    page = summary.page.read_text(encoding="utf-8")
+    for text in ("\n".join(summary.lines()), page):
+        assert notes[0] in text
+        assert "Not scored" in text
+
+
+def test_where_all_tumor_was_scored_nothing_is_said(predicted_project: Path) -> None:
+    summary = evaluate(predicted_project, split="val")
+    assert not any("was not scored" in note for note in summary.notes)
+    assert summary.pixel.iou == summary.pixel.iou_scored
+    assert summary.slides[0].report.lesions_not_scored == 0
