@@ -225,7 +225,9 @@ def coverage_notes(slides: Sequence[EvaluatedSlide]) -> list[str]:
         ]
         names = ", ".join(named[:_NAMES_SHOWN]) + (", ..." if len(named) > _NAMES_SHOWN else "")
         notes.append(
-            f"{_percent(total.share)} of the drawn {kind} was not scored, and {effect}: {names}"
+            f"{_percent(total.share)} of the drawn {kind} was not scored "
+            f"({_percent(total.not_tissue / total.drawn)} is not taken for tissue, such as glass), "
+            f"and {effect}: {names}"
         )
     return notes
 
