@@ -87,6 +87,7 @@ def find_surface(
     surface = _by_color(pixels, smooth, glass, gray=gray)
     if glass is not None and not gray:
         _uncolor_halos(surface, smooth, glass)
+        _trim_rim(surface, pixels, glass)
     surface[find_border(pixels, glass or WHITE)] = Surface.BORDER
     if not has_dark_background(pixels, glass):
         _mark_pen(surface, pixels, smooth, glass or WHITE)
@@ -147,6 +148,16 @@ def _uncolor_halos(surface: NDArray[np.uint8], smooth: NDArray[np.uint8], glass:
         halo = darker * _MAX_CHROMA < chroma(glass.density(smooth[rows]))
         halo &= (light[rows] > 0) & (surface[rows] == Surface.TISSUE)
         surface[rows][halo] = Surface.GLASS
+
+
+def _trim_rim(surface: NDArray[np.uint8], pixels: NDArray[np.uint8], glass: Glass) -> None:
+    """Give back to glass the pixels next to it that only smoothing has colored."""
+    rim = ndimage.binary_dilation(surface == Surface.GLASS, np.ones((3, 3)))
+    rim &= surface == Surface.TISSUE
+    for rows in _strips(surface):
+        density = glass.density(pixels[rows])
+        plain = (chroma(density) <= glass.tolerance) & (density.mean(axis=2) <= _DARKER_OD)
+        surface[rows][rim[rows] & plain] = Surface.GLASS
 
 
 def _mark_pen(

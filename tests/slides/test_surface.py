@@ -34,6 +34,14 @@ def test_a_section_is_found_however_pale_its_stain(density: float) -> None:
     assert tissue_of(pixels)[inside].mean() > 0.99
 
 
+def test_the_rim_of_a_section_is_no_pixel_wider_than_the_section() -> None:
+    pixels, inside = section()
+    pixels[:, :200] = np.array(GLASS, np.uint8)
+    found = tissue_of(pixels)
+    assert not found[:, :200].any()
+    assert found[:, 200:][inside[:, 200:]].mean() > 0.99
+
+
 def test_a_pale_section_is_found_beside_a_strong_one() -> None:
     strong, inside = section()
     pale, _ = section(density=0.35)
