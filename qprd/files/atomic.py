@@ -138,13 +138,12 @@ def find_temporary(folder: Path, *, depth: int) -> Iterator[Path]:
 def is_abandoned(path: Path) -> bool:
     """Whether the process that was writing a temporary file or folder has ended.
 
-    If that process ran on another computer, it counts as ended after a week without a change.
+    If that process ran on another computer, or the name does not tell, it counts as ended after a
+    week without a change.
     """
     match = _TEMPORARY.fullmatch(path.name)
-    if match is None:
-        return False
     # On Windows, os.kill would end the process instead of looking for it.
-    if match["host"] == _HOST and sys.platform != "win32":
+    if match is not None and match["host"] == _HOST and sys.platform != "win32":
         try:
             os.kill(int(match["process"]), 0)
         except ProcessLookupError:
@@ -161,9 +160,8 @@ def is_abandoned(path: Path) -> bool:
 def remove_temporary(path: Path) -> None:
     """Remove a temporary file or folder; an earlier folder that nothing replaced goes back."""
     match = _TEMPORARY.fullmatch(path.name)
-    assert match is not None
     with contextlib.suppress(OSError):
-        if match["old"] and not path.with_name(match["name"]).exists():
+        if match is not None and match["old"] and not path.with_name(match["name"]).exists():
             path.rename(path.with_name(match["name"]))
         elif path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)

@@ -133,12 +133,15 @@ class ProjectLayout:
         if self.journal.exists():
             # It may name some of them.
             return []
-        folder = self.project.parent
+        folder, root = self.project.parent, self.root.resolve()
         found = [
             *find_temporary(folder.resolve(), depth=0),
             *find_temporary(folder / "data", depth=1),
             *find_temporary(folder / "classifiers", depth=0),
-            *find_temporary(self.root.resolve(), depth=3),
+            *find_temporary(root, depth=3),
+            # As earlier versions named them.
+            *root.glob(f"cache-{'[a-z0-9_]' * 8}"),
+            *root.glob(f"results/.*.{'[0-9a-f]' * 8}.partial"),
         ]
         return [path for path in found if is_abandoned(path) or (locked and self._is_locked(path))]
 

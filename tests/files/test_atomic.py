@@ -204,6 +204,22 @@ def test_the_next_command_removes_what_was_left_in_a_project(tmp_path: Path) -> 
     assert list(find_temporary(tmp_path, depth=4)) == [living]
 
 
+def test_what_earlier_versions_left_is_removed_after_a_week(tmp_path: Path) -> None:
+    layout = ProjectLayout(tmp_path / "project.qpproj")
+    left = [layout.root / "cache-a1b2_3cd", layout.results / ".1.0123abcd.partial"]
+    kept = [tmp_path / "cache-pictures", layout.root / "cache-of-mine", layout.results / "1"]
+    for folder in (*left, *kept):
+        folder.mkdir(parents=True)
+        (folder / "a").touch()
+    assert layout.leftovers() == []
+    old = time.time() - 8 * DAY_S
+    for folder in (*left, *kept):
+        os.utime(folder, (old, old))
+    assert sorted(layout.leftovers()) == sorted(left)
+    layout.remove_leftovers()
+    assert [folder.exists() for folder in (*left, *kept)] == [False] * 2 + [True] * 3
+
+
 @needs_fork
 def test_nothing_is_removed_that_a_journal_may_name(tmp_path: Path) -> None:
     layout = ProjectLayout(tmp_path / "project.qpproj")
