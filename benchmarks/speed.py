@@ -32,6 +32,7 @@ ROWS = (
     "prediction",
     "rivals",
     "network",
+    "transformer",
     "reading",
     "training_step",
     "write_back",

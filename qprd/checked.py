@@ -57,6 +57,19 @@ def _as_tuple(value: object) -> object:
 #: One name or several.
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 
+
+def _split(value: object) -> object:
+    """``"3,6"`` or ``["3,6"]``, as the command line gives it, besides numbers."""
+    texts = [value] if isinstance(value, str) else value
+    if isinstance(texts, (list, tuple)) and all(isinstance(text, str) for text in texts):
+        return tuple(",".join(texts).split(",")) if texts else ()
+    return value
+
+
+#: Blocks of a network, counted from 1; as stored, and as users write them.
+StoredLayers = tuple[Annotated[int, Field(ge=1)], ...]
+Layers = Annotated[StoredLayers, BeforeValidator(_split)]
+
 RuleName = Literal["accuracy", "youden", "sensitivity", "fp-per-slide"]
 #: How a rule is written.
 RULES: Final = "accuracy, youden, sensitivity=0.95 or fp-per-slide=1, with any numbers"

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from pydantic.fields import FieldInfo
 
+from qprd.known_teachers import known_teacher
+
 MODEL: Final = "Model and loss"
 ANNOTATIONS: Final = "Annotations"
 PATCHES: Final = "Patches"
@@ -43,23 +45,36 @@ class ByTeacher:
     """A default that depends on the teacher, unless the recipe ``best`` has its own.
 
     The ResNets share the values of the paper's network. The small student of the other teachers
-    learns at a hundred times the rate, on smaller patches at half the resolution.
+    learns at a hundred times the rate, on smaller patches at half the resolution. Known pathology
+    networks have their own resolution and patch size.
+
+    Attributes:
+        resnet: For a ResNet.
+        other: For any other teacher.
+        best: For the recipe ``best``, whatever the teacher.
+        known: The attribute of `qprd.known_teachers.KnownTeacher` that a known one goes by.
     """
 
     resnet: float
     other: float
     best: float | None = None
+    known: str | None = None
 
     def __call__(self, chosen: Mapping[str, Any]) -> Any:
         """The default beside the recipe and the teacher that were chosen."""
         if self.best is not None and chosen.get("recipe") == "best":
             return self.best
+        known = known_teacher(str(chosen.get("teacher"))) if self.known else None
+        if known is not None:
+            return getattr(known, str(self.known))
         return self.resnet if chosen.get("teacher") in _RESNETS else self.other
 
     def __str__(self) -> str:
         words = _words(self.resnet)
         if self.resnet != self.other:
             words += f" for a ResNet teacher, else {_words(self.other)}"
+        if self.known:
+            words += "; what a pathology network was trained at (qprd teachers)"
         return words if self.best is None else f"{_words(self.best)}; with recipe paper {words}"
 
 

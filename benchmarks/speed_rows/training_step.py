@@ -19,8 +19,9 @@ from qprd.given_settings import train_config
 from qprd.model.assembly import build_network
 from qprd.model.frd import StandardizedFRD
 from qprd.model.inference import faster_teacher
+from qprd.model.lite0_backbone import EFFICIENTNET_LITE0
 from qprd.model.loss import SimilarityLoss, build_loss
-from qprd.model.teacher import EFFICIENTNET_LITE0, build_teacher
+from qprd.model.teacher import build_teacher
 from qprd.progress import SilentProgress
 from qprd.sampling.dataset import PatchDataset
 from qprd.sampling.table import Patch, PatchTable

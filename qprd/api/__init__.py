@@ -9,7 +9,7 @@ every error that a user can mend is a `QprdError`.
 from qprd.api.changes import import_asap, remove, undo, write_back
 from qprd.api.exports import export_geojson, export_model
 from qprd.api.loop import evaluate, load_model, open_project, predict, train
-from qprd.api.setup import copy_scripts, doctor, draw_demo, run_demo
+from qprd.api.setup import copy_scripts, doctor, draw_demo, list_teachers, run_demo
 
 __all__ = [
     "copy_scripts",
@@ -19,6 +19,7 @@ __all__ = [
     "export_geojson",
     "export_model",
     "import_asap",
+    "list_teachers",
     "load_model",
     "open_project",
     "predict",

@@ -1,4 +1,4 @@
-"""Around the first project: the doctor, the demo, the scripts for QuPath."""
+"""Around the first project: the doctor, the teachers, the demo, the scripts for QuPath."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from qprd.progress import Progress, progress_bars
 if TYPE_CHECKING:
     from qprd.jobs.demo import DemoSummary
     from qprd.jobs.doctor.checks import Examination
+    from qprd.jobs.teachers import TeacherList
     from qprd.qupath.project import Project
 
 
@@ -67,6 +68,28 @@ def doctor(
         slides=[Path(folder) for folder in folders],
         annotations=path_of(annotations),
     )
+
+
+def list_teachers(
+    names: Sequence[str] = (), *, measure: bool = False, device: str = "auto"
+) -> TeacherList:
+    """List the networks that can be a teacher: size, license, and whether they are at hand.
+
+    Args:
+        names: Those to list; empty for all.
+        measure: Time them: those named, else those at hand.
+        device: Where to measure.
+
+    Raises:
+        QprdError: a name is not known.
+
+    Example:
+        >>> [row.license for row in qprd.list_teachers(["h-optimus-0"]).teachers]
+        ['Apache-2.0']
+    """
+    from qprd.jobs import teachers
+
+    return teachers.list_teachers(names_of(names), measure=measure, device=device)
 
 
 def draw_demo(

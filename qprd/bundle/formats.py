@@ -76,7 +76,13 @@ def _with_model(old: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(network, dict):
         return dict(old)
     model = "standardized_frd" if network.get("recipe") == "best" else "frd"
-    return {**old, "network": {**network, "model": model}}
+    current = {**old, "network": {**network, "model": model}}
+    training = old.get("training")
+    config = training.get("config") if isinstance(training, dict) else None
+    if isinstance(config, dict) and config.get("scoring") == "fields":
+        # It was the default, and left the choice to the network.
+        current["training"] = {**dict(training or ()), "config": {**config, "scoring": "auto"}}
+    return current
 
 
 def _grouped(old: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -38,7 +39,7 @@ def reserve_bundle(bundles: Path, created: datetime, teacher: str) -> Path:
     Raises:
         OSError: it cannot be made.
     """
-    name = f"{created:%Y%m%d-%H%M%S}-{teacher.replace(':', '-')}"
+    name = f"{created:%Y%m%d-%H%M%S}-{re.sub('[:/]', '-', teacher)}"
     bundles.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(1):
         folder = bundles / (name if number == 1 else f"{name}-{number}")

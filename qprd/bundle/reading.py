@@ -73,7 +73,13 @@ def load_bundle(
 
     info = read_bundle_info(folder)
     described = info.network.teacher
-    teacher = build_teacher(described.name, weights=weights, pretrained=described.pretrained)
+    teacher = build_teacher(
+        described.name,
+        weights=weights,
+        pretrained=described.pretrained,
+        layers=described.layers,
+        download=False,
+    )
     _check_teacher(teacher, described, where=str(folder))
     with torch.device("meta"):
         model = MODELS[info.network.model](teacher)

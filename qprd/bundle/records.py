@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from qprd.bundle.ancestry import MAX_ANCESTORS, Ancestor, ReviewCounts, SlideAnnotations
 from qprd.bundle.names import BundleName
-from qprd.checked import STRICT, Mpp, PatchPx, Positive, RawScore, Sha256, Text
+from qprd.checked import STRICT, Mpp, PatchPx, Positive, RawScore, Sha256, StoredLayers, Text
 from qprd.evaluation.calibration import Calibration
 from qprd.evaluation.operating_point import ValidationScores
 from qprd.settings import ModelKind, PatchScore, Recipe, Scoring
@@ -45,6 +45,7 @@ class TeacherInfo:
         mean: Subtracted from RGB in 0..1.
         std: Divided by after that.
         pretrained: False for random weights (tests).
+        layers: Blocks that its maps come from, counted from 1; empty where there is no choice.
     """
 
     name: Annotated[str, Field(max_length=200)]
@@ -53,6 +54,7 @@ class TeacherInfo:
     mean: tuple[float, float, float]
     std: tuple[Positive, Positive, Positive]
     pretrained: bool = True
+    layers: StoredLayers = ()
 
     @classmethod
     def of(cls, teacher: Teacher) -> TeacherInfo:
@@ -64,6 +66,7 @@ class TeacherInfo:
             mean=teacher.mean,
             std=teacher.std,
             pretrained=teacher.pretrained,
+            layers=teacher.layers,
         )
 
 

@@ -12,6 +12,7 @@ from qprd.cli import (  # noqa: F401, I001
     undo,
     import_asap,
     export,
+    teachers,
     doctor,
     demo,
     groovy,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from qprd.evaluation.calibration import Isotonic, Platt
 from qprd.export.calibration_curves import curve_of
 from qprd.model.anomaly import Smoothing, patch_score
+from qprd.model.depth_maps import DepthMaps
 from qprd.model.network import Network
 from qprd.settings import PatchScore
 
@@ -24,7 +25,8 @@ class Score(nn.Module):
     """The raw score of each patch, as `qprd.scoring.by_patch.score_patches` computes it.
 
     Args:
-        model: A trained model, put into evaluation mode.
+        model: A trained model, put into evaluation mode; the position embeddings of a transformer
+            are interpolated for patches for good.
         patch_px: Edge of its patches.
         reduction: How a score map becomes a score.
     """
@@ -38,6 +40,9 @@ class Score(nn.Module):
         self.smoothing = Smoothing(patch_px)
         self.patch_px = patch_px
         self.reduction: PatchScore = reduction
+        for part in model.modules():
+            if isinstance(part, DepthMaps):
+                part.fix_size(patch_px)
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:

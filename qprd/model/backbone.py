@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from torch import nn
+
+#: Seed of random weights, which are the same ones every time.
+RANDOM_SEED: Final = 0
+RANDOM_WEIGHTS: Final = f"random (seed {RANDOM_SEED})"
 
 Triple = tuple[float, float, float]
 

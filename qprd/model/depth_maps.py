@@ -16,8 +16,13 @@ from torch.nn import functional
 
 from qprd.errors import ExitCode, QprdError
 
-#: Maps that are taken where the user names none, evenly spaced from the first block to the last.
+#: Maps that are taken where the user names none.
 DEFAULT_DEPTHS: Final = 4
+#: Part of a plain transformer that they are evenly spaced over, from the first block on. The last
+#: blocks serve what the network was trained for: on lymph node patches, the mean test AUROC with 3
+#: to 90 tumor patches was .90 with the 6th of the 12 blocks of DINOv2's ViT-S/14 alone, and .85
+#: with the first or the last.
+_USEFUL_DEPTH: Final = 2 / 3
 #: Coarsest stride that is taken where the user names no maps, if there are finer ones.
 _COARSEST_PX: Final = 16
 #: Edge of the image that a network is shown to see what maps it gives.
@@ -120,6 +125,9 @@ def create_any_size(
 def chosen_layers(model: nn.Module, layers: Sequence[int] | None, name: str) -> tuple[int, ...]:
     """Check which blocks the maps are taken after, or choose some evenly spaced.
 
+    Of a plain transformer they are chosen among the first two thirds, of a network with several
+    strides among those that are not too coarse.
+
     Args:
         model: From `create_any_size`.
         layers: Counted from 1; None chooses up to `DEFAULT_DEPTHS`.
@@ -133,6 +141,8 @@ def chosen_layers(model: nn.Module, layers: Sequence[int] | None, name: str) -> 
     if layers is None:
         fine = [n for n in range(1, count + 1) if info[n - 1]["reduction"] <= _COARSEST_PX]
         fine = fine or list(range(1, count + 1))
+        if len({info[n - 1]["reduction"] for n in fine}) == 1:
+            fine = fine[: max(round(count * _USEFUL_DEPTH), 1)]
         taken = min(DEFAULT_DEPTHS, len(fine))
         return tuple(fine[len(fine) * (n + 1) // taken - 1] for n in range(taken))
     if (

@@ -50,7 +50,7 @@ class Discriminant(Network):
     trained = ("head",)
 
     def __init__(self, teacher: Teacher) -> None:
-        super().__init__(teacher, max(teacher.strides))
+        super().__init__(teacher, teacher.multiple_px)
         self.head = DiscriminantHead(teacher.channels)
 
     def score_parts(self, images: Tensor) -> list[Tensor]:

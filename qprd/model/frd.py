@@ -14,6 +14,7 @@ from qprd.model.network import Network, channels_last, mean_over_transpositions
 from qprd.model.residual import BasicBlock, Block, WideBlock
 from qprd.model.student import Student
 from qprd.model.teacher import Teacher
+from qprd.model.token_student import TokenBottleneck, TokenStudent
 from qprd.settings import ModelKind
 
 #: Block, base width, blocks of the bottleneck and blocks of the student (strides 16, 8, 4) that
@@ -27,12 +28,16 @@ _MIRRORS: Final[dict[str, tuple[Block, int, int, tuple[int, int, int]]]] = {
 #: Channels of a student's stage, of the published size or of half of it, by its stride.
 _WIDTH_PER_STRIDE: Final = {"full": 16, "half": 8}
 _BLOCKS: Final = {"full": 2, "half": 1}
+#: Channels of the embedding of maps of one stride.
+_TOKEN_WIDTH: Final = {"full": 256, "half": 128}
 #: Channels of the embedding of ResNets, before the expansion of their blocks.
 _EMBEDDING_WIDTH: Final = 512
 
 
 def student_scales(strides: Sequence[int]) -> tuple[int, ...]:
     """Choose the maps that a student learns: the last of each stride, as far as strides double.
+
+    Where all have one stride, as a plain transformer's have, it learns all.
 
     Args:
         strides: Of the teacher's maps, ascending.
@@ -44,6 +49,8 @@ def student_scales(strides: Sequence[int]) -> tuple[int, ...]:
         >>> student_scales((4, 8, 16, 16))
         (0, 1, 3)
     """
+    if len(set(strides)) == 1:
+        return tuple(range(len(strides)))
     chosen = [len(strides) - 1]
     for index in reversed(range(len(strides))):
         if 2 * strides[index] == strides[chosen[0]]:
@@ -56,7 +63,7 @@ def build_trained_parts(
     channels: Sequence[int],
     strides: Sequence[int] = (4, 8, 16),
     size: Literal["full", "half"] = "full",
-) -> tuple[OneClassBottleneck, Student]:
+) -> tuple[nn.Module, nn.Module]:
     """Bottleneck and student for a teacher, freshly initialized.
 
     ``"full"``: ResNets get the published architecture, the student mirroring the teacher. Any other
@@ -66,12 +73,17 @@ def build_trained_parts(
     ``"half"``: all teachers get that student at half its width with one block a stage. Its maps may
     have any sign, as standardized teacher maps have, and a fifth of the time trains it.
 
+    Maps of one stride get the bottleneck and the student of `qprd.model.token_student`.
+
     Args:
         teacher: Name of the teacher.
         channels: Channels of the maps to learn.
-        strides: Their strides, each twice the one before.
+        strides: Their strides, each twice the one before, or all the same.
         size: Size of the student.
     """
+    if len(set(strides)) < len(strides):
+        embedding = TokenBottleneck(channels, _TOKEN_WIDTH[size])
+        return embedding, TokenStudent(embedding.out_channels, channels, _BLOCKS[size])
     widths = [stride * _WIDTH_PER_STRIDE[size] for stride in strides]
     if size == "full" and teacher in _MIRRORS:
         block, base_width, blocks, student_blocks = _MIRRORS[teacher]
@@ -121,7 +133,9 @@ class FRD(Network):
     def __init__(self, teacher: Teacher) -> None:
         scales = student_scales(teacher.strides)
         strides = [teacher.strides[scale] for scale in scales]
-        super().__init__(teacher, 2 * strides[-1])  # the embedding halves the coarsest scale
+        # The embedding halves the coarsest scale, but not a grid of tokens.
+        one_grid = len(set(strides)) < len(strides)
+        super().__init__(teacher, teacher.multiple_px if one_grid else 2 * strides[-1])
         self.scales = scales
         self.channels = [teacher.channels[scale] for scale in scales]
         self.strides = strides

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from qprd.model.depth_maps import DepthMaps
 from qprd.model.matrix_convolution import MatrixConvolution, pays
 from qprd.model.network import Network
 from qprd.model.teacher import Teacher
@@ -59,17 +60,34 @@ def _folded(network: _Folded) -> _Folded:
     noise = torch.rand(1, 3, _PROBE_PX, _PROBE_PX, generator=torch.Generator().manual_seed(0)).to(
         device
     )
-    folded = copy.deepcopy(network)
+    shared = _frozen_transformers(network)
+    folded = _copied(network, shared)
     pairs, expected = _conv_then_norm(folded, noise)
     for conv, norm in pairs:
         _fold(folded, conv, norm)
+    kept = {id(module) for trunk in shared for module in trunk.modules()}
     for name, module in list(folded.named_modules()):
-        if pays(module):
+        if id(module) not in kept and pays(module):
             assert isinstance(module, nn.Conv2d)
             _replace(folded, name, MatrixConvolution.of(module))
     if not _alike(_maps(folded, noise), expected):
-        folded = copy.deepcopy(network)
+        folded = _copied(network, shared)
     return folded.requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def _frozen_transformers(network: nn.Module) -> list[DepthMaps]:
+    """Trunks in which nothing can be folded; some are so large that a copy would not fit."""
+    return [
+        trunk
+        for trunk in network.modules()
+        if isinstance(trunk, DepthMaps)
+        and not any(isinstance(module, nn.BatchNorm2d) for module in trunk.modules())
+    ]
+
+
+def _copied(network: _Folded, shared: Sequence[DepthMaps]) -> _Folded:
+    """A copy that shares some of its parts."""
+    return copy.deepcopy(network, {id(trunk): trunk for trunk in shared})
 
 
 def _maps(network: Network | Teacher, images: Tensor) -> list[Tensor]:

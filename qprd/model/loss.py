@@ -77,13 +77,12 @@ def labels_at_scale(mask: Tensor, size: tuple[int, int]) -> Tensor:
 
     Args:
         mask: (N, H, W); 0 tumor, 1 normal, anything else (NaN, -1) ignored.
-        size: Height and width of the map, divisors of H and W.
+        size: Height and width of the map; where they do not divide H and W, what the locations
+            stand for overlaps.
 
     Returns:
         (N, *size), float: 0, 1 or NaN.
     """
-    if mask.shape[-2] % size[0] or mask.shape[-1] % size[1]:
-        raise ValueError(f"a mask of {tuple(mask.shape[-2:])} px does not divide into {size}")
     normal = functional.adaptive_avg_pool2d((mask == NORMAL).float(), size)
     tumor = functional.adaptive_avg_pool2d((mask == TUMOR).float(), size)
     label = torch.where(normal > tumor, float(NORMAL), float(TUMOR))

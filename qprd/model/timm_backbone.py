@@ -64,6 +64,7 @@ def timm_backbone(
         timm: The module.
         network: What to build.
         layers: Blocks that a transformer's maps are taken after, counted from 1; None chooses.
+            They mean nothing to a convolutional network.
         weights: Tensors under timm's names and where they come from; or a function that runs
             timm's download; or None for random weights.
         source: Where they come from, in words.
@@ -80,13 +81,6 @@ def timm_backbone(
         raise _no_maps(network.name) from error
     if has_depths(probe):
         return _by_depth(timm, network, layers, weights, source)
-    if layers:
-        raise QprdError(
-            f"The maps of {network.name} are those of its stages: there are no layers to choose.",
-            where="--teacher-layers",
-            fix="Leave it out.",
-            exit_code=ExitCode.USAGE,
-        )
     reductions = probe.feature_info.reduction()
     indices = tuple(i for i, stride in enumerate(reductions) if FINEST <= stride <= COARSEST)
     if not indices:

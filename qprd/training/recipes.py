@@ -189,7 +189,7 @@ def teacher_cache_for(
     return TeacherCache(
         teacher,
         [
-            (channels, config.patch_px // stride, config.patch_px // stride)
+            (channels, -(-config.patch_px // stride), -(-config.patch_px // stride))
             for channels, stride in zip(model.channels, model.strides, strict=True)
         ],
         patches=len(dataset),

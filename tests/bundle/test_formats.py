@@ -97,7 +97,7 @@ def test_format_3_keeps_what_was_for_scores_from_fields_where_it_had_any() -> No
     assert [ancestor.name for ancestor in info.training.ancestors] == ["first"]
     assert isinstance(info.training.ancestors[0], Ancestor)
     assert info.training.review == ReviewCounts(1, 2, 3, 4)
-    assert stored_train_config(info.training.config, "here").scoring == "fields"
+    assert stored_train_config(info.training.config, "here").scoring == "auto"
     never_validated = {"threshold": None, "calibration": None, "validation": None}
     info = read({**FORMAT_3, "dense": never_validated})
     assert (info.scoring.by, info.scoring.threshold) == ("fields", None)

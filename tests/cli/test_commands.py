@@ -56,6 +56,7 @@ OPTIONS = {
         "--tissue-class",
         "--json",
     },
+    "teachers": {"--measure", "--device", "--json"},
     "demo": {"--backend", "--seed", "--json"},
     "groovy": {"--json"},
 }

@@ -40,4 +40,4 @@ def test_the_template_has_every_setting() -> None:
 
 def test_a_choice_and_its_default_are_in_the_reference() -> None:
     assert "| `--recipe` | best\\|paper | How the model" in reference()
-    assert "Default: 0.25 for a ResNet teacher, else 0.5. |" in reference()
+    assert "Default: 0.25 for a ResNet teacher, else 0.5; what a pathology" in reference()

@@ -94,7 +94,7 @@ def test_maps_of_swin_are_its_stages_at_their_strides(timm: ModuleType) -> None:
 
 @pytest.mark.parametrize(
     ("blocks", "expected"),
-    [(12, (3, 6, 9, 12)), (40, (10, 20, 30, 40)), (6, (1, 3, 4, 6)), (2, (1, 2))],
+    [(12, (2, 4, 6, 8)), (40, (6, 13, 20, 27)), (6, (1, 2, 3, 4)), (2, (1,))],
 )
 def test_layers_are_evenly_spaced_unless_they_are_given(
     blocks: int, expected: tuple[int, ...]

@@ -93,7 +93,7 @@ def test_student_of_a_resnet_is_never_negative_and_a_projected_one_may_be(
         ((4, 8, 16), (0, 1, 2)),
         ((4, 8, 16, 16), (0, 1, 3)),
         ((2, 4, 4, 16, 32), (3, 4)),
-        ((14, 14, 14), (2,)),
+        ((14, 14, 14), (0, 1, 2)),
     ],
 )
 def test_a_student_learns_the_last_map_of_each_stride_that_doubles(

@@ -115,3 +115,16 @@ def test_nothing_is_folded_where_folding_would_change_the_maps() -> None:
     folded = for_inference(model)
     assert norms(folded) == norms(model)
     torch.testing.assert_close(scores(folded, images), scores(model, images))
+
+
+@pytest.mark.parametrize("kind", ["discriminant", "frd"])
+def test_a_transformer_is_shared_with_the_model_not_copied(kind: ModelKind) -> None:
+    pytest.importorskip("timm", reason="the extra 'demo' is not installed")
+    model = build_network(MODELS[kind], build_teacher("timm:test_vit", pretrained=False), 0).eval()
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    expected = scores(model, images)
+    fast = for_inference(model)
+    assert fast.teacher is not model.teacher
+    assert fast.teacher.trunk is model.teacher.trunk
+    torch.testing.assert_close(scores(fast, images), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(scores(model, images), expected)

@@ -300,7 +300,7 @@ def test_missing_extra_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_missing_lite0_wheel_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("timm")
-    monkeypatch.setattr("qprd.model.teacher.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("qprd.model.lite0_backbone.importlib.util.find_spec", lambda name: None)
     with pytest.raises(QprdError, match="not installed") as caught:
         build_teacher("efficientnet_lite0")
     assert caught.value.fix is not None
@@ -320,8 +320,25 @@ def test_timm_takes_only_the_architectures_it_ships(name: str) -> None:
         build_teacher(name, pretrained=False)
 
 
-@pytest.mark.parametrize("name", ["timm:vit_tiny_patch16_224", "timm:swin_tiny_patch4_window7_224"])
+@pytest.mark.parametrize("name", ["timm:convit_tiny", "timm:volo_d1_224"])
 def test_timm_models_without_maps_of_any_patch_size_are_refused(name: str) -> None:
     pytest.importorskip("timm")
     with pytest.raises(QprdError, match="no feature maps"):
         build_teacher(name, pretrained=False)
+
+
+def test_a_transformer_gives_the_layers_that_are_asked_for() -> None:
+    pytest.importorskip("timm")
+    teacher = build_teacher("timm:test_vit", pretrained=False, layers=(2, 5))
+    assert (teacher.layers, teacher.channels, teacher.strides) == ((2, 5), (64, 64), (16, 16))
+    assert (teacher.sees_all, teacher.multiple_px) == (True, 1)
+    found = teacher(torch.zeros(1, 3, 96, 64, dtype=torch.uint8))
+    assert [f.shape[2:] for f in found] == [(6, 4), (6, 4)]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0", "timm:convnext_atto"])
+def test_a_convolutional_network_has_no_layers_to_choose(name: str) -> None:
+    if name != "resnet18":
+        pytest.importorskip("timm")
+    with pytest.raises(QprdError, match="no layers to choose"):
+        build_teacher(name, pretrained=False, layers=(1, 2))

@@ -108,7 +108,7 @@ def model(seed: int = 0) -> FRD:
         torch.manual_seed(7)
         frd = FRD(TinyTeacher())  # type: ignore[arg-type]
         torch.manual_seed(seed)
-        frd.bottleneck, frd.student = TinyBottleneck(), TinyStudent()  # type: ignore[assignment]
+        frd.bottleneck, frd.student = TinyBottleneck(), TinyStudent()
         return frd
 
 

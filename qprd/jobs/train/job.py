@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from qprd.bundle.ancestry import without_long_lists
 from qprd.checked import Rule
+from qprd.errors import ExitCode, QprdError
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.train.parent import StartingPoint, starting_point
 from qprd.jobs.train.patches import PreparedPatches, prepare_patches
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from qprd.bundle.records import TrainingInfo
     from qprd.model.network import Network
+    from qprd.model.teacher import Teacher
     from qprd.sampling.dataset import SlideReadError
     from qprd.training.loop import TrainingOutcome
 
@@ -64,6 +66,7 @@ def train_project(
     # What can fail at once comes before what takes long.
     fabric = make_fabric(config.device, config.precision)
     start = starting_point(config, parent)
+    _require_scoring(config, start.teacher)
     rule = Rule.parse(config.operating_point)
 
     def checked(prepared: PreparedPatches) -> PreparedPatches:
@@ -119,10 +122,10 @@ def train_project(
     notes = [*start.notes, *prepared.notes, *prepared.table.notes, *validation.notes]
     notes += quality_notes(validation.figures.auroc, n_tumor=n_tumor, diverged=outcome.diverged)
     notes += _ignored_settings(config, model)
-    if scorer.scoring != config.scoring:
+    if scorer.scoring == "patches" != config.scoring:
         notes.append(
-            f"the teacher {config.teacher} judges a patch by averages over all that it is shown: "
-            "slides are scored patch by patch, which is slower"
+            f"the teacher {config.teacher} judges a place by all that it is shown: slides are "
+            "scored patch by patch, which is slower than from large fields"
         )
     return TrainSummary(
         project=project.path,
@@ -146,12 +149,25 @@ def train_project(
     )
 
 
+def _require_scoring(config: TrainConfig, teacher: Teacher) -> None:
+    if config.scoring == "fields" and teacher.sees_all:
+        raise QprdError(
+            f"Slides cannot be scored from fields with the teacher {teacher.name}: it relates all "
+            "places of an image to each other, and would judge a patch in a large field by other "
+            "surroundings than in the training.",
+            where="--scoring fields",
+            fix="Leave it out, or give --scoring patches.",
+            exit_code=ExitCode.USAGE,
+        )
+
+
 def _scorer(model: Network, config: TrainConfig, fabric: Fabric, progress: Progress) -> SlideScorer:
     """Score slides as the settings say, but patch by patch if the network sees far."""
     from qprd.model.inference import for_inference
     from qprd.scoring.by_field import sees_far
 
     network = for_inference(model)
+    by_patch = config.scoring == "patches" or model.teacher.sees_all
     return SlideScorer(
         network,
         mpp=config.mpp,
@@ -161,7 +177,7 @@ def _scorer(model: Network, config: TrainConfig, fabric: Fabric, progress: Progr
         batch_size=config.batch_size,
         fabric=fabric,
         progress=progress,
-        scoring="patches" if sees_far(network, fabric) else config.scoring,
+        scoring="patches" if by_patch or sees_far(network, fabric) else "fields",
     )
 
 

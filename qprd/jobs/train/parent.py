@@ -144,7 +144,8 @@ def starting_point(config: TrainConfig, parent: Path | None) -> StartingPoint:
 
     weights = None if config.weights is None else Path(config.weights)
     if parent is None:
-        return StartingPoint(build_teacher(config.teacher, weights=weights))
+        teacher = build_teacher(config.teacher, weights=weights, layers=config.teacher_layers)
+        return StartingPoint(teacher)
     info = read_bundle_info(parent)
     digest = sha256_of(parent / MODEL_FILE)
     if digest is None:
@@ -157,7 +158,11 @@ def starting_point(config: TrainConfig, parent: Path | None) -> StartingPoint:
     trained = None
     if config.recipe == "paper":
         trained, _ = load_bundle(parent, weights=weights)
-    teacher = build_teacher(config.teacher, weights=weights) if trained is None else trained.teacher
+    teacher = (
+        build_teacher(config.teacher, weights=weights, layers=config.teacher_layers, download=False)
+        if trained is None
+        else trained.teacher
+    )
     ancestors = (Ancestor(info.name, digest, info.created), *info.training.ancestors)
     return StartingPoint(teacher, trained, info, ancestors[:MAX_ANCESTORS])
 
@@ -170,6 +175,8 @@ def _require_same_kind(info: BundleInfo, config: TrainConfig, folder: Path) -> N
             ("mpp", config.mpp, info.network.mpp),
             ("patch-px", config.patch_px, info.network.patch_px),
         ]
+        if config.teacher_layers:
+            compared.append(("teacher-layers", config.teacher_layers, info.network.teacher.layers))
     for option, asked, has in compared:
         if asked != has:
             raise QprdError(

