@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 
 
 class ExitCode(IntEnum):
@@ -64,3 +67,21 @@ class DiskError(QprdError):
 
     A command that goes through many images stops at it.
     """
+
+
+@contextmanager
+def read_errors(
+    what: str, path: Path, *, fix: str = "Get read access to it, or restore it from a backup."
+) -> Iterator[None]:
+    """Turn an error of the system into one that says what cannot be read.
+
+    Args:
+        what: What it is, as the start of a sentence: ``"This file"``.
+        path: The file or folder.
+        fix: What to do.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise QprdError(f"{what} cannot be read: {reason}.", where=str(path), fix=fix) from error

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from qprd.errors import ExitCode, QprdError
+from qprd.errors import ExitCode, QprdError, read_errors
 from qprd.option import option_name
 from qprd.settings import PredictConfig, TrainConfig
 
@@ -131,15 +131,10 @@ def _by_field(
 
 def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
     """The ``[train]`` and ``[predict]`` tables of a TOML file."""
+    with read_errors("The configuration file", file, fix="Check the path given to --config."):
+        content = file.read_bytes()
     try:
-        with file.open("rb") as stream:
-            document = tomllib.load(stream)
-    except OSError as error:
-        raise QprdError(
-            f"The configuration file cannot be read: {error.strerror}.",
-            where=str(file),
-            fix="Check the path given to --config.",
-        ) from error
+        document = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:
         raise QprdError(
             f"The configuration file is not valid TOML: {error}.",

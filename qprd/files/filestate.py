@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from qprd.errors import QprdError
+from qprd.errors import read_errors
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,13 @@ class FileState:
         Raises:
             QprdError: it cannot be looked at.
         """
-        try:
-            with path.open("rb") as file:
-                status = os.fstat(file.fileno())
-                digest = _sha256(file)
-        except FileNotFoundError:
-            return cls()
-        except OSError as error:
-            raise QprdError(
-                f"This file cannot be read: {error.strerror}.",
-                where=str(path),
-                fix="Get read access to it, or restore it from a backup.",
-            ) from error
+        with read_errors("This file", path):
+            try:
+                with path.open("rb") as file:
+                    status = os.fstat(file.fileno())
+                    digest = _sha256(file)
+            except FileNotFoundError:
+                return cls()
         return cls(status.st_size, status.st_mtime_ns, digest)
 
 

@@ -8,7 +8,7 @@ import json
 import zlib
 from pathlib import Path
 
-from qprd.errors import QprdError
+from qprd.errors import QprdError, read_errors
 
 #: Bytes that are read at once.
 _CHUNK_BYTES = 2**18
@@ -45,25 +45,20 @@ def read_bytes(path: Path, *, what: str, limit_bytes: int) -> bytes:
     Raises:
         QprdError: it is missing, no plain file, too large, or unreadable.
     """
-    try:
+    with read_errors("This file", path):
         if not path.is_file():
             raise QprdError(
                 f"There is no such file ({what} is expected).",
                 where=str(path),
                 fix="Check the path.",
             )
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            # Python reserves as much as it is asked to read.
-            chunks = iter(lambda: stream.read(_CHUNK_BYTES), b"")
-            data = b"".join(itertools.islice(chunks, limit_bytes // _CHUNK_BYTES + 1))
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise _not(what, f"it is not a whole gzip file ({error})", str(path)) from error
-    except OSError as error:
-        raise QprdError(
-            f"This file cannot be read: {error.strerror}.",
-            where=str(path),
-            fix="Get read access to it, or restore it from a backup.",
-        ) from error
+        try:
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+                # Python reserves as much as it is asked to read.
+                chunks = iter(lambda: stream.read(_CHUNK_BYTES), b"")
+                data = b"".join(itertools.islice(chunks, limit_bytes // _CHUNK_BYTES + 1))
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise _not(what, f"it is not a whole gzip file ({error})", str(path)) from error
     if len(data) > limit_bytes:
         raise QprdError(
             f"This is too large to be {what}: more than {limit_bytes // 2**20} MiB.",

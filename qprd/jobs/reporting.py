@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
-from qprd.errors import QprdError
+from qprd.files.atomic import write_errors
 
 
 class Summary(Protocol):
@@ -31,14 +31,9 @@ def write_json_object(path: Path | None, content: object) -> None:
     """
     if path is None:
         return
-    try:
+    fix = "Give --json a file in an existing, writable folder."
+    with write_errors("The report", path, fix=fix):
         path.write_text(json.dumps(plain(content), indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise QprdError(
-            f"The report cannot be written: {error.strerror}.",
-            where=str(path),
-            fix="Give --json a file in an existing, writable folder.",
-        ) from error
 
 
 def plain(value: object) -> object:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qprd.errors import QprdError
+from qprd.errors import QprdError, read_errors
 from qprd.files.layout import ProjectLayout
 from qprd.names import composed
 from qprd.qupath.entry_folder import EntryFolder
@@ -141,14 +141,9 @@ class AnnotationFiles:
         Names from the project are only compared with those that the folder lists: they may hold
         slashes, and must not become paths.
         """
-        try:
+        fix = "Get read access to it, or give another folder to --annotations."
+        with read_errors("This folder", folder, fix=fix):
             listed = sorted(path.name for path in folder.iterdir() if path.is_file())
-        except OSError as error:
-            raise QprdError(
-                f"This folder cannot be read: {error.strerror}.",
-                where=str(folder),
-                fix="Get read access to it, or give another folder to --annotations.",
-            ) from error
         stems = _stems(entry)
         found = [name for name in listed if _stem(name, _GEOJSON) in stems]
         if len(found) > 1:

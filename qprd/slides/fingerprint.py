@@ -17,7 +17,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from qprd.checked import STRICT, Text
-from qprd.errors import QprdError
+from qprd.errors import QprdError, read_errors
 from qprd.names import composed
 from qprd.slides.frame import Frame
 from qprd.slides.slide import Slide
@@ -106,14 +106,9 @@ def fingerprint(path: Path) -> str:
         >>> len(fingerprint(Path("demo/slides/demo_4.tif")))
         32
     """
-    try:
+    fix = "Get read access to it, or copy it again from its source."
+    with read_errors("The slide", path, fix=fix):
         return _fingerprint(path, tuple(map(_file, _files(path))))
-    except OSError as error:
-        raise QprdError(
-            f"The slide cannot be read: {error.strerror or error}.",
-            where=str(path),
-            fix="Get read access to it, or copy it again from its source.",
-        ) from error
 
 
 def _files(path: Path) -> list[Path]:

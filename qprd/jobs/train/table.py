@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from qprd.errors import QprdError
+from qprd.errors import QprdError, read_errors
 from qprd.qupath.entry_slides import recorded_name
 from qprd.sampling.build import SlideRegions, build_patch_table
 from qprd.sampling.sampler import SamplingRules
@@ -88,14 +88,8 @@ def _given_table(
 
     Patches of slides that cannot be read are left out of it.
     """
-    try:
+    with read_errors("The patch table", file, fix="Check the path given to --patches."):
         table = PatchTable.from_csv(file)
-    except OSError as error:
-        raise QprdError(
-            f"The patch table cannot be read: {error.strerror}.",
-            where=str(file),
-            fix="Check the path given to --patches.",
-        ) from error
     known = {slide.entry_id: slide for slide in slides}
     changed = {
         p.slide: f"{p.name}: its file is not what it was when the patch table was made; its "
