@@ -144,6 +144,11 @@ class Run:
         date, clock = self.folder.name.split(".")[0].split("T")
         return f"{date}T{clock.replace('-', ':')}Z"
 
+    @property
+    def is_broken_off(self) -> bool:
+        """Whether it did not come to its end; so it seems of one that is under way, too."""
+        return (self.folder / UNFINISHED).exists()
+
     def mark_undone(self, entry_ids: Collection[str]) -> None:
         """Record that the command was taken back on these images; of all, remove its backup.
 
@@ -183,11 +188,9 @@ def undoable(project: Path) -> list[Run]:
 def broken_off(project: Path, command: str, entry_ids: Collection[str]) -> Run | None:
     """The newest command, if it was this one, broken off, and about none but these entries."""
     for folder in run_folders(project)[-1:]:
-        if not (folder / UNFINISHED).exists():
-            continue
         with contextlib.suppress(QprdError):
             run = Run(folder, tuple(_read_steps(project, folder)))
-            if all(
+            if run.is_broken_off and all(
                 step.manifest.command == command
                 and step.manifest.subject.entry_id in entry_ids
                 and not step.manifest.undone

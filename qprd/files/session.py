@@ -202,11 +202,12 @@ class WriteAccess:
             self._session = session
             try:
                 yield session
-                session.finish()
             finally:
                 self._session = None
                 if session.backup is not None:
                     prune(self._project)
+            # Last of all: killed before, the command counts as broken off.
+            session.finish()
 
     @contextmanager
     def transaction(self, subject: Subject, command: str) -> Iterator[FileTransaction]:

@@ -70,7 +70,8 @@ def check_project(project: Project, config: TrainConfig) -> Iterator[Check]:
 
 def _writes(project: Path) -> Iterator[Check]:
     """What is being written, was left unfinished, or can be taken back."""
-    if is_locked(project):
+    under_way = is_locked(project)
+    if under_way:
         yield passed("writing", "another command of qprd is writing to it now")
     elif is_unfinished(project):
         yield warning(
@@ -93,6 +94,13 @@ def _writes(project: Path) -> Iterator[Check]:
     except QprdError as error:
         yield failure("backups", error)
         return
+    if runs and runs[0].is_broken_off and not under_way:
+        yield warning(
+            "writing",
+            f"the {runs[0].command} of {runs[0].time} was broken off: some images may be new and "
+            "some old",
+            "Run it again, or qprd undo.",
+        )
     if runs:
         size = size_of(layout.backups) / 2**20
         yield passed(
