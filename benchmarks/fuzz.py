@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import io
 import resource
 import shutil
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     arguments = parser.parse_args()
+    faulthandler.enable()  # a library may end the process
     started, rows, failed = time.perf_counter(), [], 0
     for one in parsers(arguments.data):
         if arguments.only not in one.name:

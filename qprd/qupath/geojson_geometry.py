@@ -56,6 +56,9 @@ def parse_geometry(geometry: object, depth: int = 0) -> BaseGeometry | None:
         polygons = coordinates if kind == "MultiPolygon" else [coordinates]
         if any(_has_no_area(ring) for rings in polygons for ring in rings):
             raise ValueError("its outline has fewer than three corners")
+        # GEOS crashes on an empty hole; a polygon without an outline has no area.
+        polygons = [[ring for ring in rings if ring] for rings in polygons if any(rings[:1])]
+        coordinates = polygons if kind == "MultiPolygon" else next(iter(polygons), [])
     if kind.startswith("Multi"):
         coordinates = [part for part in coordinates if part]
     return shape({"type": kind, "coordinates": coordinates}) if coordinates else None

@@ -72,6 +72,20 @@ def test_empty_parts_of_a_geometry_are_passed_over(kind: str) -> None:
     assert read_objects(json.dumps(feature({"type": kind, "coordinates": [[], []]}))) == []
 
 
+def test_an_empty_hole_is_passed_over_and_a_hole_in_nothing_too() -> None:
+    ring, hole = list(shapely.box(0, 0, 9, 9).exterior.coords), [[1, 1], [2, 1], [2, 2], [1, 1]]
+    for kind, wrapped in (
+        ("Polygon", lambda rings: rings),
+        ("MultiPolygon", lambda rings: [rings]),
+    ):
+        found = one(feature({"type": kind, "coordinates": wrapped([ring, [], hole])}))
+        # What GEOS has to say of an empty hole is a crash.
+        assert shapely.covers(shapely.box(0, 0, 10, 10), found.geometry)
+        assert found.geometry.area == 81 - 0.5
+        without_outline = feature({"type": kind, "coordinates": wrapped([[], hole])})
+        assert read_objects(json.dumps(without_outline)) == []
+
+
 def test_half_a_surrogate_pair_is_replaced() -> None:
     found = one(feature(name="a\ud83d", classification="b\ud83d", measurements={"c\ud83d": 1}))
     assert (found.name, found.path_class.name, dict(found.measurements)) == ("a?", "b?", {"c?": 1})
