@@ -154,10 +154,9 @@ def _trim_rim(surface: NDArray[np.uint8], pixels: NDArray[np.uint8], glass: Glas
     """Give back to glass the pixels next to it that only smoothing has colored."""
     rim = ndimage.binary_dilation(surface == Surface.GLASS, np.ones((3, 3)))
     rim &= surface == Surface.TISSUE
-    for rows in _strips(surface):
-        density = glass.density(pixels[rows])
-        plain = (chroma(density) <= glass.tolerance) & (density.mean(axis=2) <= _DARKER_OD)
-        surface[rows][rim[rows] & plain] = Surface.GLASS
+    density = glass.density(pixels[rim])
+    plain = (chroma(density) <= glass.tolerance) & (density.mean(axis=1) <= _DARKER_OD)
+    surface[rim] = np.where(plain, Surface.GLASS, Surface.TISSUE)
 
 
 def _mark_pen(
