@@ -206,10 +206,6 @@ def fit_platt(y_true: ArrayLike, scores: ArrayLike) -> Platt:
     normal instead of 1 and 0, so that scores that separate the classes perfectly still give a
     finite slope. The problem is convex, so that the result depends on nothing but the scores.
 
-    Args:
-        y_true: (n,) bool, True for tumor.
-        scores: (n,) finite, n > 0.
-
     References:
         J. Platt, "Probabilistic outputs for support vector machines", 1999; H.-T. Lin, C.-J. Lin,
         R. C. Weng, "A note on Platt's probabilistic outputs for support vector machines", 2007.
@@ -240,10 +236,6 @@ def fit_isotonic(y_true: ArrayLike, scores: ArrayLike) -> Isotonic:
     """Fit an isotonic regression to labeled scores, with a little of Platt's curve in it.
 
     The targets are Platt's, as in `fit_platt`, so that no probability is 0 or 1.
-
-    Args:
-        y_true: (n,) bool, True for tumor.
-        scores: (n,) finite, n > 0.
 
     References:
         B. Zadrozny, C. Elkan, "Transforming classifier scores into accurate multiclass probability

@@ -77,10 +77,7 @@ def match_points(points: LesionPoints, truth: LesionMap) -> Matches:
 
     Of several points in a lesion only the best counts. Points in isolated tumor cells count neither
     way. On a slide without lesions all points are false positives.
-
-    Args:
-        points: In the same frame as the lesions.
-        truth: From `lesion_map`.
+    Points and lesions are in the same frame.
 
     Raises:
         ValueError: A score is not finite.

@@ -18,10 +18,6 @@ def checked_labels(
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Convert labels and scores to arrays and check that they belong together.
 
-    Args:
-        y_true: (n,) bool.
-        scores: (n,) finite.
-
     Raises:
         ValueError: The shapes differ, the labels are not boolean, or a score is not finite.
     """

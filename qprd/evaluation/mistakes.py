@@ -68,11 +68,7 @@ def worst_of_slides(slides: Sequence[Sequence[Mistake]], limit: int) -> list[tup
     """Choose the worst mistakes of all slides without letting one bad slide hide the others.
 
     A slide gives at most two, or an equal share of ``limit`` if that is more, as long as other
-    slides have any left.
-
-    Args:
-        slides: Mistakes of one kind on each slide, worst first.
-        limit: Largest number in total.
+    slides have any left. Those of each slide are of one kind, worst first.
 
     Returns:
         Index of the slide and mistake, worst first.

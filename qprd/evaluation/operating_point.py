@@ -136,11 +136,7 @@ class Achieved:
 
 
 def choose_threshold(rule: Rule, validation: ValidationScores) -> float | NoThreshold:
-    """Choose a threshold by a rule.
-
-    Args:
-        rule: The operating point, such as ``sensitivity=0.95``.
-        validation: Scores of validation data, never of test data.
+    """Choose a threshold by a rule from scores of validation data, never of test data.
 
     Returns:
         A raw score, or the reason why there is none.
@@ -201,10 +197,6 @@ def accuracy_threshold(y_true: ArrayLike, scores: ArrayLike) -> Threshold | None
     middle is the threshold, which leaves the most room on both sides. If no gap between scores is
     best, the threshold is the lowest score (all are tumor) or the next number above the highest
     (none is).
-
-    Args:
-        y_true: (n,) bool.
-        scores: (n,) finite.
 
     Returns:
         The threshold; None unless both classes are present.

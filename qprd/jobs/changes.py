@@ -82,16 +82,8 @@ def change_images(
 ) -> dict[str, Any]:
     """Change one image after the other in a writing session of a project.
 
-    An image that cannot be changed stays as it was, and the others go on, unless the disk is full.
-
-    Args:
-        project: The project.
-        entries: The images.
-        change: Changes one of them, or raises QprdError.
-        command: Name of the command.
-        doing: What it does, for the progress bar.
-        dry_run: Say what would change, and touch nothing.
-        progress: Shows what takes long.
+    An image that cannot be changed, of which ``change`` raises QprdError, stays as it was, and the
+    others go on, unless the disk is full. The progress bar says what the command is ``doing``.
 
     Returns:
         The fields of `ProjectChange`.

@@ -152,11 +152,6 @@ def identity_of(entry: Entry) -> SlideIdentity:
 def require_same_slide(entry: Entry, now: SlideIdentity, predicted: SlideIdentity) -> None:
     """Make sure that results are of the slide that an entry shows.
 
-    Args:
-        entry: The entry.
-        now: The slide that it shows.
-        predicted: The slide that was predicted.
-
     Raises:
         QprdError: it is another one: ids change when a project is made anew.
     """
@@ -171,11 +166,6 @@ def require_same_slide(entry: Entry, now: SlideIdentity, predicted: SlideIdentit
 
 def require_same_image(entry: Entry, predicted: SlideIdentity, frame: Frame) -> None:
     """Make sure that results are of the slide that an entry shows, in the frame that it shows.
-
-    Args:
-        entry: The entry.
-        predicted: The slide that was predicted.
-        frame: Its frame then.
 
     Raises:
         QprdError: the entry shows another slide now, or was turned or cropped since, so that

@@ -179,10 +179,6 @@ class _Accepted:
 def stratify(available: Mapping[str, int], wanted: int) -> dict[str, int]:
     """Share out patches equally over slides; what a slide lacks goes to the others.
 
-    Args:
-        available: Number of patches in each slide.
-        wanted: Total number of patches.
-
     Returns:
         Number of patches per slide, with sum min(wanted, all available). If ``wanted`` does not
         divide evenly, the first slides in sorted order get one more.
@@ -203,10 +199,6 @@ def sample_stratified(
     sources: Mapping[str, Iterator[tuple[int, int]]], wanted: int
 ) -> dict[str, list[tuple[int, int]]]:
     """Draw patches from slides in the shares of `stratify`, no more than needed from each.
-
-    Args:
-        sources: Patch positions of each slide, from `iter_patches`.
-        wanted: Total number of patches.
 
     Returns:
         Positions per slide, all there are if these are fewer than ``wanted``.

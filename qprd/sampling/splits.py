@@ -192,12 +192,7 @@ def _refuse_several(slides: Sequence[SplitCandidate]) -> None:
 
 
 def apart_notes(slides: Sequence[SplitCandidate], splits: Mapping[str, Split]) -> list[str]:
-    """Say which parts of one file are in different splits.
-
-    Args:
-        slides: The slides.
-        splits: Their splits by entry id.
-    """
+    """Say which parts of one file are in different splits."""
     files: dict[str, list[SplitCandidate]] = defaultdict(list)
     for slide in slides:
         if slide.slide.fingerprint is not None and slide.entry_id in splits:

@@ -171,14 +171,9 @@ def evaluate_slide(
     *,
     used_for: str,
 ) -> EvaluatedSlide:
-    """Compare the results of one slide with its annotations.
+    """Compare the results of one slide with its annotations, which `drawn_by_people` has chosen.
 
-    Args:
-        entry: The slide; its tissue is found anew.
-        annotations: From `drawn_by_people`.
-        folder: Its results.
-        rules: The rules for all slides.
-        used_for: What the model used the slide for: ``train``, ``val`` or ``nothing``.
+    Its tissue is found anew.
 
     Raises:
         QprdError: The slide or its results cannot be read, or its resolution or frame is not that

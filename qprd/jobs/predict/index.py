@@ -27,12 +27,6 @@ def write_results_index(
 ) -> Path:
     """Write ``results/index.html`` with a row for each slide, earlier predictions included.
 
-    Args:
-        layout: The folders of the project.
-        info: The bundle of the current prediction; slides of another one are marked.
-        threshold: Threshold of the current prediction; None if there is none.
-        date: Date of the current prediction.
-
     Raises:
         QprdError: The page cannot be written.
     """

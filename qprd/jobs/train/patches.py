@@ -66,17 +66,7 @@ class PreparedPatches:
     def without(
         self, entry_id: str, error: QprdError, patches: Path | None, config: TrainConfig
     ) -> PreparedPatches:
-        """Choose the patches anew without a slide whose pixels cannot be read.
-
-        Args:
-            entry_id: The slide.
-            error: Why it cannot be read.
-            patches: As for `prepare_patches`.
-            config: As for `prepare_patches`.
-
-        Raises:
-            QprdError: as `prepare_patches`.
-        """
+        """Choose the patches anew without a slide whose pixels cannot be read."""
         (lost,) = (slide for slide in self.slides if slide.entry_id == entry_id)
         slides = tuple(slide for slide in self.slides if slide is not lost)
         left_out = (*self.left_out, lost.candidate)

@@ -28,13 +28,6 @@ def patch_table(
 ) -> PatchTable:
     """Sample patches, or take those of a table on disk.
 
-    Args:
-        slides: The usable slides.
-        left_out: Annotated slides that cannot be read, and other images of the slides.
-        patches: A patch table to use instead of sampling; None samples.
-        config: Counts and rules.
-        notes: Told with an error, as they may hold its cause.
-
     Raises:
         QprdError: There is nothing to learn from, or the table does not fit the slides.
     """

@@ -158,13 +158,6 @@ def count_false_positives(
     tumor: what the normal patches come from. A point elsewhere is neither right nor wrong. A
     slide that cannot be scored is noted and left out.
 
-    Args:
-        table: Says which slides validate.
-        slides: Their label regions.
-        open_slide: Opens the slide of an entry.
-        scorer: The trained model.
-        notes: Takes what the user should know.
-
     Returns:
         None if no slide could be scored.
     """
