@@ -193,19 +193,21 @@ def test_another_rule_chooses_the_threshold_without_a_training(trained_project: 
     assert "--operating-point fp-per-slide=1" in (caught.value.fix or "")
 
 
-def test_an_earlier_bundle_has_only_its_own_threshold(trained_project: Path) -> None:
-    (bundle,) = (trained_project.parent / "qprd" / "bundles").iterdir()
+def test_an_earlier_bundle_has_only_its_own_threshold(project: Path) -> None:
+    bundle = train(project, recipe="paper").bundle
     info = json.loads((bundle / "bundle.json").read_text())
     network, scoring, training = (info.pop(name) for name in ("network", "scoring", "training"))
     del scoring["by"], scoring["validation"], training["config"]["operating_point"]
-    training["training_slides"] = training.pop("slides")
+    del network["model"], info["number"]
+    training["training_slides"] = [slide["name"] for slide in training.pop("slides")]
+    training["validation_slides"] = [slide["name"] for slide in training["validation_slides"]]
     flat = {**info, **network, **scoring, **training, "format": 1}
     (bundle / "bundle.json").write_text(json.dumps(flat))
     with pytest.raises(QprdError, match="earlier qprd"):
-        predict(trained_project, operating_point="youden", images=(NAMES[2],))
-    summary = predict(trained_project, images=(NAMES[2],))
+        predict(project, operating_point="youden", images=(NAMES[2],))
+    summary = predict(project, images=(NAMES[2],))
     assert summary.threshold == scoring["threshold"]
-    assert load_slide_result(result(trained_project, 3)).scoring == "patches"
+    assert load_slide_result(result(project, 3)).scoring == "patches"
 
 
 def test_the_newest_bundle_is_taken_and_named_unless_one_is_given(
