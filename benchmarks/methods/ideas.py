@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from methods.best import VIEWS, fit_discriminant
 from methods.interface import Images, Labels, MethodOptions, Scores
-from methods.teachers import moment_features, teacher_of
+from methods.teachers import moment_columns, moment_features, teacher_of
 from qprd.model.discriminant import EXPONENT, SHRINKAGE
 from qprd.model.frd import student_scales
 from qprd.sampling.dataset import SYMMETRIES, symmetric
@@ -114,13 +114,8 @@ class _Features:
 
 
 def _columns(idea: Idea, options: MethodOptions) -> NDArray[np.int64]:
-    """The features that an idea takes: of each map the means, then the mean squares."""
+    """The features that an idea takes."""
     teacher = teacher_of(options)
     every = range(len(teacher.channels))
     chosen: Sequence[int] = every if idea.every_map else student_scales(teacher.strides)
-    columns, start = [], 0
-    for number, count in enumerate(teacher.channels):
-        if number in chosen:
-            columns.append(np.arange(start, start + count * (2 if idea.squares else 1)))
-        start += 2 * count
-    return np.concatenate(columns)
+    return moment_columns(teacher, chosen, squares=idea.squares)

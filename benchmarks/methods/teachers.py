@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from methods.interface import Images, MethodOptions
@@ -41,22 +42,6 @@ def teacher_maps(teacher: Teacher, images: Images) -> Iterator[list[Tensor]]:
 
 
 @cache
-def pooled_features(name: str, weights: str | None, device: str) -> PerImageFeatures:
-    """The maps that a student learns, averaged over the patch and concatenated: (N, channels)."""
-    teacher = shared_teacher(name, weights, device)
-    scales = student_scales(teacher.strides)
-
-    def compute(images: Images) -> Features:
-        pooled = [
-            torch.cat([maps[scale].mean((2, 3)) for scale in scales], 1).cpu().numpy()
-            for maps in teacher_maps(teacher, images)
-        ]
-        return np.concatenate(pooled).astype(np.float32)
-
-    return PerImageFeatures(compute)
-
-
-@cache
 def moment_features(name: str, weights: str | None, device: str) -> PerImageFeatures:
     """What a discriminant is fitted to, see `qprd.model.discriminant.moments`: (N, features)."""
     teacher = shared_teacher(name, weights, device)
@@ -66,3 +51,21 @@ def moment_features(name: str, weights: str | None, device: str) -> PerImageFeat
         return np.concatenate(pooled).astype(np.float32)
 
     return PerImageFeatures(compute)
+
+
+def pooled_features(name: str, weights: str | None, device: str) -> Callable[[Images], Features]:
+    """The maps that a student learns, averaged over the patch and concatenated: (N, channels)."""
+    teacher = shared_teacher(name, weights, device)
+    columns = moment_columns(teacher, student_scales(teacher.strides), squares=False)
+    every = moment_features(name, weights, device)
+    return lambda images: every(images)[:, columns]
+
+
+def moment_columns(teacher: Teacher, scales: Sequence[int], *, squares: bool) -> NDArray[np.int64]:
+    """Columns of `moment_features` that come from some of the maps, with or without squares."""
+    columns, start = [], 0
+    for scale, count in enumerate(teacher.channels):
+        if scale in scales:
+            columns.append(np.arange(start, start + count * (2 if squares else 1)))
+        start += 2 * count
+    return np.concatenate(columns)
