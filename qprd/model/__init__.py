@@ -1,4 +1,4 @@
-"""Focal reverse distillation: teacher, bottleneck, student, loss, anomaly map, bundle.
+"""The networks: teacher, discriminant, and the student of reverse distillation with its loss.
 
-Pure torch: no slides, no QuPath, no I/O but the bundle.
+Pure torch: no slides, no QuPath, no files but weights.
 """

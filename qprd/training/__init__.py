@@ -1,1 +1,1 @@
-"""Training of the student: recipes, the loop, batches, the teacher's kept maps."""
+"""Training: recipes, the loop of a student, batches, and the maps of the teacher that are kept."""
