@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from qprd.errors import QprdError
 from qprd.predictions import ScoreMap
 from qprd.progress import Progress
 from qprd.sampling.table import PatchTable
@@ -96,7 +97,7 @@ class SlideScorer:
 
     def patch_scores_from_fields(
         self, table: PatchTable, open_slide: Callable[[str], Slide]
-    ) -> NDArray[np.float32]:
+    ) -> tuple[NDArray[np.float32], dict[str, QprdError]]:
         """Score patches from large fields of their slides.
 
         Args:
@@ -104,31 +105,32 @@ class SlideScorer:
             open_slide: Opens the slide of an entry.
 
         Returns:
-            (n,) raw scores.
-
-        Raises:
-            QprdError: a slide cannot be read.
+            (n,) raw scores, and why a slide cannot be read, by its entry; its scores are NaN.
         """
         from qprd.scoring.by_field import score_windows
 
-        scores = np.empty(len(table), np.float32)
+        scores = np.full(len(table), np.nan, np.float32)
+        unreadable: dict[str, QprdError] = {}
         together: dict[tuple[str, float], list[int]] = {}
         for index, patch in enumerate(table.patches):
             together.setdefault((patch.slide, patch.mpp), []).append(index)
         with self.progress.task("validating on fields", len(table)) as task:
             for (entry_id, mpp), members in together.items():
-                with open_slide(entry_id) as slide:
-                    corners = np.array([(table.patches[i].x, table.patches[i].y) for i in members])
-                    to_level0 = slide.downsample_of(mpp)
-                    ends = np.array([slide.width, slide.height]) / to_level0 - self.patch_px
-                    x, y = np.clip(np.rint(corners / to_level0), 0, np.maximum(ends, 0)).T
-                    scores[members] = score_windows(
-                        self.model,
-                        slide,
-                        Windows(x.astype(np.int64), y.astype(np.int64), self.patch_px),
-                        mpp=mpp,
-                        fabric=self.fabric,
-                        reduction=self.patch_score,
-                        task=task,
-                    )
-        return scores
+                corners = np.array([(table.patches[i].x, table.patches[i].y) for i in members])
+                try:
+                    with open_slide(entry_id) as slide:
+                        to_level0 = slide.downsample_of(mpp)
+                        ends = np.array([slide.width, slide.height]) / to_level0 - self.patch_px
+                        x, y = np.clip(np.rint(corners / to_level0), 0, np.maximum(ends, 0)).T
+                        scores[members] = score_windows(
+                            self.model,
+                            slide,
+                            Windows(x.astype(np.int64), y.astype(np.int64), self.patch_px),
+                            mpp=mpp,
+                            fabric=self.fabric,
+                            reduction=self.patch_score,
+                            task=task,
+                        )
+                except QprdError as error:
+                    unreadable[entry_id] = error
+        return scores, unreadable

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,8 @@ from qprd.jobs.predict.job import predict_project
 from qprd.jobs.train import patches
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
+from qprd.scoring import by_field
+from qprd.slides.slide import Slide
 from tests.helpers.damaged_slide import change_slide_of, cut_off, overwrite_tiles
 from tests.helpers.drawn_project import (
     NAMES,
@@ -108,6 +111,28 @@ def test_patches_of_a_damaged_slide_are_left_out_of_a_given_table(
     summary = train(project, patches=table)
     assert summary.slides["train"] == [FIRST]
     assert 0 < summary.patches["train"]["normal"] < 30
+
+
+def test_a_validation_slide_that_is_damaged_beside_its_patches_is_left_out_of_the_validation(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_on(project, 3, split="val")
+    scored: list[str] = []
+
+    def fields(model: object, slide: Slide, *rest: Any, **options: Any) -> Any:
+        scored.append(slide.path.name)
+        if slide.path.name == SECOND:
+            raise QprdError("The slide cannot be read.", fix="Copy it again.")
+        return score_windows(model, slide, *rest, **options)  # type: ignore[arg-type]
+
+    score_windows = by_field.score_windows
+    monkeypatch.setattr(by_field, "score_windows", fields)
+    summary = train(project)
+    assert sorted(scored) == [SECOND, THIRD]
+    assert summary.validation.scoring == "fields"
+    assert summary.validation.threshold is not None
+    (note,) = about(SECOND, summary.notes)
+    assert "not validated on: The slide cannot be read" in note
 
 
 @pytest.mark.usefixtures("_small_overviews")

@@ -55,10 +55,10 @@ def test_a_teacher_that_sees_far_is_scored_patch_by_patch_and_this_is_said(
 def test_validation_patches_that_cannot_be_scored_from_fields_leave_scores_patch_by_patch(
     project: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **_options: object) -> None:
         raise error
 
-    monkeypatch.setattr("qprd.scoring.scorer.SlideScorer.patch_scores_from_fields", fail)
+    monkeypatch.setattr("qprd.scoring.by_field.score_windows", fail)
     summary = train(project)
     info = read_bundle_info(summary.bundle)
     assert info.scoring.by == "patches"

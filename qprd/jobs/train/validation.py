@@ -100,8 +100,8 @@ def validate(
 ) -> Validation:
     """Score the validation patches as slides are scored, and choose threshold and probability.
 
-    If they cannot be scored from large fields, or Ctrl-C comes meanwhile, the model scores patch by
-    patch, which the training has done already.
+    A slide that cannot be read there is left out. If none can, or Ctrl-C comes meanwhile, the model
+    scores patch by patch, which the training has done already.
 
     Args:
         patch_scores: Raw scores (n,) of the validation patches, patch by patch; None without any.
@@ -114,13 +114,21 @@ def validate(
         interrupted: Ctrl-C ended the training: false positives are not counted.
     """
     val = table.subset("val")
-    y_true = val.is_tumor
     scores, notes = patch_scores, list[str]()
     false_positives = None
     if scorer.scoring == "fields":
         why = "Ctrl-C came before the validation patches were scored from large fields"
         try:
-            scores = scorer.patch_scores_from_fields(val, open_slide)
+            found, unreadable = scorer.patch_scores_from_fields(val, open_slide)
+            if val.patches and unreadable.keys() == {patch.slide for patch in val.patches}:
+                raise next(iter(unreadable.values()))
+            notes += [
+                error.line_about(f"{_name_of(entry_id, slides)}, not validated on")
+                for entry_id, error in unreadable.items()
+            ]
+            readable = tuple(p for p in val.patches if p.slide not in unreadable)
+            scores = found[[patch.slide not in unreadable for patch in val.patches]]
+            val = replace(val, patches=readable)
         except (QprdError, KeyboardInterrupt) as error:
             if isinstance(error, KeyboardInterrupt):
                 interrupted = True
@@ -135,7 +143,7 @@ def validate(
             interrupted = True
     decided = _decide(
         ScoringInfo(scorer.scoring, scorer.patch_score, threshold=None),
-        y_true,
+        val.is_tumor,
         scores,
         slides=[patch.slide for patch in val.patches],
         rule=rule,
@@ -143,6 +151,10 @@ def validate(
         seed=seed,
     )
     return replace(decided, notes=(*notes, *decided.notes), interrupted=interrupted)
+
+
+def _name_of(entry_id: str, slides: Sequence[SlideRegions]) -> str:
+    return next(slide.name for slide in slides if slide.entry_id == entry_id)
 
 
 def count_false_positives(
