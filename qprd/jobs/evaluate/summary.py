@@ -43,6 +43,7 @@ _SLIDE_HEADINGS = (
 #: Share of what is drawn from which on the user is told that it was not scored. The rims of drawn
 #: regions reach into glass.
 _WORTH_SAYING = 0.05
+_TISSUES = {"tumor": "tumor", "normal": "normal tissue"}
 
 
 class LevelTable(NamedTuple):
@@ -225,7 +226,7 @@ def coverage_notes(slides: Sequence[EvaluatedSlide]) -> list[str]:
         ]
         names = ", ".join(named[:_NAMES_SHOWN]) + (", ..." if len(named) > _NAMES_SHOWN else "")
         notes.append(
-            f"{_percent(total.share)} of the drawn {kind} was not scored "
+            f"{_percent(total.share)} of the drawn {_TISSUES[kind]} was not scored "
             f"({_percent(total.not_tissue / total.drawn)} is not taken for tissue, such as glass), "
             f"and {effect}: {names}"
         )
@@ -247,7 +248,9 @@ def _coverage_table(summary: EvaluateSummary) -> LevelTable:
         areas = f"{total.not_scored:.3g} of {total.drawn:.3g} mm²"
         if total.not_tissue:
             areas += f", {total.not_tissue:.3g} of it not taken for tissue"
-        rows.append((f"drawn {kind}", _percent(total.share), "", areas if total.drawn else "none"))
+        rows.append(
+            (f"drawn {_TISSUES[kind]}", _percent(total.share), "", areas if total.drawn else "none")
+        )
     return LevelTable("Not scored", "share of what is drawn", rows)
 
 
