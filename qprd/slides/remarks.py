@@ -106,7 +106,8 @@ def missing_tiles(slide: Slide) -> tuple[int, float]:
     OpenSlide shows them as transparent. Only what lies in the slide's frame counts, and of several
     levels the one that lacks most.
     """
-    if slide.vendor == _SPARSE_VENDOR:
+    # Plain images have no tiles; a damaged one may have pages that form a circle.
+    if slide.vendor in ("", _SPARSE_VENDOR):
         return 0, 0.0
     sizes = slide.level_sizes
     # Of Aperio's other levels, OpenSlide makes what is missing from level 0.
