@@ -68,7 +68,6 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     arguments = parser.parse_args()
-    faulthandler.enable()  # a library may end the process
     started, rows, failed = time.perf_counter(), [], 0
     for one in parsers(arguments.data):
         if arguments.only not in one.name:
@@ -188,4 +187,5 @@ def _report(table: str, seed: int, minutes: float) -> str:
 
 
 if __name__ == "__main__":
+    faulthandler.enable()  # a library may end the process
     main()

@@ -212,9 +212,9 @@ def test_a_prediction_stops_at_once_where_nothing_can_be_saved(
     scored: list[str] = []
     score = Predictor.score
 
-    def counted(self: Predictor, slide: Slide, image: str, entry_id: str) -> SlideScores:
+    def counted(self: Predictor, slide: Slide, image: str, *others: Any) -> SlideScores:
         scored.append(image)
-        return score(self, slide, image, entry_id)
+        return score(self, slide, image, *others)
 
     def refused(*_: object, **_options: object) -> None:
         raise OSError(code, os.strerror(code))
