@@ -29,6 +29,10 @@ _DARK_OD = 0.20
 #: compression to JPEG spreads from tissue over its blocks.
 _MAX_CHROMA, _NEAR_PX = 2.0, 33
 
+#: Edge of a block of JPEG, and of the squares whose means tell how bright glass is. Where that
+#: differs from clear glass by less than this optical density, it is the same light.
+_BLOCK_PX, _MEAN_PX, _SAME_LAMP_OD = 8, 5, 0.012
+
 #: What is as bright as glass is tissue only with this chroma: white fill and seams have less. What
 #: is darker by this density needs no more than differs from glass: stains may add up to gray, such
 #: as blue nuclei among brown. (At .015, stroma of a quarter of its usual density is tissue.)
@@ -139,15 +143,37 @@ def _by_color(
 
 def _uncolor_halos(surface: NDArray[np.uint8], smooth: NDArray[np.uint8], glass: Glass) -> None:
     """Call glass what has some color, but is as bright as the glass nearby."""
-    gray = np.empty_like(surface)
+    gray = np.empty(surface.shape, dtype=np.float32)
+    fill = np.empty(surface.shape, dtype=np.bool_)
     for rows in _strips(surface):
         gray[rows] = smooth[rows].mean(axis=2, dtype=np.float32)
-    light = ndimage.maximum_filter(np.where(surface == Surface.GLASS, gray, 0), _NEAR_PX)
+        fill[rows] = smooth[rows].min(axis=2) >= max(WHITE_FILL, *glass.color)
+    light = _light_nearby(gray, surface == Surface.GLASS, fill)
+    clear = optical_density(np.array(glass.color, dtype=np.float32)).mean()
     for rows in _strips(surface):
-        darker = optical_density(gray[rows]) - optical_density(light[rows])
-        halo = darker * _MAX_CHROMA < chroma(glass.density(smooth[rows]))
+        lamp = optical_density(light[rows])
+        lamp[np.abs(lamp - clear) < _SAME_LAMP_OD] = clear
+        halo = (optical_density(gray[rows]) - lamp) * _MAX_CHROMA < chroma(
+            glass.density(smooth[rows])
+        )
         halo &= (light[rows] > 0) & (surface[rows] == Surface.TISSUE)
         surface[rows][halo] = Surface.GLASS
+
+
+def _light_nearby(
+    gray: NDArray[np.float32], glass: NDArray[np.bool_], fill: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Level of the brightest glass around each pixel, 0 where there is none.
+
+    White fill of the scanner is brighter than glass, and compression spreads that, too. Glass
+    counts by means of a few pixels, as the brightest of many is noise.
+    """
+    seen = glass & ~ndimage.maximum_filter(fill, 2 * _BLOCK_PX + 1)
+    share = ndimage.uniform_filter(seen.astype(np.float32), _MEAN_PX)
+    total = ndimage.uniform_filter(np.where(seen, gray, np.float32(0)), _MEAN_PX)
+    mean = np.divide(total, share, out=np.zeros_like(gray), where=share > 0.5)
+    light: NDArray[np.float32] = ndimage.maximum_filter(mean, _NEAR_PX)
+    return light
 
 
 def _trim_rim(surface: NDArray[np.uint8], pixels: NDArray[np.uint8], glass: Glass) -> None:

@@ -170,6 +170,16 @@ def test_strong_compression_keeps_the_section_and_adds_little() -> None:
         assert overlap(tissue_of(_jpeg(pixels, 30)), inside) > 0.9
 
 
+def test_white_fill_is_no_glass_in_more_light() -> None:
+    pixels, inside = section(density=1.0)
+    near = ndimage.binary_dilation(inside, iterations=24)
+    filled = np.where(near[..., None], pixels, np.uint8(255))
+    found = tissue_of(_jpeg(filled, 30))
+    glass = near & ~ndimage.binary_dilation(inside, iterations=6)
+    assert found[inside].all()
+    assert found[glass].mean() < 0.01
+
+
 def test_black_slide_has_no_tissue() -> None:
     surface = surface_of(np.zeros((50, 60, 3), dtype=np.uint8))
     assert (surface == Surface.BORDER).all()
