@@ -183,7 +183,7 @@ def work_like_a_person(hierarchy: Any) -> None:
     unscored = PathObjects.createTileObject(ROIs.createRectangleROI(1.0, 2.0, 3.0, 4.0, plane))
     unscored.setName("qprd tile")
     named = PathObjects.createTileObject(ROIs.createRectangleROI(1.0, 2.0, 3.0, 4.0, plane))
-    named.setName("of a person")
+    named.setName("named by a person")
     named.getMeasurementList().put(String("qprd: score"), 2.0)
     for item in (outer, point, unscored, named):
         hierarchy.addObject(item)

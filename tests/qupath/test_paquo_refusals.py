@@ -159,8 +159,8 @@ def test_links_out_of_the_project_are_not_written_through(
     place.symlink_to(outside / place.name)
     before = file_bytes(worked_project), file_bytes(outside / "any")
     with (
-        PaquoProject(worked_project) as project,
         pytest.raises(QprdError, match="outside the project; nothing was written"),
+        PaquoProject(worked_project) as project,
     ):
         project.write_predictions(project.entries()[1], make_predictions("2"))
     assert (file_bytes(worked_project), file_bytes(outside / "any")) == before
