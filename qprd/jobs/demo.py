@@ -38,7 +38,7 @@ _SLIDES: Mapping[str, tuple[int, str | None]] = {
 _UNSEEN = "4", "demo_4.tif"
 _MPP = 0.5
 
-#: Trains in half a minute on two cores and still shows the method at work.
+#: Few enough patches for a laptop, and enough to show the method at work.
 _TRAINING: Mapping[str, object] = {
     "teacher": "efficientnet_lite0",
     "normal": 300,

@@ -170,6 +170,13 @@ def test_strong_compression_keeps_the_section_and_adds_little() -> None:
         assert overlap(tissue_of(_jpeg(pixels, 30)), inside) > 0.9
 
 
+def test_compression_does_not_turn_the_glass_around_a_section_into_tissue() -> None:
+    pixels, inside = section(density=1.0)
+    around = ndimage.binary_dilation(inside, iterations=24)
+    around &= ~ndimage.binary_dilation(inside, iterations=4)
+    assert tissue_of(_jpeg(pixels, 30))[around].mean() < 0.002
+
+
 def test_white_fill_is_no_glass_in_more_light() -> None:
     pixels, inside = section(density=1.0)
     near = ndimage.binary_dilation(inside, iterations=24)
