@@ -9,6 +9,7 @@ map of scores costs nothing more.
 
 References:
     Fisher (1936), *The use of multiple measurements in taxonomic problems*.
+    Chan, Golub & LeVeque (1983), *Algorithms for computing the sample variance*.
     Ledoit & Wolf (2004), *A well-conditioned estimator for large-dimensional covariance matrices*.
 """
 
@@ -38,6 +39,13 @@ _MIN_STD = 1e-6
 
 #: Patches that are counted in at once: large products are faster than many small ones.
 _ROWS = 1024
+
+#: Most features whose covariance is kept as a matrix: decomposing 4096 takes seconds.
+_MATRIX_FEATURES = 4096
+
+#: Directions in which the covariance of more features is known; the mean variance of all others
+#: stands for them. Nothing is left out where patches and their symmetries are less than twice this.
+_DIRECTIONS = 2048
 
 
 class Discriminant(Network):
@@ -155,24 +163,32 @@ class ClassStatistics:
             self._count_in()
 
     def _count_in(self) -> None:
-        """Add what is pending to the sums."""
+        """Add what is pending to the statistics."""
         if not self._pending:
             return
         features, y_true = (np.concatenate(parts) for parts in zip(*self._pending, strict=True))
         self._pending.clear()
         if not self._origin.size:
-            # Near the data, so that sums of squares keep their digits.
+            # Sums are taken near the data and in about its unit, so that they keep their digits.
             self._origin = features.mean(axis=0)
+            self._unit = np.maximum(features.std(axis=0), _MIN_STD)
             n_features = features.shape[1]
-            self._sums = np.zeros((2, n_features))
-            self._squares_of_normal = np.zeros(n_features)
-            self._products = np.zeros((n_features, n_features))
-        rows = features - self._origin
+            self._means = np.zeros((2, n_features))
+            self._squares = np.zeros((2, n_features))
+            self._scatter = _Scatter(n_features)
+        rows = (features - self._origin) / self._unit
         for label, own in enumerate((rows[~y_true], rows[y_true])):
-            self._counts[label] += len(own)
-            self._sums[label] += own.sum(axis=0)
-        self._squares_of_normal += np.square(rows[~y_true]).sum(axis=0)
-        self._products += rows.T @ rows
+            if not len(own):
+                continue
+            before, count = self._counts[label], len(own)
+            step = own.mean(axis=0) - self._means[label]
+            # The scatter of all is that of both parts and of their means (Chan et al. 1983).
+            between = np.sqrt(before * count / (before + count)) * step
+            deviations = np.vstack([own - own.mean(axis=0), between])
+            self._scatter.add(deviations)
+            self._squares[label] += np.square(deviations).sum(axis=0)
+            self._means[label] += step * count / (before + count)
+            self._counts[label] += count
 
     def discriminant(
         self, *, shrinkage: float = SHRINKAGE, exponent: float = EXPONENT
@@ -209,18 +225,74 @@ class ClassStatistics:
         self._count_in()
         if not self._counts.all():
             raise ValueError("a discriminant needs patches of both classes")
-        means = self._sums / self._counts[:, None]
-        variance = self._squares_of_normal / self._counts[0] - means[0] ** 2
-        std = np.maximum(np.sqrt(variance.clip(min=0)), _MIN_STD)
-        within = self._products - (means.T * self._counts) @ means
-        covariance = within / self._counts.sum() / np.outer(std, std)
-        gap = (means[1] - means[0]) / std
-        variances, directions = np.linalg.eigh(covariance)
-        variances = (1 - shrinkage) * variances.clip(min=0) + shrinkage * variances.mean()
-        variances = variances.clip(min=np.finfo(np.float64).tiny)
-        weights = directions @ (directions.T @ gap * variances**-exponent)
+        variance = self._squares[0] / self._counts[0]
+        std = np.maximum(np.sqrt(variance), _MIN_STD / self._unit)
+        gap = (self._means[1] - self._means[0]) / std
+        variances, directions = self._scatter.principal(std)
+        n_patches, n_features = self._counts.sum(), len(gap)
+        variances = variances / n_patches
+        total = float((self._squares.sum(axis=0) / std**2).sum() / n_patches)
+
+        def gain(found: NDArray[np.float64]) -> NDArray[np.float64]:
+            shrunk = (1 - shrinkage) * found.clip(min=0) + shrinkage * total / n_features
+            powers: NDArray[np.float64] = shrunk.clip(min=np.finfo(np.float64).tiny) ** -exponent
+            return powers
+
+        along = directions.T @ gap
+        weights = directions @ (along * gain(variances))
+        n_others = n_features - len(variances)
+        if n_others:
+            mean_of_others = np.array((total - variances.sum()) / n_others)
+            weights += (gap - directions @ along) * gain(mean_of_others)
         distance = float(weights @ gap)
         if not np.isfinite(distance) or distance <= np.finfo(np.float64).eps:
             raise ValueError("the class means are equal")
         weights = weights / std / distance
-        return LinearClassifier(weights, float(-weights @ (self._origin + means[0])))
+        intercept = -weights @ self._means[0] - (weights / self._unit) @ self._origin
+        return LinearClassifier(weights / self._unit, float(intercept))
+
+
+class _Scatter:
+    """The sum of the outer products of rows: all of it or, of very many features, most of it.
+
+    Args:
+        n_features: Length of a row. Up to `_MATRIX_FEATURES` of them the sum is kept as a matrix.
+            Of more, the rows themselves are kept, whose Gram matrix has the same eigenvalues; when
+            there are twice as many as `_DIRECTIONS`, that many of the longest take their place.
+    """
+
+    def __init__(self, n_features: int) -> None:
+        self._matrix = (
+            np.zeros((n_features, n_features)) if n_features <= _MATRIX_FEATURES else None
+        )
+        self._rows = np.zeros((0, n_features))
+
+    def add(self, rows: NDArray[np.float64]) -> None:
+        """Add the outer products of rows (n, F)."""
+        if self._matrix is not None:
+            self._matrix += rows.T @ rows
+            return
+        self._rows = np.concatenate([self._rows, rows])
+        if len(self._rows) >= 2 * _DIRECTIONS:
+            values, vectors = _principal(self._rows)
+            self._rows = (np.sqrt(values) * vectors).T[-_DIRECTIONS:]
+
+    def principal(
+        self, std: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Decompose the sum for rows that are divided by ``std``, (F,).
+
+        Returns:
+            Eigenvalues (k,), ascending, and eigenvectors (F, k). Those left out are 0, or small.
+        """
+        if self._matrix is not None:
+            values, vectors = np.linalg.eigh(self._matrix / np.outer(std, std))
+            return values, vectors
+        return _principal(self._rows / std)
+
+
+def _principal(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Nonzero eigenvalues, ascending, and eigenvectors (F, k) of ``rows.T @ rows``."""
+    values, vectors = np.linalg.eigh(rows @ rows.T)
+    kept = values > np.finfo(np.float64).eps * len(rows) * values[-1]
+    return values[kept], rows.T @ vectors[:, kept] / np.sqrt(values[kept])

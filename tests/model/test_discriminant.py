@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -101,6 +103,41 @@ def test_batches_do_not_matter(batch: int, monkeypatch: pytest.MonkeyPatch) -> N
     streamed = fit_discriminant([features, features * 1.1], y_true, batch=batch)
     assert streamed.weights == pytest.approx(whole.weights)
     assert streamed.intercept == pytest.approx(whole.intercept)
+
+
+@pytest.mark.parametrize(("batch", "directions"), [(1000, 100), (7, 100), (40, 24)])
+def test_more_features_than_a_matrix_may_have_give_the_same_discriminant(
+    batch: int, directions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    y_true = np.arange(60) >= 50
+    # Few patches vary in few directions, which others turn up in the noise beside.
+    features = random.normal(size=(60, 10)) @ random.normal(size=(10, 300))
+    features += 0.1 * random.normal(size=features.shape) + 3
+    features[y_true] += random.normal(size=300)
+    views = [features, features + 0.05 * random.normal(size=features.shape)]
+    exact = fit_discriminant(views, y_true)
+    monkeypatch.setattr("qprd.model.discriminant._ROWS", 16)
+    monkeypatch.setattr("qprd.model.discriminant._MATRIX_FEATURES", 200)
+    monkeypatch.setattr("qprd.model.discriminant._DIRECTIONS", directions)
+    found = fit_discriminant(views, y_true, batch=batch)
+    lossless = 2 * directions > 2 * len(features)
+    assert found(features) == pytest.approx(exact(features), abs=1e-8 if lossless else 0.02)
+
+
+def test_memory_is_bounded_whatever_the_number_of_patches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qprd.model.discriminant._ROWS", 32)
+    monkeypatch.setattr("qprd.model.discriminant._MATRIX_FEATURES", 100)
+    monkeypatch.setattr("qprd.model.discriminant._DIRECTIONS", 20)
+    random = np.random.default_rng(0)
+    features, y_true = random.normal(size=(32, 5000)), np.arange(32) > 28
+    statistics = ClassStatistics()
+    tracemalloc.start()
+    for _ in range(20):
+        statistics.add(features, y_true)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 * features.nbytes
 
 
 @pytest.mark.parametrize("label", [False, True])
