@@ -1,28 +1,51 @@
-"""From ``--device`` and ``--precision`` to a Lightning Fabric."""
+"""From ``--device``, ``--devices`` and ``--precision`` to a Lightning Fabric."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Literal
+import os
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Literal
 
 from qprd.errors import QprdError
+from qprd.ranks import Launcher, this_rank
 from qprd.settings import Precision
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+#: Fabric's name of what started the processes.
+_ENVIRONMENTS: Final[dict[Launcher, str]] = {
+    "torchrun": "TorchElasticEnvironment",
+    "srun": "SLURMEnvironment",
+    "qprd": "LightningEnvironment",
+}
+#: For which the other processes wait for the first one, which finds tissue and reads patches.
+_PATIENCE: Final = timedelta(days=7)
 
-def make_fabric(device: str, precision: Precision) -> Fabric:
-    """A Fabric on one device, not yet launched.
+
+def make_fabric(
+    device: str, precision: Precision, devices: int | Literal["auto"] | None = None
+) -> Fabric:
+    """A Fabric, not yet launched.
 
     ``auto`` takes CUDA, then MPS, then the CPU. ``precision="auto"`` is bf16 where
     `has_bf16_units` and 32 bit elsewhere.
 
+    Args:
+        device: Kind of device, or one of them.
+        precision: Of the network.
+        devices: Number of processes that compute together, each on a device of its own, or all
+            GPUs; where a launcher started several, these. None: this process alone, on the device
+            that its place among them gives.
+
     Raises:
-        QprdError: the device is not there.
+        QprdError: the device is not there, or there are not so many.
     """
     import torch
     from lightning_fabric import Fabric
+    from lightning_fabric.plugins import environments
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
     kind, _, number = device.partition(":")
     if kind == "auto":
@@ -48,10 +71,38 @@ def make_fabric(device: str, precision: Precision) -> Fabric:
         raise QprdError("PyTorch sees no MPS device.", where="--device", fix="Use --device cpu.")
     # Fabric tells about the precision that qprd itself chose
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    rank, known = this_rank(), torch.cuda.device_count() if kind == "cuda" else 1
+    if rank.launcher == "srun":
+        # Fabric asks for it; srun sets it only where the job names it.
+        os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(rank.local_count))
+    started_by = getattr(environments, _ENVIRONMENTS[rank.launcher])()
+    precise = _fabric_precision(precision, kind)
+    if devices == "auto":
+        devices = known
+    if devices is None or max(devices, rank.count) == 1:
+        alone = int(number) if number else rank.local % known
+        return Fabric(
+            accelerator=kind,
+            devices=[alone] if kind == "cuda" else 1,
+            plugins=[started_by],
+            precision=precise,
+        )
+    if rank.count > 1:
+        devices = rank.local_count
+    if number or kind == "mps" or (kind == "cuda" and devices > known):
+        has = f"--device {device} is one" if number or kind == "mps" else f"PyTorch sees {known}"
+        raise QprdError(
+            f"{devices} processes need a device each; {has}.",
+            where="--devices",
+            fix="Start fewer processes, or use another --device.",
+        )
     return Fabric(
         accelerator=kind,
-        devices=[int(number)] if number else 1,
-        precision=_fabric_precision(precision, kind),
+        devices=devices,
+        num_nodes=max(rank.count // devices, 1),
+        strategy=DDPStrategy(timeout=_PATIENCE),
+        plugins=[started_by],
+        precision=precise,
     )
 
 

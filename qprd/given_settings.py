@@ -22,7 +22,7 @@ else:
 Config = TypeVar("Config", bound=BaseModel)
 
 #: Settings of a machine or of one run, which a bundle does not hand on.
-_NOT_HANDED_ON: Final = {"weights", "device", "precision", "images", "exclude"}
+_NOT_HANDED_ON: Final = {"weights", "device", "devices", "precision", "images", "exclude"}
 
 
 def train_config(

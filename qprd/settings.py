@@ -64,6 +64,14 @@ _Weights = Annotated[
 _Device = Annotated[
     Device, Field(description="Where to compute."), Option(COMPUTING, "auto|cpu|cuda|cuda:N|mps")
 ]
+_Devices = Annotated[
+    Annotated[int, Field(ge=1)] | Literal["auto"],
+    Field(
+        description="Number of devices of this machine to compute on, each with a process of its "
+        "own; auto: all GPUs. Under torchrun or srun, one a process that these start."
+    ),
+    Option(COMPUTING, "N|auto"),
+]
 _Precision = Annotated[
     Precision,
     Field(
@@ -216,6 +224,7 @@ class TrainConfig(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32), Option(TRAINING, "N")] = 0
     """Seed of splits, sampling, initialization and order."""
     device: _Device = "auto"
+    devices: _Devices = 1
     precision: _Precision = "auto"
     teacher_cache: Annotated[NotNegative, Option(COMPUTING, "GIB")] = 4.0
     """On a CPU, keep the teacher's feature maps of a student's training patches, up to this many
@@ -305,6 +314,7 @@ class PredictConfig(BaseModel):
     """Patches per step."""
     weights: _Weights = None
     device: _Device = "auto"
+    devices: _Devices = 1
     precision: _Precision = "auto"
     images: Images = ()
     exclude: Exclude = ()

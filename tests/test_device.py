@@ -5,6 +5,7 @@ import torch
 
 from qprd.device import has_bf16_units, make_fabric
 from qprd.errors import QprdError
+from qprd.ranks import Rank, this_rank
 from qprd.settings import Precision
 
 
@@ -73,3 +74,62 @@ def test_a_cuda_device_beyond_the_last_is_said(monkeypatch: pytest.MonkeyPatch) 
 def test_a_missing_mps_device_is_said() -> None:
     with pytest.raises(QprdError, match="no MPS device"):
         make_fabric("mps", "auto")
+
+
+_LAUNCHED = {
+    "torchrun": {
+        "TORCHELASTIC_RUN_ID": "none",
+        "RANK": "3",
+        "WORLD_SIZE": "4",
+        "LOCAL_RANK": "1",
+        "LOCAL_WORLD_SIZE": "2",
+    },
+    "srun": {
+        "SLURM_STEP_NUM_TASKS": "4",
+        "SLURM_NTASKS": "4",
+        "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
+        "SLURM_PROCID": "3",
+        "SLURM_LOCALID": "1",
+        "SLURM_NODEID": "1",
+    },
+}
+
+
+@pytest.fixture
+def no_launcher(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in {"SLURM_NTASKS_PER_NODE", *(n for names in _LAUNCHED.values() for n in names)}:
+        monkeypatch.setenv(name, "")  # so that what Fabric's environment sets is taken back
+        monkeypatch.delenv(name)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "srun"])
+def test_a_process_of_a_launcher_knows_its_place(
+    launcher: str, no_launcher: pytest.MonkeyPatch
+) -> None:
+    for name, value in _LAUNCHED[launcher].items():
+        no_launcher.setenv(name, value)
+    rank = this_rank()
+    assert (rank.number, rank.count, rank.local, rank.local_count) == (3, 4, 1, 2)
+    assert not rank.is_first
+    together = make_fabric("cpu", "32", 1)
+    assert (together.world_size, together.global_rank) == (4, 3)
+    assert make_fabric("cpu", "32").world_size == 1
+
+
+def test_a_slurm_job_without_srun_is_one_process(no_launcher: pytest.MonkeyPatch) -> None:
+    no_launcher.setenv("SLURM_NTASKS", "4")
+    no_launcher.setenv("SLURM_PROCID", "0")
+    assert this_rank() == Rank()
+    assert make_fabric("cpu", "32", 1).world_size == 1
+
+
+def test_several_devices_are_as_many_processes(no_launcher: pytest.MonkeyPatch) -> None:
+    assert make_fabric("cpu", "32", "auto").world_size == 1
+    assert make_fabric("cpu", "32", 2).world_size == 2
+    with no_launcher.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: True)
+        patch.setattr(torch.cuda, "device_count", lambda: 2)
+        for device, devices in (("cuda:0", 2), ("cuda", 3)):
+            with pytest.raises(QprdError, match="need a device each"):
+                make_fabric(device, "32", devices)
