@@ -28,6 +28,7 @@ from qprd.files.jsonfile import read_text
 from qprd.predictions import LesionPoints, Predictions, ReviewRegion, ScoreMap
 from qprd.qupath.entry_slides import recorded_name
 from qprd.qupath.predictions_geojson import predictions_from_geojson, predictions_to_text
+from qprd.results.freshness import MadeFrom
 from qprd.results.tiff import write_score_tiff
 from qprd.settings import Scoring
 from qprd.slides.fingerprint import Fingerprint, SlideIdentity
@@ -78,6 +79,7 @@ class SlideResult:
             empty in results of an earlier qprd.
         notes: What the user should know of the slide.
         fingerprint: Of the slide's file; None in results of an earlier qprd.
+        made_from: What the result depends on; None in results of an earlier qprd.
     """
 
     entry_id: str
@@ -97,6 +99,7 @@ class SlideResult:
     unscored_mm2: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     fingerprint: Fingerprint | None = None
+    made_from: MadeFrom | None = None
 
     @property
     def slide(self) -> SlideIdentity:
@@ -143,6 +146,11 @@ def save_result(
         (partial / LESION_POINTS).write_text(_points_to_text(lesion_points), encoding="utf-8")
         (partial / SLIDE).write_text(json.dumps(asdict(slide), indent=2), encoding="utf-8")
         (partial / OVERVIEW).write_bytes(overview)
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether all files are there that every result has."""
+    return all((folder / name).is_file() for name in RESULT_FILES - {REVIEW})
 
 
 def load_slide_result(folder: Path) -> SlideResult:

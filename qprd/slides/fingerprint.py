@@ -111,6 +111,17 @@ def fingerprint(path: Path) -> str:
         return _fingerprint(path, tuple(map(_file, _files(path))))
 
 
+def file_state(path: Path) -> tuple[int, int]:
+    """Size of a slide's files, and when they were last changed: cheap to compare.
+
+    Raises:
+        QprdError: the slide is missing.
+    """
+    with read_errors("The slide", path):
+        _, sizes, times = zip(*map(_file, _files(path)), strict=True)
+    return sum(sizes), max(times)
+
+
 def _files(path: Path) -> list[Path]:
     """The files that a slide consists of, in a fixed order."""
     folder = path.with_suffix("")

@@ -144,7 +144,7 @@ def predict_project(
         try:
             annotations = project.annotations(entry) if predictor.tissue_class else ()
             with open_slide(entry, assume_mpp=config.assume_mpp) as slide:
-                found = predictor.score(slide, entry.name, entry.id, annotations)
+                found = predictor.score(slide, entry.name, entry, annotations)
             notes += (f"{entry.name}: {note}" for note in found.notes)
             results.append(save_slide(found, layout.result(entry.id)))
             scored.append(entry)

@@ -161,4 +161,4 @@ class Model:
         predictor = Predictor(self, config, progress_bars(progress))
         path = Path(slide)
         with Slide(path, mpp=mpp) as opened:
-            return predictor.score(opened, path.name, path.name)
+            return predictor.score(opened, path.name)

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from qprd.checked import Rule
-from qprd.errors import QprdError
-from qprd.evaluation.operating_point import NoThreshold, achieved_at, choose_threshold
-from qprd.given_settings import stored_train_config
+from qprd.evaluation.operating_point import achieved_at
+from qprd.jobs.predict.inputs import Inputs
 from qprd.jobs.predict.slide_scores import SlideScores
 from qprd.progress import Progress
-from qprd.qupath.project import Annotation
+from qprd.qupath.project import Annotation, Entry
 from qprd.sampling.tissue import find_tissue_of
 from qprd.scoring.scorer import SlideScorer
 from qprd.scoring.slide_score import slide_score
@@ -30,15 +28,13 @@ if TYPE_CHECKING:
 #: Longer edge of the thumbnail in the pictures.
 _THUMBNAIL_PX = 1600
 
-#: Settings that are the training's where the prediction has none.
-_TISSUE_SETTINGS = ("min_tissue", "tissue_min_area_um2", "tissue_max_gap_um2", "tissue_class")
-
 
 class Predictor:
     """A model together with the settings of a prediction.
 
     Attributes:
         info: The bundle's description of itself.
+        inputs: What the results are made from.
         threshold: Raw score from which tissue counts as tumor; None if there is none.
         date: When the prediction began, ISO 8601, UTC.
         notes: What the user should know, whatever the slide.
@@ -50,18 +46,14 @@ class Predictor:
     def __init__(self, model: Model, config: PredictConfig, progress: Progress) -> None:
         self.info = info = model.info
         self._config = config
-        self.threshold = threshold_in_use(config, info)
-        trained = stored_train_config(info.training.config, where=info.name)
-        asked = {name: getattr(config, name) for name in _TISSUE_SETTINGS}
-        self._tissue_rules = trained.model_copy(
-            update={name: value for name, value in asked.items() if value not in (None, ())}
-        )
+        self.inputs = Inputs(model.bundle, info, config)
+        self.threshold = self.inputs.threshold
         self._scorer = SlideScorer(
             model.network,
             mpp=info.network.mpp,
             patch_px=info.network.patch_px,
             patch_score=info.scoring.patch_score,
-            min_tissue=self._tissue_rules.min_tissue,
+            min_tissue=self.inputs.tissue_rules.min_tissue,
             batch_size=config.batch_size,
             fabric=model.fabric,
             progress=progress,
@@ -82,24 +74,28 @@ class Predictor:
     @property
     def tissue_class(self) -> tuple[str, ...]:
         """Classes whose annotations outline tissue; empty if it is found by color."""
-        return self._tissue_rules.tissue_class
+        return self.inputs.tissue_rules.tissue_class
 
     def score(
-        self, slide: Slide, image: str, entry_id: str, annotations: Sequence[Annotation] = ()
+        self,
+        slide: Slide,
+        image: str,
+        entry: Entry | None = None,
+        annotations: Sequence[Annotation] = (),
     ) -> SlideScores:
         """Score one slide.
 
         Args:
             slide: Opened; it must have a resolution.
             image: Its name.
-            entry_id: Its project entry; outside a project its name.
+            entry: Its project entry; None outside a project.
             annotations: Those of a tissue class are its tissue.
 
         Raises:
             QprdError: the slide states no resolution or cannot be read, or its map is too large.
         """
         started = time.perf_counter()
-        tissue, notes = find_tissue_of(slide, annotations, self._tissue_rules)
+        tissue, notes = find_tissue_of(slide, annotations, self.inputs.tissue_rules)
         score_map = self._scorer.score(image, slide, tissue)
         thumbnail, downsample = slide.thumbnail(_THUMBNAIL_PX)
         network = self.info.network
@@ -109,11 +105,12 @@ class Predictor:
             notes.append(note)
         return SlideScores(
             image=image,
-            entry_id=entry_id,
+            entry_id=image if entry is None else entry.id,
             score_map=score_map,
             threshold=self.threshold,
             slide_score=slide_score(score_map, self._config.slide_score),
             fingerprint=fingerprint(slide.path),
+            made_from=self.inputs.made_from(slide, annotations, entry),
             frame=slide.frame,
             thumbnail=thumbnail,
             downsample=downsample,
@@ -124,31 +121,6 @@ class Predictor:
             seconds=time.perf_counter() - started,
             notes=tuple(notes),
         )
-
-
-def threshold_in_use(config: PredictConfig, info: BundleInfo) -> float | None:
-    """The threshold that was asked for: a number, the bundle's, or that of another rule.
-
-    Raises:
-        QprdError: the bundle does not hold what the rule chooses from.
-    """
-    if config.threshold != "auto":
-        return config.threshold
-    if config.operating_point is None:
-        return info.scoring.threshold
-    chosen: float | NoThreshold = NoThreshold("it was trained by an earlier qprd")
-    if info.scoring.validation is not None:
-        rule = Rule.parse(config.operating_point)
-        chosen = choose_threshold(rule, info.scoring.validation)
-    elif info.scoring.threshold is None:
-        chosen = NoThreshold("no validation patches")
-    if isinstance(chosen, NoThreshold):
-        raise QprdError(
-            f"The bundle has no threshold for {config.operating_point}: {chosen.reason}.",
-            where=info.name,
-            fix=f"Train with --operating-point {config.operating_point}, or give --threshold.",
-        )
-    return chosen
 
 
 def no_probability(info: BundleInfo) -> list[str]:

@@ -15,6 +15,7 @@ from qprd.given_settings import stored_train_config
 from qprd.predictions import BUNDLE, DATE, SLIDE_SCORE, THRESHOLD, LesionPoints, ScoreMap
 from qprd.results.contours import ProbabilityOf, contours, inside_image
 from qprd.results.folder import RESULT_FILES, SlideResult, save_result
+from qprd.results.freshness import MadeFrom
 from qprd.results.lesion_points import lesion_points
 from qprd.results.objects import predicted_objects
 from qprd.scoring.unscored import Unscored
@@ -38,6 +39,7 @@ class SlideScores:
         threshold: Raw score from which tissue counts as tumor; None if the model has none.
         slide_score: Raw score that sums up the map; None without tissue.
         fingerprint: Of the slide's file.
+        made_from: What else the scores depend on.
         frame: Size of the slide, and how it lies in its file.
         thumbnail: uint8, (height, width, 3), the whole slide.
         downsample: Level-0 pixels per pixel of the thumbnail.
@@ -63,6 +65,7 @@ class SlideScores:
     threshold: float | None
     slide_score: float | None
     fingerprint: str = field(repr=False)
+    made_from: MadeFrom = field(repr=False)
     frame: Frame = field(repr=False)
     thumbnail: NDArray[np.uint8] = field(repr=False)
     downsample: float = field(repr=False)
@@ -249,6 +252,7 @@ def save_slide(found: SlideScores, folder: Path) -> SlideResult:
         unscored_mm2=found.unscored.areas_mm2,
         notes=found.notes,
         fingerprint=found.fingerprint,
+        made_from=found.made_from,
     )
     save_result(
         folder,

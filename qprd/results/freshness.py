@@ -1,0 +1,78 @@
+"""The record of what a result was made from, which tells whether it is still up to date."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+#: Raised whenever this qprd would make another result of the same slide, bundle and settings.
+RESULT_FORMAT = 1
+OTHER_VERSION = "it was made by another version of qprd"
+
+
+@dataclass(frozen=True)
+class MadeFrom:
+    """What a result was made from: a digest of each thing that influences it.
+
+    Attributes:
+        bundle: Of the bundle's files.
+        settings: Of the settings of the prediction, as resolved.
+        slide: Of the slide's pixels, its frame and its resolution.
+        tissue: Of what is drawn as tissue; empty if tissue is found by color.
+        file: Of size and time of the slide's file and of what the project says of the slide. As
+            long as they are the same, the slide need not be opened to know that it is.
+        format: `RESULT_FORMAT` at that time.
+    """
+
+    bundle: str
+    settings: str
+    slide: str
+    tissue: str
+    file: str = ""
+    format: int = RESULT_FORMAT
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """Whether a result is what a prediction would give now.
+
+    Attributes:
+        state: ``fresh``, ``stale``, or ``missing`` if there is no complete result.
+        reason: Why it is stale, to follow a colon; else empty.
+    """
+
+    state: Literal["fresh", "stale", "missing"]
+    reason: str = ""
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the slide need not be scored."""
+        return self.state == "fresh"
+
+
+def compare(recorded: MadeFrom, now: MadeFrom) -> Freshness:
+    """Judge a result by its record.
+
+    Args:
+        recorded: The record.
+        now: What the result would be made from now.
+    """
+    if recorded.format != now.format:
+        return Freshness("stale", OTHER_VERSION)
+    for name, reason in (
+        ("bundle", "it was made by another bundle"),
+        ("settings", "it was made with other settings"),
+        ("slide", "the slide, its frame or its resolution is another one now"),
+        ("tissue", "what is drawn as tissue has changed"),
+    ):
+        if getattr(recorded, name) != getattr(now, name):
+            return Freshness("stale", reason)
+    return Freshness("fresh")
+
+
+def digest(value: object) -> str:
+    """A short digest of anything that JSON can write; other values count as their text."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
