@@ -190,6 +190,12 @@ class TrainConfig(BaseModel):
         default_factory=ByTeacher(resnet=1e-5, other=1e-3, best=1e-3)
     )
     """Learning rate of a student."""
+    head: Annotated[str, Option(MODEL, "NAME")] = "discriminant"
+    """How recipe best turns the teacher's features into scores: discriminant, or a head that an
+    installed package adds."""
+    loss: Annotated[str, Option(MODEL, "NAME")] = "focal"
+    """Loss of a student: focal (plain reverse distillation without tumor patches), or a loss that
+    an installed package adds."""
     alpha: Annotated[Share | Literal["auto"], Option(MODEL, "A|auto")] = 0.1
     """Focal weight of normal patches, of recipe paper; auto: tumor / (tumor + normal)."""
     gamma: Annotated[NotNegative, Option(MODEL, "G")] = 2.0
@@ -248,6 +254,7 @@ class TrainConfig(BaseModel):
 OF_STUDENTS: Final = (
     "epochs",
     "lr",
+    "loss",
     "alpha",
     "gamma",
     "similarity",

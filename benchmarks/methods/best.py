@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from methods.frd import ReverseDistillation
 from methods.interface import Images, Labels, MethodOptions, Scores
 from methods.teachers import moment_features
-from qprd.model.discriminant import EXPONENT, SHRINKAGE, ClassStatistics, LinearClassifier
+from qprd.model.fisher import EXPONENT, SHRINKAGE, ClassStatistics, LinearClassifier
 from qprd.sampling.dataset import SYMMETRIES, symmetric
 
 #: The symmetries that a score is the mean of: the image, and the transposed image.
@@ -70,4 +70,4 @@ def fit_discriminant(
     statistics = ClassStatistics()
     for view in views:
         statistics.add(view, y_true)
-    return statistics.discriminant(shrinkage=shrinkage, exponent=exponent)
+    return statistics.classifier(shrinkage=shrinkage, exponent=exponent)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from methods.best import VIEWS, fit_discriminant
 from methods.interface import Images, Labels, MethodOptions, Scores
 from methods.teachers import moment_columns, moment_features, teacher_of
-from qprd.model.discriminant import EXPONENT, SHRINKAGE
+from qprd.model.fisher import EXPONENT, SHRINKAGE
 from qprd.model.frd import student_scales
 from qprd.sampling.dataset import SYMMETRIES, symmetric
 
@@ -21,8 +21,8 @@ class Idea:
     """How a discriminant is fitted and scores; the defaults are those of ``--recipe best``.
 
     Attributes:
-        shrinkage: See `qprd.model.discriminant.SHRINKAGE`.
-        exponent: See `qprd.model.discriminant.EXPONENT`.
+        shrinkage: See `qprd.model.fisher.SHRINKAGE`.
+        exponent: See `qprd.model.fisher.EXPONENT`.
         squares: Whether the mean square of a channel is a feature, and not its mean alone.
         every_map: Whether all maps of the teacher count, or one of each stride.
         fitted_to: Symmetries of the training patches.

@@ -129,7 +129,7 @@ def list_teachers(
 
 
 def _rows() -> Iterator[TeacherRow]:
-    from qprd.model.registry import installed_teachers, package_of
+    from qprd.model.registry import TEACHERS, package_of
     from qprd.settings import TrainConfig
 
     def defaults(name: str) -> tuple[float, int]:
@@ -154,7 +154,7 @@ def _rows() -> Iterator[TeacherRow]:
     )
     for known in KNOWN_TEACHERS.values():
         yield _known_row(known)
-    for name, entry in installed_teachers().items():
+    for name, entry in TEACHERS.installed().items():
         yield TeacherRow(name, None, "?", None, False, *defaults(name), True, package_of(entry))
 
 

@@ -27,7 +27,7 @@ Where S = 1 exactly the cosine itself has gradient 0, so identical maps do not m
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,6 +40,9 @@ from qprd.settings import Labels, Similarity
 
 #: S_t below which the logarithm goes on as a straight line.
 EPS = 0.01
+
+#: From teacher maps, student maps and labels, see `focal_similarity_loss`, to a scalar.
+Loss = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], Tensor]
 
 NORMAL = 1
 TUMOR = 0

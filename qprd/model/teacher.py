@@ -16,7 +16,7 @@ from qprd.model.backbone import RANDOM_SEED, RANDOM_WEIGHTS, Backbone
 from qprd.model.downloads import DEMO_EXTRA, downloaded, in_timm_caches
 from qprd.model.hub import hub_backbone, is_hub_name
 from qprd.model.lite0_backbone import EFFICIENTNET_LITE0, lite0_backbone
-from qprd.model.registry import GROUP, builder_of, installed_teachers
+from qprd.model.registry import TEACHERS as ADDED_TEACHERS
 from qprd.model.timm_backbone import TimmNetwork, timm_backbone
 from qprd.model.torchvision_backbone import RESNETS, resnet_backbone
 from qprd.model.weights import read_state, state_sha256
@@ -134,7 +134,7 @@ def build_teacher(
                 download=download,
             )
         else:
-            backbone = _of_package(name, weights, pretrained, layers or None)
+            backbone = ADDED_TEACHERS.load(name)(weights, pretrained, layers or None)
     if layers and not backbone.layers:
         raise QprdError(
             f"The maps of {name} are those of its stages: there are no layers to choose.",
@@ -143,22 +143,6 @@ def build_teacher(
             exit_code=ExitCode.USAGE,
         )
     return Teacher(name, backbone, pretrained=pretrained)
-
-
-def _of_package(
-    name: str, weights: Path | None, pretrained: bool, layers: Sequence[int] | None
-) -> Backbone:
-    installed = installed_teachers()
-    if name not in installed:
-        others = "".join(f", {other}" for other in installed)
-        raise QprdError(
-            f"There is no teacher {name!r}.",
-            where="--teacher",
-            fix=f"Known: {', '.join(TEACHERS)}, {TIMM_PREFIX}NAME{others}, and what qprd teachers "
-            f"lists. A package adds more by the entry points {GROUP}.",
-            exit_code=ExitCode.USAGE,
-        )
-    return builder_of(installed[name])(weights, pretrained, layers)
 
 
 def _timm_named(

@@ -21,7 +21,7 @@ from qprd.errors import ExitCode, QprdError
 from qprd.evaluation.metrics import auroc
 from qprd.evaluation.operating_point import accuracy_threshold
 from qprd.model.frd import FRD
-from qprd.model.loss import SimilarityLoss
+from qprd.model.loss import Loss
 from qprd.model.network import Network
 from qprd.progress import Progress, Task
 from qprd.sampling.dataset import PatchBatch, PatchDataset
@@ -103,7 +103,7 @@ class NoEpochFinishedError(KeyboardInterrupt):
 def fit(
     model: FRD,
     train: PatchDataset,
-    loss: SimilarityLoss,
+    loss: Loss,
     val: ValidationPatches | None,
     config: TrainConfig,
     *,
@@ -125,7 +125,7 @@ def fit(
     Args:
         model: Trained in place.
         train: At least two patches.
-        loss: From `qprd.model.loss.build_loss`.
+        loss: Of teacher maps, student maps and labels.
         val: From other slides than ``train``, or None.
         config: Epochs, batch size, rate, seed.
         fabric: Device and precision.
@@ -220,7 +220,7 @@ def _learner(
 
 def _epoch(
     batches: Iterable[PatchBatch],
-    loss: SimilarityLoss,
+    loss: Loss,
     learner: _Learner,
     fabric: Fabric,
     task: Task,

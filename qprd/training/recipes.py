@@ -3,9 +3,9 @@
 ``paper``: focal reverse distillation as published; validation patches choose the epoch.
 
 ``best``: a discriminant of the teacher's maps, in closed form: there are no epochs, and validation
-patches choose nothing of the model. Without tumor patches a discriminant has nothing to tell apart,
-so that a small student learns the maps of normal tissue, standardized over it, with flips and
-quarter turns and an annealed rate, to the last epoch.
+patches choose nothing of the model. Another head (``--head``) may take its place. Without tumor
+patches there is nothing to tell apart, so that a small student learns the maps of normal tissue,
+standardized over it, with flips and quarter turns and an annealed rate, to the last epoch.
 
 A training that continues from an earlier bundle starts from its weights under ``paper``; the
 optimizer starts afresh. ``best`` is fitted anew to all patches: a closed form has no start.
@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qprd.errors import ExitCode, QprdError
-from qprd.model.discriminant import ClassStatistics, Discriminant, moments
+from qprd.model.discriminant import Discriminant, moments
 from qprd.model.frd import FRD, StandardizedFRD
 from qprd.model.inference import faster_teacher
 from qprd.model.loss import build_loss
 from qprd.model.network import Network
+from qprd.model.registry import head_named, loss_named
 from qprd.progress import Progress
 from qprd.sampling.dataset import SYMMETRIES, PatchDataset, symmetric
 from qprd.settings import Recipe, TrainConfig
@@ -88,7 +89,7 @@ def train_model(
         scores = None if val is None else score_validation(model, val, config, fabric)
         return TrainingOutcome.without_epochs(scores)
     assert isinstance(model, FRD)
-    loss = build_loss(
+    loss = loss_named(config.loss) or build_loss(
         n_tumor=int(tumor.sum()),
         n_normal=int((~tumor).sum()),
         alpha=config.alpha,
@@ -129,13 +130,13 @@ def _fit_discriminant(
 ) -> None:
     """Fit a discriminant to patches in all their symmetries, or in one without augmentation.
 
-    Features are counted in batch by batch; memory holds no more of them than that.
+    Features reach the head batch by batch.
 
     Raises:
         QprdError: the patches of the two classes are the same.
     """
     model.to(memory_format=torch.channels_last)
-    statistics = ClassStatistics()
+    head = head_named(config.head)()
     symmetries = range(SYMMETRIES if config.augment else 1)
     with progress.task("training", len(symmetries) * len(images)) as task:
         for symmetry in symmetries:
@@ -143,10 +144,10 @@ def _fit_discriminant(
             for patches, batch in _batches(turned, np.arange(len(images)), config, fabric):
                 with fabric.autocast():
                     maps = model.score_parts(batch)
-                statistics.add(moments(maps), tumor[patches])
+                head.add(moments(maps), tumor[patches])
                 task.advance(len(patches))
     try:
-        model.head.set(statistics.discriminant())
+        model.head.set(head.classifier())
     except ValueError as error:
         raise QprdError(
             "The tumor patches cannot be told from the normal ones: their features have the same "

@@ -19,7 +19,7 @@ from qprd.settings import TrainConfig
 
 @pytest.fixture(autouse=True)
 def _no_outside_teachers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "installed_teachers", dict)
+    monkeypatch.setattr(registry.Registry, "installed", lambda _self: {})
 
 
 def test_all_teachers_are_listed_with_license_gate_and_patch() -> None:
@@ -53,8 +53,8 @@ def test_what_is_in_the_cache_is_at_hand(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_teacher_of_another_package_is_listed_without_loading_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    entry = EntryPoint("theirs", "no_such_module:build", registry.GROUP)
-    monkeypatch.setattr(registry, "installed_teachers", lambda: {"theirs": entry})
+    entry = EntryPoint("theirs", "no_such_module:build", registry.TEACHERS.group)
+    monkeypatch.setattr(registry.Registry, "installed", lambda _self: {"theirs": entry})
     (row,) = qprd.list_teachers(["theirs"]).teachers
     assert (row.at_hand, row.millions, row.license) == (True, None, None)
 

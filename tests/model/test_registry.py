@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from qprd.errors import ExitCode, QprdError
-from qprd.model import registry
 from qprd.model.backbone import Backbone
+from qprd.model.registry import TEACHERS, Registry, head_named, loss_named, package_of
 from qprd.model.teacher import build_teacher
+from tests.helpers.extensions import installed_package
 
 PACKAGE = """
 from torch import nn
@@ -31,25 +32,18 @@ def build(weights, pretrained, layers):
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def package(tmp_path: Path) -> Iterator[None]:
     """An installed package that adds two teachers, one of them broken."""
-    (tmp_path / "their_teachers.py").write_text(PACKAGE, encoding="utf-8")
-    described = tmp_path / "their_teachers-1.2.dist-info"
-    described.mkdir()
-    (described / "METADATA").write_text("Name: their-teachers\nVersion: 1.2\n", encoding="utf-8")
-    (described / "entry_points.txt").write_text(
-        "[qprd.teachers]\ntheirs = their_teachers:build\nbroken = their_teachers:nothing\n",
-        encoding="utf-8",
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield tmp_path
-    sys.modules.pop("their_teachers", None)
+    points = "[qprd.teachers]\ntheirs = their_teachers:build\nbroken = their_teachers:nothing\n"
+    files = {"their_teachers.py": PACKAGE}
+    with installed_package(tmp_path, "their-teachers", files, points):
+        yield
 
 
 @pytest.mark.usefixtures("package")
 def test_a_package_adds_a_teacher_by_an_entry_point() -> None:
-    installed = registry.installed_teachers()
-    assert registry.package_of(installed["theirs"]) == "their-teachers 1.2"
+    installed = TEACHERS.installed()
+    assert package_of(installed["theirs"]) == "their-teachers 1.2"
     assert "their_teachers" not in sys.modules  # named, not loaded
     teacher = build_teacher("theirs")
     assert (teacher.channels, teacher.strides, teacher.multiple_px) == ((8,), (4,), 4)
@@ -63,11 +57,17 @@ def test_a_broken_package_is_named() -> None:
         build_teacher("broken")
 
 
-def test_what_is_not_installed_is_unknown_and_runs_nothing() -> None:
-    with pytest.raises(QprdError, match="There is no teacher 'theirs'") as caught:
-        build_teacher("theirs")
-    assert caught.value.exit_code == ExitCode.USAGE
-    assert "qprd.teachers" in str(caught.value)
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [("teacher", build_teacher), ("head", head_named), ("loss", loss_named)],
+)
+def test_what_is_not_installed_is_unknown_and_runs_nothing(
+    kind: str, named: Callable[[str], object]
+) -> None:
+    with pytest.raises(QprdError, match=f"There is no {kind} 'theirs'") as caught:
+        named("theirs")
+    assert (caught.value.exit_code, caught.value.where) == (ExitCode.USAGE, f"--{kind}")
+    assert f"qprd.{kind}" in str(caught.value)
 
 
 def test_layers_reach_the_function_of_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,6 +76,5 @@ def test_layers_reach_the_function_of_a_package(monkeypatch: pytest.MonkeyPatch)
         chosen = tuple(layers or ())
         return Backbone(trunk, (1,), (1,), (0.0,) * 3, (1.0,) * 3, "here", layers=chosen)
 
-    monkeypatch.setattr("qprd.model.teacher.installed_teachers", lambda: {"theirs": None})
-    monkeypatch.setattr("qprd.model.teacher.builder_of", lambda _entry: build)
+    monkeypatch.setattr(Registry, "load", lambda _self, _name: build)
     assert build_teacher("theirs", layers=(2, 4)).layers == (2, 4)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -22,6 +24,7 @@ from qprd.scoring.by_patch import score_patches
 from qprd.settings import Recipe, TrainConfig
 from qprd.training.loop import TrainingOutcome, ValidationPatches
 from qprd.training.recipes import model_of, train_model
+from tests.helpers.extensions import documented_package
 
 EDGE = 32
 FABRIC = make_fabric("cpu", "auto")
@@ -40,13 +43,14 @@ def trained(
     recipe: Recipe,
     *,
     tumor: int = 6,
+    teacher: str = "efficientnet_lite0",
     val: ValidationPatches | None = None,
     **settings: object,
 ) -> tuple[Network, TrainingOutcome, TrainConfig]:
     config = train_config(
         {
             "recipe": recipe,
-            "teacher": "efficientnet_lite0",
+            "teacher": teacher,
             "patch_px": EDGE,
             "epochs": 2,
             "batch_size": 8,
@@ -60,8 +64,8 @@ def trained(
         for y in labels
     )
     dataset = PatchDataset(PatchTable(rows), images, patch_px=EDGE, augment=config.augment)
-    teacher = build_teacher("efficientnet_lite0", pretrained=False)
-    model = build_network(model_of(recipe, tumor), teacher, config.seed)
+    frozen = build_teacher(teacher, pretrained=False)
+    model = build_network(model_of(recipe, tumor), frozen, config.seed)
     outcome = train_model(
         model,
         dataset,
@@ -210,3 +214,28 @@ def test_the_papers_recipe_has_neither_head_nor_annealing() -> None:
     rows = [row for row in outcome.history if row.val_accuracy is not None]
     assert outcome.best is not None
     assert outcome.best.val_accuracy == max(row.val_accuracy or 0 for row in rows)
+
+
+def test_the_documented_teacher_and_head_of_another_package_are_used(tmp_path: Path) -> None:
+    with documented_package(tmp_path):
+        model = trained("best", teacher="my-teacher", head="my-head")[0]
+        usual = trained("best", teacher="my-teacher")[0]
+    images, labels = patches(12, 12, 1)
+    found, others = (score_patches(m, images, fabric=FABRIC, batch_size=8) for m in (model, usual))
+    assert auroc(labels, found) == 1
+    assert np.abs(found - others).max() > 0.1
+    # A bundle of it needs no package: its tensors are those of the usual head.
+    usual.load_trainable_state(model.trainable_state())
+    again = score_patches(usual, images, fabric=FABRIC, batch_size=8)
+    assert again == pytest.approx(found)
+
+
+@pytest.mark.parametrize(("recipe", "tumor"), [("best", 0), ("paper", 6)])
+def test_the_documented_loss_of_another_package_is_used(
+    recipe: Recipe, tumor: int, tmp_path: Path
+) -> None:
+    with documented_package(tmp_path):
+        theirs = trained(recipe, tumor=tumor, loss="my-loss")[1]
+    usual = trained(recipe, tumor=tumor)[1]
+    assert all(np.isfinite(row.loss) for row in theirs.history)
+    assert theirs.history[0].loss != pytest.approx(usual.history[0].loss)

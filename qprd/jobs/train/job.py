@@ -59,6 +59,7 @@ def train_project(
     from qprd.bundle.writing import new_bundle_folder, save_bundle
     from qprd.device import make_fabric
     from qprd.jobs.train.fit import fit_model, read_patches
+    from qprd.model.registry import require_added
 
     started = time.perf_counter()
     layout = ProjectLayout(project.path)
@@ -66,6 +67,7 @@ def train_project(
     # What can fail at once comes before what takes long.
     fabric = make_fabric(config.device, config.precision)
     start = starting_point(config, parent)
+    require_added(config.head, config.loss)
     _require_scoring(config, start.teacher)
     rule = Rule.parse(config.operating_point)
 
@@ -247,21 +249,22 @@ def quality_notes(auroc: float | None, *, n_tumor: int, diverged: bool) -> list[
 
 
 def _ignored_settings(config: TrainConfig, model: Network) -> list[str]:
-    """A note on settings of a student that were changed, where no student is trained."""
-    if model.kind != "discriminant":
-        return []
+    """A note on settings that were changed and have no effect on such a model."""
+    no_student = model.kind == "discriminant"
     defaults = TrainConfig(recipe=config.recipe, teacher=config.teacher)
     changed = [
         f"--{name.replace('_', '-')}"
-        for name in OF_STUDENTS
+        for name in (OF_STUDENTS if no_student else ("head",))
         if getattr(config, name) != getattr(defaults, name)
     ]
     if not changed:
         return []
-    return [
-        f"{', '.join(changed)}: without effect, as the recipe best trains no student on tumor "
-        "patches; use --recipe paper for one"
-    ]
+    why = (
+        "as the recipe best trains no student on tumor patches; use --recipe paper for one"
+        if no_student
+        else "as only the recipe best has a head, and only with tumor patches"
+    )
+    return [f"{', '.join(changed)}: without effect, {why}"]
 
 
 def _patch_counts(table: PatchTable) -> dict[str, dict[str, int]]:

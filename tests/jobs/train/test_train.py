@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from datetime import datetime, tzinfo
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -395,6 +396,16 @@ def test_settings_of_a_student_are_said_to_be_without_effect_where_there_is_none
     assert "--epochs, --lr: without effect" in notes
     for flags in ({"recipe": "paper"}, {"tumor": 0}, {"epochs": 10}):
         assert "without effect" not in "\n".join(train(project, **flags).notes)
+
+
+@pytest.mark.parametrize("option", ["head", "loss"])
+def test_a_head_or_loss_that_nobody_added_is_refused_before_anything_is_read(
+    option: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("qprd.jobs.train.job.prepare_patches")
+    flags: dict[str, Any] = {option: "theirs"}
+    with pytest.raises(QprdError, match=f"There is no {option} 'theirs'"):
+        train(project, **flags)
 
 
 def test_a_training_that_diverged_later_says_so() -> None:
