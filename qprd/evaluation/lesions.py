@@ -1,8 +1,7 @@
 """Lesions: drawn tumor on a raster, as the Camelyon16 lesion FROC counts it.
 
 The rules are those of the challenge's evaluation script, which knows one resolution, 0.243 um/px.
-Here every length is in micrometers, so that slides of any resolution are treated alike. Only the
-surroundings of tumor are rasterized, never a whole slide.
+Here every length is in micrometers, so that slides of any resolution are treated alike.
 
 References:
     B. Ehteshami Bejnordi et al., "Diagnostic assessment of deep learning algorithms for detection
@@ -19,8 +18,6 @@ import numpy as np
 import shapely
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
@@ -42,33 +39,22 @@ _CHUNK_POINTS = 2**20
 
 
 @dataclass(frozen=True)
-class LesionWindow:
-    """A part of the raster that holds whole lesions.
-
-    Attributes:
-        row: First raster row; raster pixel (0, 0) begins at the slide's level-0 (0, 0).
-        column: First raster column.
-        labels: int32 (rows, columns), 0 where there is no lesion.
-    """
-
-    row: int
-    column: int
-    labels: NDArray[np.int32]
-
-
-@dataclass(frozen=True)
 class LesionMap:
     """The lesions of one slide, numbered from 1, isolated tumor cells included.
 
     Attributes:
         pixel_px: Edge of a raster pixel in level-0 pixels.
-        windows: The parts of the raster with lesions; they do not overlap.
+        row: First raster row; raster pixel (0, 0) begins at the slide's level-0 (0, 0).
+        column: First raster column.
+        labels: int32 (rows, columns), 0 where there is no lesion.
         major_axis_um: (n,) major axis of the ellipse with the second moments of the grown lesion.
         bounds: (n, 4) x0, y0, x1, y1 of each grown lesion in level-0 pixels.
     """
 
     pixel_px: float
-    windows: tuple[LesionWindow, ...]
+    row: int
+    column: int
+    labels: NDArray[np.int32]
     major_axis_um: NDArray[np.float64]
     bounds: NDArray[np.float64]
 
@@ -89,14 +75,12 @@ class LesionMap:
             x: (m,) x in level-0 pixels of the frame that the tumor was drawn in.
             y: (m,) y in level-0 pixels.
         """
-        columns = np.floor(np.asarray(x, np.float64) / self.pixel_px)
-        rows = np.floor(np.asarray(y, np.float64) / self.pixel_px)
-        found = np.zeros(rows.shape, np.int32)
-        for window in self.windows:
-            height, width = window.labels.shape
-            r, c = rows - window.row, columns - window.column
-            inside = (r >= 0) & (r < height) & (c >= 0) & (c < width)
-            found[inside] = window.labels[r[inside].astype(np.intp), c[inside].astype(np.intp)]
+        height, width = self.labels.shape
+        c = np.floor(np.asarray(x, np.float64) / self.pixel_px) - self.column
+        r = np.floor(np.asarray(y, np.float64) / self.pixel_px) - self.row
+        inside = (r >= 0) & (r < height) & (c >= 0) & (c < width)
+        found = np.zeros(r.shape, np.int32)
+        found[inside] = self.labels[r[inside].astype(np.intp), c[inside].astype(np.intp)]
         return found
 
 
@@ -127,34 +111,28 @@ def lesion_map(tumor_region: BaseGeometry, mpp: float) -> LesionMap:
     pixel_px = RASTER_UM / mpp
     # One raster pixel is one unit from here on.
     polygons = _polygons(shapely.transform(tumor_region, lambda points: points / pixel_px))
-    windows: list[LesionWindow] = []
-    axes: list[float] = []
-    bounds: list[tuple[float, float, float, float]] = []
-    groups = _groups(polygons)
-    if sum(_area(box) for box, _ in groups) > _MAX_PIXELS:
+    left, top, right, bottom = _window(polygons)
+    if (bottom - top) * (right - left) > _MAX_PIXELS:
         raise QprdError(
             f"The drawn tumor is larger than any slide at {mpp:.4g} um/px.",
             fix="Check the pixel size in QuPath's image tab and the drawn outlines.",
         )
     from skimage.measure import regionprops
 
-    for (left, top, right, bottom), members in groups:
-        drawn = np.zeros((bottom - top, right - left), np.bool_)
-        for polygon in members:
-            _draw(polygon, drawn, left, top)
-        grown = ndimage.binary_dilation(drawn, _disk(_GROWTH_PX))
-        labels, _ = ndimage.label(ndimage.binary_fill_holes(grown), np.ones((3, 3)))
-        labels[labels > 0] += len(axes)
-        for region in regionprops(labels):
-            axes.append(region.axis_major_length * RASTER_UM)
-            row0, column0, row1, column1 = region.bbox
-            bounds.append((left + column0, top + row0, left + column1, top + row1))
-        windows.append(LesionWindow(top, left, labels))
+    is_tumor = np.zeros((bottom - top, right - left), np.bool_)
+    for polygon in polygons:
+        _draw(polygon, is_tumor, left, top)
+    grown = ndimage.binary_dilation(is_tumor, _disk(_GROWTH_PX))
+    labels, _ = ndimage.label(ndimage.binary_fill_holes(grown), np.ones((3, 3)))
+    found = regionprops(labels) if labels.size else []
+    bounds = np.array([lesion.bbox for lesion in found], np.float64).reshape(-1, 4)
     return LesionMap(
         pixel_px=pixel_px,
-        windows=tuple(windows),
-        major_axis_um=np.array(axes, np.float64),
-        bounds=np.array(bounds, np.float64).reshape(-1, 4) * pixel_px,
+        row=top,
+        column=left,
+        labels=labels,
+        major_axis_um=np.array([lesion.axis_major_length * RASTER_UM for lesion in found]),
+        bounds=(bounds[:, [1, 0, 3, 2]] + [left, top, left, top]) * pixel_px,
     )
 
 
@@ -167,43 +145,13 @@ def _polygons(geometry: BaseGeometry) -> list[shapely.Polygon]:
     return [part for part in parts if isinstance(part, shapely.Polygon) and not part.is_empty]
 
 
-_Box = tuple[int, int, int, int]
-
-
-def _groups(polygons: Sequence[shapely.Polygon]) -> list[tuple[_Box, list[shapely.Polygon]]]:
-    """Group polygons that may become one lesion, each group with a box that holds it when grown.
-
-    Boxes do not even touch, so that no lesion reaches into two of them, and whatever fills a hole
-    of a lesion is in the same box.
-    """
+def _window(polygons: Sequence[shapely.Polygon]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a raster that holds all polygons when grown."""
     if not polygons:
-        return []
-    group = np.arange(len(polygons))
-    bounds = shapely.bounds(np.array(polygons, dtype=object))
-    boxes = np.concatenate([np.floor(bounds[:, :2]), np.floor(bounds[:, 2:]) + 1], axis=1)
-    boxes += np.array([-_MARGIN_PX, -_MARGIN_PX, _MARGIN_PX, _MARGIN_PX])
-    while True:
-        outlines = shapely.box(*boxes.T)
-        a, b = shapely.STRtree(outlines).query(outlines, predicate="intersects")
-        n = len(boxes)
-        count, joined = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(n, n)))
-        if count == n:
-            break
-        sides = zip(boxes.T, (ndimage.minimum,) * 2 + (ndimage.maximum,) * 2, strict=True)
-        boxes = np.column_stack([of(side, joined, np.arange(count)) for side, of in sides])
-        group = joined[group]
-    members: list[list[shapely.Polygon]] = [[] for _ in boxes]
-    for polygon, number in zip(polygons, group.tolist(), strict=True):
-        members[number].append(polygon)
-    # From top to bottom, so that the numbers of lesions do not depend on the order of drawing.
-    order = np.lexsort((boxes[:, 0], boxes[:, 1]))
-    left, top, right, bottom = boxes.astype(int).T.tolist()
-    return [((left[i], top[i], right[i], bottom[i]), members[i]) for i in order.tolist()]
-
-
-def _area(box: _Box) -> int:
-    left, top, right, bottom = box
-    return (right - left) * (bottom - top)
+        return 0, 0, 0, 0
+    x0, y0, x1, y1 = shapely.total_bounds(polygons)
+    low, high = -_MARGIN_PX, _MARGIN_PX + 1
+    return math.floor(x0) + low, math.floor(y0) + low, math.floor(x1) + high, math.floor(y1) + high
 
 
 def _draw(polygon: shapely.Polygon, drawn: NDArray[np.bool_], left: int, top: int) -> None:

@@ -7,7 +7,8 @@ normal tissue as was drawn, so accuracy and precision depend on how much of each
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import astuple, dataclass, field, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,12 @@ _AT_THRESHOLD = {
 }
 
 
+#: Where contours are compared with drawn tumor, as the names of `PixelMetrics` end: where the truth
+#: is known, drawn tumor that was not scored included; where it is known and scored; and in all
+#: tissue, counting undrawn tissue as normal.
+MEASURED_IN = ("", "_scored", "_all_tissue")
+
+
 @dataclass(frozen=True)
 class SlideComparison:
     """One slide's predictions compared with what was drawn on it.
@@ -57,10 +64,8 @@ class SlideComparison:
         matches: What its lesion points hit.
         n_isolated: Groups of isolated tumor cells, which are not lesions.
         n_unjudged: Lesion points where nothing was drawn, which are neither right nor wrong.
-        overlap: Areas in um^2 of contours and drawn tumor where the truth is known: drawn tumor
-            that was not scored is missed. None if there was no threshold to draw contours at.
-        overlap_all_tissue: The same areas in all tissue, counting undrawn tissue as normal.
-        overlap_scored: As ``overlap``, but only within tissue that was scored.
+        overlaps: Areas in um^2 of contours and drawn tumor by what they are measured in, one of
+            `MEASURED_IN`. Empty if there was no threshold to draw contours at.
         is_scored: (n,) bool, which lesions of ``matches`` have a score anywhere; None for all.
         tumor_mm2: How much of the drawn tumor was scored.
         normal_mm2: How much of the drawn normal tissue was scored.
@@ -72,9 +77,7 @@ class SlideComparison:
     matches: Matches
     n_isolated: int
     n_unjudged: int
-    overlap: Overlap | None
-    overlap_all_tissue: Overlap | None
-    overlap_scored: Overlap | None = None
+    overlaps: Mapping[str, Overlap]
     is_scored: NDArray[np.bool_] | None = None
     tumor_mm2: Coverage = field(default_factory=Coverage)
     normal_mm2: Coverage = field(default_factory=Coverage)
@@ -117,37 +120,6 @@ class LevelMetrics:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PatchMetrics(LevelMetrics):
-    """Metrics of the patches of all slides together.
-
-    Attributes:
-        auroc: Area under the ROC curve.
-        average_precision: Area under the precision-recall curve.
-        accuracy: At the threshold, as are the next three.
-        balanced_accuracy: Mean of sensitivity and specificity.
-        sensitivity: Fraction of the tumor that is found.
-        specificity: Fraction of the normal tissue that is called normal.
-        expected_calibration_error: Calibration error of the probabilities, with both classes
-            weighted equally.
-        roc: The ROC curve; None unless there are both classes.
-        precision_recall: The precision-recall curve; None unless there are both classes.
-        reliability: Probability against frequency, with both classes weighted equally; empty
-            without a calibration or one of the classes.
-    """
-
-    auroc: float | None = _metric("AUROC")
-    average_precision: float | None = _metric("average precision")
-    accuracy: float | None = _metric("accuracy")
-    balanced_accuracy: float | None = _metric("balanced accuracy")
-    sensitivity: float | None = _metric("sensitivity")
-    specificity: float | None = _metric("specificity")
-    expected_calibration_error: float | None = _metric("calibration error")
-    roc: Curve | None
-    precision_recall: Curve | None
-    reliability: tuple[ReliabilityBin, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class SlideMetrics(LevelMetrics):
     """Metrics of the slide scores: is there tumor on the slide?
 
@@ -160,6 +132,31 @@ class SlideMetrics(LevelMetrics):
     auroc: float | None = _metric("AUROC")
     average_precision: float | None = _metric("average precision")
     roc: Curve | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchMetrics(SlideMetrics):
+    """Metrics of the patches of all slides together: those of `SlideMetrics`, and more.
+
+    Attributes:
+        accuracy: At the threshold, as are the next three.
+        balanced_accuracy: Mean of sensitivity and specificity.
+        sensitivity: Fraction of the tumor that is found.
+        specificity: Fraction of the normal tissue that is called normal.
+        expected_calibration_error: Calibration error of the probabilities, with both classes
+            weighted equally.
+        precision_recall: The precision-recall curve; None unless there are both classes.
+        reliability: Probability against frequency, with both classes weighted equally; empty
+            without a calibration or one of the classes.
+    """
+
+    accuracy: float | None = _metric("accuracy")
+    balanced_accuracy: float | None = _metric("balanced accuracy")
+    sensitivity: float | None = _metric("sensitivity")
+    specificity: float | None = _metric("specificity")
+    expected_calibration_error: float | None = _metric("calibration error")
+    precision_recall: Curve | None
+    reliability: tuple[ReliabilityBin, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,31 +178,25 @@ class LesionMetrics(LevelMetrics):
 
     @classmethod
     def labels(cls) -> dict[str, str]:
-        """Those of the score, and of ``sensitivity_at_RATE`` for each rate."""
+        """Those of the scores, and of ``sensitivity_at_RATE`` for each rate."""
         at = {f"sensitivity_at_{r:g}": f"sensitivity at {r:g} FP per slide" for r in FROC_RATES}
         return super().labels() | at
 
     def values(self) -> dict[str, float | None]:
         """The scores, and ``sensitivity_at_RATE`` for each rate."""
-        rates = {f"sensitivity_at_{rate:g}": self.sensitivity_at.get(rate) for rate in FROC_RATES}
-        scores = {name: getattr(self, name) for name in ("froc_score", "froc_score_scored")}
-        return scores | rates
+        scores = {"froc_score": self.froc_score, "froc_score_scored": self.froc_score_scored}
+        at = self.sensitivity_at
+        return scores | {f"sensitivity_at_{rate:g}": at.get(rate) for rate in FROC_RATES}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PixelMetrics(LevelMetrics):
-    """Agreement of contours and drawn tumor by area, in tissue and in all that is drawn as tumor.
+    """Agreement of contours and drawn tumor by area, where `MEASURED_IN` says.
 
     Attributes:
-        iou: Intersection over union where the truth is known; drawn tumor that was not scored is
-            missed, as in the next two.
-        dice: Dice coefficient where the truth is known.
+        iou: Intersection over union.
+        dice: Dice coefficient.
         sensitivity: Share of the drawn tumor that is inside of contours.
-        iou_scored: As ``iou``, only in tissue that was scored, as are the next two.
-        dice_scored: As ``dice``.
-        sensitivity_scored: As ``sensitivity``.
-        iou_all_tissue: As ``iou``, in all tissue, counting undrawn tissue as normal.
-        dice_all_tissue: As ``dice``, in all tissue, counting undrawn tissue as normal.
     """
 
     iou: float | None = _metric("IoU where the truth is known")
@@ -228,8 +219,8 @@ def patch_metrics(
 
     Args:
         slides: All slides.
-        threshold: A cell is called tumor if its raw score is at or above it; None if there is none.
-        probability_of: Turns raw scores into probabilities; None if there is no calibration.
+        threshold: Raw score at and above which a cell is called tumor.
+        probability_of: Turns raw scores into probabilities.
     """
     with_cells = [slide.cells for slide in slides if slide.cells.scores.size]
     y_true = np.concatenate([np.empty(0, np.bool_), *(cells.y_true for cells in with_cells)])
@@ -251,7 +242,6 @@ def patch_metrics(
         error, reliability = measure_reliability(y_true, probabilities, balanced=True)
         why = missing or "resampling would only raise it"
     reasons["expected_calibration_error"] = why
-    n_tumor = int(y_true.sum())
     return PatchMetrics(
         **values,
         expected_calibration_error=error,
@@ -260,8 +250,8 @@ def patch_metrics(
         reliability=reliability,
         measured_on={
             "slides": len(with_cells),
-            "tumor": n_tumor,
-            "normal": y_true.size - n_tumor,
+            "tumor": int(y_true.sum()),
+            "normal": int((~y_true).sum()),
         },
         intervals=intervals,
         reasons=reasons,
@@ -323,21 +313,18 @@ def pixel_metrics(slides: Sequence[SlideComparison]) -> PixelMetrics:
     values: dict[str, float | None] = {}
     intervals: dict[str, Interval] = {}
     reasons: dict[str, str] = {}
-    for suffix, overlaps in (
-        ("", [slide.overlap for slide in slides]),
-        ("_scored", [slide.overlap_scored for slide in slides]),
-        ("_all_tissue", [slide.overlap_all_tissue for slide in slides]),
-    ):
-        known = [overlap for overlap in overlaps if overlap is not None]
+    for measured_in in MEASURED_IN:
+        known = [slide.overlaps[measured_in] for slide in slides if slide.overlaps]
         total = sum(known, Overlap())
-        found = {
-            name + suffix: getattr(total, name)
-            for name in _OF_AREAS
-            if name + suffix in PixelMetrics.labels()
+        metrics = {
+            name: metric
+            for metric in ("iou", "dice", "sensitivity")
+            if (name := metric + measured_in) in PixelMetrics.labels()
         }
+        found = {name: getattr(total, metric) for name, metric in metrics.items()}
         own = sum_intervals(
-            [(overlap.predicted, overlap.truth, overlap.both) for overlap in known],
-            {name: _OF_AREAS[name.removesuffix(suffix)] for name in found},
+            [astuple(overlap) for overlap in known],
+            {name: partial(_of_sums, metric) for name, metric in metrics.items()},
             has_tumor=[overlap.truth > 0 for overlap in known],
         )
         undefined = "there is neither drawn tumor nor a contour" if known else NO_THRESHOLD
@@ -346,29 +333,15 @@ def pixel_metrics(slides: Sequence[SlideComparison]) -> PixelMetrics:
         intervals |= own
     return PixelMetrics(
         **values,
-        measured_on={"slides": sum(slide.overlap is not None for slide in slides)},
+        measured_on={"slides": sum(bool(slide.overlaps) for slide in slides)},
         intervals=intervals,
         reasons=reasons,
     )
 
 
-def _iou(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    predicted, truth, both = sums.T
-    return np.asarray(both / (predicted + truth - both))
-
-
-def _dice(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    predicted, truth, both = sums.T
-    return np.asarray(2 * both / (predicted + truth))
-
-
-def _sensitivity(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    _, truth, both = sums.T
-    return np.asarray(both / truth)
-
-
-#: Metrics of summed areas, by their names as properties of `Overlap`.
-_OF_AREAS = {"iou": _iou, "dice": _dice, "sensitivity": _sensitivity}
+def _of_sums(metric: str, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A metric of `Overlap` for each row of summed areas, NaN where it is undefined."""
+    return np.array([getattr(Overlap(*row), metric) for row in sums.tolist()], np.float64)
 
 
 def _reasons(

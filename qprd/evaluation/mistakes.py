@@ -64,7 +64,9 @@ def worst_mistakes(
     return found[0], found[1]
 
 
-def worst_of_slides(slides: Sequence[Sequence[Mistake]], limit: int) -> list[tuple[int, Mistake]]:
+def worst_of_slides(
+    slides: Sequence[Sequence[Mistake]], limit: int
+) -> tuple[tuple[int, Mistake], ...]:
     """Choose the worst mistakes of all slides without letting one bad slide hide the others.
 
     A slide gives at most two, or an equal share of ``limit`` if that is more, as long as other
@@ -82,7 +84,7 @@ def worst_of_slides(slides: Sequence[Sequence[Mistake]], limit: int) -> list[tup
     ]
     ranked.sort(key=lambda item: item[:2])
     chosen = sorted(ranked[:limit], key=lambda item: item[1])
-    return [(index, mistake) for _, _, index, mistake in chosen]
+    return tuple((index, mistake) for _, _, index, mistake in chosen)
 
 
 def _apart(

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING
 
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 
 @dataclass(frozen=True)
-class Overlap:
-    """Areas of a predicted region, a true region and their intersection.
+class Areas:
+    """Areas of one slide; those of several slides can be added."""
 
-    Overlaps of several slides can be added.
+    def __add__(self, other: Self) -> Self:
+        added = zip(astuple(self), astuple(other), strict=True)
+        return type(self)(*(a + b for a, b in added))
+
+
+@dataclass(frozen=True)
+class Overlap(Areas):
+    """Areas of a predicted region, a true region and their intersection.
 
     Attributes:
         predicted: Area of the predicted region.
@@ -24,14 +35,9 @@ class Overlap:
     truth: float = 0.0
     both: float = 0.0
 
-    def __add__(self, other: Overlap) -> Overlap:
-        return Overlap(
-            self.predicted + other.predicted, self.truth + other.truth, self.both + other.both
-        )
-
     def scaled(self, factor: float) -> Overlap:
         """The same areas in another unit."""
-        return Overlap(self.predicted * factor, self.truth * factor, self.both * factor)
+        return Overlap(*(area * factor for area in astuple(self)))
 
     @property
     def iou(self) -> float | None:
@@ -52,8 +58,8 @@ class Overlap:
 
 
 @dataclass(frozen=True)
-class Coverage:
-    """How much of a drawn region was scored; that of several slides can be added.
+class Coverage(Areas):
+    """How much of a drawn region was scored.
 
     Attributes:
         drawn: Area of the region in mm², as are the next two.
@@ -73,13 +79,6 @@ class Coverage:
         lost = shapely.difference(region, scored)
         not_tissue = shapely.difference(lost, tissue)
         return cls(*(part.area * mpp**2 / 1e6 for part in (region, lost, not_tissue)))
-
-    def __add__(self, other: Coverage) -> Coverage:
-        return Coverage(
-            self.drawn + other.drawn,
-            self.not_scored + other.not_scored,
-            self.not_tissue + other.not_tissue,
-        )
 
     def figures(self) -> dict[str, float | None]:
         """The areas, in mm², and the share without a score, as reports have them."""

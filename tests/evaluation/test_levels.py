@@ -11,6 +11,7 @@ from qprd.evaluation.cells import LabeledCells
 from qprd.evaluation.froc import match_points
 from qprd.evaluation.lesions import lesion_map
 from qprd.evaluation.levels import (
+    MEASURED_IN,
     NO_CALIBRATION,
     NO_THRESHOLD,
     LevelMetrics,
@@ -48,9 +49,7 @@ def slide(
         matches=match_points(points, lesion_map(drawn, 0.5)),
         n_isolated=0,
         n_unjudged=1,
-        overlap=overlap,
-        overlap_all_tissue=overlap,
-        overlap_scored=overlap,
+        overlaps={} if overlap is None else dict.fromkeys(MEASURED_IN, overlap),
     )
 
 
@@ -119,10 +118,8 @@ def test_a_lesion_and_areas_without_a_score_are_missed_beside_the_figures_of_wha
         hit,
         matches=match_points(LesionPoints(*np.empty((3, 0))), lesion_map(TUMOR, 0.5)),
         is_scored=np.array([False]),
-        overlap=Overlap(0, 4, 0),
-        overlap_scored=Overlap(0, 0, 0),
+        overlaps=dict.fromkeys(MEASURED_IN, Overlap(0, 4, 0)) | {"_scored": Overlap()},
     )
-    hit = replace(hit, overlap_scored=hit.overlap)
     lesion, pixel = lesion_metrics([hit, lost]), pixel_metrics([hit, lost])
     assert lesion.measured_on["lesions_not_scored"] == 1
     assert lesion.froc_score == pytest.approx(0.5)

@@ -65,10 +65,10 @@ def test_one_bad_slide_does_not_hide_the_others() -> None:
     bad = [Mistake(i * 100, 0, 9 - i / 10, False) for i in range(8)]
     good = [Mistake(0, 0, 5, False)]
     chosen = worst_of_slides([bad, [], good], limit=4)
-    assert chosen == [(0, bad[0]), (0, bad[1]), (0, bad[2]), (2, good[0])]
+    assert chosen == ((0, bad[0]), (0, bad[1]), (0, bad[2]), (2, good[0]))
     # With nothing more to show of the others, the bad slide fills the rest.
     assert [index for index, _ in worst_of_slides([bad, [], good], limit=6)] == [0, 0, 0, 0, 0, 2]
-    assert worst_of_slides([[], []], limit=4) == []
+    assert worst_of_slides([[], []], limit=4) == ()
 
 
 def test_misses_of_several_slides_come_lowest_score_first() -> None:

@@ -48,8 +48,7 @@ def levels(*, has_tumor: tuple[bool, ...] = (True, False), calibrated: bool = Tr
             ),
             n_isolated=0,
             n_unjudged=0,
-            overlap=None,
-            overlap_all_tissue=None,
+            overlaps={},
         )
         for tumor in has_tumor
     ]

@@ -15,8 +15,8 @@ from qprd.files.layout import ProjectLayout
 from qprd.given_settings import stored_train_config
 from qprd.jobs.evaluate.page import publish
 from qprd.jobs.evaluate.slide import (
+    MISTAKES_SHOWN,
     EvaluatedSlide,
-    EvaluationRules,
     drawn_by_people,
     evaluate_slide,
     is_annotated,
@@ -34,8 +34,6 @@ from qprd.settings import TrainConfig
 if TYPE_CHECKING:
     from qprd.bundle.records import BundleInfo
 
-#: Number of mistakes of each kind that are shown.
-_SHOWN = 8
 _NAMES_SHOWN = 5
 
 
@@ -79,24 +77,15 @@ def evaluate_project(
     readable = [entry for entry in chosen.entries if entry not in lost]
     usable = _with_results(readable, layout, info, problems)
     threshold, threshold_notes = _threshold(usable, info)
-    rules = EvaluationRules(
-        config,
-        threshold=threshold,
-        point_threshold=_of_points(threshold, info),
-        patch_um=info.network.patch_um,
-        mistakes_shown=_SHOWN,
-    )
     slides: list[EvaluatedSlide] = []
     with progress.task("comparing", len(usable)) as task:
         for entry, _ in usable:
             try:
+                people_drew = drawn_by_people(drawn.annotations[entry.id])
+                folder = layout.result(entry.id)
                 slides.append(
                     evaluate_slide(
-                        entry,
-                        drawn_by_people(drawn.annotations[entry.id]),
-                        layout.result(entry.id),
-                        rules,
-                        used_for=chosen.seen.get(entry.id, "nothing"),
+                        entry, people_drew, folder, info, config=config, threshold=threshold
                     )
                 )
             except QprdError as error:
@@ -133,8 +122,8 @@ def evaluate_project(
             lesion=lesion_metrics(compared),
             pixel=pixel_metrics(compared),
             slides=tuple(slides),
-            false_positives=tuple(worst_of_slides([s.false_positives for s in slides], _SHOWN)),
-            misses=tuple(worst_of_slides([s.misses for s in slides], _SHOWN)),
+            false_positives=worst_of_slides([s.false_positives for s in slides], MISTAKES_SHOWN),
+            misses=worst_of_slides([s.misses for s in slides], MISTAKES_SHOWN),
             notes=tuple(dict.fromkeys(notes)),
             problems=tuple(problems),
             page=layout.results / EVALUATION_PAGE,
@@ -173,13 +162,6 @@ def _config(
             "assume_mpp": assume_mpp,
         }
     )
-
-
-def _of_points(threshold: float | None, info: BundleInfo) -> float | None:
-    """The threshold on the scale of the lesion points: a probability if there is a calibration."""
-    if threshold is None or info.scoring.calibration is None:
-        return threshold
-    return float(info.scoring.calibration.probability(threshold))
 
 
 def _with_results(

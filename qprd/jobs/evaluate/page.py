@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from qprd.evaluation.mistakes import Mistake
 from qprd.files.layout import ProjectLayout
@@ -28,17 +27,6 @@ _CROP_PATCHES = 3.0
 _PLOT_DPI = 110
 
 
-class MistakeCard(NamedTuple):
-    """A mistake as the page shows it: the cell's center in level-0 pixels, and a crop around it."""
-
-    slide: str
-    x: float
-    y: float
-    mpp: float
-    score: str
-    jpeg: bytes
-
-
 def publish(
     summary: EvaluateSummary, layout: ProjectLayout, info: BundleInfo, *, progress: Progress
 ) -> None:
@@ -49,10 +37,12 @@ def publish(
     """
     steps = len(summary.false_positives) + len(summary.misses) + 1
     with progress.task("drawing the page", steps) as task:
-        cards = [
-            _cards(found, summary.slides, info, task.advance)
-            for found in (summary.false_positives, summary.misses)
-        ]
+        cards: list[list[dict[str, object]]] = []
+        for mistakes in (summary.false_positives, summary.misses):
+            cards.append([])
+            for index, mistake in mistakes:
+                cards[-1].append(_card(mistake, summary.slides[index], info))
+                task.advance()
         figures = evaluation_figures(summary.patch, summary.slide, summary.lesion)
         plots = {
             title: figure if isinstance(figure, str) else figure_png(figure, dpi=_PLOT_DPI)
@@ -88,37 +78,24 @@ def publish(
     )
 
 
-def _cards(
-    mistakes: Sequence[tuple[int, Mistake]],
-    slides: Sequence[EvaluatedSlide],
-    info: BundleInfo,
-    advance: Callable[[], None],
-) -> list[MistakeCard]:
-    """Cards of mistakes in their order; each slide is opened once."""
-    cards: dict[int, MistakeCard] = {}
-    for index in sorted({index for index, _ in mistakes}):
-        evaluated = slides[index]
-        edge_px = _CROP_PATCHES * max(info.network.patch_um / evaluated.mpp, evaluated.cell_px)
-        downsample = edge_px / _CROP_PX
-        half = evaluated.cell_px / 2
-        with open_slide(evaluated.entry, assume_mpp=evaluated.mpp) as slide:
-            for place, (of_slide, mistake) in enumerate(mistakes):
-                if of_slide != index:
-                    continue
-                x, y = mistake.x, mistake.y
-                left, top = x - edge_px / 2, y - edge_px / 2
-                crop = crop_jpeg(
-                    slide.read_downsampled(left, top, _CROP_PX, _CROP_PX, downsample),
-                    left=left,
-                    top=top,
-                    downsample=downsample,
-                    cell=(x - half, y - half, x + half, y + half),
-                    drawn=evaluated.tumor_region,
-                )
-                score = _score(mistake.score, info)
-                cards[place] = MistakeCard(evaluated.entry.name, x, y, evaluated.mpp, score, crop)
-                advance()
-    return [cards[place] for place in sorted(cards)]
+def _card(mistake: Mistake, evaluated: EvaluatedSlide, info: BundleInfo) -> dict[str, object]:
+    """A mistake as the page shows it: its place in level-0 pixels, and a crop around it."""
+    x, y, mpp = mistake.x, mistake.y, evaluated.mpp
+    edge_px = _CROP_PATCHES * max(info.network.patch_um / mpp, evaluated.cell_px)
+    left, top, downsample = x - edge_px / 2, y - edge_px / 2, edge_px / _CROP_PX
+    half = evaluated.cell_px / 2
+    with open_slide(evaluated.entry, assume_mpp=mpp) as slide:
+        pixels = slide.read_downsampled(left, top, _CROP_PX, _CROP_PX, downsample)
+    jpeg = crop_jpeg(
+        pixels,
+        left=left,
+        top=top,
+        downsample=downsample,
+        cell=(x - half, y - half, x + half, y + half),
+        drawn=evaluated.tumor_region,
+    )
+    score = _score(mistake.score, info)
+    return {"slide": evaluated.entry.name, "x": x, "y": y, "mpp": mpp, "score": score, "jpeg": jpeg}
 
 
 def _score(score: float, info: BundleInfo) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import shapely
@@ -18,13 +19,13 @@ from qprd.errors import QprdError
 from qprd.evaluation.cells import labeled_cells
 from qprd.evaluation.froc import Matches, match_points
 from qprd.evaluation.lesions import LesionMap, lesion_map
-from qprd.evaluation.levels import SlideComparison
+from qprd.evaluation.levels import MEASURED_IN, SlideComparison
 from qprd.evaluation.metrics import auroc, sensitivity, specificity
 from qprd.evaluation.mistakes import Mistake, worst_mistakes
 from qprd.evaluation.overlap import Coverage, Overlap, polygon_overlap
 from qprd.jobs.train.patches import slide_regions
 from qprd.predictions import LesionPoints, ScoreMap, is_own_class
-from qprd.qupath.entry_slides import require_same_image
+from qprd.qupath.entry_slides import identity_of, require_same_image
 from qprd.qupath.project import Annotation, Entry
 from qprd.results.folder import (
     load_lesion_points,
@@ -37,6 +38,11 @@ from qprd.sampling.regions import LabelRegions
 from qprd.settings import TrainConfig
 from qprd.slides.tissue import TissueMask
 
+if TYPE_CHECKING:
+    from qprd.bundle.records import BundleInfo
+
+#: Mistakes of each kind that are shown.
+MISTAKES_SHOWN = 8
 #: Distance between two mistakes that are shown, in patches.
 _PATCHES_APART = 2.0
 #: Resolutions that differ by less than this share are the same, rounded differently.
@@ -99,7 +105,7 @@ class EvaluatedSlide:
         comparison: Its predictions compared with what was drawn.
         report: Its figures.
         predicted: When it was predicted, ISO 8601, UTC.
-        threshold: Threshold of its contours; None if there was none.
+        threshold: Threshold of its contours.
         mpp: Micrometers per level-0 pixel.
         cell_px: Edge of a cell in level-0 pixels.
         tumor_region: The drawn tumor.
@@ -119,25 +125,6 @@ class EvaluatedSlide:
     false_positives: tuple[Mistake, ...]
     misses: tuple[Mistake, ...]
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class EvaluationRules:
-    """How slides are compared with what was drawn.
-
-    Attributes:
-        config: Classes and rules of the training that made the bundle.
-        threshold: Raw score at and above which a cell is called tumor; None if there is none.
-        point_threshold: The same threshold on the scale of the lesion points.
-        patch_um: Edge of a patch.
-        mistakes_shown: Mistakes of each kind kept of a slide.
-    """
-
-    config: TrainConfig
-    threshold: float | None
-    point_threshold: float | None
-    patch_um: float
-    mistakes_shown: int
 
 
 def drawn_by_people(annotations: Sequence[Annotation]) -> list[Annotation]:
@@ -167,13 +154,22 @@ def evaluate_slide(
     entry: Entry,
     annotations: Sequence[Annotation],
     folder: Path,
-    rules: EvaluationRules,
+    info: BundleInfo,
     *,
-    used_for: str,
+    config: TrainConfig,
+    threshold: float | None,
 ) -> EvaluatedSlide:
     """Compare the results of one slide with its annotations, which `drawn_by_people` has chosen.
 
     Its tissue is found anew.
+
+    Args:
+        entry: The slide.
+        annotations: What was drawn on it.
+        folder: Its results.
+        info: The bundle that predicted.
+        config: Classes and rules of the training that made the bundle.
+        threshold: Raw score at and above which a cell is called tumor.
 
     Raises:
         QprdError: The slide or its results cannot be read, or its resolution or frame is not that
@@ -184,8 +180,8 @@ def evaluate_slide(
     contours = [contour.polygon for contour in load_predictions(folder).contours]
     notes: list[str] = []
     # A resolution that has to be assumed is that of the prediction, unless another one is given.
-    assumed = {"assume_mpp": rules.config.assume_mpp or score_map.mpp}
-    slide = slide_regions(entry, annotations, rules.config.model_copy(update=assumed), notes)
+    assumed = {"assume_mpp": config.assume_mpp or score_map.mpp}
+    slide = slide_regions(entry, annotations, config.model_copy(update=assumed), notes)
     if not math.isclose(slide.mpp, score_map.mpp, rel_tol=_SAME_MPP):
         raise QprdError(
             f"It was predicted at {score_map.mpp:.4g} um/px, and has {slide.mpp:.4g} um/px now.",
@@ -200,46 +196,46 @@ def evaluate_slide(
     tissue = shapely.difference(slide.tissue.to_polygons(), regions.ignored)
     scored = scored_region(score_map)
     drawn_normal = regions.normal_region if regions.normal_source == "annotations" else Polygon()
-    overlaps: list[Overlap | None] = [None] * 3
+    overlaps: dict[str, Overlap] = {}
     if result.threshold is not None:
         found = shapely.union_all(shapely.make_valid(contours))
         # What a person drew as tumor is tumor, whatever was taken for tissue.
         all_tissue = shapely.union(tissue, tumor)
         known_tissue = shapely.intersection(all_tissue, known)
         known_scored = shapely.intersection(shapely.intersection(tissue, known), scored)
-        overlaps = [
-            polygon_overlap(found, tumor, within=within).scaled(um2)
-            for within in (known_tissue, all_tissue, known_scored)
-        ]
+        overlaps = {
+            name: polygon_overlap(found, tumor, within=within).scaled(um2)
+            for name, within in zip(
+                MEASURED_IN, (known_tissue, known_scored, all_tissue), strict=True
+            )
+        }
 
     points = load_lesion_points(folder)
     lesions = lesion_map(tumor, slide.mpp)
     matches, n_unjudged = _where_truth_is_known(match_points(points, lesions), points, known)
     comparison = SlideComparison(
-        has_tumor=marks_tumor(annotations, rules.config),
+        has_tumor=marks_tumor(annotations, config),
         slide_score=result.slide_score,
         cells=cells,
         matches=matches,
         n_isolated=int(lesions.is_itc.sum()),
         n_unjudged=n_unjudged,
-        overlap=overlaps[0],
-        overlap_all_tissue=overlaps[1],
-        overlap_scored=overlaps[2],
+        overlaps=overlaps,
         is_scored=np.isin(lesions.lesions, _lesions_with_scores(lesions, score_map)),
         tumor_mm2=Coverage.of(tumor, scored, tissue, slide.mpp),
         normal_mm2=Coverage.of(drawn_normal, scored, tissue, slide.mpp),
     )
     false_positives: list[Mistake] = []
     misses: list[Mistake] = []
-    if rules.threshold is not None:
-        apart_px = _PATCHES_APART * max(rules.patch_um / slide.mpp, score_map.cell_px)
+    if threshold is not None:
+        apart_px = _PATCHES_APART * max(info.network.patch_um / slide.mpp, score_map.cell_px)
         false_positives, misses = worst_mistakes(
-            cells, rules.threshold, limit=rules.mistakes_shown, apart_px=apart_px
+            cells, threshold, limit=MISTAKES_SHOWN, apart_px=apart_px
         )
     return EvaluatedSlide(
         entry=entry,
         comparison=comparison,
-        report=_report(entry, comparison, rules, used_for=used_for, contours=len(contours)),
+        report=_report(entry, comparison, info, threshold, contours=len(contours)),
         predicted=result.created,
         threshold=result.threshold,
         mpp=slide.mpp,
@@ -252,15 +248,24 @@ def evaluate_slide(
 
 
 def _report(
-    entry: Entry, found: SlideComparison, rules: EvaluationRules, *, used_for: str, contours: int
+    entry: Entry,
+    found: SlideComparison,
+    info: BundleInfo,
+    at: float | None,
+    *,
+    contours: int,
 ) -> SlideReport:
     y_true, scores = found.cells.y_true, found.cells.scores
-    at, points_at = rules.threshold, rules.point_threshold
+    points_at, probability_of = at, info.scoring.probability_of
+    if at is not None and probability_of is not None:
+        # Lesion points have probabilities if there is a calibration.
+        points_at = float(probability_of(at))
+    overlap = found.overlaps.get("", Overlap())
     hits, false_positives = found.matches.best_scores, found.matches.false_positive_scores
     return SlideReport(
         entry_id=entry.id,
         image=entry.name,
-        used_for=used_for,
+        used_for=info.training.use_of(identity_of(entry)) or "nothing",
         has_tumor=found.has_tumor,
         slide_score=found.slide_score,
         tumor_cells=int(y_true.sum()),
@@ -274,9 +279,9 @@ def _report(
             None if points_at is None else int((false_positives >= points_at).sum())
         ),
         contours=contours,
-        iou=None if found.overlap is None else found.overlap.iou,
-        dice=None if found.overlap is None else found.overlap.dice,
-        iou_scored=None if found.overlap_scored is None else found.overlap_scored.iou,
+        iou=overlap.iou,
+        dice=overlap.dice,
+        iou_scored=found.overlaps.get("_scored", Overlap()).iou,
         lesions_not_scored=len(hits) - len(found.scored_matches.best_scores),
         not_scored={"tumor": found.tumor_mm2.figures(), "normal": found.normal_mm2.figures()},
     )

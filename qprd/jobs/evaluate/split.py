@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +20,12 @@ EvaluatedSplit = Literal["test", "val", "all"]
 
 _NAMES_SHOWN = 5
 _BARE = "without annotations"
+#: What the reader must know of slides that the model was not blind to, by what it used them for.
+_SEEN_NOTES = {
+    "train": "the model was trained on these, so the figures say little about new slides",
+    "val": "these chose the model's threshold and calibration, and its epoch with --recipe paper, "
+    "so the figures are optimistic",
+}
 
 
 @dataclass(frozen=True)
@@ -29,13 +35,11 @@ class ChosenSlides:
     Attributes:
         split: The split that was chosen.
         entries: Its annotated slides in project order.
-        seen: By entry id, what the model used the slide for; it has never seen the others.
         notes: What the reader of the figures must know about the choice.
     """
 
     split: EvaluatedSplit
     entries: tuple[Entry, ...]
-    seen: Mapping[str, Use]
     notes: tuple[str, ...]
 
 
@@ -100,31 +104,16 @@ def choose_slides(
         )
     if asked is None and split == "val":
         notes.append("there are no annotated test slides: these are the validation slides")
-    notes += _seen_notes(entries, seen)
+    for seen_as, remark in _SEEN_NOTES.items():
+        if those := [entry for entry in entries if seen.get(entry.id) == seen_as]:
+            notes.append(f"{remark}: {name_list(those, _NAMES_SHOWN)}")
     left_out = [e for e in bare if metadata_split(e.metadata, e.name) in (split, None)]
     if left_out:
         notes.append(
             "left out, as neither tumor nor normal tissue is drawn on them: "
             + name_list(left_out, _NAMES_SHOWN)
         )
-    return ChosenSlides(split, entries, seen, tuple(notes))
-
-
-def _seen_notes(entries: Sequence[Entry], seen: Mapping[str, Use]) -> list[str]:
-    notes = []
-    trained = [e for e in entries if seen.get(e.id) == "train"]
-    validated = [e for e in entries if seen.get(e.id) == "val"]
-    if trained:
-        notes.append(
-            "the model was trained on these, so the figures say little about new slides: "
-            + name_list(trained, _NAMES_SHOWN)
-        )
-    if validated:
-        notes.append(
-            "these chose the model's threshold and calibration, and its epoch with --recipe paper, "
-            f"so the figures are optimistic: {name_list(validated, _NAMES_SHOWN)}"
-        )
-    return notes
+    return ChosenSlides(split, entries, tuple(notes))
 
 
 def _nothing(

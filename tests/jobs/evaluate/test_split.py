@@ -58,7 +58,6 @@ def test_what_was_trained_on_is_never_test_or_validation(meant: str | None) -> N
                 names(split, slide)
         assert name not in names("test", slide, entry("new"))
         chosen = choose_slides([slide, entry("new")], (), INFO, "all")
-        assert chosen.seen[slide.id] == "train"
         assert any("was trained on these" in note for note in chosen.notes)
 
 
