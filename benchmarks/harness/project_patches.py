@@ -25,13 +25,7 @@ from qprd.qupath.project import Project
 from qprd.sampling.build import SlideRegions
 from qprd.sampling.dataset import decode_all
 from qprd.sampling.region_index import RegionIndex
-from qprd.sampling.sampler import (
-    Bounds,
-    SamplingRules,
-    iter_patches,
-    patch_rng,
-    sample_stratified,
-)
+from qprd.sampling.sampler import Bounds, iter_patches, patch_rng, sample_stratified
 from qprd.sampling.splits import SPLITS, Split, assign_splits, cut_slide
 from qprd.sampling.table import LABELS, Label, Patch, PatchTable
 from qprd.settings import TrainConfig
@@ -238,7 +232,9 @@ def _positions(
         size_px=size_px,
         bounds=bounds,
         rng=patch_rng(config.seed, slide.entry_id, split, label),
-        rules=SamplingRules.of(config),
+        min_coverage=config.min_coverage,
+        max_overlap=config.max_overlap,
+        min_tissue=config.min_tissue,
     )
 
 

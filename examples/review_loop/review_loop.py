@@ -39,7 +39,7 @@ from qprd.qupath.geojson import read_annotations
 from qprd.qupath.project import Entry
 from qprd.sampling.dataset import decode_all
 from qprd.sampling.regions import label_regions
-from qprd.sampling.sampler import SamplingRules, iter_patches, patch_rng
+from qprd.sampling.sampler import iter_patches, patch_rng
 from qprd.sampling.splits import Split
 from qprd.sampling.table import LABELS, Label, Patch, PatchTable
 from qprd.scoring.by_patch import score_patches
@@ -266,7 +266,9 @@ class Loop:
                     size_px=size_px,
                     bounds=(0, 0, slide.width, slide.height),
                     rng=patch_rng(seed, image, "at random", label),
-                    rules=SamplingRules(),
+                    min_coverage=config.min_coverage,
+                    max_overlap=config.max_overlap,
+                    min_tissue=config.min_tissue,
                 )
                 split: Split = "train" if image == TRAINED else "test"
                 patches += [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,22 +13,8 @@ from shapely.geometry import MultiPolygon
 from qprd.errors import QprdError
 from qprd.sampling.region_index import RegionIndex
 from qprd.sampling.regions import LabelRegions
-from qprd.sampling.sampler import (
-    Bounds,
-    SamplingRules,
-    iter_patches,
-    patch_rng,
-    sample_stratified,
-    stratify,
-)
-from qprd.sampling.splits import (
-    FRACTIONS,
-    Split,
-    SplitCandidate,
-    apart_notes,
-    cut_slide,
-    splits_without,
-)
+from qprd.sampling.sampler import Bounds, iter_patches, patch_rng, sample_stratified, stratify
+from qprd.sampling.splits import Split, SplitCandidate, apart_notes, cut_slide, splits_without
 from qprd.sampling.table import LABELS, Label, Patch, PatchTable
 from qprd.settings import HELD_OUT_PER_LABEL, TrainConfig
 from qprd.slides.fingerprint import SlideIdentity
@@ -36,9 +22,7 @@ from qprd.slides.fingerprint import SlideIdentity
 if TYPE_CHECKING:
     from qprd.slides.tissue import TissueMask
 
-_DEFAULTS = TrainConfig()
-
-#: `SamplingRules.max_overlap` inside reviewed regions, where it is larger: these are small, and a
+#: Setting ``max_overlap`` inside reviewed regions, where it is larger: these are small, and a
 #: shifted patch is another view of what the model was unsure of or wrong about.
 REVIEWED_OVERLAP = 0.75
 
@@ -94,17 +78,7 @@ class SlideRegions:
 
 def build_patch_table(
     slides: Sequence[SlideRegions],
-    *,
-    normal: int,
-    tumor: int,
-    patch_px: int,
-    mpp: float,
-    seed: int,
-    val: int | None = None,
-    test: int | None = None,
-    hard_fraction: float = _DEFAULTS.hard_fraction,
-    fractions: tuple[float, float, float] = FRACTIONS,
-    rules: SamplingRules | None = None,
+    config: TrainConfig,
     left_out: Sequence[SplitCandidate] = (),
 ) -> PatchTable:
     """Assign splits, share the patches out over the slides, and draw them.
@@ -114,22 +88,11 @@ def build_patch_table(
 
     Regions that a person rejected or accepted in a review are hard examples of normal tissue or
     tumor. By area they would give hardly a patch beside what was drawn, so training patches are
-    drawn from them first, and more densely, up to ``hard_fraction``.
+    drawn from them first, and more densely, up to ``config.hard_fraction``.
 
     Args:
         slides: All slides of the project that may be used.
-        normal: Number of normal training patches, at least one.
-        tumor: Number of tumor training patches; 0 for plain reverse distillation.
-        patch_px: Edge of a patch in pixels at ``mpp``.
-        mpp: Micrometers per pixel of the model.
-        seed: Determines splits and positions.
-        val: Number of validation patches of each label; None takes all, up to
-            `HELD_OUT_PER_LABEL`.
-        test: Number of test patches of each label, if there are test slides; None as for ``val``.
-        hard_fraction: Largest share of the training patches of a label that are drawn from
-            reviewed regions first, 0..1.
-        fractions: Shares of train, val and test among slides whose metadata names no split.
-        rules: Conditions that a patch has to meet.
+        config: Settings of the training.
         left_out: Other images of the project. Slides that cannot be read: the splits of the
             others are as if they could be. And images without a label region whose metadata name
             a split: it holds for others of the same slide.
@@ -138,25 +101,10 @@ def build_patch_table(
         Patches ordered by split, label, slide and then as drawn.
 
     Raises:
-        QprdError: There are too few patches, no slide is annotated, or a number is out of range.
+        QprdError: There are too few patches, or no slide is annotated.
     """
-    for name, count, least in (
-        ("normal training", normal, 1),
-        ("tumor training", tumor, 0),
-        ("validation", val, 1),
-        ("test", test, 1),
-    ):
-        if count is not None and count < least:
-            raise QprdError(
-                f"{count} {name} patches are too few.", fix=f"Ask for {least} or more of them."
-            )
-    if not patch_px >= 1 or not mpp > 0:
-        raise QprdError(
-            f"Patches of {patch_px} px at {mpp:g} um/px are impossible.",
-            fix="Give a positive patch size and resolution.",
-        )
     candidates = [slide.candidate for slide in slides]
-    splits, split_notes = splits_without(candidates, left_out, seed, fractions)
+    splits, split_notes = splits_without(candidates, left_out, config.seed)
     if not splits:
         raise QprdError(
             "No slide has a tumor or a normal region.",
@@ -171,8 +119,7 @@ def build_patch_table(
             only.regions,
             only.width,
             only.height,
-            size_px=patch_px * mpp / only.mpp,
-            val_fraction=fractions[1] / (fractions[0] + fractions[1]) if fractions[1] else 0.2,
+            size_px=config.patch_px * config.mpp / only.mpp,
         )
         areas = {split: {only.entry_id: bounds} for split, bounds in parts.items()}
         notes.append(
@@ -184,11 +131,9 @@ def build_patch_table(
             bounds = (0.0, 0.0, float(slide.width), float(slide.height))
             areas.setdefault(splits[slide.entry_id], {})[slide.entry_id] = bounds
 
-    sampler = _TableSampler(
-        used, patch_px=patch_px, mpp=mpp, seed=seed, rules=rules or SamplingRules()
-    )
-    patches = sampler.training(areas["train"], {"tumor": tumor, "normal": normal}, hard_fraction)
-    for split, wanted in (("val", val), ("test", test)):
+    sampler = _TableSampler(used, config)
+    patches = sampler.training(areas["train"])
+    for split, wanted in (("val", config.val_patches), ("test", None)):
         if split in areas:
             patches += sampler.balanced(split, areas[split], wanted, notes)
     return PatchTable(tuple(patches), tuple(notes))
@@ -197,32 +142,20 @@ def build_patch_table(
 class _TableSampler:
     """Draws the patches of one split after the other."""
 
-    def __init__(
-        self,
-        slides: Sequence[SlideRegions],
-        *,
-        patch_px: int,
-        mpp: float,
-        seed: int,
-        rules: SamplingRules,
-    ) -> None:
+    def __init__(self, slides: Sequence[SlideRegions], config: TrainConfig) -> None:
         self._slides = {s.entry_id: s for s in slides}
-        self._patch_px = patch_px
-        self._mpp = mpp
-        self._seed = seed
-        self._rules = rules
+        self._config = config
 
-    def training(
-        self, areas: Mapping[str, Bounds], wanted: Mapping[Label, int], hard_fraction: float
-    ) -> list[Patch]:
+    def training(self, areas: Mapping[str, Bounds]) -> list[Patch]:
         """Draw exactly the wanted training patches, from reviewed regions first.
 
         Raises:
             QprdError: There are too few patches.
         """
+        wanted: dict[Label, int] = {"tumor": self._config.tumor, "normal": self._config.normal}
         positions: dict[Label, dict[str, list[tuple[int, int]]]] = {}
         for label in LABELS:
-            n_hard = round(hard_fraction * wanted[label])
+            n_hard = round(self._config.hard_fraction * wanted[label])
             hard = self._positions("train", label, areas, n_hard, reviewed=True)
             n_rest = wanted[label] - sum(map(len, hard.values()))
             rest = self._positions("train", label, areas, n_rest)
@@ -268,7 +201,7 @@ class _TableSampler:
 
     def _size_px(self, entry_id: str) -> float:
         """Return the edge of a patch in level-0 pixels of a slide."""
-        return self._patch_px * self._mpp / self._slides[entry_id].mpp
+        return self._config.patch_px * self._config.mpp / self._slides[entry_id].mpp
 
     def _positions(
         self,
@@ -281,21 +214,23 @@ class _TableSampler:
     ) -> dict[str, list[tuple[int, int]]]:
         """Draw patch positions in the region of a label, or in its reviewed part, by slide."""
         names = (split, label, "reviewed") if reviewed else (split, label)
-        rules = self._rules
+        max_overlap = self._config.max_overlap
         if reviewed:
-            rules = replace(rules, max_overlap=max(rules.max_overlap, REVIEWED_OVERLAP))
+            max_overlap = max(max_overlap, REVIEWED_OVERLAP)
 
         def source(entry_id: str, bounds: Bounds) -> Iterator[tuple[int, int]]:
             slide, size_px = self._slides[entry_id], self._size_px(entry_id)
             region = slide.reviewed(label) if reviewed else slide.region(label)
-            rng = patch_rng(self._seed, entry_id, *names)
+            rng = patch_rng(self._config.seed, entry_id, *names)
             return iter_patches(
                 RegionIndex(region, size_px),
                 slide.tissue,
                 size_px=size_px,
                 bounds=bounds,
                 rng=rng,
-                rules=rules,
+                min_coverage=self._config.min_coverage,
+                max_overlap=max_overlap,
+                min_tissue=self._config.min_tissue,
             )
 
         if wanted == 0:
@@ -313,7 +248,7 @@ class _TableSampler:
                 x=x,
                 y=y,
                 size_px=self._size_px(entry_id),
-                mpp=self._mpp,
+                mpp=self._config.mpp,
                 label=label,
                 split=split,
                 reviewed=reviewed,
@@ -332,7 +267,7 @@ class _TableSampler:
             return [False] * len(positions)
         x, y = np.array(positions, np.float64).T
         covered = RegionIndex(region, size_px).coverage(x, y, size_px)
-        return [bool(share >= self._rules.min_coverage - 1e-9) for share in covered]
+        return [bool(share >= self._config.min_coverage - 1e-9) for share in covered]
 
     def _check_enough(
         self,
@@ -345,11 +280,11 @@ class _TableSampler:
         n_found = sum(map(len, positions.values()))
         if n_found >= wanted:
             return
-        rules = self._rules
+        config = self._config
         n_small = sum(
             int((shapely.area(shapely.get_parts(self._slides[e].region(label))) < smallest).sum())
             for e in areas
-            if (smallest := rules.min_coverage * self._size_px(e) ** 2)
+            if (smallest := config.min_coverage * self._size_px(e) ** 2)
         )
         problem = f"There are only {n_found} of {wanted} {label} patches for {split}"
         if n_small:
@@ -363,8 +298,8 @@ class _TableSampler:
             where=", ".join(per_slide[:20]) + (", ..." if len(per_slide) > 20 else ""),
             fix=(
                 f"{ask_less or 'Annotate'} more, use smaller patches (--patch-px, now "
-                f"{self._patch_px} at {self._mpp:g} um/px), or relax --max-overlap "
-                f"(now {rules.max_overlap:g}), --min-coverage (now {rules.min_coverage:g}) or "
-                f"--min-tissue (now {rules.min_tissue:g})."
+                f"{config.patch_px} at {config.mpp:g} um/px), or relax --max-overlap "
+                f"(now {config.max_overlap:g}), --min-coverage (now {config.min_coverage:g}) or "
+                f"--min-tissue (now {config.min_tissue:g})."
             ),
         )

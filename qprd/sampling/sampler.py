@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,6 @@ from shapely.geometry import MultiPolygon
 
 from qprd.errors import QprdError
 from qprd.sampling.region_index import RegionIndex
-from qprd.settings import TrainConfig
 
 if TYPE_CHECKING:
     from qprd.slides.tissue import TissueMask
@@ -25,43 +23,8 @@ _BATCH = 1024
 #: Left, top, right and bottom edge in level-0 pixels.
 Bounds = tuple[float, float, float, float]
 
-_DEFAULTS = TrainConfig()
-
-
-@dataclass(frozen=True)
-class SamplingRules:
-    """Conditions that a patch has to meet.
-
-    Attributes:
-        min_coverage: Smallest share of a patch that lies in its label region, 0..1.
-        max_overlap: Largest share of a patch that another patch of the same label and slide may
-            cover, 0..1.
-        min_tissue: Smallest share of a patch that is tissue, 0..1.
-        max_misses: A region counts as full after this many candidates in a row without a patch.
-
-    Raises:
-        QprdError: A share is not between 0 and 1.
-    """
-
-    min_coverage: float = _DEFAULTS.min_coverage
-    max_overlap: float = _DEFAULTS.max_overlap
-    min_tissue: float = _DEFAULTS.min_tissue
-    max_misses: int = 20_000
-
-    @classmethod
-    def of(cls, config: TrainConfig) -> SamplingRules:
-        """Return the rules of a training."""
-        return cls(config.min_coverage, config.max_overlap, config.min_tissue)
-
-    def __post_init__(self) -> None:
-        for name in ("min_coverage", "max_overlap", "min_tissue"):
-            share = getattr(self, name)
-            if not 0 <= share <= 1:
-                option = "--" + name.replace("_", "-")
-                raise QprdError(
-                    f"The setting {option} is {share:g}, not a share between 0 and 1.",
-                    fix=f"Give {option} a value from 0 to 1.",
-                )
+#: A region counts as full after this many candidates in a row without a patch.
+MAX_MISSES = 20_000
 
 
 def patch_rng(seed: int, *parts: str) -> np.random.Generator:
@@ -82,7 +45,9 @@ def iter_patches(
     size_px: float,
     bounds: Bounds,
     rng: np.random.Generator,
-    rules: SamplingRules,
+    min_coverage: float,
+    max_overlap: float,
+    min_tissue: float,
 ) -> Iterator[tuple[int, int]]:
     """Yield random patch positions in a region until it is full.
 
@@ -97,7 +62,9 @@ def iter_patches(
         size_px: Edge of a patch in level-0 pixels.
         bounds: Rectangle that contains all patches: the image or a part of it.
         rng: Random numbers from `patch_rng`.
-        rules: Conditions that a patch has to meet.
+        min_coverage: Smallest share of a patch that lies in the region, 0..1.
+        max_overlap: Largest share of a patch that an earlier one may cover, 0..1.
+        min_tissue: Smallest share of a patch that is tissue, 0..1.
 
     Yields:
         Top-left corners x, y in level-0 pixels.
@@ -114,25 +81,25 @@ def iter_patches(
     x0, y0, x1, y1 = bounds
     if index.area_px2 == 0 or x1 - x0 < size_px or y1 - y0 < size_px:
         return
-    accepted = _Accepted(size_px, rules.max_overlap)
+    accepted = _Accepted(size_px, max_overlap)
     misses = 0
-    while misses < rules.max_misses:
+    while misses < MAX_MISSES:
         uniform = rng.random((_BATCH, 5))
         points, usable = index.points(uniform)
         xy = np.floor(points - uniform[:, 3:5] * size_px)
         usable &= (xy >= (x0, y0)).all(axis=1) & (xy + size_px <= (x1, y1)).all(axis=1)
-        if tissue is not None and rules.min_tissue > 0:
+        if tissue is not None and min_tissue > 0:
             rows = np.flatnonzero(usable)
-            usable[rows] = tissue.fractions(xy[rows, 0], xy[rows, 1], size_px) >= rules.min_tissue
+            usable[rows] = tissue.fractions(xy[rows, 0], xy[rows, 1], size_px) >= min_tissue
         rows = np.flatnonzero(usable)
         rows = rows[accepted.leave_room(xy[rows])]
         covered = index.coverage(xy[rows, 0], xy[rows, 1], size_px)
         # Rounding must not refuse a patch that is entirely inside.
-        rows = rows[covered >= rules.min_coverage - 1e-9]
+        rows = rows[covered >= min_coverage - 1e-9]
         last = -1 - misses
         for row in rows:
             x, y = int(xy[row, 0]), int(xy[row, 1])
-            if row - last > rules.max_misses:
+            if row - last > MAX_MISSES:
                 return
             if accepted.add(x, y):
                 last = int(row)
@@ -154,10 +121,8 @@ class _Accepted:
         column, row = int(x // size), int(y // size)
         for i in (column - 1, column, column + 1):
             for j in (row - 1, row, row + 1):
-                for other_x, other_y in self._cells.get((i, j), ()):
-                    width, height = size - abs(x - other_x), size - abs(y - other_y)
-                    if width > 0 and height > 0 and width * height > self._max_area:
-                        return False
+                if self._overlaps(x, y, (i, j)):
+                    return False
         self._cells.setdefault((column, row), []).append((x, y))
         return True
 
@@ -166,14 +131,17 @@ class _Accepted:
 
         This cheap test comes before that of the coverage.
         """
-        size, free = self._size, np.ones(len(xy), dtype=bool)
-        for k, (x, y) in enumerate(xy.tolist()):
-            for other_x, other_y in self._cells.get((int(x // size), int(y // size)), ()):
-                width, height = size - abs(x - other_x), size - abs(y - other_y)
-                if width > 0 and height > 0 and width * height > self._max_area:
-                    free[k] = False
-                    break
-        return free
+        size = self._size
+        taken = [self._overlaps(x, y, (int(x // size), int(y // size))) for x, y in xy.tolist()]
+        return ~np.array(taken, np.bool_)
+
+    def _overlaps(self, x: float, y: float, cell: tuple[int, int]) -> bool:
+        """Return whether a patch overlaps one of a cell too much."""
+        for other_x, other_y in self._cells.get(cell, ()):
+            width, height = self._size - abs(x - other_x), self._size - abs(y - other_y)
+            if width > 0 and height > 0 and width * height > self._max_area:
+                return True
+        return False
 
 
 def stratify(available: Mapping[str, int], wanted: int) -> dict[str, int]:

@@ -19,8 +19,8 @@ from qprd.slides.fingerprint import SlideIdentity
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-#: Default shares of train, val and test among slides whose metadata names no split.
-FRACTIONS = (0.8, 0.2, 0.0)
+#: Share of the slides whose metadata names no split that validate; the others train.
+VAL_SHARE = 0.2
 
 #: Positions tried along each axis for the cut through a single slide.
 _CUTS = 64
@@ -50,17 +50,13 @@ class SplitCandidate:
         return self.has_tumor or self.has_normal
 
 
-def assign_splits(
-    slides: Sequence[SplitCandidate],
-    seed: int,
-    fractions: tuple[float, float, float] = FRACTIONS,
-) -> dict[str, Split]:
+def assign_splits(slides: Sequence[SplitCandidate], seed: int) -> dict[str, Split]:
     """Assign each usable slide to one split.
 
     Metadata decides where it is present. The other slides are taken in an order that depends on
     the seed and the entry ids alone: first a training slide with tumor, then a training slide
     with normal tissue and a validation slide (with both labels, if there is one). The rest is
-    dealt out to come close to ``fractions``, separately for slides with and without tumor.
+    dealt out to come close to `VAL_SHARE`, separately for slides with and without tumor.
 
     Images of one slide share its split (see `same_slides`).
 
@@ -68,7 +64,6 @@ def assign_splits(
         slides: All slides. Those without a label region are left out of the result, but their
             metadata hold for others that show the same slide.
         seed: Determines the order of the slides without metadata.
-        fractions: Shares of train, val and test.
 
     Returns:
         The split by entry id. A single usable slide is ``train``; `cut_slide` cuts it in two.
@@ -77,11 +72,6 @@ def assign_splits(
         QprdError: Images of one slide have metadata that name different splits, or there is no
             slide for training or validation.
     """
-    if min(fractions) < 0 or sum(fractions) <= 0:
-        raise QprdError(
-            f"The shares of train, val and test cannot be {fractions}.",
-            fix="Give three numbers from 0 on with a positive sum.",
-        )
     if len({s.entry_id for s in slides}) < len(slides):
         raise QprdError(
             "Two slides have the same entry id.", fix="Remove one of them from the project."
@@ -98,10 +88,16 @@ def assign_splits(
     assigned = {s.entry_id: s.metadata_split for s in usable if s.metadata_split is not None}
     if len(usable) > 1:
         _assign_needed(usable, assigned)
-        _deal_out(usable, assigned, fractions)
+        _deal_out(usable, assigned)
     else:
         assigned.setdefault(usable[0].entry_id, "train")
-        _refuse_several([s for s in groups[usable[0].entry_id][1] if s.usable])
+        images = [s for s in groups[usable[0].entry_id][1] if s.usable]
+        if len(images) > 1:
+            raise QprdError(
+                "All annotated images show one slide: " + ", ".join(map(_shown, images[:5])) + ".",
+                fix="Annotate a second slide, or draw all in one of these images and name it with "
+                "--image.",
+            )
     _check(usable, assigned)
     for group, members in groups.values():
         if group.usable:
@@ -181,16 +177,6 @@ def _as_one(slides: Sequence[SplitCandidate]) -> tuple[SplitCandidate, Sequence[
     ), slides
 
 
-def _refuse_several(slides: Sequence[SplitCandidate]) -> None:
-    """Refuse to train on several images of an only slide, which cannot be cut in two together."""
-    if len(slides) > 1:
-        raise QprdError(
-            "All annotated images show one slide: " + ", ".join(map(_shown, slides[:5])) + ".",
-            fix="Annotate a second slide, or draw all in one of these images and name it with "
-            "--image.",
-        )
-
-
 def apart_notes(slides: Sequence[SplitCandidate], splits: Mapping[str, Split]) -> list[str]:
     """Say which parts of one file are in different splits."""
     files: dict[str, list[SplitCandidate]] = defaultdict(list)
@@ -209,7 +195,6 @@ def splits_without(
     slides: Sequence[SplitCandidate],
     left_out: Sequence[SplitCandidate],
     seed: int,
-    fractions: tuple[float, float, float] = FRACTIONS,
 ) -> tuple[dict[str, Split], list[str]]:
     """Assign splits as `assign_splits` does; a slide that cannot be read moves no other slide.
 
@@ -220,7 +205,6 @@ def splits_without(
         left_out: Those that cannot be read, and images without a label region, whose metadata
             hold for others that show the same slide.
         seed: Determines the order of the slides without metadata.
-        fractions: Shares of train, val and test.
 
     Returns:
         The split of each usable slide by entry id, and notes for the user.
@@ -228,7 +212,7 @@ def splits_without(
     Raises:
         QprdError: as `assign_splits`.
     """
-    planned = assign_splits([*slides, *left_out], seed, fractions)
+    planned = assign_splits([*slides, *left_out], seed)
     lost = [s for s in left_out if s.entry_id in planned]
     kept = {s.entry_id: planned[s.entry_id] for s in slides if s.entry_id in planned}
     with_tumor = {s.entry_id for s in slides if s.has_tumor}
@@ -237,7 +221,7 @@ def splits_without(
     if needed <= set(kept.values()) and trains_on_tumor:
         return kept, []
     others = (s for s in left_out if not s.usable)
-    assigned = assign_splits([*slides, *others], seed, fractions)
+    assigned = assign_splits([*slides, *others], seed)
     moved = [s.slide.name for s in slides if assigned.get(s.entry_id) != kept.get(s.entry_id)]
     if not lost or not moved:
         return assigned, []
@@ -283,15 +267,11 @@ def _assign_needed(usable: Sequence[SplitCandidate], assigned: dict[str, Split])
         take("train", free())
 
 
-def _deal_out(
-    usable: Sequence[SplitCandidate],
-    assigned: dict[str, Split],
-    fractions: tuple[float, float, float],
-) -> None:
+def _deal_out(usable: Sequence[SplitCandidate], assigned: dict[str, Split]) -> None:
     """Assign each slide that is left to the split that lacks most, tumor slides separately."""
     for has_tumor in (True, False):
         stratum = [s for s in usable if s.has_tumor == has_tumor]
-        targets = [len(stratum) * f / sum(fractions) for f in fractions]
+        targets = [len(stratum) * share for share in (1 - VAL_SHARE, VAL_SHARE, 0)]
         for slide in stratum:
             if slide.entry_id in assigned:
                 continue
@@ -302,22 +282,22 @@ def _deal_out(
 
 def _check(usable: Sequence[SplitCandidate], assigned: dict[str, Split]) -> None:
     splits = set(assigned.values())
-    if "train" not in splits:
-        raise QprdError(
-            "The metadata 'split' leaves no slide for training.",
-            where=", ".join(f"{s.slide.name}: {assigned[s.entry_id]}" for s in usable),
-            fix="Set the metadata 'split' of an annotated slide to train, or remove it.",
-        )
-    if len(usable) > 1 and "val" not in splits:
-        raise QprdError(
-            "The metadata 'split' leaves no slide for validation.",
-            where=", ".join(f"{s.slide.name}: {assigned[s.entry_id]}" for s in usable),
-            fix="Set the metadata 'split' of an annotated slide to val, or remove it from one.",
-        )
+    for split, purpose in (("train", "training"), ("val", "validation")):
+        if split not in splits and (split == "train" or len(usable) > 1):
+            raise QprdError(
+                f"The metadata 'split' leaves no slide for {purpose}.",
+                where=", ".join(f"{s.slide.name}: {assigned[s.entry_id]}" for s in usable),
+                fix=f"Set the metadata 'split' of an annotated slide to {split}, or remove it.",
+            )
 
 
 def cut_slide(
-    regions: LabelRegions, width: int, height: int, *, size_px: float, val_fraction: float = 0.2
+    regions: LabelRegions,
+    width: int,
+    height: int,
+    *,
+    size_px: float,
+    val_fraction: float = VAL_SHARE,
 ) -> dict[Split, Bounds]:
     """Cut a single slide in two, one part to train and one to validate.
 

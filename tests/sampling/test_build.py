@@ -14,9 +14,9 @@ from shapely.geometry import MultiPolygon, box
 
 from qprd.errors import QprdError
 from qprd.sampling.build import SlideRegions, build_patch_table
-from qprd.sampling.sampler import SamplingRules
 from qprd.sampling.splits import Split
 from qprd.sampling.table import PatchTable, check_splits_apart
+from qprd.settings import TrainConfig
 from qprd.slides.fingerprint import SlideIdentity
 from tests.helpers.colon import regions
 
@@ -41,11 +41,11 @@ def slide(
 
 def build(slides: Sequence[SlideRegions], **options: Any) -> PatchTable:
     defaults: dict[str, Any] = {"normal": 20, "tumor": 5, "patch_px": 64, "mpp": 0.5, "seed": 0}
-    return build_patch_table(slides, **{**defaults, **options})
+    return build_patch_table(slides, TrainConfig(**{**defaults, **options}))
 
 
 def test_counts_are_met_and_validation_is_balanced() -> None:
-    table = build([slide("1"), slide("2"), slide("3")], val=15)
+    table = build([slide("1"), slide("2"), slide("3")], val_patches=15)
     counts = table.counts()
     assert (counts["train", "normal"], counts["train", "tumor"]) == (20, 5)
     assert (counts["val", "normal"], counts["val", "tumor"]) == (15, 15)
@@ -65,9 +65,8 @@ def test_splits_never_leak_and_order_does_not_matter(
     edges: list[tuple[int, int]], seed: int, random: Random
 ) -> None:
     slides = [slide(str(i), tumor=t, normal=n) for i, (t, n) in enumerate(edges)]
-    rules = SamplingRules(max_misses=1000)
     try:
-        table = build(slides, normal=3, tumor=1, seed=seed, rules=rules)
+        table = build(slides, normal=3, tumor=1, seed=seed)
     except QprdError:
         return
     check_splits_apart(table.patches)
@@ -76,7 +75,7 @@ def test_splits_never_leak_and_order_does_not_matter(
         square = box(patch.x, patch.y, patch.x + patch.size_px, patch.y + patch.size_px)
         assert own.intersection(square).area >= 0.75 * patch.size_px**2 - 1e-6
     random.shuffle(slides)
-    assert build(slides, normal=3, tumor=1, seed=seed, rules=rules) == table
+    assert build(slides, normal=3, tumor=1, seed=seed) == table
 
 
 def test_one_big_slide_does_not_drown_the_others() -> None:
@@ -185,7 +184,7 @@ def test_patches_are_as_large_as_the_resolution_asks() -> None:
 def test_the_real_project_gives_the_patches_that_are_asked_for(
     colon_slides: list[SlideRegions], tmp_path: Path
 ) -> None:
-    table = build(colon_slides, normal=300, tumor=30, patch_px=128, val=300)
+    table = build(colon_slides, normal=300, tumor=30, patch_px=128, val_patches=300)
     counts = table.counts()
     assert (counts["train", "normal"], counts["train", "tumor"]) == (300, 30)
     assert (counts["val", "normal"], counts["val", "tumor"]) == (300, 300)

@@ -14,12 +14,15 @@ from qprd.errors import QprdError
 from qprd.sampling.build import SlideRegions, build_patch_table
 from qprd.sampling.dataset import PatchBatch, PatchDataset, decode_all, rasterize_labels, symmetric
 from qprd.sampling.table import Patch, PatchTable
+from qprd.settings import TrainConfig
 from tests.helpers.colon import OpenColon, regions
 
 
 @pytest.fixture(scope="module")
 def colon_table(colon_slides: list[SlideRegions]) -> PatchTable:
-    return build_patch_table(colon_slides, normal=8, tumor=4, val=2, patch_px=64, mpp=1.0, seed=0)
+    return build_patch_table(
+        colon_slides, TrainConfig(normal=8, tumor=4, val_patches=2, patch_px=64, mpp=1.0)
+    )
 
 
 def whole(dataset: PatchDataset, epoch: int = 0) -> PatchBatch:

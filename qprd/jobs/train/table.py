@@ -9,7 +9,6 @@ from pathlib import Path
 from qprd.errors import QprdError, read_errors
 from qprd.qupath.entry_slides import recorded_name
 from qprd.sampling.build import SlideRegions, build_patch_table
-from qprd.sampling.sampler import SamplingRules
 from qprd.sampling.splits import SplitCandidate, same_slides
 from qprd.sampling.table import Patch, PatchTable
 from qprd.settings import TrainConfig
@@ -49,18 +48,7 @@ def _sampled_table(
 ) -> PatchTable:
     """Sample patches; an error tells the notes, which may hold its cause."""
     try:
-        return build_patch_table(
-            slides,
-            normal=config.normal,
-            tumor=config.tumor,
-            val=config.val_patches,
-            patch_px=config.patch_px,
-            mpp=config.mpp,
-            seed=config.seed,
-            hard_fraction=config.hard_fraction,
-            rules=SamplingRules.of(config),
-            left_out=left_out,
-        )
+        return build_patch_table(slides, config, left_out)
     except QprdError as error:
         shown = "".join(f"\n  note: {note}" for note in notes[:_NOTES_SHOWN])
         raise QprdError(
