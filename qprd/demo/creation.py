@@ -138,9 +138,7 @@ def import_annotations(project: Path) -> int:
             )
             data.add_geojson(exported.read_text(encoding="utf-8"))
             data.write(staged)
-            width, height = entry.server.width, entry.server.height
-            size_px = (width, height) if width is not None and height is not None else None
-            transaction.stage_text(folder.summary, data.summary({}, size_px))
+            transaction.stage_text(folder.summary, data.summary({}, entry.source))
             transaction.commit()
         # The export is as new as QuPath's data.
         with contextlib.suppress(OSError):

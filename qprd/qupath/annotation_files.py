@@ -18,7 +18,7 @@ from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.geojson import annotations_of, objects_of, own_member_of, read_root
 from qprd.qupath.image_record import require_image
 from qprd.qupath.project import Annotation, Entry
-from qprd.qupath.qpproj import ProjectFile, RecordedEntry
+from qprd.qupath.qpproj import ProjectFile
 
 EXPORT_HINT = (
     "In QuPath: Automate > Script editor, open export_annotations.groovy ('qprd groovy DIR' puts it"
@@ -168,7 +168,7 @@ class AnnotationFiles:
             )
         return folder / found[0], None
 
-    def _claims(self, file_name: str) -> list[RecordedEntry]:
+    def _claims(self, file_name: str) -> list[Entry]:
         """The entries whose annotations a file of this name could hold."""
         stem = _stem(file_name, _GEOJSON)
         return [entry for entry in self._project.entries if stem in _stems(entry)]
@@ -181,7 +181,7 @@ def _stem(file_name: str, suffixes: Sequence[str]) -> str | None:
     return composed(file_name[: -len(max(found, key=len))]) if found else None
 
 
-def _stems(entry: Entry | RecordedEntry) -> set[str]:
+def _stems(entry: Entry) -> set[str]:
     """Names, without a suffix, of files that may hold the annotations of an image."""
     stem = entry.name.rpartition(".")[0] or entry.name
     return {composed(part) for part in (entry.id, entry.name, stem)}

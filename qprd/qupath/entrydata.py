@@ -38,7 +38,7 @@ from qprd.qupath.geojson import color_from_argb
 from qprd.qupath.java import QuPath, qupath_call
 from qprd.qupath.pathclasses import argb_from_color
 from qprd.qupath.precision import on_grid
-from qprd.qupath.project import DEFAULT_COLOR, Annotation, PathClass
+from qprd.qupath.project import DEFAULT_COLOR, Annotation, PathClass, SlideSource
 from qprd.qupath.storable import stored_annotations
 
 
@@ -273,11 +273,12 @@ class EntryData:
         with qupath_call("QuPath cannot save; the project is as it was", self._path):
             self._file.write(str(path))
 
-    def summary(self, earlier: Mapping[str, object], size_px: tuple[int, int] | None) -> str:
+    def summary(self, earlier: Mapping[str, object], source: SlideSource) -> str:
         """The text of a ``summary.json``, as QuPath writes it."""
         server: object = earlier.get("server")
-        if server is None and size_px is not None:
-            server = {"width": size_px[0], "height": size_px[1], "sizeC": 3, "sizeZ": 1, "sizeT": 1}
+        if server is None and source.width is not None and source.height is not None:
+            size = {"width": source.width, "height": source.height}
+            server = {**size, "sizeC": 3, "sizeZ": 1, "sizeT": 1}
         with qupath_call("QuPath cannot count its objects", self._path):
             hierarchy = json.loads(str(self._qupath.bulk.summary(self._file.hierarchy)))
             image_type = str(self._file.imageType())

@@ -6,18 +6,20 @@ along while the recorded URI does not change. Nothing here changes the project.
 
 from __future__ import annotations
 
+import contextlib
 import ntpath
 import os
 import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from urllib.parse import unquote, urlsplit
 
 from qprd.errors import QprdError
 from qprd.names import composed
+from qprd.qupath.project import SlideSource
 
 #: A folder given with ``--slides`` is searched this deep, and for this many files.
 MAX_DEPTH = 16
@@ -122,10 +124,8 @@ class SlideLocator:
         self._project = project.absolute()
         self._recorded: PurePath | None = None
         if recorded_uri:
-            try:
+            with contextlib.suppress(UnsupportedUriError):
                 self._recorded = file_path(recorded_uri)
-            except UnsupportedUriError:
-                self._recorded = None
         for folder in slides:
             if not folder.is_dir():
                 raise QprdError(
@@ -161,6 +161,23 @@ class SlideLocator:
                 f"{len(same)} files could be meant by {recorded.name}: {names}",
             )
         return Located(same[0] if same else None, tuple(tried))
+
+    def found(self, source: SlideSource) -> SlideSource:
+        """A recorded source with its slide, which is not opened, or why there is no telling.
+
+        Raises:
+            QprdError: a folder of slides holds too many files.
+        """
+        try:
+            located = self.locate(source.uri)
+        except UnsupportedUriError as error:
+            located = Located(None, problem=str(error))
+        return replace(
+            source,
+            path=located.path,
+            tried=located.tried,
+            unsupported=source.unsupported or located.problem,
+        )
 
     def _places(self, recorded: PurePath) -> list[Path]:
         places: list[Path] = []

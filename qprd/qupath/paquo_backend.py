@@ -17,12 +17,7 @@ from typing_extensions import override
 
 from qprd.errors import QprdError
 from qprd.files.backups import ImportedFrom, Subject
-from qprd.predictions import (
-    REVIEW_CLASS,
-    REVIEW_COLOR,
-    Predictions,
-    own_metadata,
-)
+from qprd.predictions import REVIEW_CLASS, REVIEW_COLOR, Predictions, own_metadata
 from qprd.qupath.comparison import compare, refuse_changes, stored_otherwise
 from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.entrydata import EntryData
@@ -39,12 +34,8 @@ from qprd.qupath.project import (
     WriteReport,
 )
 from qprd.qupath.project_on_disk import ProjectOnDisk
-from qprd.qupath.projectedit import (
-    recorded_metadata,
-    server_builder,
-    with_own_metadata,
-)
-from qprd.qupath.qpproj import RecordedEntry, read_project_file
+from qprd.qupath.projectedit import recorded_metadata, server_builder, with_own_metadata
+from qprd.qupath.qpproj import read_project_file
 from qprd.qupath.storable import storable
 
 __all__ = ["PaquoProject", "find_qupath"]
@@ -223,14 +214,20 @@ class PaquoProject(ProjectOnDisk):
             data = self._read(entry)
             staged = transaction.stage(folder.data)
             if data is None:
-                data = self._create(entry, staged)
+                data = EntryData.create(
+                    self._qupath,
+                    staged,
+                    server=server_builder(self.path, entry.id),
+                    image_type="UNSET",
+                    full_id=f"{self.path}::{entry.id}",
+                )
             objects_before = data.count()
             change = edit(data)
             if change is None:
                 return folder.data, ()
             data.write(staged)
             objects = data.count()
-            summary = data.summary(folder.read_summary(), _size_px(entry))
+            summary = data.summary(folder.read_summary(), entry.source)
             # Two copies of a large hierarchy are enough.
             del data
             change.verify(EntryData.read_file(self._qupath, staged), folder.data)
@@ -259,15 +256,6 @@ class PaquoProject(ProjectOnDisk):
         self._set_class_colors()
         return EntryData.read(self._qupath, self._folder(recorded.id))
 
-    def _create(self, entry: Entry, staged: Path) -> EntryData:
-        return EntryData.create(
-            self._qupath,
-            staged,
-            server=server_builder(self.path, entry.id),
-            image_type="UNSET",
-            full_id=f"{self.path}::{entry.id}",
-        )
-
     def _set_class_colors(self) -> None:
         """As QuPath does when it opens a project: a class has one color in a whole process."""
         with qupath_call("QuPath cannot use the project's classes", classes_path(self.path)):
@@ -292,9 +280,7 @@ class PaquoProject(ProjectOnDisk):
         with qupath_call("QuPath cannot compare its objects", where):
             return [str(item) for item in self._qupath.bulk.changed(before, after)]
 
-    def _compare_metadata(
-        self, before: RecordedEntry, meant: Mapping[str, str], written: Path
-    ) -> None:
+    def _compare_metadata(self, before: Entry, meant: Mapping[str, str], written: Path) -> None:
         own = own_metadata(before.metadata)
         others = {key: value for key, value in before.metadata.items() if key not in own}
         expected = replace(before, metadata={**others, **meant})
@@ -307,17 +293,12 @@ class PaquoProject(ProjectOnDisk):
                 fix="Run it again; if it happens once more, please report it.",
             )
 
-    def _refuse_another_frame(self, entry: Entry, recorded: RecordedEntry) -> None:
-        source, server = entry.source, recorded.server
-        if (source.uri, source.rotation, source.crop) != (server.uri, server.rotation, server.crop):
+    def _refuse_another_frame(self, entry: Entry, recorded: Entry) -> None:
+        was, now = entry.source, recorded.source
+        if (was.uri, was.rotation, was.crop) != (now.uri, now.rotation, now.crop):
             raise QprdError(
                 f"{entry.name} is turned, cropped or another file in the project now; nothing was "
                 "written.",
                 where=str(self.path),
                 fix="Close the project in QuPath, then run qprd predict again.",
             )
-
-
-def _size_px(entry: Entry) -> tuple[int, int] | None:
-    width, height = entry.source.width, entry.source.height
-    return None if width is None or height is None else (width, height)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from typing_extensions import override
 
 from qprd.files.layout import ProjectLayout
 from qprd.files.session import WriteAccess, WriteSession
-from qprd.qupath.entries import find_entries
 from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.locate import SlideLocator
 from qprd.qupath.project import Entry, Project
-from qprd.qupath.qpproj import RecordedEntry, no_image, read_project_file
+from qprd.qupath.qpproj import no_image, read_project_file
 
 
 class ProjectOnDisk(Project):
@@ -43,7 +43,10 @@ class ProjectOnDisk(Project):
     @override
     def entries(self) -> Sequence[Entry]:
         if self._entries is None:
-            self._entries = find_entries(self._file, self._locator)
+            self._entries = tuple(
+                replace(entry, source=self._locator.found(entry.source))
+                for entry in self._file.entries
+            )
         return self._entries
 
     @override
@@ -62,8 +65,8 @@ class ProjectOnDisk(Project):
             self._reread()
             yield session
 
-    def _recorded(self, entry: Entry) -> RecordedEntry:
-        """The entry, if it is one of this project: its id becomes a name of files and folders."""
+    def _recorded(self, entry: Entry) -> Entry:
+        """The entry as recorded, if it is of this project: its id becomes a name of files."""
         for recorded in self._file.entries:
             if recorded.id == entry.id:
                 return recorded

@@ -5,27 +5,17 @@ The field names are those of QuPath's ``DefaultProject`` (0.2 to 0.7).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qprd.errors import QprdError
 from qprd.files.jsonfile import read_json, well_formed
-from qprd.qupath.servers import RecordedServer, parse_server
+from qprd.qupath.project import Entry
+from qprd.qupath.servers import parse_server
 
 MAX_PROJECT_BYTES = 256 * 2**20
 MAX_SERVER_BYTES = 16 * 2**20
 _WHAT = "a QuPath project"
-
-
-@dataclass(frozen=True)
-class RecordedEntry:
-    """An image of the project, as recorded; its slide was not looked for."""
-
-    id: str
-    name: str
-    server: RecordedServer
-    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -36,19 +26,19 @@ class ProjectFile:
         path: The file, absolute.
         version: The QuPath that wrote it; ``"unknown"`` if it does not say.
         uri: Where the file lay when it was written, None if it does not say.
-        entries: In project order, ids unique and made of digits only.
+        entries: In project order, ids unique and made of digits only; slides not looked for.
     """
 
     path: Path
     version: str
     uri: str | None
-    entries: tuple[RecordedEntry, ...]
+    entries: tuple[Entry, ...]
 
 
 def read_project_file(path: Path) -> ProjectFile:
     """Parse a ``.qpproj`` and, where that lacks a slide's size, its ``data/<id>/server.json``.
 
-    An entry that cannot be used is returned with its server's ``unsupported`` set.
+    An entry that cannot be used is returned with its source's ``unsupported`` set.
 
     Raises:
         QprdError: the file is missing, too large, no JSON, or no project of QuPath 0.2 or later.
@@ -63,7 +53,7 @@ def read_project_file(path: Path) -> ProjectFile:
             where=str(path),
             fix="Open and save it in a current QuPath.",
         )
-    entries: list[RecordedEntry] = []
+    entries: list[Entry] = []
     ids: set[str] = set()
     for number, image in enumerate(root["images"], start=1):
         entry = _parse_entry(image, where=f"{path}, image {number}")
@@ -101,7 +91,7 @@ def _no_project(why: str, where: str) -> QprdError:
     )
 
 
-def _parse_entry(image: object, *, where: str) -> RecordedEntry:
+def _parse_entry(image: object, *, where: str) -> Entry:
     if not isinstance(image, dict):
         raise _no_project("an image is no object", where)
     entry_id = image.get("entryID")
@@ -110,10 +100,10 @@ def _parse_entry(image: object, *, where: str) -> RecordedEntry:
         raise _no_project("an image has no id", where)
     name = image.get("imageName")
     metadata = image.get("metadata")
-    return RecordedEntry(
+    return Entry(
         id=str(entry_id),
         name=well_formed(name) if isinstance(name, str) and name else f"Image {entry_id}",
-        server=parse_server(image.get("serverBuilder")),
+        source=parse_server(image.get("serverBuilder")),
         metadata={
             well_formed(key): well_formed(value)
             for key, value in metadata.items()
@@ -124,10 +114,10 @@ def _parse_entry(image: object, *, where: str) -> RecordedEntry:
     )
 
 
-def _with_saved_metadata(entry: RecordedEntry, project: Path) -> RecordedEntry:
+def _with_saved_metadata(entry: Entry, project: Path) -> Entry:
     """Fill in what the project file lacks from the entry's ``server.json``, if that is the same."""
-    server = entry.server
-    if server.unsupported is not None or server.width is not None:
+    source = entry.source
+    if source.unsupported is not None or source.width is not None:
         return entry
     path = project / "data" / entry.id / "server.json"
     try:
@@ -135,14 +125,14 @@ def _with_saved_metadata(entry: RecordedEntry, project: Path) -> RecordedEntry:
     except QprdError:
         # QuPath does not need that file either.
         return entry
-    if (saved.rotation, saved.crop, saved.reader) != (server.rotation, server.crop, server.reader):
+    if (saved.rotation, saved.crop, saved.reader) != (source.rotation, source.crop, source.reader):
         return entry
     filled = replace(
-        server,
+        source,
         file_size=saved.file_size,
         width=saved.width,
         height=saved.height,
-        mpp=server.mpp if server.mpp is not None else saved.mpp,
+        mpp=source.mpp if source.mpp is not None else saved.mpp,
         unsupported=saved.unsupported,
     )
-    return replace(entry, server=filled)
+    return replace(entry, source=filled)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TypeGuard
 
 from qprd.files.jsonfile import well_formed
-from qprd.slides.frame import Rotation
+from qprd.qupath.project import SlideSource
+from qprd.slides.frame import Frame, Rotation
 from qprd.slides.slide import MOST_ANISOTROPIC
 
 _MAX_NESTED_SERVERS = 32
@@ -49,37 +50,6 @@ Rectangle = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class RecordedServer:
-    """What the project records about the pixels of an entry.
-
-    Attributes:
-        uri: The slide's URI; empty if there is none.
-        reader: Class of the QuPath reader without package, ``OpenslideServerBuilder``.
-        crops_to_bounds: Whether that reader's frame begins at the ``openslide.bounds-*``; the
-            others show a whole file.
-        file_size: Width and height of the file's frame as that reader sees it, if recorded with
-            the file or with a pyramid of it.
-        width: Width of the entry's frame in level-0 pixels, if recorded.
-        height: Height of the entry's frame in level-0 pixels, if recorded.
-        mpp: Micrometers per pixel, mean of x and y; None if uncalibrated.
-        rotation: As `qprd.qupath.project.SlideSource.rotation`.
-        crop: As `qprd.qupath.project.SlideSource.crop`.
-        unsupported: Why these pixels cannot be used, or None.
-    """
-
-    uri: str
-    reader: str = ""
-    crops_to_bounds: bool = True
-    file_size: tuple[int, int] | None = None
-    width: int | None = None
-    height: int | None = None
-    mpp: float | None = None
-    rotation: Rotation = 0
-    crop: Rectangle | None = None
-    unsupported: str | None = None
-
-
-@dataclass(frozen=True)
 class _Layer:
     """One server of a nest, of a kind in `_SUPPORTED_SERVERS`, with its own metadata."""
 
@@ -99,35 +69,37 @@ class _UnsupportedServerError(ValueError):
     """Carries the reason."""
 
 
-def parse_server(builder: object) -> RecordedServer:
-    """Parse the ``serverBuilder`` of an image; never raises, see `RecordedServer.unsupported`."""
+def parse_server(builder: object) -> SlideSource:
+    """Parse the ``serverBuilder`` of an image; never raises, see `SlideSource.unsupported`."""
     try:
         layers = _layers(builder)
     except _UnsupportedServerError as reason:
-        return RecordedServer(uri=_any_uri(builder), unsupported=str(reason))
+        return SlideSource(uri=_any_uri(builder), path=None, unsupported=str(reason))
     file = layers[-1]
     uri = file.builder.get("uri")
     provider = file.builder.get("providerClassName")
-    reader = provider.rpartition(".")[2] if isinstance(provider, str) else ""
+    name = provider.rpartition(".")[2] if isinstance(provider, str) else ""
+    reader = name.removesuffix("ServerBuilder")
     args = file.builder.get("args") or []
     known = next((layer for layer in layers if layer.metadata), file)
     width, height = layers[0].size or (None, None)
-    server = RecordedServer(
+    source = SlideSource(
         uri=well_formed(uri) if isinstance(uri, str) else "",
+        path=None,
         reader=reader,
-        crops_to_bounds=reader == "OpenslideServerBuilder" and args == [],
+        use_bounds=reader == "Openslide" and args == [],
         file_size=_file_size(layers),
         width=width,
         height=height,
     )
     try:
-        server = replace(server, mpp=_mpp(known.metadata))
+        source = replace(source, mpp=_mpp(known.metadata))
         _check_args(reader, args)
         for layer in layers:
             _check_pixels(layer.metadata)
-        return _with_frame(server, layers)
+        return _with_frame(source, layers)
     except _UnsupportedServerError as reason:
-        return replace(server, unsupported=str(reason))
+        return replace(source, unsupported=str(reason))
 
 
 def _layers(builder: object) -> list[_Layer]:
@@ -192,7 +164,7 @@ def _check_args(reader: str, args: object) -> None:
             series = rest.pop(0) if rest else ""
             if series not in ("0", "-1"):
                 raise _UnsupportedServerError(f"it is series {series} of its file, not the first")
-        elif not (option == "--no-crop" and reader == "OpenslideServerBuilder"):
+        elif not (option == "--no-crop" and reader == "Openslide"):
             raise _UnsupportedServerError(f"it is read with {' '.join(args)}")
 
 
@@ -206,11 +178,11 @@ def _check_pixels(metadata: Mapping[str, object]) -> None:
         raise _UnsupportedServerError("it is a stack of several planes or time points")
 
 
-def _with_frame(server: RecordedServer, layers: list[_Layer]) -> RecordedServer:
+def _with_frame(source: SlideSource, layers: list[_Layer]) -> SlideSource:
     """Follow rotations and crops from the file outwards."""
     rotation: Rotation = 0
     crop: Rectangle | None = None
-    size = server.file_size
+    size = source.file_size
     for layer in reversed(layers[:-1]):
         if layer.kind == "rotated":
             turn = _ROTATIONS.get(str(layer.builder.get("rotation")))
@@ -227,7 +199,7 @@ def _with_frame(server: RecordedServer, layers: list[_Layer]) -> RecordedServer:
             raise _UnsupportedServerError("the project records sizes for it that do not agree")
         size = size or layer.size
     width, height = size or (None, None)
-    return replace(server, width=width, height=height, rotation=rotation, crop=crop)
+    return replace(source, width=width, height=height, rotation=rotation, crop=crop)
 
 
 def _rectangle(region: object) -> Rectangle:
@@ -244,22 +216,16 @@ def _rectangle(region: object) -> Rectangle:
 def _crop_in_file(
     region: Rectangle, size: tuple[int, int] | None, rotation: Rotation, inner: Rectangle | None
 ) -> Rectangle:
-    """A crop of the rotated frame of the given size, in the unrotated file frame.
-
-    The inverse of a clockwise rotation, as in QuPath's ``RotatedImageServer.rotateRequest``.
-    """
+    """A crop of the rotated frame of the given size, in the unrotated file frame."""
     x, y, width, height = region
     if size is not None and (x + width > size[0] or y + height > size[1]):
         raise _UnsupportedServerError("its crop reaches out of the image")
     if rotation != 0:
         if size is None:
             raise _UnsupportedServerError("it is cropped after a rotation, its size not recorded")
-        if rotation == 90:
-            x, y, width, height = y, size[0] - x - width, height, width
-        elif rotation == 180:
-            x, y = size[0] - x - width, size[1] - y - height
-        else:
-            x, y, width, height = size[1] - y - height, x, height, width
+        file_size = size[::-1] if rotation in (90, 270) else size
+        in_file = Frame(0, 0, *file_size, rotation).to_file(x, y, width, height)
+        x, y, width, height = map(int, in_file)
     if inner is not None:
         x, y = x + inner[0], y + inner[1]
     return x, y, width, height

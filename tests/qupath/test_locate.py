@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Literal
 from unicodedata import normalize
@@ -18,6 +19,8 @@ from qprd.qupath.locate import (
     file_path,
     relative_to_project,
 )
+from qprd.qupath.project import SlideSource
+from qprd.qupath.qpproj import ProjectFile, read_project_file
 
 
 def make(path: Path) -> Path:
@@ -204,3 +207,53 @@ def test_a_missing_slide_says_where_it_was_looked_for(tmp_path: Path) -> None:
 
 def test_names_too_long_for_the_system_are_merely_missing(tmp_path: Path) -> None:
     assert SlideLocator(tmp_path / "p.qpproj").locate("file:///" + "a" * 5000).path is None
+
+
+def found_in(project: ProjectFile, *slides: Path) -> list[SlideSource]:
+    locator = SlideLocator(project.path, project.uri, slides)
+    return [locator.found(entry.source) for entry in project.entries]
+
+
+def test_slides_laid_beside_a_moved_project_are_found(colon_project: Path) -> None:
+    project = read_project_file(colon_project)
+    before = colon_project.read_bytes()
+    sources = found_in(project)
+    assert [s.path for s in sources] == [
+        colon_project.parents[1] / "slides" / name for name in ("colon_1.tif", "colon_2.tif")
+    ]
+    assert all(s.unsupported is None for s in sources)
+    assert colon_project.read_bytes() == before
+
+
+def test_slides_elsewhere_are_found_by_name(shared_data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "far" / "away" / "project.qpproj"
+    path.parent.mkdir(parents=True)
+    shutil.copyfile(shared_data / "qupath/colon/project/project.qpproj", path)
+    project = read_project_file(path)
+    missing = found_in(project)
+    assert [s.path for s in missing] == [None, None]
+    assert all(len(s.tried) == 2 for s in missing)
+    found = found_in(project, shared_data)
+    assert [s.path for s in found] == [
+        shared_data / "slides" / name for name in ("colon_1.tif", "colon_2.tif")
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["v0.3.0_104-images", "v0.4.0_foci", "v0.5.1_4-images", "v0.5.1_no-data", "v0.6.0_cells"],
+)
+def test_every_missing_slide_of_a_stranger_says_where_it_was_looked_for(
+    shared_data: Path, name: str
+) -> None:
+    project = read_project_file(shared_data / "qupath/foreign" / name / "project.qpproj")
+    sources = found_in(project)
+    assert sources
+    assert all(s.path is None and s.tried for s in sources)
+
+
+def test_a_slide_that_is_no_file_is_unsupported(tmp_path: Path) -> None:
+    recorded = SlideSource(uri="https://omero.org/image/3", path=None)
+    source = SlideLocator(tmp_path / "p.qpproj").found(recorded)
+    assert source.path is None
+    assert "https" in str(source.unsupported)

@@ -70,7 +70,7 @@ def test_reads_the_colon_project(shared_data: Path) -> None:
         ("1", "colon_1.tif", {"split": "train"}),
         ("2", "colon_2.tif", {"split": "val"}),
     ]
-    server = project.entries[0].server
+    server = project.entries[0].source
     assert (server.width, server.height, server.rotation, server.crop) == (3584, 8448, 0, None)
     assert server.mpp == pytest.approx(0.5015296654797131)
     assert server.unsupported is None
@@ -92,22 +92,22 @@ def test_reads_projects_of_strangers(
     project = read_project_file(shared_data / "qupath/foreign" / name / "project.qpproj")
     assert project.version == version
     assert len(project.entries) == entries
-    reasons = [entry.server.unsupported for entry in project.entries]
+    reasons = [entry.source.unsupported for entry in project.entries]
     assert reasons.count(None) == usable
     assert all(reason is None or "not RGB" in reason for reason in reasons)
 
 
 def test_a_rotated_slide_has_the_size_of_its_own_frame(shared_data: Path) -> None:
     project = read_project_file(shared_data / "qupath/foreign/v0.3.0_104-images/project.qpproj")
-    server = project.entries[0].server
+    server = project.entries[0].source
     assert (server.rotation, server.width, server.height) == (90, 45618, 45816)
     assert server.file_size == (45816, 45618)
-    assert {entry.server.rotation for entry in project.entries} == {0, 90}
+    assert {entry.source.rotation for entry in project.entries} == {0, 90}
 
 
 def test_a_slide_that_nothing_is_recorded_about_stays_unknown(shared_data: Path) -> None:
     project = read_project_file(shared_data / "qupath/foreign/v0.5.1_no-data/project.qpproj")
-    server = project.entries[0].server
+    server = project.entries[0].source
     assert (server.width, server.height, server.mpp, server.unsupported) == (None,) * 4
 
 
@@ -133,7 +133,7 @@ def test_missing_metadata_comes_from_server_json(tmp_path: Path) -> None:
         ("null", None),
     ]:
         saved.write_text(text)
-        assert read_project_file(path).entries[0].server.width == width
+        assert read_project_file(path).entries[0].source.width == width
 
 
 def pixels(server: dict[str, Any], file: np.ndarray) -> np.ndarray:
@@ -250,12 +250,12 @@ def test_very_deep_nests_of_servers_are_refused() -> None:
 def test_the_first_series_of_bioformats_passes_and_shows_the_whole_file(args: list[str]) -> None:
     server = parse_server(uri_server(providerClassName=BIOFORMATS, args=args))
     assert server.unsupported is None
-    assert not server.crops_to_bounds
+    assert not server.use_bounds
 
 
 def test_openslide_without_its_crop_shows_the_whole_file() -> None:
-    assert not parse_server(uri_server(args=["--no-crop"])).crops_to_bounds
-    assert parse_server(uri_server()).crops_to_bounds
+    assert not parse_server(uri_server(args=["--no-crop"])).use_bounds
+    assert parse_server(uri_server()).use_bounds
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "0.5", True, None, [0.5]])
@@ -358,4 +358,4 @@ def test_half_a_surrogate_pair_in_names_and_metadata_is_replaced(tmp_path: Path)
         tmp_path, image(imageName=half, metadata={half: half}, serverBuilder={"uri": half})
     )
     (entry,) = read_project_file(path).entries
-    assert (entry.name, entry.metadata, entry.server.uri) == ("a?", {"a?": "a?"}, "a?")
+    assert (entry.name, entry.metadata, entry.source.uri) == ("a?", {"a?": "a?"}, "a?")
