@@ -19,7 +19,6 @@ from qprd.qupath.precision import area_on_grid
 from qprd.qupath.project import (
     DEFAULT_COLOR,
     AnnotationImport,
-    Entry,
     ImportReport,
     PathClass,
     Project,
@@ -95,7 +94,14 @@ def import_asap(
             where=str(file),
             fix="Give the file in which the tumor was drawn.",
         )
-    frame = _unchanged_frame(entry)
+    if entry.source.rotation != 0 or entry.source.crop is not None:
+        raise QprdError(
+            f"QuPath shows this image {'cropped' if entry.source.crop else 'turned'}, and the "
+            "annotations were drawn on the slide as it is.",
+            where=entry.name,
+            fix="Add the slide to the project as it is, and name that image.",
+        )
+    frame = frame_of(entry)
     areas, notes = _in_frame(drawn.tumor, frame, where=f"{file}, {entry.name}")
     name = ": ".join(class_parts(tumor_class))
     colors = {path_class.name: path_class.color for path_class in project.classes()}
@@ -109,22 +115,6 @@ def import_asap(
     change = change_of(project, session, dry_run)
     change["notes"] = (*session.notes, *drawn.notes, *notes)
     return ImportSummary(**vars(report), **change, image=entry.name, tumor_class=name)
-
-
-def _unchanged_frame(entry: Entry) -> Frame:
-    """Where QuPath's frame of an image lies in the slide's file.
-
-    Raises:
-        QprdError: the slide is not there, or QuPath shows it turned or cropped.
-    """
-    if entry.source.rotation != 0 or entry.source.crop is not None:
-        raise QprdError(
-            f"QuPath shows this image {'cropped' if entry.source.crop else 'turned'}, and the "
-            "annotations were drawn on the slide as it is.",
-            where=entry.name,
-            fix="Add the slide to the project as it is, and name that image.",
-        )
-    return frame_of(entry)
 
 
 def _in_frame(

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
-from xml.etree.ElementTree import ParseError
+from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
 import shapely
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import iterparse
+from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
@@ -79,24 +80,20 @@ def read_asap(path: Path) -> AsapAnnotations:
     return _sorted_by_group(_read_json(path) if is_json else _read_xml(path))
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Drawn:
-    """One annotation as a file has it."""
+    """One annotation as a file has it; its points are (n, 2)."""
 
     name: str
     kind: str
     group: str
-    points: list[tuple[float, float]] = field(default_factory=list)
-    #: Places of the points in the outline, where the file gives them.
-    order: list[int] = field(default_factory=list)
+    points: NDArray[np.float64]
 
     def polygon(self) -> shapely.Polygon | None:
         """The outline as it is drawn, valid or not; None if there is nothing to enclose."""
-        points = np.array(self.points, float).reshape(-1, 2)
+        points = self.points
         if self.kind not in _AREAS:
             return None
-        if len(self.order) == len(points):
-            points = points[np.argsort(np.array(self.order, np.int64), kind="stable")]
         if self.kind == "Rectangle" and len(points) == 2:
             return shapely.box(*points.min(axis=0), *points.max(axis=0))
         return shapely.Polygon(points) if len(points) >= 3 else None
@@ -112,63 +109,72 @@ class _File:
     parents: dict[str, str] = field(default_factory=dict)
     points: int = 0
 
-    def add_point(self, drawn: _Drawn, x: object, y: object) -> None:
-        self.points += 1
+    def add(
+        self, name: str, kind: str, group: str, points: Sequence[tuple[object, object]]
+    ) -> None:
+        """Add an annotation; its coordinates may be anything."""
+        self.points += len(points)
         if self.points > _MAX_POINTS:
             raise QprdError(
                 f"This file has more than {_MAX_POINTS:,} points.",
                 where=self.where,
                 fix="Split it into several files.",
             )
-        try:
-            point = float(str(x)), float(str(y))
-        except ValueError:
-            point = math.nan, math.nan
-        if not (math.isfinite(point[0]) and math.isfinite(point[1])):
+        numbers = np.array([_numbers(x, y) for x, y in points], np.float64).reshape(-1, 2)
+        is_wrong = ~np.isfinite(numbers).all(axis=1)
+        if is_wrong.any():
+            x, y = points[int(np.argmax(is_wrong))]
             raise QprdError(
-                f"Annotation {len(self.drawn) + 1} ({_shown(drawn.name)}) has a coordinate that "
+                f"Annotation {len(self.drawn) + 1} ({_shown(name)}) has a coordinate that "
                 f"is not a finite number: {_shown(str(x))}, {_shown(str(y))}.",
                 where=self.where,
                 fix="Correct it where it was drawn.",
             )
-        drawn.points.append(point)
+        self.drawn.append(_Drawn(name, kind, group, numbers))
+
+
+def _numbers(x: object, y: object) -> tuple[float, float]:
+    try:
+        return float(str(x)), float(str(y))
+    except ValueError:
+        return math.nan, math.nan
 
 
 def _read_xml(path: Path) -> _File:
     data = read_bytes(path, what=_XML, limit_bytes=_MAX_BYTES)
-    file, drawn, root = _File(str(path)), None, None
+    file, root = _File(str(path)), None
     try:
         for event, element in iterparse(BytesIO(data), events=("start", "end"), forbid_dtd=True):
             root = root if root is not None else element
             if root.tag != "ASAP_Annotations":
                 raise ValueError(f"its root is {_shown(root.tag)}, not ASAP_Annotations")
-            if event == "start":
-                if element.tag == "Annotation":
-                    drawn = _Drawn(
-                        name=element.get("Name", ""),
-                        kind=element.get("Type", "None"),
-                        group=element.get("PartOfGroup", "None"),
-                    )
-                continue
-            if element.tag == "Annotation" and drawn is not None:
-                file.drawn.append(drawn)
-                drawn = None
-            elif element.tag == "Coordinate" and drawn is not None:
-                file.add_point(drawn, element.get("X"), element.get("Y"))
-                place = element.get("Order", "")
-                # Nineteen digits are more than any count; longer ones take long to convert.
-                if place.isdecimal() and len(place) < 19:
-                    drawn.order.append(int(place))
-            elif element.tag == "Group":
+            if event == "end" and element.tag == "Annotation":
+                file.add(
+                    element.get("Name", ""),
+                    element.get("Type", "None"),
+                    element.get("PartOfGroup", "None"),
+                    [(c.get("X"), c.get("Y")) for c in _in_order(element.iter("Coordinate"))],
+                )
+                # What has been read need not stay in memory.
+                element.clear()
+            elif event == "end" and element.tag == "Group":
                 parent = element.get("PartOfGroup", "None")
                 file.parents.setdefault(element.get("Name", ""), parent)
-            # What has been read need not stay in memory.
-            element.clear()
     except DefusedXmlException as error:
         raise _not(_XML, "it defines a document type or entities", path) from error
     except (ParseError, ValueError, LookupError) as error:
         raise _not(_XML, f"it is not valid XML ({error})", path) from error
     return file
+
+
+def _in_order(coordinates: Iterable[Element]) -> list[Element]:
+    """Coordinates by their places in the outline, where all have one; else as they stand."""
+    points = list(coordinates)
+    places = [point.get("Order", "") for point in points]
+    # Nineteen digits are more than any count; longer ones take long to convert.
+    if not all(place.isdecimal() and len(place) < 19 for place in places):
+        return points
+    return [points[i] for i in np.argsort(np.array(places, np.int64), kind="stable").tolist()]
 
 
 def _read_json(path: Path) -> _File:
@@ -183,11 +189,10 @@ def _read_json(path: Path) -> _File:
                 number = len(file.drawn) + 1
                 raise _not(_JSON, f"annotation {number} has no list of vertices", path)
             name = member.get("name")
-            drawn = _Drawn(name if isinstance(name, str) else "", "Polygon", group)
-            for vertex in vertices:
-                x, y = vertex if isinstance(vertex, list) and len(vertex) == 2 else (vertex, "")
-                file.add_point(drawn, x, y)
-            file.drawn.append(drawn)
+            points = [v if isinstance(v, list) and len(v) == 2 else (v, "") for v in vertices]
+            file.add(
+                name if isinstance(name, str) else "", "Polygon", group, [(x, y) for x, y in points]
+            )
     return file
 
 
