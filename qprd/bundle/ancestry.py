@@ -25,9 +25,7 @@ class Ancestor:
     """A bundle whose weights a training started from.
 
     Attributes:
-        name: Name of the bundle.
         sha256: Digest of its file of weights.
-        created: When it was made.
     """
 
     name: Text
@@ -40,9 +38,6 @@ class SlideAnnotations:
     """The annotations of one slide that a training used.
 
     Attributes:
-        entry_id: Id of the slide's entry.
-        image: Its image name.
-        count: Number of annotations.
         sha256: Digest of all annotations, whatever their order.
         annotations: Id and digest (see `annotation_sha256`) of each annotation, sorted; empty where
             a project has more than `MAX_LISTED`.

@@ -40,10 +40,6 @@ def info_to_json(info: BundleInfo) -> str:
 def info_from_json(text: str, where: str) -> BundleInfo:
     """Read and check the text of a ``bundle.json`` of this or an earlier format.
 
-    Args:
-        text: The JSON, possibly hostile.
-        where: Where it comes from, for the message.
-
     Raises:
         QprdError: it is not valid, or of a newer format.
     """

@@ -31,11 +31,6 @@ def reserve_bundle(bundles: Path, created: datetime, teacher: str) -> Path:
     Its name has a number if there is such a folder already: of two trainings that end in the same
     second, each gets its own.
 
-    Args:
-        bundles: The folder that holds the bundles of the project; it need not exist.
-        created: When the bundle was made.
-        teacher: Name of its teacher.
-
     Raises:
         OSError: it cannot be made.
     """

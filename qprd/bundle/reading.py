@@ -57,11 +57,6 @@ def load_bundle(
 ) -> tuple[Network, BundleInfo]:
     """Load a bundle, with its teacher, in evaluation mode. No code in it can run.
 
-    Args:
-        folder: The bundle.
-        weights: Teacher weights on disk; None takes the published ones.
-        device: Where the model goes.
-
     Raises:
         QprdError: the bundle is damaged or newer, or the teacher is not the one it was trained
             with.

@@ -75,7 +75,6 @@ class NetworkInfo:
     """The network, and the patches that it takes.
 
     Attributes:
-        teacher: Its frozen part.
         recipe: How the rest is trained; see `qprd.training.recipes`.
         model: What the rest is; see `qprd.model.assembly`.
         mpp: Resolution of the patches, micrometers per pixel.
@@ -124,7 +123,6 @@ class TrainingInfo:
     """The training: its settings, its data and its figures.
 
     Attributes:
-        config: The resolved settings.
         classes: QuPath classes of the labels, such as ``{"tumor": ("Tumor",)}``.
         patches: Number of patches by split and label, such as ``{"train_tumor": 30}``.
         slides: The slides that this bundle or an ancestor was trained on.
@@ -179,13 +177,8 @@ class BundleInfo:
     """Everything in a bundle but the weights.
 
     Attributes:
-        name: Name of the bundle, usable as a file name.
-        network: The network, and the patches that it takes.
-        scoring: How slides are scored with it.
-        training: Where it comes from.
         number: Its place among the trainings of its project, from 1; 0 where it is not known.
         created: When it was made, with time zone, by the clock of that computer.
-        versions: The software that made it.
     """
 
     name: BundleName

@@ -49,11 +49,6 @@ def save_bundle(folder: Path, model: Network, info: BundleInfo) -> None:
     An earlier bundle in ``folder`` is replaced, other files in it (such as a training history) are
     kept.
 
-    Args:
-        folder: The bundle's folder; its parents are made if need be.
-        model: Bottleneck and student are saved, the teacher is not.
-        info: Must describe the model's teacher.
-
     Raises:
         QprdError: it cannot be written, a weight is not finite, or ``folder`` holds other things.
             ``folder`` is then as it was.
@@ -83,11 +78,7 @@ def save_bundle(folder: Path, model: Network, info: BundleInfo) -> None:
 
 
 def require_finite(state: Mapping[str, Tensor], where: str, fix: str) -> None:
-    """Refuse weights that are not numbers.
-
-    Raises:
-        QprdError: one is not finite.
-    """
+    """Refuse weights that are not numbers."""
     import torch
 
     for name, tensor in state.items():

@@ -39,7 +39,6 @@ class Platt:
     Attributes:
         slope: 0 or positive: a higher score is never less likely to be tumor.
         intercept: Log-odds at score 0.
-        method: Name of this kind of curve.
         reliability: How far its probabilities can be trusted; None in bundles of format 1.
     """
 
@@ -70,7 +69,6 @@ class Isotonic:
         probabilities: The staircase at these points, never falling, 0..1.
         slope: Slope of the logistic curve, 0 or positive.
         intercept: Log-odds of the logistic curve at score 0.
-        method: Name of this kind of curve.
         reliability: How far its probabilities can be trusted; None if that was not measured.
     """
 
@@ -118,11 +116,7 @@ Calibration = Annotated[
 
 @dataclass(frozen=True)
 class Uncalibrated:
-    """The absence of a calibration.
-
-    Attributes:
-        reason: Why there is none, in one sentence for the user.
-    """
+    """The absence of a calibration."""
 
     reason: str
 

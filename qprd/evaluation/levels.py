@@ -58,10 +58,7 @@ class SlideComparison:
     """One slide's predictions compared with what was drawn on it.
 
     Attributes:
-        has_tumor: Tumor is drawn on it.
         slide_score: Raw score; None if nothing was scored.
-        cells: Cells of its score map whose truth is known.
-        matches: What its lesion points hit.
         n_isolated: Groups of isolated tumor cells, which are not lesions.
         n_unjudged: Lesion points where nothing was drawn, which are neither right nor wrong.
         overlaps: Areas in um^2 of contours and drawn tumor by what they are measured in, one of
@@ -121,13 +118,7 @@ class LevelMetrics:
 
 @dataclass(frozen=True, kw_only=True)
 class SlideMetrics(LevelMetrics):
-    """Metrics of the slide scores: is there tumor on the slide?
-
-    Attributes:
-        auroc: Area under the ROC curve.
-        average_precision: Area under the precision-recall curve.
-        roc: The ROC curve; None unless there are both classes.
-    """
+    """Metrics of the slide scores: is there tumor on the slide?"""
 
     auroc: float | None = _metric("AUROC")
     average_precision: float | None = _metric("average precision")
@@ -140,9 +131,6 @@ class PatchMetrics(SlideMetrics):
 
     Attributes:
         accuracy: At the threshold, as are the next three.
-        balanced_accuracy: Mean of sensitivity and specificity.
-        sensitivity: Fraction of the tumor that is found.
-        specificity: Fraction of the normal tissue that is called normal.
         expected_calibration_error: Calibration error of the probabilities, with both classes
             weighted equally.
         precision_recall: The precision-recall curve; None unless there are both classes.
@@ -168,7 +156,6 @@ class LesionMetrics(LevelMetrics):
             not scored are missed.
         froc_score_scored: The same without the lesions that were not scored.
         sensitivity_at: Sensitivity at each of these rates; empty if it is undefined.
-        froc: The FROC curve.
     """
 
     froc_score: float | None = _metric("FROC score")
@@ -191,13 +178,7 @@ class LesionMetrics(LevelMetrics):
 
 @dataclass(frozen=True, kw_only=True)
 class PixelMetrics(LevelMetrics):
-    """Agreement of contours and drawn tumor by area, where `MEASURED_IN` says.
-
-    Attributes:
-        iou: Intersection over union.
-        dice: Dice coefficient.
-        sensitivity: Share of the drawn tumor that is inside of contours.
-    """
+    """Agreement of contours and drawn tumor by area, where `MEASURED_IN` says."""
 
     iou: float | None = _metric("IoU where the truth is known")
     dice: float | None = _metric("Dice where the truth is known")
@@ -215,13 +196,7 @@ def patch_metrics(
     threshold: float | None,
     probability_of: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None,
 ) -> PatchMetrics:
-    """Measure the labeled cells of all slides together.
-
-    Args:
-        slides: All slides.
-        threshold: Raw score at and above which a cell is called tumor.
-        probability_of: Turns raw scores into probabilities.
-    """
+    """Measure the labeled cells of all slides together."""
     with_cells = [slide.cells for slide in slides if slide.cells.scores.size]
     y_true = np.concatenate([np.empty(0, np.bool_), *(cells.y_true for cells in with_cells)])
     scores = np.concatenate([np.empty(0, np.float32), *(cells.scores for cells in with_cells)])

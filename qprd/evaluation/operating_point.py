@@ -97,11 +97,7 @@ class ValidationScores:
 
 @dataclass(frozen=True)
 class NoThreshold:
-    """The answer of a rule that cannot choose a threshold.
-
-    Attributes:
-        reason: Why, in one sentence for the user.
-    """
+    """The answer of a rule that cannot choose a threshold."""
 
     reason: str
 

@@ -23,13 +23,7 @@ class Areas:
 
 @dataclass(frozen=True)
 class Overlap(Areas):
-    """Areas of a predicted region, a true region and their intersection.
-
-    Attributes:
-        predicted: Area of the predicted region.
-        truth: Area of the true region.
-        both: Area of their intersection.
-    """
+    """Areas of a predicted region, a true region and their intersection."""
 
     predicted: float = 0.0
     truth: float = 0.0

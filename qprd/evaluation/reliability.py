@@ -40,15 +40,10 @@ class Reliability:
 
     Attributes:
         reason: Why this kind of curve was taken, in one sentence.
-        n_tumor: Tumor patches.
-        n_normal: Normal patches.
-        folds: Number of folds.
         by_slide: No slide was in two folds; False if there are too few slides for that.
         log_loss_platt: Mean negative log likelihood of the labels with Platt's curve, in nats.
         log_loss_isotonic: The same with the isotonic curve; None if it was not tried.
         brier_score: Mean squared difference of probability and label (1 = tumor).
-        expected_calibration_error: From `measure_reliability`.
-        bins: From 0 to 1.
     """
 
     reason: Annotated[str, Field(max_length=1000)]

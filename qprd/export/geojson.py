@@ -11,10 +11,6 @@ from qprd.qupath.predictions_geojson import predictions_to_text
 def geojson_text(predictions: Predictions, *, tiles: bool) -> str:
     """Contours and regions to review, annotations of qprd's classes, as GeoJSON features.
 
-    Args:
-        predictions: Of one slide.
-        tiles: With the scored tiles, as detections.
-
     Raises:
         QprdError: a prediction cannot be stored.
     """

@@ -22,11 +22,7 @@ _TOLERANCE = 1e-3
 
 
 def require_onnx() -> None:
-    """Find out before long work that the extra is missing.
-
-    Raises:
-        QprdError: it is.
-    """
+    """Find out before long work that the extra is missing."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -42,10 +38,6 @@ def require_onnx() -> None:
 @torch.no_grad()
 def onnx_model(network: ProbabilityAndScore | Score, info: BundleInfo) -> bytes:
     """A network as an ONNX file, seen to give in onnxruntime what it gives here.
-
-    Args:
-        network: The bundle's, on the CPU.
-        info: The bundle.
 
     Raises:
         QprdError: the extra is missing, or the network does not survive its translation.
@@ -88,11 +80,7 @@ def onnx_metadata(info: BundleInfo) -> dict[str, str]:
 
 @torch.no_grad()
 def require_same_results(written: bytes, network: ProbabilityAndScore | Score) -> None:
-    """Compare what onnxruntime makes of a file with what its network gives.
-
-    Raises:
-        QprdError: they differ.
-    """
+    """Compare what onnxruntime makes of a file with what its network gives."""
     import onnxruntime
 
     images = random_patches(3, network.patch_px)

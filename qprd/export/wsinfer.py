@@ -35,10 +35,6 @@ _TOLERANCE = 1e-3
 def wsinfer_files(network: TwoLogits, info: BundleInfo) -> dict[str, bytes]:
     """The files of a model for WSInfer, by name.
 
-    Args:
-        network: The bundle's, on the CPU.
-        info: The bundle.
-
     Raises:
         QprdError: the network does not survive its translation.
     """

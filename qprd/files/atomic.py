@@ -93,11 +93,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
-    """A folder that is removed with all that is in it when the block ends.
-
-    Raises:
-        OSError: it cannot be made.
-    """
+    """A folder that is removed with all that is in it when the block ends."""
     folder = temporary_name(parent / name)
     folder.mkdir()
     try:
@@ -170,11 +166,7 @@ def remove_temporary(path: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Force a file's contents to the disk.
-
-    Raises:
-        OSError: that fails.
-    """
+    """Force a file's contents to the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 

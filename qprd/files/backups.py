@@ -47,7 +47,6 @@ class ImportedFrom:
 
     Attributes:
         source: As in `qprd.qupath.project.AnnotationImport`.
-        class_name: The class they got.
     """
 
     source: str
@@ -59,8 +58,6 @@ class Subject:
     """What a transaction is about.
 
     Attributes:
-        entry_id: The project entry.
-        image_name: Its name.
         imported: Where annotations came from; None for predictions.
     """
 
@@ -93,10 +90,7 @@ class Manifest:
     Attributes:
         command: Such as ``write-back``.
         backend: Name of the backend that wrote.
-        qprd: Version.
         time: ISO 8601, UTC.
-        subject: The image.
-        files: What changed.
         folder: The step's folder, by its path inside the project.
         undone: Whether it was taken back while other steps of its command could not be.
     """
@@ -150,11 +144,7 @@ class Run:
         return (self.folder / UNFINISHED).exists()
 
     def mark_undone(self, entry_ids: Collection[str]) -> None:
-        """Record that the command was taken back on these images; of all, remove its backup.
-
-        Raises:
-            QprdError: a manifest cannot be written.
-        """
+        """Record that the command was taken back on these images; of all, remove its backup."""
         left = [step for step in self.steps if not step.manifest.undone]
         undone = [step for step in left if step.manifest.subject.entry_id in entry_ids]
         if undone == left:
@@ -177,11 +167,7 @@ def read_runs(project: Path) -> list[Run]:
 
 
 def undoable(project: Path) -> list[Run]:
-    """The commands that can be taken back, the newest first.
-
-    Raises:
-        QprdError: as `read_runs`.
-    """
+    """The commands that can be taken back, the newest first."""
     return [run for run in read_runs(project) if run.command != UNDO]
 
 

@@ -27,11 +27,7 @@ class FileState:
 
     @classmethod
     def of(cls, path: Path) -> FileState:
-        """The state of a file now.
-
-        Raises:
-            QprdError: it cannot be looked at.
-        """
+        """The state of a file now."""
         with read_errors("This file", path):
             try:
                 with path.open("rb") as file:
@@ -43,11 +39,7 @@ class FileState:
 
 
 def sha256_of(path: Path) -> str | None:
-    """The digest of a file's contents, None if there is no such file.
-
-    Raises:
-        QprdError: it cannot be read.
-    """
+    """The digest of a file's contents, None if there is no such file."""
     return FileState.of(path).sha256
 
 

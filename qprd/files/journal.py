@@ -77,11 +77,7 @@ class Change:
 
 
 def apply(change: Change) -> None:
-    """Put what was staged in its place.
-
-    Raises:
-        OSError: it cannot be done.
-    """
+    """Put what was staged in its place."""
     if change.staged is None:
         change.target.unlink(missing_ok=True)
     else:
@@ -116,31 +112,19 @@ def take_back(changes: Sequence[Change]) -> list[Path]:
 
 
 def write_journal(project: Path, manifest: Manifest) -> None:
-    """Write down what is going to be replaced: from here on it can be finished.
-
-    Raises:
-        OSError: the journal cannot be written.
-    """
+    """Write down what is going to be replaced: from here on it can be finished."""
     with replacing(ProjectLayout(project).journal) as new:
         new.write_bytes(MANIFESTS.dump_json(manifest, indent=2))
 
 
 def close_journal(project: Path, step: Path) -> None:
-    """All files were replaced: the journal becomes the manifest of the backup.
-
-    Raises:
-        OSError: it cannot be done.
-    """
+    """All files were replaced: the journal becomes the manifest of the backup."""
     shutil.move(ProjectLayout(project).journal, step / MANIFEST)
     sync_folder(step)
 
 
 def drop_journal(project: Path, step: Path) -> None:
-    """Nothing was replaced, or all was taken back: the journal and the step's backup go.
-
-    Raises:
-        OSError: it cannot be done.
-    """
+    """Nothing was replaced, or all was taken back: the journal and the step's backup go."""
     journal = ProjectLayout(project).journal
     journal.unlink(missing_ok=True)
     sync_folder(journal.parent)

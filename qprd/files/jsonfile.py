@@ -81,11 +81,7 @@ def read_text(path: Path, *, what: str, limit_bytes: int) -> str:
 
 
 def read_json(path: Path, *, what: str, limit_bytes: int) -> object:
-    """Read a JSON file of at most ``limit_bytes``; see `read_text` and `parse_json`.
-
-    Raises:
-        QprdError: as these two.
-    """
+    """Read a JSON file of at most ``limit_bytes``; see `read_text` and `parse_json`."""
     return parse_json(
         read_text(path, what=what, limit_bytes=limit_bytes), what=what, where=str(path)
     )

@@ -15,11 +15,7 @@ from qprd.files.atomic import find_temporary, is_abandoned, remove_temporary, wr
 
 @dataclass(frozen=True)
 class ProjectLayout:
-    """The folder ``<project>/qprd`` and what is in it.
-
-    Attributes:
-        project: The ``.qpproj`` file.
-    """
+    """The folder ``<project>/qprd`` and what is in it."""
 
     project: Path
 

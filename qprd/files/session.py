@@ -38,12 +38,6 @@ from qprd.version import __version__
 class WriteSession:
     """A command that writes to a project; its backup is a folder with a step for each transaction.
 
-    Args:
-        project: The ``.qpproj`` file.
-        command: Such as ``write-back``.
-        backend: Name of the backend that writes.
-        dry_run: Whether nothing is to be touched.
-
     Attributes:
         notes: What the user should know: what an earlier command left unfinished.
         left: By path, the digest of what the command has made of each file that it has changed.
@@ -65,11 +59,7 @@ class WriteSession:
         return self._folder if self.left else None
 
     def clear_up(self) -> None:
-        """Finish or take back what a crash left, and remove what else it left.
-
-        Raises:
-            QprdError: the journal is damaged, or files cannot be written.
-        """
+        """Finish or take back what a crash left, and remove what else it left."""
         self.notes += tuple(recover(self.project))
         remove_broken_off(self.project)
         ProjectLayout(self.project).remove_leftovers(locked=True)
@@ -86,11 +76,7 @@ class WriteSession:
         )
 
     def transaction(self, subject: Subject) -> FileTransaction:
-        """Files to be replaced together; a step of the command's backup.
-
-        Raises:
-            QprdError: the folder of backups is a link out of the project.
-        """
+        """Files to be replaced together; a step of the command's backup."""
         layout, root = ProjectLayout(self.project), self.project.parent
         if self.dry_run:
             return DryTransaction(root, link=layout.root)
@@ -162,12 +148,7 @@ class _Step(FileTransaction):
 
 
 class WriteAccess:
-    """How a backend gets to write: within a session, or with one for each call.
-
-    Args:
-        project: The ``.qpproj`` file.
-        backend: Its name.
-    """
+    """How a backend gets to write: within a session, or with one for each call."""
 
     def __init__(self, project: Path, backend: str) -> None:
         self._project = project
@@ -211,11 +192,7 @@ class WriteAccess:
 
     @contextmanager
     def transaction(self, subject: Subject, command: str) -> Iterator[FileTransaction]:
-        """A transaction of the session; without one, of a session of its own.
-
-        Raises:
-            QprdError: as `session`.
-        """
+        """A transaction of the session; without one, of a session of its own."""
         with contextlib.ExitStack() as stack:
             session = self._session or stack.enter_context(self.session(command))
             yield stack.enter_context(session.transaction(subject))

@@ -68,11 +68,7 @@ class FileTransaction:
         return staged
 
     def stage_text(self, target: Path, text: str) -> Path:
-        """Stage JSON text as UTF-8, forced to the disk.
-
-        Raises:
-            QprdError: as `stage_bytes`.
-        """
+        """Stage JSON text as UTF-8, forced to the disk."""
         # Half of a surrogate pair, which has no UTF-8, becomes its JSON escape.
         return self.stage_bytes(target, text.encode(errors="backslashreplace"))
 
@@ -94,11 +90,7 @@ class FileTransaction:
         return path
 
     def stage_removal(self, target: Path) -> None:
-        """The file is to be removed.
-
-        Raises:
-            QprdError: it is a link out of the project.
-        """
+        """The file is to be removed."""
         self._staged[self._place(target)] = None
 
     def commit(self, first: Path | None = None) -> tuple[Path, ...]:

@@ -59,16 +59,12 @@ class SlideResult:
     """Figures of one slide's prediction.
 
     Attributes:
-        entry_id: Id of the project entry.
-        image: Its image name.
         bundle: Name of the bundle that predicted.
         created: ISO 8601 time, UTC.
         slide_score: Raw score of the slide as a whole; None without tissue.
         threshold: Raw score at and above which tissue is called tumor; None if there was none.
         tissue_um2: Area of the scored tiles.
         tumor_um2: Area of the contours.
-        tiles: Number of scored tiles.
-        contours: Number of contours.
         mpp: Micrometers per level-0 pixel.
         seconds: Time spent on the slide.
         frame: Which part of the file the image was, and how it was rotated: coordinates hold in

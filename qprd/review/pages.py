@@ -17,9 +17,6 @@ from qprd.files.atomic import replacing, write_errors
 def write_page(path: Path, template: str, **content: object) -> Path:
     """Fill a template of this package and write the page, whole or not at all.
 
-    Returns:
-        ``path``.
-
     Raises:
         QprdError: A link leads out of the page's folder, or the page cannot be written.
     """

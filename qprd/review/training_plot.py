@@ -20,11 +20,7 @@ def training_plot(
     best_epoch: int | None = None,
     title: str = "Training",
 ) -> Path:
-    """Save `training_figure` as a PNG file.
-
-    Returns:
-        ``path``.
-    """
+    """Save `training_figure` as a PNG file."""
     path.write_bytes(figure_png(training_figure(history, best_epoch=best_epoch, title=title)))
     return path
 

@@ -32,12 +32,9 @@ class SlideRegions:
     """One slide with its label regions, ready to be sampled.
 
     Attributes:
-        entry_id: Id of the entry.
-        identity: What tells the slide from others.
         width: Width of the entry's frame in level-0 pixels.
         height: Height of the entry's frame in level-0 pixels.
         mpp: Micrometers per level-0 pixel.
-        regions: Where the slide is tumor and where normal.
         tissue: The tissue mask, or None to accept patches whatever their tissue.
         metadata_split: What `qprd.sampling.splits.metadata_split` reads, or None.
     """

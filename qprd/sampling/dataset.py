@@ -39,12 +39,7 @@ Opener = Callable[[str], Slide]
 
 
 class SlideReadError(QprdError):
-    """A slide whose patches cannot be read.
-
-    Args:
-        entry_id: The slide.
-        error: What is wrong with it.
-    """
+    """A slide whose patches cannot be read."""
 
     def __init__(self, entry_id: str, error: QprdError) -> None:
         super().__init__(error.problem, where=error.where, fix=error.fix, exit_code=error.exit_code)

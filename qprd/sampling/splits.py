@@ -28,15 +28,7 @@ _CUTS = 64
 
 @dataclass(frozen=True)
 class SplitCandidate:
-    """A slide that is to be assigned to a split.
-
-    Attributes:
-        entry_id: Id of the entry.
-        slide: What tells it from others.
-        metadata_split: What `qprd.sampling.split_metadata` reads, or None.
-        has_tumor: Whether it has a tumor region.
-        has_normal: Whether it has a normal region.
-    """
+    """A slide that is to be assigned to a split."""
 
     entry_id: str
     slide: SlideIdentity

@@ -36,13 +36,10 @@ class Patch:
 
     Attributes:
         slide: Entry id of the slide.
-        name: Name of the slide, for people.
         x: Left edge in level-0 pixels of the entry's frame.
         y: Top edge in level-0 pixels of the entry's frame.
         size_px: Edge length in level-0 pixels.
         mpp: Micrometers per pixel at which it is read.
-        label: Tumor or normal.
-        split: Train, val or test.
         reviewed: Whether it lies in a region that a person accepted or rejected in a review, by
             the smallest share of a patch that has to lie in its label's region.
         fingerprint: Of the slide's file; None where it is not known.
@@ -72,7 +69,6 @@ class PatchTable:
     """Patches in a fixed order.
 
     Attributes:
-        patches: All patches.
         notes: Notes for the user on how the patches were chosen; not saved.
     """
 

@@ -70,11 +70,7 @@ class SlideIdentity:
 
 
 class KnownSlides:
-    """Slides in which others are looked up.
-
-    Args:
-        slides: The slides.
-    """
+    """Slides in which others are looked up."""
 
     def __init__(self, slides: Iterable[SlideIdentity]) -> None:
         self._by_key: dict[str | None, list[SlideIdentity]] = defaultdict(list)

@@ -80,11 +80,6 @@ def slide_bounds(
     """Return the part of the file that QuPath shows: x, y, width, height in level-0 pixels.
 
     As in QuPath, the bounds count only if all four properties are there and are integers.
-
-    Args:
-        properties: OpenSlide's properties.
-        width: Level-0 width of the file.
-        height: Level-0 height of the file.
     """
     try:
         x, y, bounds_width, bounds_height = (int(properties[name]) for name in _BOUNDS)

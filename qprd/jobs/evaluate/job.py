@@ -55,9 +55,6 @@ def evaluate_project(
     resolution has that of its prediction.
 
     A slide that cannot be read, or has no results of the bundle, is reported and left out.
-
-    Raises:
-        QprdError: There is nothing to evaluate.
     """
     from qprd.bundle.reading import newest_bundle, read_bundle_info
 

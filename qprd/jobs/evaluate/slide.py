@@ -55,19 +55,13 @@ class SlideReport:
 
     Attributes:
         entry_id: Id of the project entry.
-        image: Its name.
         used_for: What the model used it for: ``train``, ``val`` or ``nothing``.
-        has_tumor: Tumor is drawn on it.
         slide_score: Raw score; None if nothing was scored.
-        tumor_cells: Scored cells in drawn tumor.
-        normal_cells: Scored cells in normal tissue.
         auroc: AUROC of these cells; None unless there are both.
         sensitivity: Sensitivity for cells at the threshold; None without one or tumor cells.
         specificity: Specificity for cells at the threshold; None without one or normal cells.
-        lesions: Lesions that count.
         lesions_hit_at_threshold: How many of them are hit; None without a threshold.
         false_positives_at_threshold: Lesion points outside of tumor; None without a threshold.
-        contours: Number of contours.
         iou: IoU of contours and drawn tumor where the truth is known; None if undefined.
         dice: Dice coefficient of the same; None if undefined.
         iou_scored: As ``iou``, but only in tissue that was scored.
@@ -101,14 +95,11 @@ class EvaluatedSlide:
     """What is kept of one slide while the others are read.
 
     Attributes:
-        entry: The slide.
         comparison: Its predictions compared with what was drawn.
-        report: Its figures.
         predicted: When it was predicted, ISO 8601, UTC.
         threshold: Threshold of its contours.
         mpp: Micrometers per level-0 pixel.
         cell_px: Edge of a cell in level-0 pixels.
-        tumor_region: The drawn tumor.
         false_positives: The worst false positives, worst first.
         misses: The worst misses, worst first.
         notes: What was drawn but not used, or not as drawn, with the slide's name.
@@ -162,14 +153,6 @@ def evaluate_slide(
     """Compare the results of one slide with its annotations, which `drawn_by_people` has chosen.
 
     Its tissue is found anew.
-
-    Args:
-        entry: The slide.
-        annotations: What was drawn on it.
-        folder: Its results.
-        info: The bundle that predicted.
-        config: Classes and rules of the training that made the bundle.
-        threshold: Raw score at and above which a cell is called tumor.
 
     Raises:
         QprdError: The slide or its results cannot be read, or its resolution or frame is not that

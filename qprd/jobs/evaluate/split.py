@@ -33,9 +33,7 @@ class ChosenSlides:
     """The slides of a split.
 
     Attributes:
-        split: The split that was chosen.
         entries: Its annotated slides in project order.
-        notes: What the reader of the figures must know about the choice.
     """
 
     split: EvaluatedSplit

@@ -50,8 +50,6 @@ class LevelTable(NamedTuple):
     """The metrics of one level as they are shown.
 
     Attributes:
-        title: The level.
-        basis: What the metrics were measured on.
         rows: Name, value, interval, and a note on the interval or on why there is none.
     """
 
@@ -65,14 +63,11 @@ class EvaluateSummary:
     """The result of an evaluation.
 
     Attributes:
-        project: The project file.
         backend: How it was read.
         bundle: Name of the bundle that predicted.
-        split: The split that was evaluated.
         created: ISO 8601 time, UTC.
         threshold: Raw score at and above which a cell is called tumor; None if there is none.
         patch: Metrics of the patches, such as ``patch.auroc``.
-        slide: Metrics of the slide scores.
         lesion: Metrics of the lesion points, such as ``lesion.froc_score``.
         pixel: Metrics of the contours, such as ``pixel.iou``.
         slides: Each evaluated slide.
@@ -80,8 +75,6 @@ class EvaluateSummary:
         misses: The worst misses, worst first, each with the index of its slide.
         notes: What the reader must know.
         problems: Name and reason of each slide of the split that was not evaluated.
-        page: The page with the curves.
-        seconds: Time spent.
 
     Example:
         >>> found = qprd.evaluate(project, progress=False)
