@@ -221,8 +221,8 @@ class TrainConfig(BaseModel):
     augment: Annotated[bool, Option(TRAINING)] = Field(
         default_factory=ByTeacher(resnet=False, other=False, best=True)
     )
-    """Show training patches flipped and turned: a discriminant all eight views of each, a
-    student one at random."""
+    """Show training patches flipped and turned: a discriminant all eight views of each, in
+    slightly different stains, a student one at random."""
     scoring: Annotated[Literal["auto"] | Scoring, Option(SCORES, "auto|fields|patches")] = "auto"
     """How slides are scored. fields: from large fields. patches: patch by patch as published, which
     is slower. auto: from fields, unless the network judges a place by all that it is shown, as

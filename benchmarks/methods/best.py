@@ -13,6 +13,7 @@ from methods.interface import Images, Labels, MethodOptions, Scores
 from methods.teachers import moment_features
 from qprd.model.fisher import EXPONENT, SHRINKAGE, ClassStatistics, LinearClassifier
 from qprd.sampling.dataset import SYMMETRIES, symmetric
+from qprd.sampling.stain import restained
 
 #: The symmetries that a score is the mean of: the image, and the transposed image.
 VIEWS = (0, 7)
@@ -41,22 +42,21 @@ class Best:
             self._student = ReverseDistillation(self._options, "best", focal=True)
             self._student.fit(train_images, train_tumor, val_images, val_tumor, seed=seed)
             return
-        symmetries = range(SYMMETRIES if self._options.augment else 1)
-        self._classifier = fit_discriminant(
-            [self._view(train_images, symmetry) for symmetry in symmetries], train_tumor
-        )
+        views = [train_images]
+        if self._options.augment:
+            views = [restained(symmetric(train_images, n)) for n in range(SYMMETRIES)]
+        self._classifier = fit_discriminant([self._of(view) for view in views], train_tumor)
 
     def score(self, images: Images) -> Scores:
         """About 0 for normal patches and 1 for tumor patches; of a student 0..6."""
         if self._student is not None:
             return self._student.score(images)
         assert self._classifier is not None
-        views = [self._classifier(self._view(images, symmetry)) for symmetry in VIEWS]
+        views = [self._classifier(self._of(symmetric(images, symmetry))) for symmetry in VIEWS]
         return np.asarray(np.mean(views, axis=0), np.float64)
 
-    def _view(self, images: Images, symmetry: int) -> NDArray[np.float64]:
-        turned = np.ascontiguousarray(symmetric(images, symmetry))
-        return self._features(turned).astype(np.float64)
+    def _of(self, images: Images) -> NDArray[np.float64]:
+        return self._features(np.ascontiguousarray(images)).astype(np.float64)
 
 
 def fit_discriminant(

@@ -14,6 +14,7 @@ from methods.teachers import moment_columns, moment_features, teacher_of
 from qprd.model.fisher import EXPONENT, SHRINKAGE
 from qprd.model.frd import student_scales
 from qprd.sampling.dataset import SYMMETRIES, symmetric
+from qprd.sampling.stain import restained
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Idea:
         squares: Whether the mean square of a channel is a feature, and not its mean alone.
         every_map: Whether all maps of the teacher count, or one of each stride.
         fitted_to: Symmetries of the training patches.
+        stained: Whether they are stained anew.
         views: Symmetries of a patch that its score is the mean of.
     """
 
@@ -34,6 +36,7 @@ class Idea:
     squares: bool = True
     every_map: bool = True
     fitted_to: tuple[int, ...] = tuple(range(SYMMETRIES))
+    stained: bool = True
     views: tuple[int, ...] = VIEWS
 
 
@@ -49,7 +52,8 @@ IDEAS: Mapping[str, Idea] = {
     "Fisher's discriminant (exponent 1)": replace(_BEST, exponent=1.0),
     "no squares": replace(_BEST, squares=False),
     "one map of each stride": replace(_BEST, every_map=False),
-    "trained on patches as they are": replace(_BEST, fitted_to=(0,)),
+    "trained on one symmetry": replace(_BEST, fitted_to=(0,)),
+    "trained on their own stain": replace(_BEST, stained=False),
     "trained on two symmetries": replace(_BEST, fitted_to=VIEWS),
     "one view of a patch": replace(_BEST, views=(0,)),
     "eight views of a patch": replace(_BEST, views=tuple(range(SYMMETRIES))),
@@ -83,7 +87,7 @@ def idea_scores(
     for name, idea in ideas.items():
         columns = _columns(idea, options)
         classifier = fit_discriminant(
-            [train.view(symmetry)[:, columns] for symmetry in idea.fitted_to],
+            [train.view(n, stained=idea.stained)[:, columns] for n in idea.fitted_to],
             train_tumor,
             shrinkage=idea.shrinkage,
             exponent=idea.exponent,
@@ -104,13 +108,14 @@ class _Features:
     def __init__(self, images: Images, options: MethodOptions) -> None:
         self._images = images
         self._features = moment_features(options.teacher, options.teacher_weights, options.device)
-        self._known: dict[int, NDArray[np.float64]] = {}
+        self._known: dict[tuple[int, bool], NDArray[np.float64]] = {}
 
-    def view(self, symmetry: int) -> NDArray[np.float64]:
-        if symmetry not in self._known:
+    def view(self, symmetry: int, *, stained: bool = False) -> NDArray[np.float64]:
+        if (symmetry, stained) not in self._known:
             turned = np.ascontiguousarray(symmetric(self._images, symmetry))
-            self._known[symmetry] = self._features(turned).astype(np.float64)
-        return self._known[symmetry]
+            shown = restained(turned) if stained else turned
+            self._known[symmetry, stained] = self._features(shown).astype(np.float64)
+        return self._known[symmetry, stained]
 
 
 def _columns(idea: Idea, options: MethodOptions) -> NDArray[np.int64]:

@@ -33,6 +33,7 @@ from qprd.model.network import Network
 from qprd.model.registry import head_named, loss_named
 from qprd.progress import Progress
 from qprd.sampling.dataset import SYMMETRIES, PatchDataset, symmetric
+from qprd.sampling.stain import restained
 from qprd.settings import Recipe, TrainConfig
 from qprd.training.loop import TrainingOutcome, ValidationPatches, fit, score_validation
 from qprd.training.teacher_cache import TeacherCache
@@ -128,9 +129,10 @@ def _fit_discriminant(
     fabric: Fabric,
     progress: Progress,
 ) -> None:
-    """Fit a discriminant to patches in all their symmetries, or in one without augmentation.
+    """Fit a discriminant to patches in all their symmetries, each in another stain.
 
-    Features reach the head batch by batch.
+    Without augmentation it is fitted to the patches as they are. Features reach the head batch by
+    batch.
 
     Raises:
         QprdError: the patches of the two classes are the same.
@@ -141,7 +143,9 @@ def _fit_discriminant(
     with progress.task("training", len(symmetries) * len(images)) as task:
         for symmetry in symmetries:
             turned = symmetric(images, symmetry)  # a view, so a memory map stays on disk
-            for patches, batch in _batches(turned, np.arange(len(images)), config, fabric):
+            for patches, batch in _batches(
+                turned, np.arange(len(images)), config, fabric, stained=config.augment
+            ):
                 with fabric.autocast():
                     maps = model.score_parts(batch)
                 head.add(moments(maps), tumor[patches])
@@ -158,12 +162,18 @@ def _fit_discriminant(
 
 
 def _batches(
-    images: NDArray[np.uint8], chosen: NDArray[np.int64], config: TrainConfig, fabric: Fabric
+    images: NDArray[np.uint8],
+    chosen: NDArray[np.int64],
+    config: TrainConfig,
+    fabric: Fabric,
+    *,
+    stained: bool = False,
 ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-    """Yield numbers and pixels, on the device, of the chosen patches."""
+    """Yield numbers and pixels, on the device, of the chosen patches, as they are or restained."""
     for start in range(0, len(chosen), config.batch_size):
         patches = chosen[start : start + config.batch_size]
-        batch = torch.from_numpy(np.ascontiguousarray(images[patches]))
+        pixels = restained(images[patches]) if stained else np.ascontiguousarray(images[patches])
+        batch = torch.from_numpy(pixels)
         yield patches, batch.to(fabric.device)
 
 

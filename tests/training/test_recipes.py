@@ -19,6 +19,7 @@ from qprd.model.network import Network
 from qprd.model.teacher import Teacher, build_teacher
 from qprd.progress import SilentProgress
 from qprd.sampling.dataset import SYMMETRIES, PatchDataset, symmetric
+from qprd.sampling.stain import restained
 from qprd.sampling.table import Patch, PatchTable
 from qprd.scoring.by_patch import score_patches
 from qprd.settings import Recipe, TrainConfig
@@ -157,15 +158,16 @@ def test_a_discriminant_tells_unseen_patches_apart_and_scores_them_around_0_and_
     assert np.median(scores[~labels]) < 0.5 < np.median(scores[labels])
 
 
-def test_training_patches_score_0_if_normal_and_1_if_tumor_on_average_of_their_symmetries() -> None:
+def test_training_patches_score_0_if_normal_and_1_if_tumor_on_average_of_their_views() -> None:
     model = trained("best")[0]
     images, labels = patches(18, 6, 0)
-    views = [np.ascontiguousarray(symmetric(images, s)) for s in range(SYMMETRIES)]
+    views = [restained(symmetric(images, s)) for s in range(SYMMETRIES)]
     scores = np.mean(
         [score_patches(model, view, fabric=FABRIC, batch_size=8) for view in views], axis=0
     )
-    assert scores[~labels].mean() == pytest.approx(0, abs=1e-3)
-    assert scores[labels].mean() == pytest.approx(1, abs=1e-3)
+    # Nearly: the transposed view of a score was shown in another stain.
+    assert scores[~labels].mean() == pytest.approx(0, abs=0.03)
+    assert scores[labels].mean() == pytest.approx(1, abs=0.03)
 
 
 def test_validation_patches_choose_nothing_of_a_discriminant() -> None:
