@@ -45,6 +45,11 @@ class ProjectLayout:
         return self.root / "predictions"
 
     @property
+    def reviews(self) -> Path:
+        """Judgments made in the browser, a file an entry; lines are only ever appended."""
+        return self.root / "reviews"
+
+    @property
     def exports(self) -> Path:
         """What ``qprd export`` writes for other programs."""
         return self.root / "exports"

@@ -109,7 +109,7 @@ class ExchangeProject(ProjectOnDisk):
         return self.annotation_source(entry).note
 
     @override
-    def annotations(self, entry: Entry) -> Sequence[Annotation]:
+    def annotations_in_qupath(self, entry: Entry) -> Sequence[Annotation]:
         return self._annotation_files.read(self._recorded(entry))[1]
 
     @override

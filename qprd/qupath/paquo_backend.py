@@ -95,7 +95,7 @@ class PaquoProject(ProjectOnDisk):
         return tuple(found.values())
 
     @override
-    def annotations(self, entry: Entry) -> Sequence[Annotation]:
+    def annotations_in_qupath(self, entry: Entry) -> Sequence[Annotation]:
         data = self._read(entry)
         return () if data is None else tuple(read_annotations(data.annotations_as_geojson()))
 

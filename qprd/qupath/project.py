@@ -237,7 +237,16 @@ class Project(ABC):
     def annotations(self, entry: Entry) -> Sequence[Annotation]:
         """All annotations of an entry, ours included (see `qprd.predictions.is_own_class`).
 
-        One whose outline cannot be read is among them, with its fault.
+        One whose outline cannot be read is among them, with its fault. Regions that were judged
+        outside QuPath have the class of their verdict (see `qprd.qupath.reviews`).
+
+        Raises:
+            QprdError: they cannot be read completely.
+        """
+
+    @abstractmethod
+    def annotations_in_qupath(self, entry: Entry) -> Sequence[Annotation]:
+        """As `annotations`, without what was judged outside QuPath.
 
         Raises:
             QprdError: they cannot be read completely.

@@ -13,8 +13,9 @@ from qprd.files.layout import ProjectLayout
 from qprd.files.session import WriteAccess, WriteSession
 from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.locate import SlideLocator
-from qprd.qupath.project import Entry, Project
+from qprd.qupath.project import Annotation, Entry, Project
 from qprd.qupath.qpproj import no_image, read_project_file
+from qprd.qupath.reviews import read_judgments, with_judgments
 
 
 class ProjectOnDisk(Project):
@@ -48,6 +49,10 @@ class ProjectOnDisk(Project):
                 for entry in self._file.entries
             )
         return self._entries
+
+    @override
+    def annotations(self, entry: Entry) -> Sequence[Annotation]:
+        return with_judgments(self.annotations_in_qupath(entry), read_judgments(self.path, entry))
 
     @override
     def recorded_classes(self, entry: Entry) -> Sequence[str] | None:
