@@ -41,48 +41,37 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from qprd.api import (
-        copy_scripts,
-        doctor,
-        draw_demo,
-        evaluate,
-        export_geojson,
-        export_model,
-        import_asap,
-        list_teachers,
-        load_model,
-        open_project,
-        predict,
-        remove,
-        run_demo,
-        train,
-        undo,
-        write_back,
-    )
+    from qprd.api.changes import import_asap, remove, undo, write_back
+    from qprd.api.exports import export_geojson, export_model
+    from qprd.api.loop import evaluate, load_model, open_project, predict, train
+    from qprd.api.setup import copy_scripts, doctor, draw_demo, list_teachers, run_demo
     from qprd.errors import QprdError
     from qprd.jobs.predict.model import Model
     from qprd.jobs.predict.slide_scores import SlideScores
     from qprd.qupath.project import Project
     from qprd.settings import PredictConfig, TrainConfig
 
-#: Modules of the names that are no functions of `qprd.api`.
-_CLASSES = {
-    "Model": "qprd.jobs.predict.model",
-    "PredictConfig": "qprd.settings",
-    "Project": "qprd.qupath.project",
-    "QprdError": "qprd.errors",
-    "SlideScores": "qprd.jobs.predict.slide_scores",
-    "TrainConfig": "qprd.settings",
+#: Where the public names are.
+_MODULES = {
+    "qprd.api.changes": ("import_asap", "remove", "undo", "write_back"),
+    "qprd.api.exports": ("export_geojson", "export_model"),
+    "qprd.api.loop": ("evaluate", "load_model", "open_project", "predict", "train"),
+    "qprd.api.setup": ("copy_scripts", "doctor", "draw_demo", "list_teachers", "run_demo"),
+    "qprd.errors": ("QprdError",),
+    "qprd.jobs.predict.model": ("Model",),
+    "qprd.jobs.predict.slide_scores": ("SlideScores",),
+    "qprd.qupath.project": ("Project",),
+    "qprd.settings": ("PredictConfig", "TrainConfig"),
 }
 
 
 def __getattr__(name: str) -> object:
     """Import a public name when it is first asked for: PyTorch and QuPath take seconds to load."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_CLASSES.get(name, "qprd.api")), name)
-    globals()[name] = value
-    return value
+    for module, names in _MODULES.items():
+        if name in names:
+            globals()[name] = value = getattr(import_module(module), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

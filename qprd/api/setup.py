@@ -163,4 +163,4 @@ def copy_scripts(folder: str | Path) -> list[Path]:
     """
     from qprd.jobs import groovy
 
-    return list(groovy.copy_scripts(Path(folder)).scripts)
+    return groovy.copy_scripts(Path(folder))

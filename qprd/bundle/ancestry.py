@@ -59,11 +59,6 @@ class SlideAnnotations:
         digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
         return cls(entry_id, image, len(listed), digest, tuple(listed))
 
-    @property
-    def lists_all(self) -> bool:
-        """Whether every annotation is listed."""
-        return len(self.annotations) == self.count
-
 
 @dataclass(frozen=True, config=STRICT)
 class ReviewCounts:
@@ -123,7 +118,7 @@ def annotation_changes(
     Returns:
         The changes; None if a slide does not list its annotations.
     """
-    if not all(slide.lists_all for slide in (*before, *now)):
+    if any(len(slide.annotations) < slide.count for slide in (*before, *now)):
         return None
     old, new = (
         Counter(

@@ -62,7 +62,8 @@ def save_bundle(folder: Path, model: Network, info: BundleInfo) -> None:
     }
     require_finite(state, where=str(folder), fix="Training diverged: try a lower --lr.")
     text = info_to_json(info)
-    if folder.exists() and not _is_replaceable(folder):
+    is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if not is_free and not is_bundle(folder):
         raise QprdError(
             "The folder exists and is not a bundle.", where=str(folder), fix="Name another one."
         )
@@ -84,7 +85,3 @@ def require_finite(state: Mapping[str, Tensor], where: str, fix: str) -> None:
     for name, tensor in state.items():
         if not math.isfinite(float(tensor.sum(dtype=torch.float64))):
             raise QprdError(f"The weights {name} are not finite.", where=where, fix=fix)
-
-
-def _is_replaceable(folder: Path) -> bool:
-    return folder.is_dir() and (is_bundle(folder) or not any(folder.iterdir()))

@@ -34,11 +34,9 @@ class ProjectChange:
     """What a command that writes to a project did.
 
     Attributes:
-        project: The project file.
         backend: Name of the backend that wrote.
         in_qupath: Whether QuPath's own data were written; else a script does the rest there.
         problems: Image name and reason of each image that stays as it was.
-        notes: What else the user should know.
         backup: Where the files are as they were before; None if none of them changed.
         dry_run: Whether nothing was touched, and this is what would be done.
     """

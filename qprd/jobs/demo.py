@@ -52,12 +52,8 @@ class DemoSummary:
     """Results of the demo.
 
     Attributes:
-        project: The project it created.
-        training: Summary of the training.
-        prediction: Summary of the prediction and the write-back.
         tile_auroc: AUROC of the tiles of the unannotated slide with tumor against the
             drawn outlines, or None where it is undefined.
-        seconds: Wall-clock time.
     """
 
     project: Path
@@ -79,11 +75,7 @@ class DemoSummary:
 
 
 def run_demo(folder: Path, *, backend: Backend, seed: int, progress: Progress) -> DemoSummary:
-    """Draw slides into a new or empty folder, train on them, predict and write back.
-
-    Raises:
-        QprdError: The folder is not empty, or an extra is missing.
-    """
+    """Draw slides into a new or empty folder, train on them, predict and write back."""
     started = time.perf_counter()
     demo = draw_project(folder, seed=seed, progress=progress)
     opened, _ = open_project(demo.file, backend=backend)
@@ -114,11 +106,7 @@ class DemoProject:
 def draw_project(
     folder: Path, *, size_px: tuple[int, int] = (2000, 2500), seed: int, progress: Progress
 ) -> DemoProject:
-    """Draw the demo's slides into a new or empty folder, and make a project of them.
-
-    Raises:
-        QprdError: the folder is not empty, or an extra is missing.
-    """
+    """Draw the demo's slides into a new or empty folder, and make a project of them."""
     if folder.is_dir() and any(folder.iterdir()):
         raise QprdError(
             "The folder is not empty.", where=str(folder), fix="Name a new folder for the demo."

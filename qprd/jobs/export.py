@@ -42,12 +42,10 @@ class ExportSummary:
     """What was exported.
 
     Attributes:
-        format: As what.
         exported: Name of the bundle or of the image.
         output: The file, or the folder of the files.
         files: Names of the files.
         objects: Number of objects in a GeoJSON file; None for a model.
-        notes: What the user should know.
     """
 
     format: Format
@@ -68,11 +66,7 @@ class ExportSummary:
 
 
 def refuse_bundle(place: Path) -> None:
-    """Refuse a bundle where the predictions of a project are asked for.
-
-    Raises:
-        QprdError: This is the folder of a bundle.
-    """
+    """Refuse a bundle where the predictions of a project are asked for."""
     if is_bundle(place):
         raise QprdError(
             "This is a trained model, and GeoJSON has the contours predicted on a slide.",
@@ -182,8 +176,7 @@ def _the_entry(layout: ProjectLayout, entries: Sequence[Entry], are_named: bool)
         )
     if len(entries) > 1:
         raise QprdError(
-            f"A GeoJSON file is for one slide, and these are {len(entries)}: "
-            f"{name_list(entries, 5)}.",
+            f"A GeoJSON file is for one slide, and these are {len(entries)}: {name_list(entries)}.",
             where="--format geojson",
             fix="Name one: --image NAME",
             exit_code=ExitCode.USAGE,

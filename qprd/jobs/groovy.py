@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from qprd.files.atomic import write_errors
 from qprd.qupath.scripts import script_folder
 
 
-@dataclass(frozen=True)
-class CopiedScripts:
-    """What was copied.
-
-    Attributes:
-        scripts: The copies, by name.
-    """
-
-    scripts: tuple[Path, ...]
-
-    def lines(self) -> list[str]:
-        """The summary for people."""
-        return [str(path) for path in self.scripts]
-
-
-def copy_scripts(folder: Path) -> CopiedScripts:
+def copy_scripts(folder: Path) -> list[Path]:
     """Copy the scripts into a folder, which is made if need be; older copies are replaced.
 
     Raises:
@@ -34,6 +18,4 @@ def copy_scripts(folder: Path) -> CopiedScripts:
     with write_errors("The scripts", folder, fix="Name a folder that you can write to."):
         folder.mkdir(parents=True, exist_ok=True)
         scripts = sorted(script_folder().glob("*.groovy"))
-        return CopiedScripts(
-            tuple(Path(shutil.copyfile(script, folder / script.name)) for script in scripts)
-        )
+        return [Path(shutil.copyfile(script, folder / script.name)) for script in scripts]

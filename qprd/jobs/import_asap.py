@@ -28,12 +28,7 @@ from qprd.slides.frame import Frame
 
 @dataclass(frozen=True, kw_only=True)
 class ImportSummary(ImportReport, ProjectChange):
-    """What an import did.
-
-    Attributes:
-        image: The image's name.
-        tumor_class: The class of the annotations.
-    """
+    """What an import did."""
 
     image: str
     tumor_class: str
@@ -73,12 +68,7 @@ def import_asap(
     tumor_class: str,
     dry_run: bool = False,
 ) -> ImportSummary:
-    """Add the tumor of an ASAP file, or of a Camelyon16 JSON file, to an image of a project.
-
-    Raises:
-        QprdError: the file cannot be read or has no tumor, there is no such image or several, its
-            frame is not that of the file, all tumor is outside of it, or nothing can be written.
-    """
+    """Add the tumor of an ASAP file, or of a Camelyon16 JSON file, to an image of a project."""
     entries = select_entries(project, [image])
     if len(entries) > 1:
         raise QprdError(

@@ -55,9 +55,6 @@ def remove_from_project(
     """Take tiles, contours and slide scores out of the project again, and nothing else.
 
     Contours whose class a person changed are the person's, and stay. Result files stay too.
-
-    Raises:
-        QprdError: there is no such image, or another command is writing.
     """
     entries = select_entries(project, images, exclude)
     removed: dict[str, int] = {}

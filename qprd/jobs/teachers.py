@@ -35,7 +35,6 @@ class TeacherRow:
         license: Of the weights; None if it is not known.
         gated: Whether access to the weights must be asked for.
         mpp: Resolution of patches by default, micrometers per pixel.
-        patch_px: Edge of a patch by default.
         at_hand: Whether the weights are on this machine.
         origin: Where they are from.
         patches_per_s: Patches a second on this machine, if it was measured.
@@ -96,16 +95,7 @@ class TeacherList:
 def list_teachers(
     names: Sequence[str] = (), *, measure: bool = False, device: str = "auto"
 ) -> TeacherList:
-    """List the networks that can be a teacher.
-
-    Args:
-        names: Those to list; empty for all.
-        measure: Time them on patches of their size. Of all, only those that are at hand.
-        device: Where to measure.
-
-    Raises:
-        QprdError: A name is not known.
-    """
+    """List the networks that can be a teacher."""
     rows = {row.name: row for row in _rows()}
     unknown = [name for name in names if name not in rows]
     if unknown:

@@ -22,7 +22,6 @@ class UndoneCommand:
     """What became of one command.
 
     Attributes:
-        command: Such as ``write-back``.
         time: When it ran, ISO 8601, UTC.
         restored: Images whose files are as they were before it.
         own_only: Images that a person has worked on since: only what is qprd's went back.
@@ -96,16 +95,6 @@ def undo_project(
     Files that nobody has changed since become what they were, byte for byte, all together or none.
     An image that a person has worked on since keeps that work: our objects alone become those of
     before, or where that cannot be, it stays as it is and is reported.
-
-    Args:
-        project: The project.
-        everything: Take back all commands, the newest first.
-        dry_run: Say what would change, and touch nothing.
-        progress: Shows what takes long.
-
-    Raises:
-        QprdError: there is nothing to take back, another command is writing, or a file cannot be
-            read or written.
     """
     with project.writing(UNDO, dry_run=dry_run) as session:
         runs = undoable(project.path)

@@ -9,12 +9,9 @@ from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.changes import RELOAD, ProjectChange, change_images, changed_files
 from qprd.progress import Progress
-from qprd.qupath.entry_slides import require_same_image, select_entries
+from qprd.qupath.entry_slides import name_list, require_same_image, select_entries
 from qprd.qupath.project import Entry, Project, WriteReport
 from qprd.results.folder import load_predictions, load_slide_result
-
-#: Names shown where a note concerns many images.
-_NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +19,6 @@ class WriteBackSummary(ProjectChange):
     """What a write-back did.
 
     Attributes:
-        written: A report for each image.
         bundles: Names of these images by the bundle that predicted them.
     """
 
@@ -78,9 +74,6 @@ def write_back_project(
     """Write the results of the named images, or of all that have some, into the project.
 
     An entry that cannot be written is left as it was and reported, and the others go on.
-
-    Raises:
-        QprdError: there are no results at all.
     """
     layout = ProjectLayout(project.path)
     entries = [
@@ -109,10 +102,7 @@ def _stale_notes(bundles: Mapping[str, Sequence[str]], layout: ProjectLayout) ->
     stale = {bundle: names for bundle, names in bundles.items() if bundle != newest}
     if not stale or (newest is None and len(stale) == 1):
         return []
-    told = []
-    for bundle, names in stale.items():
-        more = ", ..." if len(names) > _NAMES_SHOWN else ""
-        told.append(f"{', '.join(names[:_NAMES_SHOWN])}{more} by {bundle}")
+    told = [f"{name_list(names)} by {bundle}" for bundle, names in stale.items()]
     which = "of several bundles" if newest is None else f"not of the newest bundle, {newest}"
     return [
         f"results {which}: {'; '.join(told)}. Thresholds and scores of different bundles cannot be "
@@ -130,9 +120,6 @@ def write_back_entries(
     """Write the results of these entries into the project.
 
     An entry that cannot be written is left as it was and reported, and the others go on.
-
-    Raises:
-        QprdError: another command is writing, or nothing can be written there at all.
     """
     layout = ProjectLayout(project.path)
     written: list[WriteReport] = []

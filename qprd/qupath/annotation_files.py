@@ -40,7 +40,6 @@ class AnnotationSource:
     """Where an entry's annotations come from.
 
     Attributes:
-        file: The GeoJSON file, None if there is none.
         in_qupath: How many annotations QuPath's data file holds, None if it is not known.
         is_outdated: QuPath saved the image after this file was exported, going by the files' times.
         foreign: Suffix of a file of another program that may hold them, None if there is none.

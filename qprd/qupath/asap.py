@@ -44,7 +44,6 @@ class TumorOutline(NamedTuple):
     """One annotation of a tumor group.
 
     Attributes:
-        name: What it is called in the file.
         geometry: Polygon or MultiPolygon, valid, not empty, the holes of hole groups cut out;
             level-0 pixels of the file.
     """
@@ -59,7 +58,6 @@ class AsapAnnotations:
 
     Attributes:
         tumor: In the file's order; may overlap.
-        notes: What was left out or changed, for the user.
     """
 
     tumor: tuple[TumorOutline, ...]

@@ -9,15 +9,12 @@ from qprd.errors import QprdError
 from qprd.qupath.entry_slides import name_list
 from qprd.qupath.project import Annotation, Entry, Project
 
-_NAMES_SHOWN = 5
-
 
 @dataclass(frozen=True)
 class Unreadable:
     """An image whose annotations cannot be read.
 
     Attributes:
-        error: Why.
         classes: The classes of the annotations that QuPath last saved; None if that is not known.
     """
 
@@ -45,7 +42,7 @@ class Drawn:
         told = {
             note: [e for e in members if e.id in chosen] for note, members in self.doubts.items()
         }
-        return [f"{name_list(e, _NAMES_SHOWN)}: {note}" for note, e in told.items() if e]
+        return [f"{name_list(e)}: {note}" for note, e in told.items() if e]
 
 
 def read_drawn(project: Project, entries: Sequence[Entry]) -> Drawn:

@@ -14,11 +14,7 @@ _MAX_SUMMARY_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class EntryFolder:
-    """Paths of QuPath's files about one entry.
-
-    Attributes:
-        path: ``<project>/data/<entry id>``.
-    """
+    """Paths of QuPath's files about one entry."""
 
     path: Path
 

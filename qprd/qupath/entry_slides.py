@@ -49,11 +49,7 @@ def select_entries(
 
 
 def _matching(wanted: Sequence[str], names: Sequence[str], option: str) -> set[str]:
-    """The names that were asked for by name or pattern.
-
-    Raises:
-        QprdError: one of those asked for matches none.
-    """
+    """The names that were asked for by name or pattern."""
     chosen: set[str] = set()
     for one in map(composed, wanted):
         # A name may hold the brackets of a pattern.
@@ -132,11 +128,7 @@ def frame_of(entry: Entry) -> Frame:
 
 
 def slide_identity(entry: Entry, slide: Slide) -> SlideIdentity:
-    """What tells the slide of an entry from others.
-
-    Raises:
-        QprdError: its file cannot be read.
-    """
+    """What tells the slide of an entry from others."""
     return SlideIdentity.of(recorded_name(entry.name), fingerprint(slide.path), slide.frame)
 
 
@@ -232,7 +224,7 @@ def recorded_name(name: str) -> str:
     return composed(name)[:_RECORDED_NAME]
 
 
-def name_list(entries: Sequence[Entry], limit: int) -> str:
+def name_list(members: Sequence[Entry | str], limit: int = 5) -> str:
     """The first image names, and dots for the rest."""
-    names = ", ".join(entry.name for entry in entries[:limit])
-    return names + (", ..." if len(entries) > limit else "")
+    names = [one if isinstance(one, str) else one.name for one in members[:limit]]
+    return ", ".join(names) + (", ..." if len(members) > limit else "")

@@ -61,9 +61,6 @@ class QuPathObject:
         id: QuPath's UUID, or ``feature N`` where the file has none.
         object_type: ``annotation``, ``tile``, ``cell``, ``detection``, ``tma core`` or ``root``.
         geometry: Level-0 pixels, rounded to 0.01; possibly invalid, a point or a line.
-        path_class: Its classification with color, None if unclassified.
-        name: What the user called it.
-        locked: QuPath's lock.
         measurements: By name; they may be NaN or infinite.
         plane: z and t of the plane it is drawn on.
         fault: Why it cannot be used; the geometry is then what is known of its points. None if
@@ -183,11 +180,7 @@ def objects_of(root: object, where: str | None) -> list[QuPathObject]:
 
 
 def refuse_faults(objects: Iterable[QuPathObject], where: str | None) -> None:
-    """Make sure that all objects of a file are well formed.
-
-    Raises:
-        QprdError: one is not.
-    """
+    """Make sure that all objects of a file are well formed."""
     for found in objects:
         if found.fault is not None:
             raise _not_geojson(f"{found.id} is malformed ({found.fault})", where)

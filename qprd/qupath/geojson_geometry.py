@@ -85,11 +85,7 @@ def positions(geometry: object, depth: int = 0) -> Iterator[tuple[float, float]]
 
 
 def _rounded(coordinates: object, depth: int) -> list[Any]:
-    """Nested lists of x and y with QuPath's two decimals; a third coordinate is left out.
-
-    Raises:
-        ValueError: they are something else.
-    """
+    """Nested lists of x and y with QuPath's two decimals; a third coordinate is left out."""
     if not isinstance(coordinates, list):
         raise ValueError("its coordinates are no lists of numbers")
     if depth > 0:

@@ -38,8 +38,6 @@ class ImportPlan:
     """What an import does to the annotations of one entry.
 
     Attributes:
-        path_class: The class of what is added.
-        added: New annotations.
         outdated: Ids of those to take out: imported from this source earlier, not changed since,
             and not in it any more.
         unchanged: How many are there already.
@@ -69,11 +67,6 @@ def plan_import(
     entry_id: str, imported: AnnotationImport, existing: Sequence[Annotation]
 ) -> ImportPlan:
     """Compare what is to be imported with what an entry has.
-
-    Args:
-        entry_id: The entry.
-        imported: What is to be imported.
-        existing: All annotations of the entry.
 
     Raises:
         QprdError: the class is qprd's own or none, or an area vanishes at QuPath's precision.

@@ -43,7 +43,6 @@ class QuPathInstallation:
     """A QuPath on this computer.
 
     Attributes:
-        path: The folder with its program files.
         version: Such as ``0.6.0``; ``unknown`` if its files do not say.
     """
 
@@ -94,7 +93,6 @@ class QuPath:
     """A running QuPath.
 
     Attributes:
-        version: Such as ``0.6.0``.
         bulk: The Java class ``Bulk`` of ``bulk.groovy``.
         data_file: The Java class ``DataFile`` of ``bulk.groovy``.
     """

@@ -59,10 +59,6 @@ class _Change:
 class PaquoProject(ProjectOnDisk):
     """A QuPath project read and written by QuPath.
 
-    Args:
-        path: The ``.qpproj`` file.
-        slides: Folders to look for slides in, by file name.
-
     Raises:
         QprdError: no QuPath project, no QuPath, or one of the folders is none.
     """

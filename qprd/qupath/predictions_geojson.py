@@ -65,11 +65,7 @@ def predictions_to_geojson(
 
 
 def predictions_to_text(predictions: Predictions, image: Mapping[str, object] | None = None) -> str:
-    """`predictions_to_geojson` as JSON text without NaN or infinity.
-
-    Raises:
-        QprdError: as `predictions_to_geojson`.
-    """
+    """`predictions_to_geojson` as JSON text without NaN or infinity."""
     return str(geojson.dumps(predictions_to_geojson(predictions, image), allow_nan=False))
 
 

@@ -40,9 +40,6 @@ class Annotation:
         id: QuPath's UUID, or a stand-in such as ``feature 3`` where a file has none.
         geometry: As drawn, level-0 pixels of the entry's frame, coordinates rounded to 0.01 px;
             possibly invalid, a point or a line: `qprd.sampling.regions` sorts that out.
-        class_name: Full class name, or None if unclassified.
-        name: What the user called it.
-        locked: QuPath's lock.
         predicted: Made by qprd, whatever its class is now: it has our measurement, or, as QuPath
             drops these when an outline is changed, a name that we give.
         plane: z and t of the plane it is drawn on.
@@ -112,14 +109,9 @@ class WriteReport:
     """What a write-back did to one entry.
 
     Attributes:
-        entry_id: The entry.
-        image_name: Its image name.
-        tiles: Tiles that are new.
-        contours: Contours that are new.
         replaced: Objects of ours that are gone for them.
         where: The file that holds them.
         files: All files that changed, or would change in a dry run.
-        review: Regions to review that are new.
     """
 
     entry_id: str
@@ -170,8 +162,6 @@ class ImportReport:
     """What an import did to one entry.
 
     Attributes:
-        entry_id: The entry.
-        added: Annotations that are new.
         unchanged: Annotations that an earlier import had put there.
         edited: Annotations of an earlier import that a person changed, left as they are.
         removed: Annotations of an earlier import that the source does not have any more.

@@ -21,10 +21,6 @@ from qprd.qupath.reviews import read_judgments, with_judgments
 class ProjectOnDisk(Project):
     """A project whose ``.qpproj`` file is read without QuPath.
 
-    Args:
-        path: The ``.qpproj`` file.
-        slides: Folders to look for slides in, by file name.
-
     Raises:
         QprdError: no QuPath project, one of the folders is none, or links lead out of the project.
     """

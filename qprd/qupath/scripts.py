@@ -8,11 +8,7 @@ from qprd.errors import ExitCode, QprdError
 
 
 def script_folder() -> Path:
-    """The folder with the scripts: ``qprd/groovy`` in a wheel, ``groovy`` beside it in a checkout.
-
-    Raises:
-        QprdError: neither is there.
-    """
+    """The folder of the scripts: ``qprd/groovy`` in a wheel, ``groovy`` beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "groovy", package.parent / "groovy"):
         if any(folder.glob("*.groovy")):

@@ -44,11 +44,7 @@ class ChangedFile:
         return now == self.before or (self.only_ours and now == self.after)
 
     def require_copy(self) -> None:
-        """Make sure that the file as it was is still what it was.
-
-        Raises:
-            QprdError: it is not.
-        """
+        """Make sure that the file as it was is still what it was."""
         if self.copy is not None and sha256_of(self.copy) != self.before:
             raise QprdError(
                 "The backup is damaged or gone.",
@@ -59,10 +55,6 @@ class ChangedFile:
 
 class CommandChanges:
     """What a command did to a project.
-
-    Args:
-        run: The command's backup.
-        project: The ``.qpproj`` file.
 
     Attributes:
         images: The images that it was not taken back on yet, by entry id.
@@ -121,14 +113,6 @@ class CommandChanges:
         The shared files become what they were if no image is left out and nobody changed them
         since. Else the project file keeps all but our metadata of these images, and the classes
         stay.
-
-        Args:
-            transaction: Where to stage.
-            entry_ids: Images whose files nobody has changed since.
-            digest_of: What the files are now.
-
-        Raises:
-            QprdError: a file cannot be read or written.
         """
         for entry_id in entry_ids:
             for file in sorted(self.files(entry_id), key=self._order):

@@ -77,8 +77,8 @@ def uncertain_regions(
     if probability_of is not None:
         values = probability_of(values)
         level = float(probability_of(np.array([threshold]))[0])
-    half = _half_width(REGION_PATCHES * patch_px / score_map.cell_px)
-    cells = 2 * half + 1
+    # An odd number of cells.
+    cells = 2 * max(0, round((REGION_PATCHES * patch_px / score_map.cell_px - 1) / 2)) + 1
     distance = _mean_distance(np.abs(values - level), cells)
     if known is not None and not known.is_empty:
         drawn = score_map.cells_inside(known)
@@ -114,11 +114,6 @@ def in_order_of_review(
         for item in sorted(filter(None, one_of_each), key=lambda item: item[1].distance)
     ]
     return ordered[:limit]
-
-
-def _half_width(cells: float) -> int:
-    """Number of cells on each side of the middle one in a square of about ``cells``."""
-    return max(0, round((cells - 1) / 2))
 
 
 def _mean_distance(distance: NDArray[np.float64], cells: int) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ import shapely
 from shapely.geometry import MultiPolygon
 
 from qprd.errors import QprdError
+from qprd.qupath.entry_slides import name_list
 from qprd.sampling.region_index import RegionIndex
 from qprd.sampling.regions import LabelRegions
 from qprd.sampling.sampler import Bounds, iter_patches, patch_rng, sample_stratified, stratify
@@ -292,7 +293,7 @@ class _TableSampler:
         )
         raise QprdError(
             problem + ".",
-            where=", ".join(per_slide[:20]) + (", ..." if len(per_slide) > 20 else ""),
+            where=name_list(per_slide, 20),
             fix=(
                 f"{ask_less or 'Annotate'} more, use smaller patches (--patch-px, now "
                 f"{config.patch_px} at {config.mpp:g} um/px), or relax --max-overlap "

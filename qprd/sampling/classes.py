@@ -22,11 +22,6 @@ def is_ignored_class(class_name: str | None) -> bool:
     return class_name is not None and class_parts(class_name)[-1].endswith("*")
 
 
-def is_area_class(class_name: str | None) -> bool:
-    """True for QuPath's ``Region*``: an area that a person looked at, with what is drawn inside."""
-    return class_name is not None and class_parts(class_name)[-1].casefold() == "region*"
-
-
 def is_derived(class_name: str | None, bases: Sequence[str]) -> bool:
     """True if a class is one of ``bases`` or derived from one.
 
@@ -137,7 +132,9 @@ def role_of(annotation: Annotation, classes: Classes) -> Role:
     if is_derived(class_name, classes.tissue):
         return "tissue"
     if is_ignored_class(class_name):
-        return "area" if is_area_class(class_name) else "ignored"
+        # QuPath's own ``Region*``.
+        is_area = class_parts(class_name or "")[-1].casefold() == "region*"
+        return "area" if is_area else "ignored"
     if is_derived(class_name, classes.tumor):
         return "tumor"
     if is_derived(class_name, classes.normal):

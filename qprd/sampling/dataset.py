@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from qprd.errors import QprdError
 from qprd.sampling.region_index import RegionIndex
 from qprd.sampling.regions import LabelRegions
-from qprd.sampling.table import Patch, PatchTable
+from qprd.sampling.table import PatchTable
 from qprd.settings import Labels
 from qprd.slides.slide import Slide
 
@@ -178,21 +179,24 @@ def decode_all(
     file = folder / "patches.npy"
     in_memory = size <= max_ram_bytes
     pixels = np.empty(shape, dtype=np.uint8) if in_memory else _new_file(file, shape, size)
-    order = sorted(range(len(table)), key=lambda i: _reading_order(table.patches[i]))
-    slide, current = None, None
-    for done, i in enumerate(order, start=1):
-        patch = table.patches[i]
+    patches = table.patches
+    # Band by band, so that neighbors are decoded together.
+    order = sorted(
+        range(len(table)), key=lambda i: (patches[i].slide, patches[i].y // 512, patches[i].x)
+    )
+    done = 0
+    for entry_id, own in groupby(order, key=lambda i: patches[i].slide):
         try:
-            if slide is None or current != patch.slide:
-                _close(slide)
-                slide, current = opener(patch.slide), patch.slide
-            pixels[i] = _read(slide, patch, patch_px)
+            with opener(entry_id) as slide:
+                for i in own:
+                    patch = patches[i]
+                    read = slide.read_region(patch.x, patch.y, patch_px, patch_px, patch.mpp)
+                    pixels[i] = read.transpose(2, 0, 1)
+                    done += 1
+                    if progress is not None:
+                        progress(done, len(table))
         except QprdError as error:
-            _close(slide)
-            raise SlideReadError(patch.slide, error) from error
-        if progress is not None:
-            progress(done, len(table))
-    _close(slide)
+            raise SlideReadError(entry_id, error) from error
     if in_memory:
         return pixels
     pixels.flush()  # type: ignore[attr-defined]
@@ -242,20 +246,6 @@ def rasterize_labels(
         masks[i][normal.rasterize(*square)] = Y["normal"]
         masks[i][tumor.rasterize(*square)] = Y["tumor"]
     return masks
-
-
-def _read(slide: Slide, patch: Patch, patch_px: int) -> Pixels:
-    pixels = slide.read_region(patch.x, patch.y, patch_px, patch_px, patch.mpp)
-    return pixels.transpose(2, 0, 1)
-
-
-def _reading_order(patch: Patch) -> tuple[str, int, int]:
-    return patch.slide, patch.y // 512, patch.x
-
-
-def _close(slide: Slide | None) -> None:
-    if slide is not None:
-        slide.close()
 
 
 def _new_file(file: Path, shape: tuple[int, ...], size: int) -> Pixels:

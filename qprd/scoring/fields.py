@@ -111,13 +111,7 @@ def fields_of(windows: Windows, edge_px: int) -> list[Field]:
 
 
 def split(field: Field, windows: Windows, edge_px: int) -> list[Field]:
-    """Split a field into smaller ones that hold the same windows.
-
-    Args:
-        field: Holds at least one window.
-        windows: All windows that its indices refer to.
-        edge_px: The longest that a field may be, a multiple of the network's stride.
-    """
+    """Split a field into smaller ones that hold the same windows."""
     x, y = windows.x[field.windows], windows.y[field.windows]
     left, top = np.maximum(x, field.left), np.maximum(y, field.top)
     right = np.minimum(x + windows.size, field.right)

@@ -24,12 +24,7 @@ _CPU_BYTES: Final = 7 << 29
 
 
 def cores_px(free: int, per_px: float) -> list[int]:
-    """Edges that the core of a field may have, ascending: the largest that fits, and its halves.
-
-    Args:
-        free: Free memory in bytes.
-        per_px: Bytes that the network needs per pixel.
-    """
+    """Edges that the core of a field may have, ascending: the largest that fits, and its halves."""
     edge = math.sqrt(free * _FIELD_SHARE / per_px) - 2 * HALO_PX
     largest = int(min(max(edge, _MIN_CORE_PX), _MAX_CORE_PX))
     return [(largest >> halvings) // STRIDE_PX * STRIDE_PX for halvings in range(_HALVINGS, -1, -1)]

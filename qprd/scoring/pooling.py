@@ -53,11 +53,7 @@ def window_maxima(
 ) -> Tensor:
     """Find the largest value of the smoothed score map in each window's share of a core.
 
-    Args:
-        locations: (h, w) for each scale, from `qprd.model.network.Network.location_scores`.
-        seen: The rectangle that they are scores of.
-        core: The part of it that counts.
-        windows: Each at least partly in the core.
+    The arguments are those of `window_means`.
 
     Returns:
         (k,): the maxima.

@@ -55,11 +55,6 @@ class SlideScorer:
     def score(self, name: str, slide: Slide, tissue: TissueMask) -> ScoreMap:
         """Score the tissue of a slide.
 
-        Args:
-            name: Shown with the bar.
-            slide: Must have a resolution.
-            tissue: Its tissue mask.
-
         Raises:
             QprdError: the map would be too large, or the slide cannot be read.
         """

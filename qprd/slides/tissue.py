@@ -92,17 +92,6 @@ class TissueMask:
         result: NDArray[np.float64] = np.clip(tissue * (self.downsample / size_px) ** 2, 0.0, 1.0)
         return result
 
-    def fraction(self, x: float, y: float, size_px: float) -> float:
-        """Tissue fraction, 0..1, of one square; see `fractions`."""
-        return float(self.fractions(x, y, size_px))
-
-    @property
-    def area_um2(self) -> float | None:
-        """Tissue area in square micrometres, None without a resolution."""
-        if self.mpp is None:
-            return None
-        return float(np.count_nonzero(self.mask)) * (self.downsample * self.mpp) ** 2
-
     def to_polygons(self) -> MultiPolygon:
         """The tissue as valid polygons with holes along pixel edges, in level-0 pixels."""
         padded = np.pad(self.mask, 1)
@@ -179,18 +168,6 @@ def pixels_inside(
         for row in range(*np.searchsorted(y, (top, bottom))):
             inside[row, columns] |= shapely.contains_xy(part, x[columns], y[row])
     return inside
-
-
-def find_tissue(
-    pixels: NDArray[np.uint8], *, min_area_px: float = 0.0, max_gap_px: float = 0.0
-) -> NDArray[np.bool_]:
-    """Where an overview shows tissue, bool, (h, w).
-
-    The arguments are those of `find_surface`, which also says what the rest is.
-    """
-    surface, *_ = find_surface(pixels, min_area_px=min_area_px, max_gap_px=max_gap_px)
-    result: NDArray[np.bool_] = surface == Surface.TISSUE
-    return result
 
 
 def _edges(padded: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -10,7 +10,8 @@ import shapely
 from qprd.demo.slides import SyntheticSlide, draw_slide, write_pyramidal_tiff
 from qprd.errors import QprdError
 from qprd.slides.slide import Slide
-from qprd.slides.tissue import TissueMask, find_tissue, tissue_mask
+from qprd.slides.surface import Surface, find_surface
+from qprd.slides.tissue import TissueMask, tissue_mask
 
 SIZE = (1200, 1400)
 
@@ -29,7 +30,7 @@ def test_same_seed_same_slide(drawn: SyntheticSlide) -> None:
 
 def test_stain_differs_between_slides(drawn: SyntheticSlide) -> None:
     colors = [
-        slide.image[find_tissue(slide.image)].mean(axis=0)
+        slide.image[find_surface(slide.image)[0] == Surface.TISSUE].mean(axis=0)
         for slide in (drawn, *(draw_slide(seed, 500, 500, tumor_nests=0) for seed in (1, 2, 3)))
     ]
     distances = [np.abs(a - b).max() for i, a in enumerate(colors) for b in colors[:i]]
@@ -103,7 +104,7 @@ def test_tissue_is_found_on_the_written_slide(drawn: SyntheticSlide, tiff: Path)
     polygons = tissue.to_polygons()
     for nest in drawn.tumor:
         assert polygons.intersection(nest).area > 0.97 * nest.area
-    assert tissue.fraction(0, 0, 40) == 0
+    assert tissue.fractions(0, 0, 40) == 0
     assert 0.2 < tissue.mask.mean() < 0.9
 
 

@@ -15,7 +15,7 @@ def test_scripts_are_copied_and_replaced(tmp_path: Path) -> None:
     target = tmp_path / "new" / "folder"
     names = {path.name for path in script_folder().glob("*.groovy")}
     for _ in range(2):
-        copies = copy_scripts(target).scripts
+        copies = copy_scripts(target)
         assert {path.name for path in copies} == names
         for copy in copies:
             assert copy.read_bytes() == (script_folder() / copy.name).read_bytes()

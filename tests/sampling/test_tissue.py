@@ -49,7 +49,7 @@ def test_without_such_an_area_the_tissue_is_found_by_color_and_that_is_said(
     slide: Slide, annotations: list[Annotation], hint: str
 ) -> None:
     tissue, notes = find_tissue_of(slide, annotations, CONFIG)
-    assert tissue.fraction(150, 100, 50) == 1
+    assert tissue.fractions(150, 100, 50) == 1
     if not hint:
         hint = " (did you mean 'Tissue'?)" if annotations else ""
     assert notes == [

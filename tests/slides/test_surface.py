@@ -237,10 +237,10 @@ class TestHardSlides:
 
     def test_tissue_beside_a_mass_is_kept(self, shared_data: Path) -> None:
         tissue = _mask(shared_data / "hard" / "mass_beside_tissue.tif")
-        assert tissue.fraction(100, 100, 300) > 0.97
-        assert tissue.fraction(200, 500, 300) > 0.97
-        assert tissue.fraction(1550, 350, 300) > 0.99
-        assert tissue.fraction(1150, 100, 200) == 0.0
+        assert tissue.fractions(100, 100, 300) > 0.97
+        assert tissue.fractions(200, 500, 300) > 0.97
+        assert tissue.fractions(1550, 350, 300) > 0.99
+        assert tissue.fractions(1150, 100, 200) == 0.0
 
     def test_a_pale_section_is_kept_as_the_strong_one(self, shared_data: Path) -> None:
         tissue = _mask(shared_data / "hard" / "pale_section_beside_strong.tif")
@@ -251,7 +251,7 @@ class TestHardSlides:
     def test_fragments_are_kept(self, shared_data: Path) -> None:
         tissue = _mask(shared_data / "hard" / "fragments.tif")
         found = [
-            tissue.fraction(x + 80, y + 80, 100) > 0.97
+            tissue.fractions(x + 80, y + 80, 100) > 0.97
             for x in (100, 500, 900, 1300)
             for y in (700, 1050, 1400)
         ]
@@ -259,8 +259,8 @@ class TestHardSlides:
 
     def test_brown_and_pale_blue_tissue_is_kept(self, shared_data: Path) -> None:
         tissue = _mask(shared_data / "hard" / "ihc_hdab.tif")
-        assert tissue.fraction(400, 400, 1024) > 0.90
-        assert tissue.fraction(0, 0, 380) == 0.0
+        assert tissue.fractions(400, 400, 1024) > 0.90
+        assert tissue.fractions(0, 0, 380) == 0.0
 
     @pytest.mark.parametrize("name", ["colon_1.tif", "colon_2.tif"])
     @pytest.mark.parametrize("density", [0.6, 0.4])

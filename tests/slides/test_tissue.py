@@ -29,14 +29,14 @@ def test_fraction_is_the_exact_covered_area(
         across = min(x + size, left + downsample) - max(x, left)
         down = min(y + size, top + downsample) - max(y, top)
         expected += max(0.0, across) * max(0.0, down)
-    assert tissue.fraction(x, y, size) == pytest.approx(expected / size**2, abs=1e-6)
+    assert tissue.fractions(x, y, size) == pytest.approx(expected / size**2, abs=1e-6)
 
 
 def test_fractions_of_arrays_equal_single_ones() -> None:
     rng = np.random.default_rng(0)
     tissue = TissueMask(rng.random((30, 40)) > 0.4, 7.3)
     x, y = rng.uniform(-50, 300, (2, 20))
-    single = [tissue.fraction(a, b, 33.0) for a, b in zip(x, y, strict=True)]
+    single = [tissue.fractions(a, b, 33.0) for a, b in zip(x, y, strict=True)]
     np.testing.assert_allclose(tissue.fractions(x, y, 33.0), single)
 
 
@@ -49,12 +49,6 @@ def test_polygons_are_valid_and_cover_the_mask_exactly(mask: np.ndarray, downsam
         rows, columns = np.nonzero(mask)
         bounds = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
         assert polygons.bounds == pytest.approx([b * downsample for b in bounds])
-
-
-def test_area_needs_a_resolution() -> None:
-    mask = np.ones((2, 3), dtype=np.bool_)
-    assert TissueMask(mask, 4.0, 0.5).area_um2 == pytest.approx(6 * 4)
-    assert TissueMask(mask, 4.0).area_um2 is None
 
 
 @pytest.mark.parametrize(
@@ -78,10 +72,10 @@ def test_share_of_tissue_on_real_slides(
 def test_real_places_of_tissue_and_glass(shared_data: Path) -> None:
     with Slide(shared_data / "slides" / "colon_1.tif") as slide:
         tissue = tissue_mask(slide)
-    assert tissue.fraction(2000, 4900, 128) == pytest.approx(0, abs=1e-9)  # the long tear
-    assert tissue.fraction(600, 5200, 128) > 0.9  # tumor
-    assert tissue.fraction(3100, 6000, 128) > 0.95  # normal crypts
-    assert tissue.fraction(-500, 100, 128) == 0
+    assert tissue.fractions(2000, 4900, 128) == pytest.approx(0, abs=1e-9)  # the long tear
+    assert tissue.fractions(600, 5200, 128) > 0.9  # tumor
+    assert tissue.fractions(3100, 6000, 128) > 0.95  # normal crypts
+    assert tissue.fractions(-500, 100, 128) == 0
 
 
 def test_mask_follows_the_frame_of_a_rotated_slide(shared_data: Path) -> None:

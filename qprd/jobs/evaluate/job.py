@@ -34,8 +34,6 @@ from qprd.settings import TrainConfig
 if TYPE_CHECKING:
     from qprd.bundle.records import BundleInfo
 
-_NAMES_SHOWN = 5
-
 
 def evaluate_project(
     project: Project,
@@ -100,7 +98,7 @@ def evaluate_project(
         *(note for slide in slides for note in slide.notes),
     ]
     if unscored := [slide.entry for slide in slides if slide.report.slide_score is None]:
-        names = name_list(unscored, _NAMES_SHOWN)
+        names = name_list(unscored)
         notes.append(f"without a slide score, and so left out of the slide figures: {names}")
     notes += coverage_notes(slides)
     compared = [slide.comparison for slide in slides]
@@ -203,7 +201,7 @@ def _threshold(
                 "given to qprd predict"
             )
     for value, members in drawn_at.items():
-        names = name_list(members, _NAMES_SHOWN)
+        names = name_list(members)
         if value is None:
             notes.append(f"predicted without a threshold, so without contours: {names}")
         elif value != threshold:

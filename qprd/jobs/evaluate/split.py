@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 EvaluatedSplit = Literal["test", "val", "all"]
 
-_NAMES_SHOWN = 5
 _BARE = "without annotations"
 #: What the reader must know of slides that the model was not blind to, by what it used them for.
 _SEEN_NOTES = {
@@ -98,18 +97,17 @@ def choose_slides(
     if of_used_files := [entry for entry in parts if entry in entries]:
         notes.append(
             "the model was trained or validated on another part of the same file, so the figures "
-            f"may be optimistic: {name_list(of_used_files, _NAMES_SHOWN)}"
+            f"may be optimistic: {name_list(of_used_files)}"
         )
     if asked is None and split == "val":
         notes.append("there are no annotated test slides: these are the validation slides")
     for seen_as, remark in _SEEN_NOTES.items():
         if those := [entry for entry in entries if seen.get(entry.id) == seen_as]:
-            notes.append(f"{remark}: {name_list(those, _NAMES_SHOWN)}")
+            notes.append(f"{remark}: {name_list(those)}")
     left_out = [e for e in bare if metadata_split(e.metadata, e.name) in (split, None)]
     if left_out:
         notes.append(
-            "left out, as neither tumor nor normal tissue is drawn on them: "
-            + name_list(left_out, _NAMES_SHOWN)
+            "left out, as neither tumor nor normal tissue is drawn on them: " + name_list(left_out)
         )
     return ChosenSlides(split, entries, tuple(notes))
 
@@ -118,7 +116,7 @@ def _nothing(
     asked: EvaluatedSplit | None, there: Sequence[tuple[str, Sequence[Entry]]], where: str
 ) -> QprdError:
     kinds = {kind: members for kind, members in there if members}
-    listed = [f"{kind} ({name_list(members, _NAMES_SHOWN)})" for kind, members in kinds.items()]
+    listed = [f"{kind} ({name_list(members)})" for kind, members in kinds.items()]
     wanted = f"{asked} slides" if asked else "test slides and no validation slides"
     others = "|".join(split for split in ("test", "val") if split in kinds)
     if not set(kinds) & set(SPLITS):

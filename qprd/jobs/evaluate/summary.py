@@ -19,8 +19,8 @@ from qprd.evaluation.mistakes import Mistake
 from qprd.evaluation.overlap import Coverage
 from qprd.jobs.evaluate.slide import EvaluatedSlide, SlideReport
 from qprd.jobs.evaluate.split import EvaluatedSplit
+from qprd.qupath.entry_slides import name_list
 
-_NAMES_SHOWN = 5
 _DASH = "\N{EN DASH}"
 #: With fewer slides than this, tables say what an interval over them is worth.
 _FEW_SLIDES = 10
@@ -111,8 +111,8 @@ class EvaluateSummary:
     def lines(self) -> list[str]:
         """The summary for people."""
         names = [slide.entry.name for slide in self.slides]
-        some = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
-        lines = [f"{self.bundle} on {_count(len(names), f'{self.split} slide')}: {some}"]
+        what = _count(len(names), f"{self.split} slide")
+        lines = [f"{self.bundle} on {what}: {name_list(names)}"]
         for table in level_tables(self):
             lines += ["", f"{table.title} ({table.basis})"]
             lines += [f"  {line}" for line in _aligned(table.rows, right=[1])]
@@ -217,11 +217,10 @@ def coverage_notes(slides: Sequence[EvaluatedSlide]) -> list[str]:
             for slide, part in zip(slides, parts, strict=True)
             if part.share and part.share >= _WORTH_SAYING
         ]
-        names = ", ".join(named[:_NAMES_SHOWN]) + (", ..." if len(named) > _NAMES_SHOWN else "")
         notes.append(
             f"{_percent(total.share)} of the drawn {_TISSUES[kind]} was not scored "
             f"({_percent(total.not_tissue / total.drawn)} is not taken for tissue, such as glass), "
-            f"and {effect}: {names}"
+            f"and {effect}: {name_list(named)}"
         )
     return notes
 

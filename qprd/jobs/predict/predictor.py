@@ -33,7 +33,6 @@ class Predictor:
     """A model together with the settings of a prediction.
 
     Attributes:
-        info: The bundle's description of itself.
         inputs: What the results are made from.
         threshold: Raw score from which tissue counts as tumor; None if there is none.
         date: When the prediction began, ISO 8601, UTC.

@@ -33,7 +33,6 @@ class SlideScores:
     """The scores of one slide.
 
     Attributes:
-        image: The slide's name.
         entry_id: Its project entry; outside a project the slide's name.
         score_map: Raw scores and the grid they lie on.
         threshold: Raw score from which tissue counts as tumor; None if the model has none.
@@ -47,8 +46,6 @@ class SlideScores:
         model: The bundle that scored it.
         config: Settings of the prediction.
         created: When, ISO 8601, UTC.
-        seconds: Time spent.
-        notes: What the user should know.
 
     Example:
         >>> found = model.score("demo/slides/demo_4.tif")
@@ -212,11 +209,7 @@ class SlideScores:
 
 
 def save_slide(found: SlideScores, folder: Path) -> SlideResult:
-    """Write the results of a slide; whatever is in the folder is replaced.
-
-    Raises:
-        QprdError: the disk is full or the folder cannot be written; what was there is intact.
-    """
+    """Write the results of a slide; whatever is in the folder is replaced."""
     from qprd.review.figures import figure_png
     from qprd.review.overview import overview_figure
 
