@@ -102,7 +102,7 @@ class ExchangeProject(ProjectOnDisk):
         Raises:
             QprdError: several files could be meant, or one file could be that of several entries.
         """
-        return self._annotation_files.source(self._recorded(entry))
+        return self._annotation_files.source(self._own(entry))
 
     @override
     def annotation_note(self, entry: Entry) -> str | None:
@@ -110,7 +110,7 @@ class ExchangeProject(ProjectOnDisk):
 
     @override
     def annotations_in_qupath(self, entry: Entry) -> Sequence[Annotation]:
-        return self._annotation_files.read(self._recorded(entry))[1]
+        return self._annotation_files.read(self._own(entry))[1]
 
     @override
     def import_annotations(self, entry: Entry, imported: AnnotationImport) -> ImportReport:
@@ -122,7 +122,7 @@ class ExchangeProject(ProjectOnDisk):
             )
         origin = ImportedFrom(imported.source, imported.path_class.name)
         subject = Subject(entry.id, entry.name, origin)
-        path = self._annotation_files.own_file(self._recorded(entry))
+        path = self._annotation_files.own_file(self._own(entry))
         with self._access.transaction(subject, "import-asap") as transaction:
             transaction.expect(path)
             source = self._annotation_files.source(entry)
@@ -143,9 +143,14 @@ class ExchangeProject(ProjectOnDisk):
                 files = transaction.commit()
         return plan.report(entry.id, path, files)
 
+    def _own(self, entry: Entry) -> Entry:
+        """The entry, if it is one of this project: its id becomes a name of files."""
+        self._recorded(entry)
+        return entry
+
     def prediction_file(self, entry: Entry) -> Path:
         """Where the predictions of an entry are written."""
-        return ProjectLayout(self.path).predictions / f"{self._recorded(entry).id}.geojson"
+        return ProjectLayout(self.path).predictions / f"{self._own(entry).id}.geojson"
 
     @override
     def write_predictions(self, entry: Entry, predictions: Predictions) -> WriteReport:
@@ -177,7 +182,7 @@ class ExchangeProject(ProjectOnDisk):
         file = (
             self.prediction_file(entry)
             if imported is None
-            else self._annotation_files.own_file(self._recorded(entry))
+            else self._annotation_files.own_file(self._own(entry))
         )
         name = file.relative_to(self.path.parent).as_posix()
         if name not in earlier:
