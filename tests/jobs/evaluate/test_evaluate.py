@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,17 +14,14 @@ import shapely
 import tifffile
 from shapely.geometry import box
 
-from qprd.bundle.reading import read_bundle_info
 from qprd.errors import QprdError
 from qprd.evaluation.cells import labeled_cells
 from qprd.evaluation.metrics import auroc
-from qprd.jobs.evaluate import page as evaluation_page
 from qprd.jobs.evaluate.job import evaluate_project
-from qprd.jobs.evaluate.summary import EvaluateSummary
 from qprd.jobs.reporting import plain
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
-from qprd.results.folder import load_lesion_points, load_score_map
+from qprd.results.folder import load_score_map
 from tests.helpers.drawn_project import (
     HEIGHT,
     MPP,
@@ -35,10 +31,7 @@ from tests.helpers.drawn_project import (
     WIDTH,
     add_slide,
     annotate,
-    copied,
-    draw_no_tumor_on,
     drawn,
-    edit,
     environment,
     outlines,
     painted,
@@ -49,37 +42,9 @@ from tests.helpers.drawn_project import (
     train,
     unfinished,
 )
+from tests.helpers.evaluated import evaluate
 
 FIRST, SECOND, THIRD = NAMES
-
-
-def evaluate(project: Path, **options: Any) -> EvaluateSummary:
-    with ExchangeProject(project) as opened:
-        return evaluate_project(opened, progress=SilentProgress(), **options)
-
-
-def only_bundle(project: Path) -> Path:
-    (bundle,) = (project.parent / "qprd" / "bundles").iterdir()
-    return bundle
-
-
-@pytest.fixture(scope="session")
-def _predicted(_trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    project = copied(_trained, tmp_path_factory.mktemp("predicted") / "project")
-    predict(project, stride=32)
-    return project
-
-
-@pytest.fixture
-def predicted_project(_predicted: Path, tmp_path: Path) -> Path:
-    """Trained on the first slide, validated on the second, all three predicted."""
-    return copied(_predicted, tmp_path / "predicted")
-
-
-@pytest.fixture(autouse=True)
-def _no_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "real_pictures" not in request.fixturenames:
-        monkeypatch.setattr(evaluation_page, "figure_png", lambda *_, **_options: b"\x89PNG")
 
 
 def test_validation_slides_are_measured_and_said_to_be_optimistic(predicted_project: Path) -> None:
@@ -117,103 +82,6 @@ def test_the_json_has_what_was_promised(predicted_project: Path) -> None:
     assert (slide["image"], slide["used_for"], slide["has_tumor"]) == (SECOND, "val", True)
     stored = predicted_project.parent / "qprd" / "results" / "evaluation.json"
     assert json.loads(stored.read_text())["patch"] == report["patch"]
-
-
-def test_training_slides_enter_no_split_but_all(predicted_project: Path) -> None:
-    annotate(predicted_project, 3, outlines())
-    assert [s.entry.name for s in evaluate(predicted_project).slides] == [THIRD]
-    assert [s.entry.name for s in evaluate(predicted_project, split="test").slides] == [THIRD]
-    every = evaluate(predicted_project, split="all")
-    assert [s.entry.name for s in every.slides] == list(NAMES)
-    assert [s.report.used_for for s in every.slides] == ["train", "val", "nothing"]
-    assert any("was trained on these" in note and FIRST in note for note in every.notes)
-
-
-def test_a_training_slide_called_test_stays_one(predicted_project: Path) -> None:
-    root = json.loads(predicted_project.read_text())
-    root["images"][0]["metadata"]["split"] = "test"
-    predicted_project.write_text(json.dumps(root))
-    with pytest.raises(QprdError, match="no annotated test slides") as caught:
-        evaluate(predicted_project, split="test")
-    assert f"train ({FIRST})" in caught.value.problem
-
-
-def rename(project: Path, **names: str) -> None:
-    """Give images of these ids other names, as a person does in QuPath."""
-
-    def change(root: Any) -> None:
-        for image in root["images"]:
-            image["imageName"] = names.get(f"id{image['entryID']}", image["imageName"])
-
-    edit(project, change)
-
-
-def test_a_training_slide_stays_one_under_another_name(predicted_project: Path) -> None:
-    annotate(predicted_project, 3, outlines())
-    # The slide that was not used gets the name of the one that was trained on.
-    rename(predicted_project, id1="renamed.tif", id3=FIRST)
-    every = evaluate(predicted_project, split="all")
-    used = {slide.report.image: slide.report.used_for for slide in every.slides}
-    assert used == {"renamed.tif": "train", SECOND: "val", FIRST: "nothing"}
-    assert [s.entry.id for s in evaluate(predicted_project, split="test").slides] == ["3"]
-
-
-def test_a_copy_of_a_training_slide_is_no_test_slide(
-    predicted_project: Path, tmp_path: Path
-) -> None:
-    with ExchangeProject(predicted_project) as opened:
-        first = opened.entries()[0].source.path
-    assert first is not None
-    shutil.copyfile(first, tmp_path / "copy.tif")
-    add_slide(predicted_project, tmp_path / "copy.tif", WIDTH, HEIGHT)
-    annotate(predicted_project, 4, outlines())
-    with pytest.raises(QprdError, match="no annotated test slides") as caught:
-        evaluate(predicted_project, split="test")
-    assert f"train ({FIRST}, copy.tif)" in caught.value.problem
-
-
-def test_another_part_of_a_training_file_can_be_tested_and_that_is_said(
-    predicted_project: Path,
-) -> None:
-    info_file = only_bundle(predicted_project) / "bundle.json"
-    document = json.loads(info_file.read_text())
-    document["training"]["slides"][0]["area"] = [WIDTH, 0, WIDTH, HEIGHT]
-    info_file.write_text(json.dumps(document))
-    edit(predicted_project, lambda root: root["images"][0].update(metadata={"split": "test"}))
-    summary = evaluate(predicted_project, split="test")
-    assert [slide.report.used_for for slide in summary.slides] == ["nothing"]
-    assert any("another part of the same file" in note and FIRST in note for note in summary.notes)
-
-
-def test_a_bundle_that_knows_names_alone_goes_by_them_and_says_so(predicted_project: Path) -> None:
-    info_file = only_bundle(predicted_project) / "bundle.json"
-    document = json.loads(info_file.read_text())
-    document["format"] = 4
-    del document["number"]
-    for key in ("slides", "validation_slides"):
-        document["training"][key] = [slide["name"] for slide in document["training"][key]]
-    info_file.write_text(json.dumps(document))
-    every = evaluate(predicted_project, split="all")
-    assert [slide.report.used_for for slide in every.slides] == ["train", "val"]
-    assert any("by their names alone" in note for note in every.notes)
-
-
-def test_scrambled_test_labels_change_the_evaluation_and_nothing_else(
-    predicted_project: Path,
-) -> None:
-    """That they do not change the bundle either is tested with the training."""
-    annotate(predicted_project, 3, outlines())
-    before = evaluate(predicted_project, split="test")
-    files = snapshot(predicted_project.parent)
-    annotate(predicted_project, 3, drawn(("Tumor", NORMAL), ("Normal", TUMOR)))
-    after = evaluate(predicted_project, split="test")
-    area = before.patch.auroc
-    assert area is not None
-    assert after.patch.auroc == pytest.approx(1 - area)
-    assert after.threshold == before.threshold
-    now = snapshot(predicted_project.parent)
-    changed = {Path(path).name for path in files if files[path] != now[path]}
-    assert changed <= {"3.geojson", "evaluation.html", "evaluation.json", "index.html"}
 
 
 def test_an_evaluation_changes_no_file_but_its_own(predicted_project: Path) -> None:
@@ -297,86 +165,6 @@ def test_without_a_threshold_there_are_areas_but_no_accuracy(predicted_project: 
     summary = evaluate(predicted_project, split="val")
     assert summary.threshold == 0.02
     assert any("judged at 0.02, which was given to qprd predict" in note for note in summary.notes)
-
-
-def test_contours_that_nobody_judged_do_not_hide_false_positives(predicted_project: Path) -> None:
-    """In training they keep normal tissue away; here they are what is judged."""
-    tumor_only = drawn(("Tumor", TUMOR))
-    annotate(predicted_project, 2, tumor_only)
-    plainly = evaluate(predicted_project, split="val")
-    pending = drawn(("Tumor: qprd", box(330, 100, 600, 600)), predicted=True)
-    both = {**tumor_only, "features": tumor_only["features"] + pending["features"]}  # type: ignore[operator]
-    annotate(predicted_project, 2, both)
-    with_contours = evaluate(predicted_project, split="val")
-    assert with_contours.patch.measured_on == plainly.patch.measured_on
-    assert with_contours.patch.auroc == plainly.patch.auroc
-    assert with_contours.pixel.iou == plainly.pixel.iou
-
-
-def test_a_slide_is_normal_only_if_somebody_says_so(predicted_project: Path) -> None:
-    summary = evaluate(predicted_project, split="all")
-    assert summary.slide.measured_on == {"tumor": 2, "normal": 0}
-    assert any(note.startswith("left out") and THIRD in note for note in summary.notes)
-    declared = evaluate(predicted_project, split="all", unannotated_normal=True)
-    assert declared.slide.measured_on == {"tumor": 2, "normal": 1}
-    draw_no_tumor_on(predicted_project, 3)
-    drawn_normal = evaluate(predicted_project, split="all")
-    assert drawn_normal.slide.measured_on == {"tumor": 2, "normal": 1}
-    assert drawn_normal.slide.auroc is not None
-
-
-def test_a_slide_has_tumor_if_it_is_drawn_whatever_the_slide_is_called(
-    predicted_project: Path,
-) -> None:
-    """Camelyon16's script asks for a prefix, so that every test slide counts as normal."""
-    draw_no_tumor_on(predicted_project, 3)
-    root = json.loads(predicted_project.read_text())
-    names = ("test_001.tif", "normal_002.tif", "tumor_003.tif")
-    for image, name in zip(root["images"], names, strict=True):
-        image["imageName"] = name
-    predicted_project.write_text(json.dumps(root))
-    summary = evaluate(predicted_project, split="all")
-    assert [slide.entry.name for slide in summary.slides] == list(names)
-    assert [slide.report.has_tumor for slide in summary.slides] == [True, True, False]
-    assert summary.slide.measured_on == {"tumor": 2, "normal": 1}
-    # The drawn tumor of 112 x 128 um is no lesion by Camelyon16's rules.
-    assert [slide.comparison.n_isolated for slide in summary.slides] == [1, 1, 0]
-    third = summary.slides[2].comparison
-    detected = load_lesion_points(result(predicted_project, 3))
-    assert len(third.matches.false_positives) + third.n_unjudged == len(detected)
-
-
-def test_lesion_points_are_judged_at_the_threshold_on_their_own_scale(
-    predicted_project: Path,
-) -> None:
-    """They are probabilities, while the threshold is a raw score."""
-    annotate(predicted_project, 2, drawn(("Normal", box(0, 0, WIDTH, HEIGHT))))
-    (bundle,) = (predicted_project.parent / "qprd" / "bundles").iterdir()
-    info = read_bundle_info(bundle)
-    assert info.scoring.calibration is not None
-    assert info.scoring.threshold is not None
-    (slide,) = plain(evaluate(predicted_project, split="val").report())["slides"]  # type: ignore[index]
-    scores = load_lesion_points(result(predicted_project, 2)).scores
-    least = info.scoring.calibration.probability(info.scoring.threshold)
-    assert slide["false_positives_at_threshold"] == (scores >= least).sum()
-    assert (slide["slide_score"] >= info.scoring.threshold) == (scores.max() >= least)
-
-
-def test_what_is_not_drawn_is_neither_right_nor_wrong(predicted_project: Path) -> None:
-    """Contours and lesion points outside of tumor and drawn normal tissue: nobody knows."""
-    predict(predicted_project, stride=32, images=[SECOND], threshold=-1)
-    everything = evaluate(predicted_project, split="val")
-    tissue = 512 * 576
-    known = TUMOR.area + NORMAL.intersection(box(64, 64, WIDTH - 64, HEIGHT - 64)).area
-    assert everything.pixel.iou == pytest.approx(TUMOR.area / known, rel=0.05)
-    assert everything.pixel.iou_all_tissue == pytest.approx(TUMOR.area / tissue, rel=0.1)
-    annotate(predicted_project, 2, drawn(("Tumor", TUMOR)))
-    exhaustive = evaluate(predicted_project, split="val")
-    assert exhaustive.pixel.iou == exhaustive.pixel.iou_all_tissue
-    annotate(predicted_project, 2, drawn(("Tumor", TUMOR), ("Ignore*", NORMAL)))
-    ignored = evaluate(predicted_project, split="val")
-    shown = ignored.pixel.iou_all_tissue
-    assert shown == pytest.approx(TUMOR.area / (tissue - NORMAL.area), rel=0.1)
 
 
 def test_the_worst_mistakes_can_be_gone_to(predicted_project: Path, real_pictures: None) -> None:
@@ -514,38 +302,3 @@ def test_both_backends_measure_the_same(colon_project: Path, shared_data: Path) 
     for level in ("patch", "slide", "froc", "pixel"):
         a, b = (plain(s.report()[level]) for s in (through_files, through_qupath))
         assert a == pytest.approx(b) if isinstance(a, float) else a == b
-
-
-def test_drawn_tumor_that_was_not_scored_is_missed_and_said(predicted_project: Path) -> None:
-    """An outline of tissue leaves out the right half of the tumor."""
-    middle = TUMOR.centroid.x
-    classes = ("Tumor", TUMOR), ("Normal", NORMAL), ("Tissue", box(0, 0, middle, HEIGHT))
-    annotate(predicted_project, 2, drawn(*classes))
-    predict(predicted_project, stride=32, images=[SECOND], threshold=-1, tissue_class="Tissue")
-    summary = evaluate(predicted_project, split="val", tissue_class=["Tissue"])
-    report: Any = plain(summary.report())
-    (slide,) = report["slides"]
-    for found in (report, slide):
-        tumor, normal = found["not_scored"]["tumor"], found["not_scored"]["normal"]
-        assert tumor["drawn_mm2"] == pytest.approx(TUMOR.area * MPP**2 / 1e6)
-        assert tumor["share"] == pytest.approx(0.5, abs=0.1)
-        assert tumor["not_tissue_mm2"] == pytest.approx(tumor["not_scored_mm2"])
-        assert normal["share"] == 1
-    pixel = summary.pixel
-    assert (pixel.iou, pixel.sensitivity) == pytest.approx((0.5, 0.5), abs=0.1)
-    assert (pixel.iou_scored, pixel.sensitivity_scored) == pytest.approx((1, 1), abs=0.02)
-    assert slide["iou_scored"] == pixel.iou_scored
-    notes = [note for note in summary.notes if "was not scored" in note]
-    assert len(notes) == 2
-    assert re.fullmatch(rf"\d\d\.\d% of the drawn tumor was not .* {SECOND} \d\d\.\d%", notes[0])
-    page = summary.page.read_text(encoding="utf-8")
-    for text in ("\n".join(summary.lines()), page):
-        assert notes[0] in text
-        assert "Not scored" in text
-
-
-def test_where_all_tumor_was_scored_nothing_is_said(predicted_project: Path) -> None:
-    summary = evaluate(predicted_project, split="val")
-    assert not any("was not scored" in note for note in summary.notes)
-    assert summary.pixel.iou == summary.pixel.iou_scored
-    assert summary.slides[0].report.lesions_not_scored == 0
