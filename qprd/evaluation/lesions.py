@@ -48,7 +48,6 @@ class LesionMap:
         column: First raster column.
         labels: int32 (rows, columns), 0 where there is no lesion.
         major_axis_um: (n,) major axis of the ellipse with the second moments of the grown lesion.
-        bounds: (n, 4) x0, y0, x1, y1 of each grown lesion in level-0 pixels.
     """
 
     pixel_px: float
@@ -56,7 +55,6 @@ class LesionMap:
     column: int
     labels: NDArray[np.int32]
     major_axis_um: NDArray[np.float64]
-    bounds: NDArray[np.float64]
 
     @property
     def is_itc(self) -> NDArray[np.bool_]:
@@ -125,14 +123,12 @@ def lesion_map(tumor_region: BaseGeometry, mpp: float) -> LesionMap:
     grown = ndimage.binary_dilation(is_tumor, _disk(_GROWTH_PX))
     labels, _ = ndimage.label(ndimage.binary_fill_holes(grown), np.ones((3, 3)))
     found = regionprops(labels) if labels.size else []
-    bounds = np.array([lesion.bbox for lesion in found], np.float64).reshape(-1, 4)
     return LesionMap(
         pixel_px=pixel_px,
         row=top,
         column=left,
         labels=labels,
         major_axis_um=np.array([lesion.axis_major_length * RASTER_UM for lesion in found]),
-        bounds=(bounds[:, [1, 0, 3, 2]] + [left, top, left, top]) * pixel_px,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from qprd.errors import ExitCode, QprdError
+from qprd.jobs.reporting import aligned
 from qprd.known_teachers import HUB_PREFIX, KNOWN_TEACHERS, KnownTeacher
 
 #: Patches of a forward pass whose time is measured, and passes that are timed.
@@ -80,8 +81,7 @@ class TeacherList:
             )
             speed = "" if row.patches_per_s is None else f"{row.patches_per_s:.1f}"
             table.append(cells + ((speed,) if self.device else ()))
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        found = ["  ".join(map(str.ljust, cells, widths)).rstrip() for cells in table]
+        found = aligned(table)
         if self.device:
             found.append(f"Speeds were measured on {self.device}.")
         found.append(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 from typing_extensions import override
 
@@ -63,21 +62,14 @@ class ExchangeProject(ProjectOnDisk):
         QprdError: no QuPath project, or one of the folders is none.
     """
 
+    backend = "exchange"
+    writes_qupath_data = False
+
     def __init__(
         self, path: Path, *, slides: Sequence[Path] = (), annotations: Path | None = None
     ) -> None:
         super().__init__(path, slides=slides)
         self._annotation_files = AnnotationFiles(self._file, annotations)
-
-    @property
-    @override
-    def backend(self) -> Literal["exchange"]:
-        return "exchange"
-
-    @property
-    @override
-    def writes_qupath_data(self) -> bool:
-        return False
 
     @property
     @override

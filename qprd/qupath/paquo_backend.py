@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from typing_extensions import override
 
@@ -63,19 +62,12 @@ class PaquoProject(ProjectOnDisk):
         QprdError: no QuPath project, no QuPath, or one of the folders is none.
     """
 
+    backend = "paquo"
+    writes_qupath_data = True
+
     def __init__(self, path: Path, *, slides: Sequence[Path] = ()) -> None:
         super().__init__(path, slides=slides)
         self._qupath = start_qupath()
-
-    @property
-    @override
-    def backend(self) -> Literal["paquo"]:
-        return "paquo"
-
-    @property
-    @override
-    def writes_qupath_data(self) -> bool:
-        return True
 
     @property
     @override

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from shapely.geometry.base import BaseGeometry
 from typing_extensions import Self
@@ -184,18 +185,11 @@ class Project(ABC):
     As a context manager it is closed at the end of the block; after an exception nothing is saved.
     """
 
-    @property
-    @abstractmethod
-    def backend(self) -> str:
-        """Its name, for reports; what it can do is said by `writes_qupath_data`."""
-
-    @property
-    @abstractmethod
-    def writes_qupath_data(self) -> bool:
-        """Whether what is written is in QuPath's own data at once.
-
-        Otherwise it is in files, which scripts bring into QuPath and take out of it.
-        """
+    #: Its name, for reports; what it can do is said by `writes_qupath_data`.
+    backend: ClassVar[str]
+    #: Whether what is written is in QuPath's own data at once. Otherwise it is in files, which
+    #: scripts bring into QuPath and take out of it.
+    writes_qupath_data: ClassVar[bool]
 
     @property
     @abstractmethod

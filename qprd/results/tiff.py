@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import uuid
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +54,7 @@ def write_score_tiff(
         for index in range(smaller + 1):
             per_cm = 10_000 / (cell_um * 2**index)
             tiff.write(
-                _tiles(level),
-                shape=level.shape,
-                dtype=np.float32,
+                level,
                 tile=(TILE, TILE),
                 compression="zlib",
                 photometric="minisblack",
@@ -108,17 +105,6 @@ def _metadata(
             **{key: repr(value) for key, value in grid.items()},
         },
     }
-
-
-def _tiles(level: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    """The tiles of a level, row by row; those at the lower and right edge are padded with NaN."""
-    rows, columns = level.shape
-    for row in range(0, rows, TILE):
-        for column in range(0, columns, TILE):
-            tile = np.full((TILE, TILE), np.nan, np.float32)
-            part = level[row : row + TILE, column : column + TILE]
-            tile[: part.shape[0], : part.shape[1]] = part
-            yield tile
 
 
 def _half(level: NDArray[np.float32]) -> NDArray[np.float32]:

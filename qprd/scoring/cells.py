@@ -20,23 +20,6 @@ _MAX_CELLS = 2**26
 MAX_TILES = 2_000_000
 
 
-def tile_grid(width: int, height: int, cell_px: float) -> tuple[int, int]:
-    """Count the cells that cover a slide.
-
-    Args:
-        width: Width of the slide, level-0 pixels.
-        height: Height of the slide, level-0 pixels.
-        cell_px: Edge of a cell in level-0 pixels.
-
-    Returns:
-        (columns, rows); cell (r, c) starts at (c * cell_px, r * cell_px), and the last ones may
-        reach beyond the slide.
-    """
-    if not cell_px > 0:
-        raise ValueError(f"cell_px must be positive, not {cell_px}")
-    return grid_size(width, height, cell_px)
-
-
 def cells_in_tissue(
     mask: TissueMask, cell_px: float, columns: int, rows: int, min_tissue: float
 ) -> NDArray[np.bool_]:
@@ -45,8 +28,8 @@ def cells_in_tissue(
     Args:
         mask: Tissue of the slide.
         cell_px: Edge of a cell in level-0 pixels.
-        columns: Number of columns, from `tile_grid`.
-        rows: Number of rows, from `tile_grid`.
+        columns: Number of columns, from `grid_size`.
+        rows: Number of rows, from `grid_size`.
         min_tissue: Smallest tissue fraction of a cell, 0..1; a cell without any tissue never
             counts.
 
@@ -127,7 +110,7 @@ def score_grid(
             fix="Give it with --assume-mpp.",
         )
     to_level0 = mpp / slide.mpp
-    columns, rows = tile_grid(slide.width, slide.height, stride * to_level0)
+    columns, rows = grid_size(slide.width, slide.height, stride * to_level0)
     if columns * rows > _MAX_CELLS:
         raise QprdError(
             f"The score map would have {columns} x {rows} cells.",

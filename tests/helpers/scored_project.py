@@ -17,8 +17,8 @@ from qprd.qupath.geojson import read_annotations
 from qprd.results.contours import contours, inside_image
 from qprd.results.folder import SlideResult, save_result
 from qprd.results.objects import predicted_objects
-from qprd.scoring.cells import cells_in_tissue, tile_grid
-from qprd.slides.slide import Slide
+from qprd.scoring.cells import cells_in_tissue
+from qprd.slides.slide import Slide, grid_size
 from qprd.slides.tissue import tissue_mask
 
 BUNDLE = "new"
@@ -32,7 +32,7 @@ def probability_of(scores: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def made_up(slide: Slide, annotations: Path) -> ScoreMap:
-    columns, rows = tile_grid(slide.width, slide.height, CELL_PX)
+    columns, rows = grid_size(slide.width, slide.height, CELL_PX)
     x, y = np.meshgrid((np.arange(columns) + 0.5) * CELL_PX, (np.arange(rows) + 0.5) * CELL_PX)
     tumor = np.zeros((rows, columns), bool)
     for annotation in read_annotations(annotations):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
@@ -19,27 +19,12 @@ from qprd.evaluation.mistakes import Mistake
 from qprd.evaluation.overlap import Coverage
 from qprd.jobs.evaluate.slide import EvaluatedSlide, SlideReport
 from qprd.jobs.evaluate.split import EvaluatedSplit
+from qprd.jobs.reporting import aligned
 from qprd.qupath.entry_slides import name_list
 
 _DASH = "\N{EN DASH}"
 #: With fewer slides than this, tables say what an interval over them is worth.
 _FEW_SLIDES = 10
-_SLIDE_HEADINGS = (
-    "slide",
-    "drawn",
-    "used for",
-    "score",
-    "tumor cells",
-    "normal cells",
-    "AUROC",
-    "sensitivity",
-    "specificity",
-    "lesions hit",
-    "false positives",
-    "IoU",
-    "IoU, scored",
-    "tumor not scored",
-)
 #: Share of what is drawn from which on the user is told that it was not scored. The rims of drawn
 #: regions reach into glass.
 _WORTH_SAYING = 0.05
@@ -115,8 +100,8 @@ class EvaluateSummary:
         lines = [f"{self.bundle} on {what}: {name_list(names)}"]
         for table in level_tables(self):
             lines += ["", f"{table.title} ({table.basis})"]
-            lines += [f"  {line}" for line in _aligned(table.rows, right=[1])]
-        lines += ["", *_aligned(slide_table(self), right=range(3, len(_SLIDE_HEADINGS))), ""]
+            lines += [f"  {line}" for line in aligned(table.rows, right=[1])]
+        lines += ["", *aligned(slide_table(self), right=range(3, len(_SLIDE_COLUMNS))), ""]
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"not evaluated: {problem}" for problem in self.problems]
         lines.append(f"Curves and the worst mistakes: {self.page}")
@@ -177,7 +162,9 @@ def level_tables(summary: EvaluateSummary) -> list[LevelTable]:
 
 def slide_table(summary: EvaluateSummary) -> list[tuple[str, ...]]:
     """Headings, then one row per slide in project order."""
-    return [_SLIDE_HEADINGS, *(_slide_row(slide.report) for slide in summary.slides)]
+    reports = [slide.report for slide in summary.slides]
+    rows = (tuple(shown(report) for shown in _SLIDE_COLUMNS.values()) for report in reports)
+    return [tuple(_SLIDE_COLUMNS), *rows]
 
 
 def shown_number(value: float | None) -> str:
@@ -185,24 +172,32 @@ def shown_number(value: float | None) -> str:
     return _DASH if value is None else f"{value:.3f}"
 
 
-def _slide_row(slide: SlideReport) -> tuple[str, ...]:
-    hit, false_positives = slide.lesions_hit_at_threshold, slide.false_positives_at_threshold
-    return (
-        slide.image,
-        "tumor" if slide.has_tumor else "normal",
-        slide.used_for,
-        shown_number(slide.slide_score),
-        str(slide.tumor_cells),
-        str(slide.normal_cells),
-        shown_number(slide.auroc),
-        shown_number(slide.sensitivity),
-        shown_number(slide.specificity),
-        _DASH if hit is None else f"{hit} of {slide.lesions}",
-        _DASH if false_positives is None else str(false_positives),
-        shown_number(slide.iou),
-        shown_number(slide.iou_scored),
-        _percent(slide.not_scored["tumor"]["share"]),
-    )
+def _percent(share: float | None) -> str:
+    return _DASH if share is None else f"{share:.1%}"
+
+
+def _shown_count(count: int | None, of: int | None = None) -> str:
+    if count is None:
+        return _DASH
+    return str(count) if of is None else f"{count} of {of}"
+
+
+_SLIDE_COLUMNS: Mapping[str, Callable[[SlideReport], str]] = {
+    "slide": lambda slide: slide.image,
+    "drawn": lambda slide: "tumor" if slide.has_tumor else "normal",
+    "used for": lambda slide: slide.used_for,
+    "score": lambda slide: shown_number(slide.slide_score),
+    "tumor cells": lambda slide: str(slide.tumor_cells),
+    "normal cells": lambda slide: str(slide.normal_cells),
+    "AUROC": lambda slide: shown_number(slide.auroc),
+    "sensitivity": lambda slide: shown_number(slide.sensitivity),
+    "specificity": lambda slide: shown_number(slide.specificity),
+    "lesions hit": lambda slide: _shown_count(slide.lesions_hit_at_threshold, slide.lesions),
+    "false positives": lambda slide: _shown_count(slide.false_positives_at_threshold),
+    "IoU": lambda slide: shown_number(slide.iou),
+    "IoU, scored": lambda slide: shown_number(slide.iou_scored),
+    "tumor not scored": lambda slide: _percent(slide.not_scored["tumor"]["share"]),
+}
 
 
 def coverage_notes(slides: Sequence[EvaluatedSlide]) -> list[str]:
@@ -246,10 +241,6 @@ def _coverage_table(summary: EvaluateSummary) -> LevelTable:
     return LevelTable("Not scored", "share of what is drawn", rows)
 
 
-def _percent(share: float | None) -> str:
-    return _DASH if share is None else f"{share:.1%}"
-
-
 def _table(title: str, basis: str, level: LevelMetrics) -> LevelTable:
     rows, labels = [], level.labels()
     for name, value in level.values().items():
@@ -273,18 +264,6 @@ def _interval_note(interval: Interval) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
-
-
-def _aligned(rows: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
-    """Rows as lines of columns, those in ``right`` aligned to the right."""
-    widths = [max(len(text) for text in column) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            text.rjust(width) if column in right else text.ljust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def _level_json(level: LevelMetrics) -> dict[str, object]:
