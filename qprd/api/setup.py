@@ -120,9 +120,8 @@ def draw_demo(
     """
     from qprd.jobs.demo import draw_project
 
-    return draw_project(
-        Path(folder), size_px=size_px, seed=seed, progress=progress_bars(progress)
-    ).file
+    bars = progress_bars(progress)
+    return draw_project(Path(folder), size_px=size_px, seed=seed, progress=bars)[0]
 
 
 def run_demo(

@@ -1,1 +1,1 @@
-"""What other programs take: a model as WSInfer or ONNX, predictions as GeoJSON."""
+"""What other programs take: a model as WSInfer or ONNX."""

@@ -77,42 +77,38 @@ class DemoSummary:
 def run_demo(folder: Path, *, backend: Backend, seed: int, progress: Progress) -> DemoSummary:
     """Draw slides into a new or empty folder, train on them, predict and write back."""
     started = time.perf_counter()
-    demo = draw_project(folder, seed=seed, progress=progress)
-    opened, _ = open_project(demo.file, backend=backend)
+    file, drawn = draw_project(folder, seed=seed, progress=progress)
+    opened, _ = open_project(file, backend=backend)
     with opened:
         if opened.writes_qupath_data:
-            import_annotations(demo.file)
-    opened, _ = open_project(demo.file, backend=backend)
+            import_annotations(file)
+    opened, _ = open_project(file, backend=backend)
     with opened:
         training = train_project(opened, train_config(_TRAINING), progress=progress)
         prediction = predict_project(opened, predict_config({}), write_back=True, progress=progress)
     return DemoSummary(
-        project=demo.file,
+        project=file,
         training=training,
         prediction=prediction,
-        tile_auroc=_unseen_auroc(ProjectLayout(demo.file), demo.slides),
+        tile_auroc=_unseen_auroc(ProjectLayout(file), drawn),
         seconds=time.perf_counter() - started,
     )
 
 
-@dataclass(frozen=True)
-class DemoProject:
-    """The demo's project before anything was trained, and what was drawn, by image name."""
-
-    file: Path
-    slides: Mapping[str, SyntheticSlide]
-
-
 def draw_project(
     folder: Path, *, size_px: tuple[int, int] = (2000, 2500), seed: int, progress: Progress
-) -> DemoProject:
-    """Draw the demo's slides into a new or empty folder, and make a project of them."""
+) -> tuple[Path, dict[str, SyntheticSlide]]:
+    """Draw the demo's slides into a new or empty folder, and make a project of them.
+
+    Returns:
+        The project file, and what was drawn, by image name.
+    """
     if folder.is_dir() and any(folder.iterdir()):
         raise QprdError(
             "The folder is not empty.", where=str(folder), fix="Name a new folder for the demo."
         )
     drawn, new = _draw_slides(folder / "slides", size_px, seed, progress)
-    return DemoProject(create_project(folder / "project", new), drawn)
+    return create_project(folder / "project", new), drawn
 
 
 def _draw_slides(

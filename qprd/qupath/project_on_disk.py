@@ -41,7 +41,7 @@ class ProjectOnDisk(Project):
     def entries(self) -> Sequence[Entry]:
         if self._entries is None:
             self._entries = tuple(
-                replace(entry, source=self._locator.found(entry.source))
+                replace(entry, source=self._locator.locate(entry.source))
                 for entry in self._file.entries
             )
         return self._entries

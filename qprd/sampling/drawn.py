@@ -173,22 +173,17 @@ def _clipped(
     return clipped
 
 
-@dataclass(frozen=True)
-class Unlabeled:
-    """What is drawn, but neither labeled nor the outline of an area."""
-
-    annotations: Sequence[Annotation]
-    geometries: Sequence[BaseGeometry]
-
-
 #: Share of a labeled polygon that lies inside the outline of its area, freehand as both are drawn.
 _COVERED = 0.99
 
 
-def unlabeled_of(drawn: Drawn, classes: Classes) -> Unlabeled:
+def unlabeled_of(drawn: Drawn, classes: Classes) -> tuple[list[Annotation], list[BaseGeometry]]:
     """Part what means neither tumor nor normal from what outlines an area around labels.
 
     A class that somebody may have misspelled is never taken for an outline.
+
+    Returns:
+        The former: the annotations and their parts.
     """
     labels = np.array([*drawn.parts["tumor"], *drawn.parts["normal"]], dtype=object)
     tree = shapely.STRtree(labels)
@@ -201,7 +196,7 @@ def unlabeled_of(drawn: Drawn, classes: Classes) -> Unlabeled:
             continue
         annotations.append(annotation)
         geometries.extend(parts)
-    return Unlabeled(annotations, geometries)
+    return annotations, geometries
 
 
 def _covers_a_label(part: BaseGeometry, tree: shapely.STRtree) -> bool:
@@ -228,7 +223,7 @@ def unlabeled_annotations(
     Points and lines are among them.
     """
     everywhere = box(-_FAR_PX, -_FAR_PX, _FAR_PX, _FAR_PX)
-    return unlabeled_of(collect(annotations, everywhere, classes), classes).annotations
+    return unlabeled_of(collect(annotations, everywhere, classes), classes)[0]
 
 
 def unlabeled_note(annotations: Sequence[Annotation], classes: Classes) -> str:

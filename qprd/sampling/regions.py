@@ -125,10 +125,10 @@ def label_regions(
     image = box(0, 0, width, height)
     drawn = collect(annotations, image, classes)
     dropped = drawn.dropped
-    unlabeled = unlabeled_of(drawn, classes)
-    if unlabeled.annotations:
-        note = unlabeled_note(unlabeled.annotations, classes)
-        area = sum(geometry.area for geometry in unlabeled.geometries)
+    annotations_without, unlabeled = unlabeled_of(drawn, classes)
+    if annotations_without:
+        note = unlabeled_note(annotations_without, classes)
+        area = sum(geometry.area for geometry in unlabeled)
         dropped.append(Dropped(None, None, note, area))
     tumor_name, normal_name = tumor_classes[0], normal_classes[0]
     tumor: BaseGeometry = drawn.union("tumor")
@@ -152,7 +152,7 @@ def label_regions(
     else:
         source = "tissue"
         # Tumor marked by a point or a line teaches nothing, but is no place for normal either.
-        marked = [*polygons_of(tumor), *drawn.unusable_tumor, *unlabeled.geometries]
+        marked = [*polygons_of(tumor), *drawn.unusable_tumor, *unlabeled]
         inside = shapely.intersection(tissue.to_polygons(), image)
         if drawn.parts["area"]:
             inside = shapely.intersection(inside, drawn.union("area"))
@@ -175,6 +175,6 @@ def label_regions(
         multipolygon(ignored),
         accepted=multipolygon(shapely.difference(shapely.union_all(drawn.accepted), ignored)),
         rejected=multipolygon(shapely.difference(rejected, ignored)),
-        unlabeled=multipolygon(shapely.disjoint_subset_union_all(unlabeled.geometries)),
+        unlabeled=multipolygon(shapely.disjoint_subset_union_all(unlabeled)),
         areas=multipolygon(drawn.union("area")),
     )

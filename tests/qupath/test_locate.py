@@ -23,6 +23,10 @@ from qprd.qupath.project import SlideSource
 from qprd.qupath.qpproj import ProjectFile, read_project_file
 
 
+def at(uri: str) -> SlideSource:
+    return SlideSource(uri=uri, path=None)
+
+
 def make(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"slide")
@@ -103,7 +107,9 @@ def test_relative_to_the_recorded_project(slide: str, project: str, relative: st
 
 def test_the_recorded_place_comes_first(tmp_path: Path) -> None:
     here, moved = make(tmp_path / "a.svs"), make(tmp_path / "slides" / "a.svs")
-    found = SlideLocator(tmp_path / "p" / "p.qpproj", None, [moved.parent]).locate(here.as_uri())
+    found = SlideLocator(tmp_path / "p" / "p.qpproj", None, [moved.parent]).locate(
+        at(here.as_uri())
+    )
     assert found.path == here
     assert found.tried == (here,)
 
@@ -112,7 +118,7 @@ def test_a_project_that_moved_with_its_slides_finds_them(tmp_path: Path) -> None
     slide = make(tmp_path / "slides" / "a b.svs")
     make(tmp_path / "project" / "p.qpproj")
     locator = SlideLocator(tmp_path / "project" / "p.qpproj", "file:/G:/x/project/p.qpproj")
-    assert locator.locate("file:///G:/x/slides/a%20b.svs").path == slide
+    assert locator.locate(at("file:///G:/x/slides/a%20b.svs")).path == slide
 
 
 def test_a_project_behind_a_link_finds_slides_on_either_side(tmp_path: Path) -> None:
@@ -121,14 +127,14 @@ def test_a_project_behind_a_link_finds_slides_on_either_side(tmp_path: Path) -> 
     beside_link = make(tmp_path / "home" / "slides" / "b.svs")
     (tmp_path / "home" / "project").symlink_to(tmp_path / "disk" / "project")
     locator = SlideLocator(tmp_path / "home" / "project" / "p.qpproj", "file:/x/project/p.qpproj")
-    assert locator.locate("file:///x/slides/a.svs").path == beside_disk
-    assert locator.locate("file:///x/slides/b.svs").path == beside_link
+    assert locator.locate(at("file:///x/slides/a.svs")).path == beside_disk
+    assert locator.locate(at("file:///x/slides/b.svs")).path == beside_link
 
 
 def test_folders_are_searched_by_name_at_any_depth(tmp_path: Path) -> None:
     slide = make(tmp_path / "slides" / "2024" / "case 1" / "A.SVS")
     locator = SlideLocator(tmp_path / "p.qpproj", None, [tmp_path / "slides"])
-    found = locator.locate("file:///G:/old/a.svs")
+    found = locator.locate(at("file:///G:/old/a.svs"))
     assert found.path == slide
     assert tmp_path / "slides" / "a.svs" in found.tried
 
@@ -142,31 +148,33 @@ def test_a_name_in_another_unicode_form_is_the_same_name(
     name = quote(normalize(recorded, "Präp.svs"))
     by_folder = f"file:///G:/{quote(normalize(recorded, 'Fälle'))}/{name}"
     locator = SlideLocator(tmp_path / "p.qpproj", None, [tmp_path / "slides"])
-    assert locator.locate(by_folder).path == slide
+    assert locator.locate(at(by_folder)).path == slide
     in_place = (slide.parent / "x").as_uri().replace("/x", f"/{name}")
-    assert SlideLocator(tmp_path / "p.qpproj").locate(in_place).path == slide
+    assert SlideLocator(tmp_path / "p.qpproj").locate(at(in_place)).path == slide
 
 
 def test_of_equal_names_the_one_in_equal_folders_is_meant(tmp_path: Path) -> None:
     make(tmp_path / "slides" / "case 1" / "a.svs")
     meant = make(tmp_path / "slides" / "Case 2" / "a.svs")
     locator = SlideLocator(tmp_path / "p.qpproj", None, [tmp_path / "slides"])
-    assert locator.locate("file:///G:/old/case%202/a.svs").path == meant
+    assert locator.locate(at("file:///G:/old/case%202/a.svs")).path == meant
 
 
 def test_equal_names_without_a_difference_are_refused_and_named(tmp_path: Path) -> None:
     paths = [make(tmp_path / "slides" / case / "a.svs") for case in ("1", "2")]
-    found = SlideLocator(tmp_path / "p.qpproj", None, [tmp_path / "slides"]).locate("file:/x/a.svs")
+    found = SlideLocator(tmp_path / "p.qpproj", None, [tmp_path / "slides"]).locate(
+        at("file:/x/a.svs")
+    )
     assert found.path is None
-    assert found.problem is not None
-    assert all(str(path) in found.problem for path in paths)
+    assert found.unsupported is not None
+    assert all(str(path) in found.unsupported for path in paths)
 
 
 def test_one_file_seen_twice_is_not_ambiguous(tmp_path: Path) -> None:
     slide = make(tmp_path / "slides" / "in" / "a.svs")
     (tmp_path / "slides" / "link.svs").symlink_to(slide)
     folders = [tmp_path / "slides", tmp_path / "slides" / "in", tmp_path / "slides"]
-    found = SlideLocator(tmp_path / "p.qpproj", None, folders).locate("file:/x/a.svs")
+    found = SlideLocator(tmp_path / "p.qpproj", None, folders).locate(at("file:/x/a.svs"))
     assert found.path is not None
     assert found.path.samefile(slide)
 
@@ -175,7 +183,7 @@ def test_a_cycle_of_links_ends(tmp_path: Path) -> None:
     slide = make(tmp_path / "slides" / "in" / "a.svs")
     (tmp_path / "slides" / "in" / "up").symlink_to(tmp_path / "slides")
     locator = SlideLocator(tmp_path / "p.qpproj", None, [tmp_path / "slides"])
-    assert locator.locate("file:/x/a.svs").path == slide
+    assert locator.locate(at("file:/x/a.svs")).path == slide
 
 
 def test_a_huge_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +191,7 @@ def test_a_huge_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         make(tmp_path / "slides" / f"{number}.svs")
     monkeypatch.setattr(locate, "MAX_FILES", 4)
     with pytest.raises(QprdError, match="more than 4 files"):
-        SlideLocator(tmp_path / "p.qpproj", None, [tmp_path / "slides"]).locate("file:/x/a.svs")
+        SlideLocator(tmp_path / "p.qpproj", None, [tmp_path / "slides"]).locate(at("file:/x/a.svs"))
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
@@ -196,9 +204,9 @@ def test_a_missing_slide_says_where_it_was_looked_for(tmp_path: Path) -> None:
     locator = SlideLocator(
         tmp_path / "now" / "p.qpproj", "file:/x/p/p.qpproj", [tmp_path / "slides"]
     )
-    found = locator.locate("file:///x/slides/a.svs")
+    found = locator.locate(at("file:///x/slides/a.svs"))
     assert found.path is None
-    assert found.problem is None
+    assert found.unsupported is None
     assert found.tried == (
         Path("/x/slides/a.svs"),
         tmp_path / "slides" / "a.svs",
@@ -206,12 +214,12 @@ def test_a_missing_slide_says_where_it_was_looked_for(tmp_path: Path) -> None:
 
 
 def test_names_too_long_for_the_system_are_merely_missing(tmp_path: Path) -> None:
-    assert SlideLocator(tmp_path / "p.qpproj").locate("file:///" + "a" * 5000).path is None
+    assert SlideLocator(tmp_path / "p.qpproj").locate(at("file:///" + "a" * 5000)).path is None
 
 
 def found_in(project: ProjectFile, *slides: Path) -> list[SlideSource]:
     locator = SlideLocator(project.path, project.uri, slides)
-    return [locator.found(entry.source) for entry in project.entries]
+    return [locator.locate(entry.source) for entry in project.entries]
 
 
 def test_slides_laid_beside_a_moved_project_are_found(colon_project: Path) -> None:
@@ -254,6 +262,6 @@ def test_every_missing_slide_of_a_stranger_says_where_it_was_looked_for(
 
 def test_a_slide_that_is_no_file_is_unsupported(tmp_path: Path) -> None:
     recorded = SlideSource(uri="https://omero.org/image/3", path=None)
-    source = SlideLocator(tmp_path / "p.qpproj").found(recorded)
+    source = SlideLocator(tmp_path / "p.qpproj").locate(recorded)
     assert source.path is None
     assert "https" in str(source.unsupported)
