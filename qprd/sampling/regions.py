@@ -24,10 +24,6 @@ NormalSource = Literal["annotations", "tissue", "none"]
 
 _DEFAULTS = TrainConfig()
 
-#: Distance kept between tumor and the tissue that counts as normal without having been drawn:
-#: room for a loosely drawn border and for the infiltrating front beyond it.
-MARGIN_UM = _DEFAULTS.margin_um
-
 #: Annotations named in a line about several.
 _NAMES_SHOWN = 5
 
@@ -83,18 +79,14 @@ def label_regions(
     height: int,
     *,
     mpp: float,
+    config: TrainConfig = _DEFAULTS,
     tissue: TissueMask | None = None,
-    tumor_classes: Sequence[str] = _DEFAULTS.tumor_class,
-    normal_classes: Sequence[str] = _DEFAULTS.normal_class,
-    tissue_classes: Sequence[str] = (),
-    margin_um: float = MARGIN_UM,
-    unannotated_normal: bool = False,
 ) -> LabelRegions:
     """Turn the annotations of one slide into a tumor and a normal region.
 
     Tumor is the union of the tumor classes and their derived classes, normal that of the normal
     classes; tumor wins where they overlap. Without drawn normal polygons, normal is the tissue at
-    least ``margin_um`` from anything marked as tumor and from whatever else is drawn with another
+    least the margin away from anything marked as tumor and from whatever else is drawn with another
     class or none, provided that the slide has a tumor polygon or is declared normal; where areas
     are outlined (``Region*``), only the tissue inside them. An annotation of another class around
     something labeled outlines an area, too, and keeps nothing away. Ignored classes are cut out of
@@ -108,12 +100,8 @@ def label_regions(
         width: Width of the image in level-0 pixels.
         height: Height of the image in level-0 pixels.
         mpp: Micrometers per level-0 pixel.
+        config: Classes, margin, and whether slides without annotations are normal.
         tissue: Tissue mask; without one, normal comes from normal polygons only.
-        tumor_classes: Names of tumor classes.
-        normal_classes: Names of normal classes.
-        tissue_classes: Names of classes that outline tissue; they label nothing.
-        margin_um: Distance from tumor of undrawn normal tissue.
-        unannotated_normal: The slide is known to hold no tumor but what is drawn.
 
     Returns:
         Both regions, clipped to the image, and what was dropped.
@@ -121,7 +109,7 @@ def label_regions(
     Raises:
         QprdError: The same class is wanted for two of tumor, normal and tissue.
     """
-    classes = Classes(tumor_classes, normal_classes, tissue_classes)
+    classes = Classes.of(config)
     image = box(0, 0, width, height)
     drawn = collect(annotations, image, classes)
     dropped = drawn.dropped
@@ -130,11 +118,11 @@ def label_regions(
         note = unlabeled_note(annotations_without, classes)
         area = sum(geometry.area for geometry in unlabeled)
         dropped.append(Dropped(None, None, note, area))
-    tumor_name, normal_name = tumor_classes[0], normal_classes[0]
+    tumor_name, normal_name = config.tumor_class[0], config.normal_class[0]
     tumor: BaseGeometry = drawn.union("tumor")
     normal: BaseGeometry = MultiPolygon()
     source: NormalSource = "none"
-    has_tumor = bool(drawn.parts["tumor"]) or unannotated_normal
+    has_tumor = bool(drawn.parts["tumor"]) or config.unannotated_normal
     from_tissue = has_tumor and not drawn.lost_tumor
     if drawn.parts["normal"] or (drawn.parts["rejected"] and not from_tissue):
         source = "annotations"
@@ -156,7 +144,7 @@ def label_regions(
         inside = shapely.intersection(tissue.to_polygons(), image)
         if drawn.parts["area"]:
             inside = shapely.intersection(inside, drawn.union("area"))
-        undrawn = shapely.difference(inside, surroundings(marked, margin_um / mpp))
+        undrawn = shapely.difference(inside, surroundings(marked, config.margin_um / mpp))
         undrawn = shapely.difference(undrawn, drawn.union("pending"))
         normal = shapely.union(undrawn, shapely.difference(drawn.union("rejected"), tumor))
 

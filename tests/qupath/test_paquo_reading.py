@@ -17,6 +17,7 @@ from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.java import QuPath
 from qprd.qupath.paquo_backend import PaquoProject
 from qprd.sampling.regions import label_regions
+from qprd.settings import TrainConfig
 from tests.helpers.qupath_work import (
     BROKEN_OUTLINES,
     draw_broken_outlines,
@@ -172,8 +173,7 @@ def test_a_class_in_another_unicode_form_is_the_same_class(
         entry = project.entries()[0]
         annotations = project.annotations(entry)
         assert normalize(drawn, "Gewächs") in [item.class_name for item in annotations]
-    regions = label_regions(
-        annotations, 4000, 4000, mpp=1.0, tumor_classes=[normalize(asked, "Gewächs")]
-    )
+    config = TrainConfig(tumor_class=(normalize(asked, "Gewächs"),))
+    regions = label_regions(annotations, 4000, 4000, mpp=1.0, config=config)
     # Drawn one in the other, they are one area with a hole.
     assert regions.tumor_region.area == 100**2 - 50**2

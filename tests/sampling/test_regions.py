@@ -28,6 +28,7 @@ from qprd.qupath.project import Annotation
 from qprd.sampling.build import SlideRegions
 from qprd.sampling.classes import check_classes, is_derived, is_ignored_class
 from qprd.sampling.regions import LabelRegions, label_regions
+from qprd.settings import TrainConfig
 from qprd.slides.tissue import TissueMask
 
 WIDTH, HEIGHT = 1000, 800
@@ -39,7 +40,9 @@ def drawn(geometry: BaseGeometry, class_name: str | None, id: str = "a") -> Anno
 
 
 def label(*annotations: Annotation, **options: Any) -> LabelRegions:
-    return label_regions(annotations, WIDTH, HEIGHT, **{"mpp": 1.0, **options})
+    mpp, tissue = options.pop("mpp", 1.0), options.pop("tissue", None)
+    config = TrainConfig(**options)
+    return label_regions(annotations, WIDTH, HEIGHT, mpp=mpp, config=config, tissue=tissue)
 
 
 def reasons(regions: LabelRegions) -> str:
@@ -382,7 +385,7 @@ def test_areas_of_mixed_collections_are_kept() -> None:
 
 def test_a_class_cannot_be_tumor_and_normal() -> None:
     with pytest.raises(QprdError, match="both tumor and normal"):
-        label(normal_classes=["Tumor: sub"])
+        label(normal_class=["Tumor: sub"])
 
 
 rings = st.lists(
@@ -473,7 +476,7 @@ def test_the_outline_of_tissue_labels_nothing_and_keeps_nothing_away(name: str) 
     outline = drawn(box(500, 0, 1000, 800), name, "b")
     plain = label(tumor, tissue=ALL_TISSUE)
     classes = [name.split(":", maxsplit=1)[0]]
-    found = label(tumor, outline, tissue=ALL_TISSUE, tissue_classes=classes)
+    found = label(tumor, outline, tissue=ALL_TISSUE, tissue_class=classes)
     assert (found.normal_region, found.tumor_region) == (plain.normal_region, plain.tumor_region)
     others = [found.unlabeled, found.areas, found.ignored]
     assert all(region.is_empty for region in others)
@@ -483,4 +486,4 @@ def test_the_outline_of_tissue_labels_nothing_and_keeps_nothing_away(name: str) 
 def test_a_class_has_one_meaning() -> None:
     for tumor, normal, tissue in (("Tumor: a", "Normal", "Tumor"), ("Tumor", "Normal", "Normal")):
         with pytest.raises(QprdError, match="cannot be both"):
-            label(tumor_classes=[tumor], normal_classes=[normal], tissue_classes=[tissue])
+            label(tumor_class=[tumor], normal_class=[normal], tissue_class=[tissue])

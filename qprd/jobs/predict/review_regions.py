@@ -181,15 +181,7 @@ def _labeled(
     annotations: Sequence[Annotation], width: int, height: int, mpp: float, rules: TrainConfig
 ) -> BaseGeometry:
     """The region that a person has labeled or told qprd to ignore."""
-    drawn = label_regions(
-        annotations,
-        width,
-        height,
-        mpp=mpp,
-        tumor_classes=rules.tumor_class,
-        normal_classes=rules.normal_class,
-        tissue_classes=rules.tissue_class,
-    )
+    drawn = label_regions(annotations, width, height, mpp=mpp, config=rules)
     return shapely.union_all(
         [drawn.tumor_region, drawn.normal_region, drawn.rejected, drawn.ignored]
     )

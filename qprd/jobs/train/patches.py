@@ -283,12 +283,8 @@ def slide_regions(
             slide.width,
             slide.height,
             mpp=slide_mpp(slide),
+            config=config,
             tissue=tissue,
-            tumor_classes=config.tumor_class,
-            normal_classes=config.normal_class,
-            tissue_classes=config.tissue_class,
-            margin_um=config.margin_um,
-            unannotated_normal=config.unannotated_normal,
         )
         overview, _ = slide.thumbnail(OVERVIEW_PX)
         patch_um = config.patch_px * config.mpp

@@ -39,7 +39,8 @@ def drawn(geometry: shapely.Geometry, class_name: str, **more: object) -> Annota
 
 
 def regions(*annotations: Annotation) -> LabelRegions:
-    return label_regions(annotations, WIDTH, HEIGHT, mpp=MPP, tissue=ALL_TISSUE, margin_um=200)
+    config = training(margin_um=200)
+    return label_regions(annotations, WIDTH, HEIGHT, mpp=MPP, config=config, tissue=ALL_TISSUE)
 
 
 @pytest.mark.parametrize(
