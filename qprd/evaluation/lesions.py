@@ -96,7 +96,7 @@ def lesion_map(tumor_region: BaseGeometry, mpp: float) -> LesionMap:
 
     Raises:
         QprdError: The tumor is far larger than a slide.
-        ValueError: ``mpp`` is not positive, or a coordinate not finite.
+        ValueError: A coordinate is not finite.
 
     Examples:
         >>> from shapely import box
@@ -104,8 +104,6 @@ def lesion_map(tumor_region: BaseGeometry, mpp: float) -> LesionMap:
         >>> found.is_itc.tolist()
         [False, True]
     """
-    if not (math.isfinite(mpp) and mpp > 0):
-        raise ValueError(f"mpp must be positive, not {mpp}")
     pixel_px = RASTER_UM / mpp
     # One raster pixel is one unit from here on.
     polygons = _polygons(shapely.transform(tumor_region, lambda points: points / pixel_px))

@@ -35,18 +35,11 @@ def lesion_points(
     Returns:
         Centers of the chosen cells and their values, best first.
 
-    Raises:
-        ValueError: The values are not on the map's grid, or the radius is negative.
-
     References:
         Y. Liu et al., "Detecting cancer metastases on gigapixel pathology images", 2017.
     """
     scores = score_map.scores
     chosen_by = np.asarray(scores if values is None else values, np.float64)
-    if chosen_by.shape != scores.shape:
-        raise ValueError(f"values {chosen_by.shape} are not on the map's grid {scores.shape}")
-    if not radius_um >= 0:
-        raise ValueError(f"the radius must not be negative: {radius_um}")
     candidates = np.flatnonzero(~np.isnan(chosen_by.ravel()))
     keys = (-scores.ravel()[candidates], -chosen_by.ravel()[candidates])
     ordered = candidates[np.lexsort(keys)]

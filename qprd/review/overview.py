@@ -70,14 +70,7 @@ def overview_figure(
         probability_of: Turns raw scores into probabilities, which are shown instead.
         raw_range: Lowest and highest raw score of the color bar; widened to hold the threshold.
         unscored: What is neither glass nor scored: hatched, if it is much.
-
-    Raises:
-        ValueError: The thumbnail is not uint8 RGB or is empty.
     """
-    if thumbnail.dtype != np.uint8 or thumbnail.ndim != 3 or thumbnail.shape[2] != 3:
-        raise ValueError(f"thumbnail must be uint8 RGB, not {thumbnail.dtype} {thumbnail.shape}")
-    if 0 in thumbnail.shape:
-        raise ValueError("thumbnail is empty")
     height, width = thumbnail.shape[:2]
     area_mm2 = sum(polygon.area for polygon in contours) * score_map.mpp**2 / 1e6
     count = f"{len(contours)} contour" + ("" if len(contours) == 1 else "s")

@@ -110,12 +110,6 @@ def test_invalid_outlines_are_repaired() -> None:
     assert found.labels_at([1200, 2800, 2000], [2000, 2000, 1200]).tolist() == [1, 1, 0]
 
 
-@pytest.mark.parametrize("mpp", [0, -0.5, np.nan, np.inf])
-def test_a_resolution_that_is_none_is_refused(mpp: float) -> None:
-    with pytest.raises(ValueError, match="mpp"):
-        lesion_map(box_um(0, 0, 300), mpp)
-
-
 def test_coordinates_that_are_none_are_refused() -> None:
     with np.errstate(invalid="ignore"):
         drawn = shapely.Polygon([(0, 0), (np.nan, 5), (5, 5)])

@@ -79,10 +79,3 @@ def test_without_tissue_there_are_none(scores: np.ndarray) -> None:
 def test_infinite_radius_leaves_the_best() -> None:
     found = lesion_points(on_map([[1, 2], [5, 3]]), radius_um=np.inf)
     assert found.scores.tolist() == [5]
-
-
-def test_values_must_be_on_the_grid() -> None:
-    with pytest.raises(ValueError, match="grid"):
-        lesion_points(on_map([[1, 2]]), [[1], [2]])
-    with pytest.raises(ValueError, match="radius"):
-        lesion_points(on_map([[1, 2]]), radius_um=-1)

@@ -235,20 +235,6 @@ def test_holes_are_drawn() -> None:
             assert len(lines.get_segments()) == 2
 
 
-@pytest.mark.parametrize(
-    "thumbnail",
-    [
-        np.zeros((4, 4, 3), dtype=np.float32),
-        np.zeros((4, 4), dtype=np.uint8),
-        np.zeros((4, 4, 4), dtype=np.uint8),
-        np.zeros((0, 4, 3), dtype=np.uint8),
-    ],
-)
-def test_unusable_thumbnails_are_refused(thumbnail: Any) -> None:
-    with pytest.raises(ValueError, match="thumbnail"):
-        draw(thumbnail=thumbnail)
-
-
 def test_drawing_leaves_pyplot_alone() -> None:
     import subprocess
     import sys
