@@ -80,14 +80,6 @@ def find_qupath() -> QuPathInstallation | None:
     return QuPathInstallation(Path(found.app_dir), versions[0] if versions else "unknown")
 
 
-def missing_qupath() -> str:
-    """Where `find_qupath` looked, if it found none; without a full stop."""
-    given = os.environ.get("PAQUO_QUPATH_DIR")
-    if given:
-        return f"paquo finds no QuPath in the folder that PAQUO_QUPATH_DIR names ({given})"
-    return "paquo finds no QuPath on this computer"
-
-
 @dataclass(frozen=True)
 class QuPath:
     """A running QuPath.
@@ -111,7 +103,11 @@ def start_qupath() -> QuPath:
     """
     installation = find_qupath()
     if installation is None:
-        raise QprdError(f"{missing_qupath()}.", fix=_GET_QUPATH)
+        given = os.environ.get("PAQUO_QUPATH_DIR")
+        where = (
+            f"in the folder that PAQUO_QUPATH_DIR names ({given})" if given else "on this computer"
+        )
+        raise QprdError(f"paquo finds no QuPath {where}.", fix=_GET_QUPATH)
     if installation.problem is not None:
         raise QprdError(f"{installation.problem}.", where=str(installation.path), fix=_GET_QUPATH)
     try:

@@ -17,16 +17,10 @@ def open_project(
     slides: Sequence[Path] = (),
     annotations: Path | None = None,
 ) -> tuple[Project, str]:
-    """Open a QuPath project.
+    """Open a ``.qpproj`` file; the arguments are those of `qprd.open_project`.
 
     ``auto`` takes paquo where a usable QuPath is found and no folder of annotations was given, else
     exchange.
-
-    Args:
-        path: The ``.qpproj`` file.
-        backend: Which backend.
-        slides: Folders to look for slides in, by file name.
-        annotations: Folder with exported annotations, for exchange only.
 
     Returns:
         The project, and a sentence saying which backend was taken and why.
@@ -67,13 +61,8 @@ def _open_paquo(path: Path, slides: Sequence[Path], why: str) -> tuple[Project, 
 
 def _qupath_problem() -> str | None:
     """Why no QuPath can be used, None if one runs now."""
-    from qprd.qupath.java import find_qupath, missing_qupath, start_qupath
+    from qprd.qupath.java import start_qupath
 
-    installation = find_qupath()
-    if installation is None:
-        return missing_qupath()
-    if installation.problem is not None:
-        return installation.problem
     try:
         start_qupath()
     except QprdError as error:

@@ -22,7 +22,7 @@ from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.entrydata import EntryData
 from qprd.qupath.geojson import read_annotations
 from qprd.qupath.imports import ImportPlan, difference, earlier_import, plan_import
-from qprd.qupath.java import find_qupath, qupath_call, start_qupath
+from qprd.qupath.java import qupath_call, start_qupath
 from qprd.qupath.pathclasses import argb_from_color, classes_path, read_classes, with_classes
 from qprd.qupath.project import (
     Annotation,
@@ -36,8 +36,6 @@ from qprd.qupath.project_on_disk import ProjectOnDisk
 from qprd.qupath.projectedit import recorded_metadata, server_builder, with_own_metadata
 from qprd.qupath.qpproj import read_project_file
 from qprd.qupath.storable import storable
-
-__all__ = ["PaquoProject", "find_qupath"]
 
 
 @dataclass(frozen=True)
