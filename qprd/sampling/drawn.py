@@ -29,14 +29,12 @@ class Dropped:
     """Something drawn that was not used, or not used as drawn.
 
     Attributes:
-        annotation_id: Id of the annotation; None where the remark concerns a whole class.
         class_name: Its class.
         reason: What was done with it and why, a sentence without its full stop.
         area_px2: Area that was lost, in square level-0 pixels.
         name: What to call this one annotation, where a person has to find it.
     """
 
-    annotation_id: str | None
     class_name: str | None
     reason: str
     area_px2: float = 0.0
@@ -65,11 +63,11 @@ class Drawn:
         if self.unusable_tumor:
             what = "The place of one is not known" if self.lost_tumor else "It has no polygon"
             reason = f"{what}, so the tissue of the slide is not taken as normal either"
-            return Dropped(None, tumor_name, reason)
+            return Dropped(tumor_name, reason)
         reason = (
             f"Neither {tumor_name} nor {normal_name} is drawn; it is probably not annotated yet"
         )
-        return Dropped(None, None, reason)
+        return Dropped(None, reason)
 
     def union(self, role: Role) -> BaseGeometry:
         """All polygons of a role as one region."""
@@ -89,7 +87,7 @@ def collect(annotations: Sequence[Annotation], image: BaseGeometry, classes: Cla
             if role != "other":
                 z, t = annotation.plane
                 reason = f"An annotation is on the plane z {z}, t {t}, which is not scored"
-                drawn.dropped.append(Dropped(annotation.id, annotation.class_name, reason))
+                drawn.dropped.append(Dropped(annotation.class_name, reason))
             continue
         if role == "other":
             geometry = annotation.geometry
@@ -112,15 +110,13 @@ def _clean(
     """Valid polygons of one annotation inside the image; says in ``remarks`` what was lost."""
 
     def remark(reason: str, area: float = 0.0) -> None:
-        remarks.append(Dropped(annotation.id, annotation.class_name, reason, area))
+        remarks.append(Dropped(annotation.class_name, reason, area))
 
     geometry = annotation.geometry
     if annotation.fault is not None:
         reason = f"An annotation is left out, as {annotation.fault}; draw it again or delete it"
         called = annotation.name or annotation.id
-        remarks.append(
-            Dropped(annotation.id, annotation.class_name or "no class", reason, name=called)
-        )
+        remarks.append(Dropped(annotation.class_name or "no class", reason, name=called))
         return []
     if geometry.is_empty:
         remark("An annotation is left out, as it has no outline")

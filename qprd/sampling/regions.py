@@ -117,7 +117,7 @@ def label_regions(
     if annotations_without:
         note = unlabeled_note(annotations_without, classes)
         area = sum(geometry.area for geometry in unlabeled)
-        dropped.append(Dropped(None, None, note, area))
+        dropped.append(Dropped(None, note, area))
     tumor_name, normal_name = config.tumor_class[0], config.normal_class[0]
     tumor: BaseGeometry = drawn.union("tumor")
     normal: BaseGeometry = MultiPolygon()
@@ -130,13 +130,13 @@ def label_regions(
         overlap = shapely.intersection(normal, tumor).area
         if overlap >= NEGLIGIBLE_PX2:
             reason = f"What overlaps {tumor_name} counts as {tumor_name}"
-            dropped.append(Dropped(None, normal_name, reason, overlap))
+            dropped.append(Dropped(normal_name, reason, overlap))
         normal = shapely.difference(normal, tumor)
     elif not from_tissue:
         dropped.append(drawn.why_not_from_tissue(tumor_name, normal_name))
     elif tissue is None:
         reason = "None is drawn, and there is no tissue mask to take it from"
-        dropped.append(Dropped(None, normal_name, reason))
+        dropped.append(Dropped(normal_name, reason))
     else:
         source = "tissue"
         # Tumor marked by a point or a line teaches nothing, but is no place for normal either.
@@ -153,7 +153,7 @@ def label_regions(
         lost = shapely.intersection(region, ignored).area
         if lost >= NEGLIGIBLE_PX2:
             reason = f"An ignored class cuts out {lost / region.area:.0%} of it"
-            dropped.append(Dropped(None, name, reason, lost))
+            dropped.append(Dropped(name, reason, lost))
     rejected = shapely.difference(drawn.union("rejected"), tumor)
     return LabelRegions(
         multipolygon(shapely.difference(tumor, ignored)),
