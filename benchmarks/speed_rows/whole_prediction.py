@@ -65,6 +65,17 @@ def prepare(
 ) -> None:
     """A project with one slide and an untrained model for it."""
     project = create_project(folder, [NewSlide(slide, slide_mpp)])
+    prepare_model(project, model_mpp, teacher=teacher, recipe=recipe)
+
+
+def prepare_model(
+    project: Path,
+    model_mpp: float,
+    *,
+    teacher: str = "efficientnet_lite0",
+    recipe: Recipe = "best",
+) -> None:
+    """An untrained model as a bundle of a project."""
     model = build_network(model_of(recipe, n_tumor=1), build_teacher(teacher, pretrained=False), 0)
     config = train_config({"teacher": teacher, "recipe": recipe})
     info = BundleInfo(
@@ -114,10 +125,10 @@ def _main() -> None:
         summary = predict_project(opened, config, progress=SilentProgress())
     (slide,) = summary.slides
     cells = load_score_map(ProjectLayout(file).result(slide.entry_id)).scores.size
-    print(json.dumps(vars(Spent(slide.seconds, _peak_bytes(), cells, slide.tiles))))
+    print(json.dumps(vars(Spent(slide.seconds, peak_bytes(), cells, slide.tiles))))
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """Largest resident memory; Linux's ``ru_maxrss`` starts at that of the parent process."""
     status = Path("/proc/self/status")
     if status.is_file():

@@ -7,8 +7,11 @@ exports them: ``.geojson``, ``.json``, or either of them compressed, ``.geojson.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from qprd.errors import QprdError, read_errors
@@ -92,6 +95,7 @@ class AnnotationFiles:
                 fix="Give --annotations a folder of GeoJSON files that QuPath exported.",
             )
         self.given = given
+        self._listing: _Listing | None = None
         self._project = project
         self._folder = ProjectLayout(project.path).annotations
 
@@ -142,9 +146,11 @@ class AnnotationFiles:
         """
         fix = "Get read access to it, or give another folder to --annotations."
         with read_errors("This folder", folder, fix=fix):
-            listed = sorted(path.name for path in folder.iterdir() if path.is_file())
+            changed_ns = folder.stat().st_mtime_ns
+            if self._listing is None or self._listing.changed_ns != changed_ns:
+                self._listing = _Listing.of(folder, changed_ns)
         stems = _stems(entry)
-        found = [name for name in listed if _stem(name, _GEOJSON) in stems]
+        found = sorted(self._listing.matching(_GEOJSON, stems))
         if len(found) > 1:
             raise QprdError(
                 f"Several files could hold the annotations of {entry.name}: {', '.join(found)}.",
@@ -152,8 +158,8 @@ class AnnotationFiles:
                 fix="Leave only one of them there.",
             )
         if not found:
-            others = (one for one in _FOREIGN for name in listed if _stem(name, (one,)) in stems)
-            return None, next(others, None)
+            foreign = (one for one in _FOREIGN if self._listing.matching((one,), stems))
+            return None, next(foreign, None)
         claims = self._claims(found[0])
         if len(claims) > 1:
             by_name, by_id = f"{entry.name}.geojson", f"{entry.id}.geojson"
@@ -167,10 +173,46 @@ class AnnotationFiles:
             )
         return folder / found[0], None
 
-    def _claims(self, file_name: str) -> list[Entry]:
+    def _claims(self, file_name: str) -> Sequence[Entry]:
         """The entries whose annotations a file of this name could hold."""
-        stem = _stem(file_name, _GEOJSON)
-        return [entry for entry in self._project.entries if stem in _stems(entry)]
+        return self._by_stem.get(_stem(file_name, _GEOJSON), ())
+
+    @cached_property
+    def _by_stem(self) -> Mapping[str | None, Sequence[Entry]]:
+        """The entries of the project by each name that their files may have."""
+        entries: dict[str | None, list[Entry]] = defaultdict(list)
+        for entry in self._project.entries:
+            for stem in _stems(entry):
+                entries[stem].append(entry)
+        return entries
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """The files of a folder as they were listed, and when the folder was last changed.
+
+    Attributes:
+        changed_ns: Its modification time, which adding, renaming and removing a file changes.
+        by_stem: Names of the files that have one of the known suffixes, by that suffix or suffixes
+            and the name without it.
+    """
+
+    changed_ns: int
+    by_stem: Mapping[tuple[tuple[str, ...], str | None], Sequence[str]]
+
+    @classmethod
+    def of(cls, folder: Path, changed_ns: int) -> _Listing:
+        """List a folder."""
+        by_stem: dict[tuple[tuple[str, ...], str | None], list[str]] = defaultdict(list)
+        with os.scandir(folder) as listed:
+            for name in (file.name for file in listed if file.is_file()):
+                for suffixes in (_GEOJSON, *((one,) for one in _FOREIGN)):
+                    by_stem[suffixes, _stem(name, suffixes)].append(name)
+        return cls(changed_ns, by_stem)
+
+    def matching(self, suffixes: tuple[str, ...], stems: Iterable[str]) -> set[str]:
+        """Names of the files that are one of these stems and one of these suffixes."""
+        return {name for stem in stems for name in self.by_stem.get((suffixes, stem), ())}
 
 
 def _stem(file_name: str, suffixes: Sequence[str]) -> str | None:

@@ -225,21 +225,24 @@ def _parse_object(feature: Mapping[str, object], fallback_id: str) -> QuPathObje
         properties = {}
     faults: list[str] = []
 
-    def parsed(parse: Callable[[object], _Parsed], value: object, otherwise: _Parsed) -> _Parsed:
+    def parsed(
+        parse: Callable[[object], _Parsed], value: object, otherwise: Callable[[], _Parsed]
+    ) -> _Parsed:
         try:
             return parse(value)
         except (ValueError, OverflowError, ShapelyError) as error:
             faults.append(str(error).rstrip("."))
-            return otherwise
+            return otherwise()
 
     drawn = feature.get("geometry")
     if isinstance(fault := properties.get(FAULT), str):
         faults.append(well_formed(fault))
-    geometry = parsed(parse_geometry, drawn, shapely.MultiPoint(list(positions(drawn))))
-    path_class = parsed(_parse_class, properties.get("classification"), None)
-    no_measurements: dict[str, float] = {}
-    measurements = parsed(_parse_measurements, properties.get("measurements"), no_measurements)
-    plane = parsed(parse_plane, drawn, SCORED_PLANE)
+    geometry = parsed(parse_geometry, drawn, lambda: shapely.MultiPoint(list(positions(drawn))))
+    path_class = parsed(_parse_class, properties.get("classification"), lambda: None)
+    measurements = parsed(
+        _parse_measurements, properties.get("measurements"), lambda: dict[str, float]()
+    )
+    plane = parsed(parse_plane, drawn, lambda: SCORED_PLANE)
     if geometry is None or (geometry.is_empty and not faults):
         return None
     name, raw_id = properties.get("name"), feature.get("id")

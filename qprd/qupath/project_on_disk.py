@@ -14,7 +14,7 @@ from qprd.files.session import WriteAccess, WriteSession
 from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.locate import SlideLocator
 from qprd.qupath.project import Annotation, Entry, Project
-from qprd.qupath.qpproj import no_image, read_project_file
+from qprd.qupath.qpproj import read_project_file
 from qprd.qupath.reviews import read_judgments, with_judgments
 
 
@@ -68,10 +68,7 @@ class ProjectOnDisk(Project):
 
     def _recorded(self, entry: Entry) -> Entry:
         """The entry as recorded, if it is of this project: its id becomes a name of files."""
-        for recorded in self._file.entries:
-            if recorded.id == entry.id:
-                return recorded
-        raise no_image(entry.id, self.path)
+        return self._file.entry(entry.id)
 
     def _reread(self) -> None:
         self._file = read_project_file(self.path)

@@ -21,10 +21,7 @@ def recorded_metadata(project: Path, entry_id: str) -> dict[str, str]:
     Raises:
         QprdError: the project cannot be read, or has no such entry.
     """
-    for recorded in read_project_file(project).entries:
-        if recorded.id == entry_id:
-            return own_metadata(recorded.metadata)
-    raise no_image(entry_id, project)
+    return own_metadata(read_project_file(project).entry(entry_id).metadata)
 
 
 def with_own_metadata(project: Path, metadata: Mapping[str, Mapping[str, str]]) -> str:

@@ -5,7 +5,9 @@ The field names are those of QuPath's ``DefaultProject`` (0.2 to 0.7).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from qprd.errors import QprdError
@@ -33,6 +35,20 @@ class ProjectFile:
     version: str
     uri: str | None
     entries: tuple[Entry, ...]
+
+    def entry(self, entry_id: str) -> Entry:
+        """The entry with an id.
+
+        Raises:
+            QprdError: there is none.
+        """
+        if entry_id not in self._by_id:
+            raise no_image(entry_id, self.path)
+        return self._by_id[entry_id]
+
+    @cached_property
+    def _by_id(self) -> Mapping[str, Entry]:
+        return {entry.id: entry for entry in self.entries}
 
 
 def read_project_file(path: Path) -> ProjectFile:

@@ -222,3 +222,24 @@ def test_names_from_the_project_never_leave_the_folder(tmp_path: Path, name: str
     path = named_project(tmp_path / "p", name).path
     project = ExchangeProject(path, annotations=tmp_path / "given")
     assert project.annotations(project.entries()[0]) == ()
+
+
+def test_a_folder_is_listed_once_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = tmp_path / "given"
+    given.mkdir()
+    names = [f"{number}.tif" for number in range(20)]
+    for name in names[1:]:
+        (given / f"{name}.geojson").write_text("[]")
+    os.utime(given, ns=(0, 0))
+    listed: list[object] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda place: listed.append(place) or scandir(place))
+    project = ExchangeProject(named_project(tmp_path, *names).path, annotations=given)
+    listed.clear()
+    missing = [e.name for e in project.entries() if project.annotation_source(e).file is None]
+    assert missing == names[:1]
+    assert listed == [given]
+    (given / "0.geojson").write_text("[]")
+    assert project.annotation_source(project.entries()[0]).file == given / "0.geojson"

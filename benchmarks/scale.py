@@ -1,0 +1,228 @@
+"""What many slides cost beside their pixels: time and memory at N entries and at five times as many.
+
+    python benchmarks/scale.py [--entries 1000] [--only ROW ...] [--json FILE] [--markdown FILE]
+
+The slides are small, so that nearly all of the time is spent on the project. Each measurement is a
+process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from harness.command import run_command
+from harness.options import command_line
+from harness.runs import versions
+from harness.tables import markdown_table, publish
+from qprd.bundle.reading import newest_bundle, read_bundle_info
+from qprd.demo.creation import NewSlide, create_project
+from qprd.files.layout import ProjectLayout
+from qprd.given_settings import predict_config, train_config
+from qprd.jobs.doctor.job import examine
+from qprd.jobs.predict.index import write_results_index
+from qprd.jobs.predict.job import predict_project
+from qprd.jobs.reporting import write_json_object
+from qprd.jobs.train.patches import prepare_patches
+from qprd.progress import SilentProgress
+from qprd.qupath.drawn import read_drawn
+from qprd.qupath.opening import open_project
+from qprd.results.folder import SLIDE, load_slide_result
+from qprd.slides.fingerprint import fingerprint
+from speed_rows.row import Row
+from speed_rows.slides import write_slide
+from speed_rows.whole_prediction import peak_bytes, prepare_model
+
+_EDGE_PX, _GLASS_PX, _MPP = 512, 32, 0.5
+_TIMES = 5
+_HEAD = ("what", "against", "ratio", "target", "kept", "detail")
+#: Of times, for what is linear; of memory.
+_LINEAR, _BOUNDED = 1.1 * _TIMES, 1.5
+#: Vertices of the outline of each class on a slide.
+_OUTLINE = 2_000
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds and peak of the resident memory of a measurement."""
+
+    seconds: float
+    peak_bytes: int
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--entries", type=int, default=1000, metavar="N")
+    parser.add_argument("--only", action="append", choices=_WAYS, help="repeatable")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--markdown", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="qprd-scale-") as temporary:
+        sizes = (1, arguments.entries, _TIMES * arguments.entries)
+        folders = [Path(temporary, str(size)) for size in sizes]
+        for folder, size in zip(folders, sizes, strict=True):
+            make_project(folder, size)
+        for name in arguments.only or _WAYS:
+            for row in _rows(name, folders, sizes):
+                rows.append(row)
+                print(": ".join(row.cells()[:3:2]), row.detail, sep="; ", file=sys.stderr)
+    write_json_object(arguments.json, [row.as_json() for row in rows])
+    found = ", ".join(f"{name} {version}" for name, version in versions().items())
+    table = markdown_table(_HEAD, [row.cells() for row in rows])
+    publish(f"{table}\n{found}\n\n```sh\n{command_line()}\n```\n", arguments.markdown)
+
+
+def make_project(folder: Path, entries: int) -> None:
+    """A project of small slides, all annotated and, but for the pixels, all predicted.
+
+    The slides are copies of one to which a few bytes are added, so that each is another slide.
+    """
+    slides = folder / "slides"
+    slides.mkdir(parents=True)
+    pixels = folder / "pixels.tif"
+    size = (_EDGE_PX + 2 * _GLASS_PX,) * 2
+    write_slide(pixels, size, [(_GLASS_PX, _GLASS_PX, _EDGE_PX)], _MPP)
+    content = pixels.read_bytes()
+    new = []
+    for number in range(entries):
+        path = slides / f"slide_{number}.tif"
+        path.write_bytes(content + b"%08d" % number)
+        new.append(NewSlide(path, _MPP, annotations=_annotations()))
+    project = create_project(folder, new)
+    shutil.copytree(
+        ProjectLayout(project).annotations,
+        folder / "exported",
+    )
+    for number in range(entries):
+        exported = folder / "exported" / f"{number + 1}.geojson"
+        exported.rename(exported.with_name(f"slide_{number}.tif.geojson"))
+    prepare_model(project, _MPP)
+    _predict_one(folder)
+    _copy_results(project, new)
+
+
+def _annotations() -> dict[str, object]:
+    """Tumor on the left, normal tissue on the right, with outlines of many vertices."""
+    side = [_EDGE_PX * step / _OUTLINE for step in range(_OUTLINE)]
+    features = []
+    for name, left in (("Tumor", _GLASS_PX), ("Normal", _GLASS_PX + _EDGE_PX // 2)):
+        right = left + _EDGE_PX // 2
+        ring = [[left, _GLASS_PX + y] for y in side] + [[right, _GLASS_PX + y] for y in side[::-1]]
+        features.append(
+            {
+                "type": "Feature",
+                "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
+                "properties": {"objectType": "annotation", "classification": {"name": name}},
+            }
+        )
+    return {"type": "FeatureCollection", "features": features}
+
+
+def _copy_results(project: Path, slides: list[NewSlide]) -> None:
+    """Give each slide the results of the first."""
+    layout = ProjectLayout(project)
+    first = layout.result("1")
+    result = asdict(load_slide_result(first))
+    for number, slide in enumerate(slides, start=1):
+        if number > 1:
+            folder = shutil.copytree(first, layout.result(str(number)))
+            own = {
+                "entry_id": str(number),
+                "image": slide.path.name,
+                "fingerprint": fingerprint(slide.path),
+            }
+            (folder / SLIDE).write_text(json.dumps(result | own), encoding="utf-8")
+
+
+def _list_annotations(folder: Path) -> None:
+    opened, _ = open_project(
+        folder / "project.qpproj", backend="exchange", annotations=folder / "exported"
+    )
+    with opened:
+        read_drawn(opened, opened.entries())
+
+
+def _write_index(folder: Path) -> None:
+    layout = ProjectLayout(folder / "project.qpproj")
+    info = read_bundle_info(newest_bundle(layout.bundles))
+    write_results_index(layout, info, threshold=None, date="")
+
+
+def _examine(folder: Path) -> None:
+    found = examine(folder, train_config({}), backend="exchange", slides=(), annotations=None)
+    assert not found.failed
+
+
+def _predict_one(folder: Path) -> None:
+    opened, _ = open_project(folder / "project.qpproj", backend="exchange")
+    with opened:
+        config = predict_config({"images": ("slide_0.tif",), "device": "cpu", "precision": "32"})
+        predict_project(opened, config, progress=SilentProgress())
+
+
+def _sample(folder: Path) -> None:
+    opened, _ = open_project(folder / "project.qpproj", backend="exchange")
+    with opened:
+        config = train_config({"teacher": "efficientnet_lite0", "normal": 400, "tumor": 30})
+        prepare_patches(opened, config, None, SilentProgress())
+
+
+#: What is measured; seconds that it may take at N and at 5 N if N is 1,000; whether what it takes
+#: with one slide is subtracted; and whether its memory counts.
+_WAYS: dict[str, tuple[Callable[[Path], None], tuple[float, float] | None, bool, bool]] = {
+    "listing with --annotations": (_list_annotations, (1.0, 5.0), False, False),
+    "index of the results": (_write_index, (1.0, 5.0), False, False),
+    "doctor": (_examine, (3.0, 15.0), False, False),
+    "predict --image ONE, beside its slide": (_predict_one, (3.0, 3.0), True, False),
+    "sampling for a training": (_sample, None, False, True),
+}
+
+
+def _rows(name: str, folders: list[Path], sizes: tuple[int, int, int]) -> Iterator[Row]:
+    way, limits, only_beside, counts_memory = _WAYS[name]
+    one, small, large = (_spent(way, folder) for folder in folders)
+    base = one.seconds if only_beside else 0.0
+    seconds = [spent.seconds - base for spent in (small, large)]
+    detail = f"{seconds[0]:.2f} s for {sizes[1]:,} entries, {seconds[1]:.2f} s for {sizes[2]:,}"
+    if not only_beside:
+        yield Row(
+            name, f"{sizes[1]:,} entries", "<=", _LINEAR, seconds[1] / max(seconds[0], 1e-3), detail
+        )
+    for size, found, limit in zip(sizes[1:], seconds, limits or (), strict=False):
+        yield Row(name, f"{limit:g} s", "<=", 1.0, found / limit, f"{size:,} entries: {found:.2f} s")
+    if counts_memory:
+        peaks = [spent.peak_bytes / 2**20 for spent in (small, large)]
+        yield Row(
+            f"{name}: memory",
+            f"{sizes[1]:,} entries",
+            "<=",
+            _BOUNDED,
+            peaks[1] / peaks[0],
+            f"peaks of {peaks[0]:.0f} and {peaks[1]:.0f} MiB, the libraries' own included",
+        )
+
+
+def _spent(way: Callable[[Path], None], folder: Path) -> Spent:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_measured, way, folder).result()
+
+
+def _measured(way: Callable[[Path], None], folder: Path) -> Spent:
+    started = time.perf_counter()
+    way(folder)
+    return Spent(time.perf_counter() - started, peak_bytes())
+
+
+if __name__ == "__main__":
+    run_command(main)
