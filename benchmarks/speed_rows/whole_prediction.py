@@ -31,6 +31,7 @@ from qprd.progress import SilentProgress
 from qprd.qupath.opening import open_project
 from qprd.results.folder import load_score_map
 from qprd.settings import Precision, Recipe
+from qprd.slides.fingerprint import SlideIdentity
 from qprd.training.recipes import model_of
 
 #: Half a patch, the default of a prediction.
@@ -74,8 +75,9 @@ def prepare_model(
     *,
     teacher: str = "efficientnet_lite0",
     recipe: Recipe = "best",
+    slides: tuple[SlideIdentity, ...] = (),
 ) -> None:
-    """An untrained model as a bundle of a project."""
+    """An untrained model as a bundle of a project, as if it had been trained on some slides."""
     model = build_network(model_of(recipe, n_tumor=1), build_teacher(teacher, pretrained=False), 0)
     config = train_config({"teacher": teacher, "recipe": recipe})
     info = BundleInfo(
@@ -84,7 +86,7 @@ def prepare_model(
             TeacherInfo.of(model.teacher), recipe, model.kind, model_mpp, config.patch_px
         ),
         scoring=ScoringInfo("fields", config.patch_score, threshold=None),
-        training=TrainingInfo(config=config.model_dump(mode="json")),
+        training=TrainingInfo(config=config.model_dump(mode="json"), slides=slides),
     )
     save_bundle(ProjectLayout(project).bundles / info.name, model, info)
 

@@ -30,6 +30,7 @@ def doctor(
     tumor_class: Sequence[str] = (),
     normal_class: Sequence[str] = (),
     tissue_class: Sequence[str] = (),
+    progress: bool | Progress = True,
 ) -> Examination:
     """Check this installation, and a project if one is given: findings and what to do about them.
 
@@ -45,6 +46,7 @@ def doctor(
         tumor_class: Classes that mean tumor; empty for those of `TrainConfig`.
         normal_class: Classes that mean normal tissue; empty for those of `TrainConfig`.
         tissue_class: Classes that outline tissue.
+        progress: False shows no bars.
 
     Example:
         >>> qprd.doctor("demo/project").failed
@@ -67,6 +69,7 @@ def doctor(
         backend=backend,
         slides=[Path(folder) for folder in folders],
         annotations=path_of(annotations),
+        progress=progress_bars(progress),
     )
 
 

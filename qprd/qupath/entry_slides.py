@@ -141,6 +141,14 @@ def identity_of(entry: Entry) -> SlideIdentity:
         return SlideIdentity(recorded_name(entry.name))
 
 
+def file_size(entry: Entry) -> int | None:
+    """Bytes of the file of an entry; None if it is missing. Copies of one slide are as large."""
+    try:
+        return None if entry.source.path is None else entry.source.path.stat().st_size
+    except OSError:
+        return None
+
+
 def require_same_slide(entry: Entry, now: SlideIdentity, predicted: SlideIdentity) -> None:
     """Make sure that results are of the slide that an entry shows.
 

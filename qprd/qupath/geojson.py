@@ -239,9 +239,7 @@ def _parse_object(feature: Mapping[str, object], fallback_id: str) -> QuPathObje
         faults.append(well_formed(fault))
     geometry = parsed(parse_geometry, drawn, lambda: shapely.MultiPoint(list(positions(drawn))))
     path_class = parsed(_parse_class, properties.get("classification"), lambda: None)
-    measurements = parsed(
-        _parse_measurements, properties.get("measurements"), lambda: dict[str, float]()
-    )
+    measurements = parsed(_parse_measurements, properties.get("measurements"), dict[str, float])
     plane = parsed(parse_plane, drawn, lambda: SCORED_PLANE)
     if geometry is None or (geometry.is_empty and not faults):
         return None

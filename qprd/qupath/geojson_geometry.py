@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import shapely
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
@@ -57,7 +58,10 @@ def parse_geometry(geometry: object, depth: int = 0) -> BaseGeometry | None:
         if any(_has_no_area(ring) for rings in polygons for ring in rings):
             raise ValueError("its outline has fewer than three corners")
         # GEOS crashes on an empty hole; a polygon without an outline has no area.
-        polygons = [[ring for ring in rings if ring] for rings in polygons if any(rings[:1])]
+        # Arrays, as shapely takes lists position by position.
+        polygons = [
+            [np.array(ring) for ring in rings if ring] for rings in polygons if any(rings[:1])
+        ]
         coordinates = polygons if kind == "MultiPolygon" else next(iter(polygons), [])
     if kind.startswith("Multi"):
         coordinates = [part for part in coordinates if part]

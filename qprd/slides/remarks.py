@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qprd.slides.glass import find_glass
 from qprd.slides.slide import Slide
-from qprd.slides.surface import has_dark_background
+from qprd.slides.surface import is_dark
 
 #: Longer edge of an overview that is large enough to judge a slide by.
 OVERVIEW_PX = 512
@@ -68,20 +68,22 @@ def _size_remark(slide: Slide, patch_um: float) -> str | None:
 
 
 def _color_remark(overview: NDArray[np.uint8]) -> str | None:
-    brightest = np.percentile(overview.max(axis=2), _DARK_PERCENTILE)
+    red, green, blue = (overview[..., channel] for channel in range(3))
+    most = np.maximum(np.maximum(red, green), blue)
+    brightest = np.percentile(most, _DARK_PERCENTILE)
     if brightest < _DARK_LEVEL:
         return (
             f"it is nearly black (its bright pixels have {brightest:.0f} of 255): it may have "
             "more than 8 bits a channel; export it as 8-bit RGB"
         )
-    if has_dark_background(overview, find_glass(overview.reshape(-1, 3))):
+    if is_dark(most) and find_glass(overview.reshape(-1, 3)) is None:
         return (
             "it has no bright background, and qprd is made for stained sections on bright glass: "
             "what it takes for tissue is a guess; outline the tissue, and name its class with "
             "--tissue-class"
         )
-    spread = overview.max(axis=2) - overview.min(axis=2)
-    if spread.max() <= _GRAY_LEVELS and overview.min() < _GLASS_LEVEL:
+    least = np.minimum(np.minimum(red, green), blue)
+    if (most - least).max() <= _GRAY_LEVELS and least.min() < _GLASS_LEVEL:
         return (
             "it is gray, and the network expects the colors of a stained slide; whatever is darker "
             "than the glass counts as tissue, pen and dust included"

@@ -103,8 +103,12 @@ def find_surface(
 
 def has_dark_background(pixels: NDArray[np.uint8], glass: Glass | None) -> bool:
     """Whether a slide is no stained section on bright glass: fluorescence has no such glass."""
-    levels = pixels.max(axis=2)
-    return glass is None and bool(np.quantile(levels, _DARK_SHARE) < _DARK_LEVEL)
+    return glass is None and is_dark(pixels.max(axis=2))
+
+
+def is_dark(levels: NDArray[np.uint8]) -> bool:
+    """Whether too much of a slide is dark for bright glass, by the brightest channel, (h, w)."""
+    return bool(np.quantile(levels, _DARK_SHARE) < _DARK_LEVEL)
 
 
 def small_pieces(mask: NDArray[np.bool_], min_px: float) -> NDArray[np.bool_]:

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from qprd.jobs.doctor.checks import Examination, Status
 from qprd.jobs.train.job import train_project
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
+from qprd.qupath.project import Annotation, Entry
 from tests.helpers.drawn_project import (
     MPP,
     NAMES,
@@ -285,3 +288,31 @@ def test_images_of_one_slide_are_told_and_must_share_a_split(project: Path) -> N
     ((status, finding),) = found(look_at(project), "splits")
     assert status is Status.FAIL
     assert f"{NAMES[0]} (id 1) in train and copy 4 (id 4) in test" in finding
+
+
+def test_what_is_drawn_on_all_images_is_not_held_at_once(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4, 14):
+        add_image(project, number, 1, {})
+    held: weakref.WeakSet[Annotation] = weakref.WeakSet()
+    most = 0
+    annotations = ExchangeProject.annotations
+
+    def noted(opened: ExchangeProject, entry: Entry) -> Sequence[Annotation]:
+        nonlocal most
+        most = max(most, len(held))
+        found = annotations(opened, entry)
+        held.update(found)
+        return found
+
+    monkeypatch.setattr(ExchangeProject, "annotations", noted)
+    assert look_at(project).failed == 0
+    assert most <= 2 * len(NAMES)
+
+
+def test_slides_are_looked_at_with_a_bar(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    look_at(project)
+    assert "looking at slides: 3/3" in capsys.readouterr().err
+    look_at(project, progress=False)
+    assert capsys.readouterr().err == ""

@@ -235,7 +235,12 @@ def test_a_folder_is_listed_once_until_it_changes(
     os.utime(given, ns=(0, 0))
     listed: list[object] = []
     scandir = os.scandir
-    monkeypatch.setattr(os, "scandir", lambda place: listed.append(place) or scandir(place))
+
+    def noted(place: Path) -> Any:
+        listed.append(place)
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", noted)
     project = ExchangeProject(named_project(tmp_path, *names).path, annotations=given)
     listed.clear()
     missing = [e.name for e in project.entries() if project.annotation_source(e).file is None]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from qprd.files.layout import ProjectLayout
+from qprd.qupath import drawn
 from qprd.qupath.drawn import read_drawn
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.java import QuPath
-from qprd.qupath.project import Project
+from qprd.qupath.project import Annotation, Entry, Project
 
 
 @pytest.fixture
@@ -56,14 +57,34 @@ def test_an_image_that_cannot_be_read_leaves_the_others(
     assert [len(found) for found in whole.annotations.values()] == [3, 2]
     assert not whole.unreadable
     damage(project.path)
-    drawn = read_drawn(project, project.entries())
-    assert drawn.annotations == {"1": whole.annotations["1"]}
-    assert drawn.unreadable.keys() == {"2"}
-    assert sorted(drawn.unreadable["2"].classes or ()) == ["Normal", "Tumor"]
-    assert drawn.unreadable["2"].error.fix
+    left = read_drawn(project, project.entries())
+    assert left.annotations == {"1": whole.annotations["1"]}
+    assert left.unreadable.keys() == {"2"}
+    assert sorted(left.unreadable["2"].classes or ()) == ["Normal", "Tumor"]
+    assert left.unreadable["2"].error.fix
 
 
 def test_what_qupath_did_not_record_is_not_known(exchange: Project) -> None:
     cut_export(exchange.path)
     (exchange.path.parent / "data" / "2" / "summary.json").unlink()
     assert read_drawn(exchange, exchange.entries()).unreadable["2"].classes is None
+
+
+def test_annotations_of_many_images_are_not_kept_but_read_again(
+    exchange: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = exchange.entries()
+    known = {entry.id: exchange.annotations(entry) for entry in (first, second)}
+    read: list[str] = []
+    annotations = ExchangeProject.annotations
+
+    def noted(project: ExchangeProject, entry: Entry) -> Sequence[Annotation]:
+        read.append(entry.id)
+        return annotations(project, entry)
+
+    monkeypatch.setattr(ExchangeProject, "annotations", noted)
+    monkeypatch.setattr(drawn, "_KEPT_BYTES", 1)
+    found = read_drawn(exchange, exchange.entries())
+    assert read == [first.id, second.id]
+    assert dict(found.annotations) == known
+    assert read == [first.id, second.id] * 2

@@ -11,6 +11,7 @@ from qprd.files.layout import find_project
 from qprd.jobs.doctor.checks import Examination, failure, passed
 from qprd.jobs.doctor.installation import check_installation
 from qprd.jobs.doctor.project import check_project
+from qprd.progress import Progress
 from qprd.qupath.opening import open_project
 from qprd.qupath.project import Project
 from qprd.settings import TrainConfig
@@ -23,6 +24,7 @@ def examine(
     backend: Backend,
     slides: Sequence[Path],
     annotations: Path | None,
+    progress: Progress,
 ) -> Examination:
     """Check the installation, and a project if one is named or lies in the current folder.
 
@@ -33,7 +35,7 @@ def examine(
     try:
         if project is not None and not isinstance(project, Path):
             checks.append(passed("project", f"{project.path} ({project.backend})"))
-            return Examination((*checks, *check_project(project, config)))
+            return Examination((*checks, *check_project(project, config, progress)))
         try:
             path = find_project(project)
         except QprdError:
@@ -44,7 +46,7 @@ def examine(
         opened, how = open_project(path, backend=backend, slides=slides, annotations=annotations)
         with opened:
             checks.append(passed("project", f"{path}; {how}"))
-            checks += check_project(opened, config)
+            checks += check_project(opened, config, progress)
     except QprdError as error:
         checks.append(failure("project", error))
     return Examination(tuple(checks))

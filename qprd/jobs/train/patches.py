@@ -15,6 +15,7 @@ from qprd.predictions import is_own_class
 from qprd.progress import Progress
 from qprd.qupath.drawn import read_drawn
 from qprd.qupath.entry_slides import (
+    file_size,
     identity_of,
     name_list,
     open_slide,
@@ -247,19 +248,12 @@ def _other_images(
 
     Only files of the same size can be copies: the others are not opened.
     """
-    sizes = {_file_size(entries[slide.entry_id]) for slide in slides}
+    sizes = {file_size(entries[slide.entry_id]) for slide in slides}
     return [
         SplitCandidate(entry.id, identity_of(entry), split, has_tumor=False, has_normal=False)
         for entry in unlabelled
-        if (split := metadata_split(entry.metadata, entry.name)) and _file_size(entry) in sizes
+        if (split := metadata_split(entry.metadata, entry.name)) and file_size(entry) in sizes
     ]
-
-
-def _file_size(entry: Entry) -> int | None:
-    try:
-        return None if entry.source.path is None else entry.source.path.stat().st_size
-    except OSError:
-        return None
 
 
 def slide_regions(
