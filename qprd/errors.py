@@ -85,3 +85,15 @@ def read_errors(
     except OSError as error:
         reason = error.strerror or error
         raise QprdError(f"{what} cannot be read: {reason}.", where=str(path), fix=fix) from error
+
+
+def parse_fault(error: ValueError | RecursionError) -> str:
+    """Say what is wrong with a text that Python's parser of JSON or TOML refused."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text"
+    if type(error) is ValueError:
+        # Whole numbers are limited to some thousand digits.
+        return "a number in it has too many digits"
+    return str(error)

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from qprd.errors import ExitCode, QprdError, read_errors
+from qprd.errors import ExitCode, QprdError, parse_fault, read_errors
 from qprd.option import option_name
 from qprd.settings import PredictConfig, TrainConfig
 
@@ -137,7 +137,7 @@ def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
         document = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:
         raise QprdError(
-            f"The configuration file is not valid TOML: {error}.",
+            f"The configuration file is not valid TOML: {parse_fault(error)}.",
             where=str(file),
             fix="Correct it; examples/qprd.toml shows how settings are written.",
         ) from error

@@ -8,7 +8,7 @@ import json
 import zlib
 from pathlib import Path
 
-from qprd.errors import QprdError, read_errors
+from qprd.errors import QprdError, parse_fault, read_errors
 
 #: Bytes that are read at once.
 _CHUNK_BYTES = 2**18
@@ -27,10 +27,8 @@ def parse_json(text: str, *, what: str, where: str | None = None) -> object:
     """
     try:
         return json.loads(text)
-    except RecursionError as error:
-        raise _not(what, "it is nested too deeply", where) from error
-    except ValueError as error:
-        raise _not(what, f"it is not valid JSON ({error})", where) from error
+    except (ValueError, RecursionError) as error:
+        raise _not(what, f"it is not valid JSON ({parse_fault(error)})", where) from error
 
 
 def _not(what: str, why: str, where: str | None) -> QprdError:

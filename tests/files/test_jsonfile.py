@@ -12,12 +12,13 @@ from qprd.files.jsonfile import parse_json, read_json
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[1,]", "nonsense", "[" * 200_000, '{"a":' * 200_000, "1" * 10_000 + "x"],
+    ["", "{", "[1,]", "nonsense", "[" * 200_000, '{"a":' * 200_000, "1" * 10_000],
     ids=["empty", "open", "comma", "word", "deep list", "deep object", "long number"],
 )
 def test_what_is_not_json_is_an_error_of_the_user(text: str) -> None:
-    with pytest.raises(QprdError, match="This is not a duck"):
+    with pytest.raises(QprdError, match="This is not a duck") as caught:
         parse_json(text, what="a duck")
+    assert "sys." not in str(caught.value)
 
 
 def test_of_repeated_keys_the_last_counts() -> None:
