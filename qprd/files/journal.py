@@ -137,6 +137,15 @@ def is_unfinished(project: Path) -> bool:
     return ProjectLayout(project).journal.exists()
 
 
+def require_readable(project: Path) -> None:
+    """Make sure that the journal of a broken-off transaction can be read; changes nothing.
+
+    Raises:
+        QprdError: it is damaged.
+    """
+    _read(project)
+
+
 def recover(project: Path) -> list[str]:
     """Finish or take back what a crash left; to be called by whoever holds the lock.
 

@@ -316,3 +316,12 @@ def test_slides_are_looked_at_with_a_bar(project: Path, capsys: pytest.CaptureFi
     assert "looking at slides: 3/3" in capsys.readouterr().err
     look_at(project, progress=False)
     assert capsys.readouterr().err == ""
+
+
+def test_a_damaged_journal_fails_as_no_command_clears_it_up(project: Path) -> None:
+    journal = project.parent / "qprd" / "journal.json"
+    journal.write_text("{")
+    (check,) = [check for check in look_at(project).checks if check.subject == "writing"]
+    assert check.status is Status.FAIL
+    assert str(journal) in check.finding
+    assert "delete the journal" in (check.fix or "")

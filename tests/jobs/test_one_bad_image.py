@@ -12,7 +12,7 @@ import pytest
 
 from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
-from qprd.jobs.doctor import project as doctor
+from qprd.jobs.doctor import images as doctor
 from qprd.jobs.doctor.checks import Status
 from qprd.jobs.evaluate.job import evaluate_project
 from qprd.jobs.evaluate.summary import EvaluateSummary

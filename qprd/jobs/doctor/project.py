@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from qprd.errors import QprdError
-from qprd.files.backups import size_of, undoable
-from qprd.files.journal import is_unfinished
-from qprd.files.layout import ProjectLayout
-from qprd.files.lock import is_locked
 from qprd.jobs.doctor.checks import Check, Status, failure, passed, warning
 from qprd.jobs.doctor.images import Images, look_at_images
+from qprd.jobs.doctor.writes import check_writes
 from qprd.progress import Progress
 from qprd.qupath.entry_slides import file_size, identity_of, name_list, select_entries
 from qprd.qupath.project import Entry, Project
@@ -54,49 +50,7 @@ def check_project(project: Project, config: TrainConfig, progress: Progress) -> 
         )
     yield from _annotations(images)
     yield from _training(images, config)
-    yield from _writes(project.path)
-
-
-def _writes(project: Path) -> Iterator[Check]:
-    """What is being written, was left unfinished, or can be taken back."""
-    under_way = is_locked(project)
-    if under_way:
-        yield passed("writing", "another command of qprd is writing to it now")
-    elif is_unfinished(project):
-        yield warning(
-            "writing",
-            "a command was killed while it wrote; each file is whole, but some may be new and "
-            "some old",
-            "qprd write-back or qprd undo: whichever runs next clears it up first.",
-        )
-    layout = ProjectLayout(project)
-    left = layout.leftovers()
-    if left:
-        yield warning(
-            "leftovers",
-            f"{len(left)} of commands that were killed, such as {left[0].name} "
-            f"({sum(map(size_of, left)) / 2**20:.1f} MiB in all)",
-            "Nothing need be done: the next command that writes to the project removes them.",
-        )
-    try:
-        runs = undoable(project)
-    except QprdError as error:
-        yield failure("backups", error)
-        return
-    if runs and runs[0].is_broken_off and not under_way:
-        yield warning(
-            "writing",
-            f"the {runs[0].command} of {runs[0].time} was broken off: some images may be new and "
-            "some old",
-            "Run it again, or qprd undo.",
-        )
-    if runs:
-        size = size_of(layout.backups) / 2**20
-        yield passed(
-            "backups",
-            f"{len(runs)} in qprd/backups ({size:.1f} MiB); qprd undo takes back {runs[0].command} "
-            f"of {runs[0].time}",
-        )
+    yield from check_writes(project.path)
 
 
 def _grouped(failures: Sequence[tuple[Entry, QprdError]]) -> Iterator[Check]:
