@@ -31,6 +31,7 @@ __all__ = [
     "import_asap",
     "list_teachers",
     "load_model",
+    "log_events",
     "open_project",
     "predict",
     "remove",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from qprd.api.loop import evaluate, load_model, open_project, predict, train
     from qprd.api.setup import copy_scripts, doctor, draw_demo, list_teachers, run_demo
     from qprd.errors import QprdError
+    from qprd.events import log_events
     from qprd.jobs.predict.model import Model
     from qprd.jobs.predict.slide_scores import SlideScores
     from qprd.qupath.project import Project
@@ -58,6 +60,7 @@ _MODULES = {
     "qprd.api.loop": ("evaluate", "load_model", "open_project", "predict", "train"),
     "qprd.api.setup": ("copy_scripts", "doctor", "draw_demo", "list_teachers", "run_demo"),
     "qprd.errors": ("QprdError",),
+    "qprd.events": ("log_events",),
     "qprd.jobs.predict.model": ("Model",),
     "qprd.jobs.predict.slide_scores": ("SlideScores",),
     "qprd.qupath.project": ("Project",),

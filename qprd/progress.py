@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
+from qprd.events import emit, is_logged
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
 _SECONDS_BETWEEN_LINES = 60
+_SECONDS_BETWEEN_EVENTS = 1
 
 #: Control characters, and those that change the direction of what follows.
 _CONTROL = ("Cc", "Cf")
@@ -124,8 +127,46 @@ class _LoggedTask:
         )
 
 
+class _EmittingProgress:
+    """Bars whose changes are events, too."""
+
+    def __init__(self, shown: Progress) -> None:
+        self._shown = shown
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Task]:
+        """A bar, and an event a second at the most."""
+        with self._shown.task(title, total) as bar:
+            yield _EmittingTask(title, total, bar)
+
+
+class _EmittingTask:
+    def __init__(self, title: str, total: int, bar: Task) -> None:
+        self._title = title
+        self._total = total
+        self._bar = bar
+        self._done = 0
+        self._emit()
+
+    def advance(self, count: int = 1) -> None:
+        self._bar.advance(count)
+        self._done += count
+        if time.monotonic() - self._told >= _SECONDS_BETWEEN_EVENTS or self._done == self._total:
+            self._emit()
+
+    def note(self, text: str) -> None:
+        self._bar.note(text)
+
+    def _emit(self) -> None:
+        self._told = time.monotonic()
+        emit("progress", task=self._title, done=self._done, total=self._total)
+
+
 def progress_bars(progress: bool | Progress) -> Progress:
-    """Bars where they are wanted (True), none (False), or those that are given."""
+    """Bars where they are wanted (True), none (False), or those that are given.
+
+    While events are logged, progress is among them.
+    """
     if isinstance(progress, bool):
-        return TerminalProgress() if progress else SilentProgress()
-    return progress
+        progress = TerminalProgress() if progress else SilentProgress()
+    return _EmittingProgress(progress) if is_logged() else progress

@@ -72,6 +72,14 @@ JsonOption = Annotated[
         callback=_writable,
     ),
 ]
+LogJsonOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--log-json",
+        metavar="FILE",
+        help="Append a line of JSON to this file for each thing that happens, as it happens.",
+    ),
+]
 BundleOption = Annotated[
     Path | None,
     typer.Option(

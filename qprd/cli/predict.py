@@ -12,6 +12,7 @@ from qprd.cli.options import (
     ConfigOption,
     Given,
     JsonOption,
+    LogJsonOption,
     ProjectGroup,
     expand,
     settings,
@@ -32,6 +33,7 @@ def predict(
     ] = False,
     config: ConfigOption = None,
     json: JsonOption = None,
+    log_json: LogJsonOption = None,
 ) -> None:
     """Score the slides of a project; writes PROJECT/qprd/results and pictures of each slide.
 
@@ -40,7 +42,8 @@ def predict(
     import qprd
     from qprd.api.arguments import prediction_settings
 
-    checked = prediction_settings(config, given)
-    with project.open() as opened:
-        summary = qprd.predict(opened, bundle, write_back=write_back, config=checked)
-    report(summary, json)
+    with qprd.log_events(log_json, "predict"):
+        checked = prediction_settings(config, given)
+        with project.open() as opened:
+            summary = qprd.predict(opened, bundle, write_back=write_back, config=checked)
+        report(summary, json)

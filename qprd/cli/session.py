@@ -21,8 +21,12 @@ def report(summary: Summary, json: Path | None, content: object = None) -> None:
         json: The file.
         content: What to write to it instead of the summary's fields.
     """
+    from qprd.events import emit
     from qprd.jobs.reporting import write_json_object
     from qprd.progress import printable
+
+    for note in getattr(summary, "notes", ()):
+        emit("warning", message=note)
 
     # Printed first: what took long to compute is shown even if the file cannot be written.
     for line in summary.lines():

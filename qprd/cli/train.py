@@ -12,6 +12,7 @@ from qprd.cli.options import (
     ConfigOption,
     Given,
     JsonOption,
+    LogJsonOption,
     ProjectGroup,
     existing,
     expand,
@@ -48,6 +49,7 @@ def train(
     ] = None,
     config: ConfigOption = None,
     json: JsonOption = None,
+    log_json: LogJsonOption = None,
 ) -> None:
     """Train a model on the annotations of a project; writes a bundle to PROJECT/qprd/bundles.
 
@@ -56,10 +58,11 @@ def train(
     import qprd
     from qprd.api.arguments import training_settings
 
-    checked = training_settings(config, given, from_bundle)
-    with project.open() as opened:
-        model = qprd.train(opened, checked, parent=from_bundle, patches=patches)
-    assert model.training is not None
-    report(model.training, json)
-    if model.training.interrupted:
-        raise typer.Exit(ExitCode.INTERRUPTED)
+    with qprd.log_events(log_json, "train"):
+        checked = training_settings(config, given, from_bundle)
+        with project.open() as opened:
+            model = qprd.train(opened, checked, parent=from_bundle, patches=patches)
+        assert model.training is not None
+        report(model.training, json)
+        if model.training.interrupted:
+            raise typer.Exit(ExitCode.INTERRUPTED)

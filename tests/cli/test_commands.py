@@ -28,8 +28,8 @@ CHOICE = {"--image", "--exclude"}
 
 #: The options of each command, but for the settings of train and predict.
 OPTIONS = {
-    "train": PROJECT | {"--from", "--patches", "--config", "--json"},
-    "predict": PROJECT | {"--bundle", "--write-back", "--config", "--json"},
+    "train": PROJECT | {"--from", "--patches", "--config", "--json", "--log-json"},
+    "predict": PROJECT | {"--bundle", "--write-back", "--config", "--json", "--log-json"},
     "evaluate": PROJECT
     | {
         "--split",

@@ -1,0 +1,156 @@
+"""Events of a command as lines of JSON, for programs that follow it; see docs/events.md.
+
+Code that has something to tell calls `emit`, which does nothing unless `log_events` is in effect.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TextIO
+
+from typing_extensions import override
+
+from qprd.errors import ExitCode, QprdError
+from qprd.version import __version__
+
+#: Raised whenever events change in a way that breaks programs which read them.
+FORMAT = 1
+
+_sinks: list[_Sink] = []
+
+
+class _Sink:
+    """A stream that gets events; one that cannot be written any more is left alone."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.RLock()
+        self._is_broken = False
+
+    def write(self, line: str) -> None:
+        with self._lock:
+            if self._is_broken:
+                return
+            try:
+                self._stream.write(line)
+                self._stream.flush()
+            except (OSError, ValueError) as error:
+                # A full disk or a reader that has gone must not end a training. The warning is an
+                # event itself, hence the lock that its own thread can take again.
+                self._is_broken = True
+                logging.getLogger(__name__).warning("No more events are logged: %s", error)
+
+
+class _Messages(logging.Handler):
+    """Turns what the library logs into events."""
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = "warning" if record.levelno >= logging.WARNING else "message"
+        emit(kind, message=record.getMessage())
+
+
+def emit(event: str, **values: object) -> None:
+    """Tell whoever listens what has happened.
+
+    Args:
+        event: Its kind, as in docs/events.md.
+        values: What belongs to it; paths and the like are written as text, and numbers that are
+            not finite as null.
+    """
+    if not _sinks:
+        return
+    time_now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    content = {"event": event, "time": time_now, **values}
+    line = json.dumps(_plain(content), default=str) + "\n"
+    for sink in _sinks:
+        sink.write(line)
+
+
+def is_logged() -> bool:
+    """Whether anybody listens."""
+    return bool(_sinks)
+
+
+@contextmanager
+def log_events(log: Path | str | TextIO | None, command: str) -> Iterator[None]:
+    """Log the events of what happens in a ``with`` block, from ``started`` to ``finished``.
+
+    Args:
+        log: A file, to which lines are appended, or a stream; None logs nothing.
+        command: What is done, such as ``train``.
+
+    Raises:
+        QprdError: the file cannot be opened.
+
+    Example:
+        >>> with qprd.log_events("train.jsonl", "train"):
+        ...     model = qprd.train(project, teacher="efficientnet_lite0", normal=30, tumor=8)
+    """
+    if log is None:
+        yield
+        return
+    if isinstance(log, (str, Path)):
+        with _opened(Path(log)) as stream, log_events(stream, command):
+            yield
+        return
+    sink, messages, logger = _Sink(log), _Messages(), logging.getLogger("qprd")
+    level = logger.level
+    logger.addHandler(messages)
+    logger.setLevel(min(level or logging.INFO, logging.INFO))
+    _sinks.append(sink)
+    started, code = time.monotonic(), int(ExitCode.OK)
+    try:
+        emit("started", command=command, qprd=__version__, format=FORMAT, process=os.getpid())
+        yield
+    except BaseException as error:
+        code = _exit_code(error)
+        if isinstance(error, QprdError):
+            emit("error", message=error.problem, where=error.where, fix=error.fix)
+        elif isinstance(error, Exception) and not hasattr(error, "exit_code"):
+            emit("error", message=f"{type(error).__name__}: {error}", where=None, fix=None)
+        raise
+    finally:
+        emit("finished", exit_code=code, seconds=round(time.monotonic() - started, 3))
+        with suppress(ValueError):
+            _sinks.remove(sink)
+        logger.removeHandler(messages)
+        logger.setLevel(level)
+
+
+def _opened(file: Path) -> TextIO:
+    try:
+        return file.open("a", encoding="utf-8")
+    except OSError as error:
+        raise QprdError(
+            f"Events cannot be logged to this file: {error.strerror or error}.",
+            where=str(file),
+            fix="Name a file in an existing, writable folder.",
+            exit_code=ExitCode.USAGE,
+        ) from error
+
+
+def _exit_code(error: BaseException) -> int:
+    """The exit code of a process that ends by an exception; typer's Exit has its own."""
+    if isinstance(error, KeyboardInterrupt):
+        return int(getattr(error, "exit_code", ExitCode.INTERRUPTED))
+    return int(getattr(error, "exit_code", ExitCode.FAILED))
+
+
+def _plain(value: object) -> object:
+    """A value without numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value
