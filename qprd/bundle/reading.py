@@ -156,7 +156,14 @@ def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tenso
         if path.stat().st_size > size + _MAX_HEADER_BYTES:
             raise QprdError(f"The bundle is damaged: {path.name} is too large.", where=str(path))
         with safe_open(path, framework="pt", device="cpu") as file:
-            _check_names(set(file.keys()), set(expected), where=str(path))
+            there = set(file.keys())
+            if other := [*sorted(expected.keys() - there), *sorted(there - expected.keys())]:
+                missing = len(expected.keys() - there)
+                raise QprdError(
+                    f"The bundle is damaged: {missing} tensors are missing and "
+                    f"{len(other) - missing} are unknown, such as {other[0][:100]!r}.",
+                    where=str(path),
+                )
             for name, tensor in expected.items():
                 found = tuple(file.get_slice(name).get_shape())
                 if found != tuple(tensor.shape):
@@ -179,13 +186,3 @@ def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tenso
             )
     require_finite(state, where=str(path), fix="Train again.")
     return state
-
-
-def _check_names(found: set[str], expected: set[str], where: str) -> None:
-    if found != expected:
-        missing, extra = sorted(expected - found), sorted(found - expected)
-        raise QprdError(
-            f"The bundle is damaged: {len(missing)} tensors are missing and {len(extra)} are "
-            f"unknown, such as {(missing + extra)[0][:100]!r}.",
-            where=where,
-        )

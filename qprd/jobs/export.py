@@ -117,7 +117,11 @@ def export_bundle(
     if format == "onnx":
         require_onnx()
     elif info.scoring.calibration is None:
-        raise _no_probability(info)
+        raise QprdError(
+            "WSInfer shows probabilities, and " + "".join(no_probability(info)) + ".",
+            where=info.name,
+            fix="Train with a validation slide (entry metadata split = val), or use --format onnx.",
+        )
     model, info = load_bundle(bundle, weights=weights)
     score = Score(model, info.network.patch_px, info.scoring.patch_score)
     if format == "onnx":
@@ -187,14 +191,6 @@ def _the_entry(layout: ProjectLayout, entries: Sequence[Entry], are_named: bool)
 def _own_folder(layout: ProjectLayout) -> Path:
     layout.require_writable()
     return layout.exports
-
-
-def _no_probability(info: BundleInfo) -> QprdError:
-    return QprdError(
-        "WSInfer shows probabilities, and " + "".join(no_probability(info)) + ".",
-        where=info.name,
-        fix="Train with a validation slide (entry metadata split = val), or use --format onnx.",
-    )
 
 
 def _scores_patches(info: BundleInfo) -> tuple[str, ...]:

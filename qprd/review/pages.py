@@ -30,7 +30,10 @@ def write_page(path: Path, template: str, **content: object) -> Path:
         lstrip_blocks=True,
     )
     environment.filters["href"] = _href
-    environment.filters["embedded"] = _embedded
+    # A picture as a data URI, so that the page is one file.
+    environment.filters["embedded"] = lambda picture, kind: (
+        f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
+    )
     page = environment.get_template(template).render(content)
     with write_errors("The page", path), replacing(path) as new:
         # A file name that is not valid Unicode reaches us as lone surrogates.
@@ -47,8 +50,3 @@ def _href(path: PurePosixPath) -> str:
             fix="Run the prediction again.",
         )
     return quote(os.fsencode(str(path)))
-
-
-def _embedded(picture: bytes, kind: str) -> str:
-    """A picture as a data URI, so that the page is one file."""
-    return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"

@@ -94,12 +94,7 @@ def _card(mistake: Mistake, evaluated: EvaluatedSlide, info: BundleInfo) -> dict
         cell=(x - half, y - half, x + half, y + half),
         drawn=evaluated.tumor_region,
     )
-    score = _score(mistake.score, info)
+    score = f"score {mistake.score:.3f}"
+    if (probability_of := info.scoring.probability_of) is not None:
+        score += f", probability {float(probability_of(mistake.score)):.3f}"
     return {"slide": evaluated.entry.name, "x": x, "y": y, "mpp": mpp, "score": score, "jpeg": jpeg}
-
-
-def _score(score: float, info: BundleInfo) -> str:
-    probability_of = info.scoring.probability_of
-    if probability_of is None:
-        return f"score {score:.3f}"
-    return f"score {score:.3f}, probability {float(probability_of(score)):.3f}"

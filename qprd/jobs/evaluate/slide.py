@@ -11,20 +11,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import shapely
 import shapely.affinity
-from numpy.typing import NDArray
 from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
 from qprd.evaluation.cells import labeled_cells
 from qprd.evaluation.froc import Matches, match_points
-from qprd.evaluation.lesions import LesionMap, lesion_map
+from qprd.evaluation.lesions import lesion_map
 from qprd.evaluation.levels import MEASURED_IN, SlideComparison
 from qprd.evaluation.metrics import auroc, sensitivity, specificity
 from qprd.evaluation.mistakes import Mistake, worst_mistakes
 from qprd.evaluation.overlap import Coverage, Overlap, polygon_overlap
 from qprd.jobs.train.patches import slide_regions
-from qprd.predictions import LesionPoints, ScoreMap, is_own_class
+from qprd.predictions import LesionPoints, is_own_class
 from qprd.qupath.entry_slides import identity_of, require_same_image
 from qprd.qupath.project import Annotation, Entry
 from qprd.results.folder import (
@@ -177,7 +176,9 @@ def evaluate_slide(
     assert slide.tissue is not None
     tumor, um2 = regions.tumor_region, slide.mpp**2
     tissue = shapely.difference(slide.tissue.to_polygons(), regions.ignored)
-    scored = scored_region(score_map)
+    has_score = ~np.isnan(score_map.scores)
+    cells_px = TissueMask(has_score, score_map.cell_px).to_polygons()
+    scored = shapely.affinity.translate(cells_px, score_map.x, score_map.y)
     drawn_normal = regions.normal_region if regions.normal_source == "annotations" else Polygon()
     overlaps: dict[str, Overlap] = {}
     if result.threshold is not None:
@@ -204,7 +205,9 @@ def evaluate_slide(
         n_isolated=int(lesions.is_itc.sum()),
         n_unjudged=n_unjudged,
         overlaps=overlaps,
-        is_scored=np.isin(lesions.lesions, _lesions_with_scores(lesions, score_map)),
+        is_scored=np.isin(
+            lesions.lesions, lesions.labels_at(*score_map.centers(*np.nonzero(has_score)))
+        ),
         tumor_mm2=Coverage.of(tumor, scored, tissue, slide.mpp),
         normal_mm2=Coverage.of(drawn_normal, scored, tissue, slide.mpp),
     )
@@ -267,19 +270,6 @@ def _report(
         iou_scored=found.overlaps.get("_scored", Overlap()).iou,
         lesions_not_scored=len(hits) - len(found.scored_matches.best_scores),
         not_scored={"tumor": found.tumor_mm2.figures(), "normal": found.normal_mm2.figures()},
-    )
-
-
-def scored_region(score_map: ScoreMap) -> BaseGeometry:
-    """The cells of a map that have a score, in level-0 pixels."""
-    cells = TissueMask(~np.isnan(score_map.scores), score_map.cell_px).to_polygons()
-    return shapely.affinity.translate(cells, score_map.x, score_map.y)
-
-
-def _lesions_with_scores(lesions: LesionMap, score_map: ScoreMap) -> NDArray[np.int32]:
-    """Numbers of the lesions in which the center of a scored cell lies."""
-    return np.unique(
-        lesions.labels_at(*score_map.centers(*np.nonzero(~np.isnan(score_map.scores))))
     )
 
 
