@@ -14,7 +14,7 @@ from PIL import Image
 
 from qprd.checked import MPP_RANGE
 from qprd.errors import QprdError
-from qprd.slides.frame import Frame, Rotation, qupath_frame, slide_bounds
+from qprd.slides.frame import Rotation, qupath_frame, slide_bounds
 from qprd.slides.opening import open_image_file
 
 #: A level may be coarser than asked for by this factor: 2.006 um/px serves a request for 2.
@@ -61,6 +61,14 @@ class Slide:
         use_bounds: False shows the whole file: QuPath's OpenSlide reader with ``--no-crop``, and
             all its other readers.
 
+    Attributes:
+        path: The file.
+        frame: Position and rotation of the frame in the file.
+        width: Width of the frame in level-0 pixels.
+        height: Height of the frame in level-0 pixels.
+        uncropped_size: Width and height before ``crop`` and ``rotation``, in level-0 pixels.
+        mpp: Micrometers per level-0 pixel (mean of x and y), or None if unknown.
+
     Raises:
         QprdError: The file is missing, unreadable, not a slide, or an argument is impossible.
     """
@@ -82,7 +90,7 @@ class Slide:
                     where=str(path),
                     fix="Give micrometers per pixel, such as 0.25 or 0.5.",
                 )
-        self._path = path
+        self.path = path
         self._handle = open_image_file(path)
         try:
             width, height = self._handle.dimensions
@@ -90,25 +98,16 @@ class Slide:
             bounds = (
                 slide_bounds(properties, width, height) if use_bounds else (0, 0, width, height)
             )
-            self._uncropped_size = bounds[2], bounds[3]
-            self._frame = qupath_frame(bounds, crop, rotation)
+            self.uncropped_size = bounds[2], bounds[3]
+            self.frame = qupath_frame(bounds, crop, rotation)
+            self.width, self.height = self.frame.width, self.frame.height
             self._levels = _levels(self._handle)
             if mpp is None:
                 mpp = _file_mpp(properties)
-            self._mpp = default_mpp if mpp is None else mpp
+            self.mpp = default_mpp if mpp is None else mpp
         except QprdError:
             self._handle.close()
             raise
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self._path
-
-    @property
-    def frame(self) -> Frame:
-        """Position and rotation of the frame in the file."""
-        return self._frame
 
     @property
     def vendor(self) -> str:
@@ -119,26 +118,6 @@ class Slide:
     def level_sizes(self) -> list[tuple[int, int]]:
         """Width and height of each level of the file, whatever of it is shown."""
         return [(level.width, level.height) for level in self._levels]
-
-    @property
-    def uncropped_size(self) -> tuple[int, int]:
-        """Width and height before ``crop`` and ``rotation``, in level-0 pixels."""
-        return self._uncropped_size
-
-    @property
-    def width(self) -> int:
-        """Width of the frame in level-0 pixels."""
-        return self._frame.width
-
-    @property
-    def height(self) -> int:
-        """Height of the frame in level-0 pixels."""
-        return self._frame.height
-
-    @property
-    def mpp(self) -> float | None:
-        """Micrometers per level-0 pixel (mean of x and y), or None if unknown."""
-        return self._mpp
 
     def close(self) -> None:
         """Close the file; it cannot be read afterwards."""
@@ -180,16 +159,16 @@ class Slide:
         """
         if mpp is None:
             return 1.0
-        if self._mpp is None:
+        if self.mpp is None:
             raise QprdError(
                 "The slide does not say how large its pixels are.",
-                where=str(self._path),
+                where=str(self.path),
                 fix="Set the pixel size in QuPath, or say it with --assume-mpp, "
                 "for example --assume-mpp 0.25 for a 40x scan.",
             )
         if not (math.isfinite(mpp) and mpp > 0):
             raise QprdError(f"A resolution of {mpp} um per pixel is impossible.", fix="Use --mpp.")
-        return mpp / self._mpp
+        return mpp / self.mpp
 
     def read_downsampled(
         self, x: float, y: float, width_px: int, height_px: int, downsample: float
@@ -211,7 +190,7 @@ class Slide:
         """
         if width_px < 1 or height_px < 1 or not downsample > 0:
             raise ValueError(f"empty region: {width_px} x {height_px} px at {downsample}")
-        file_x, file_y, file_width, file_height = self._frame.to_file(
+        file_x, file_y, file_width, file_height = self.frame.to_file(
             x, y, width_px * downsample, height_px * downsample
         )
         columns, rows = round(file_width / downsample), round(file_height / downsample)
@@ -231,7 +210,7 @@ class Slide:
                 pixels[row : row + size[1], column : column + size[0]] = self._resample(
                     level, left, top, scale, size
                 )
-        return self._frame.orient(pixels)
+        return self.frame.orient(pixels)
 
     def thumbnail(self, max_px: int) -> tuple[NDArray[np.uint8], float]:
         """Return the whole frame with its longer side at most ``max_px`` pixels.
@@ -260,7 +239,7 @@ class Slide:
 
     def _read_level(self, level: _Level, x: int, y: int, width: int, height: int) -> Image.Image:
         """Return RGB pixels of a level of the file, white outside the frame."""
-        frame, step = self._frame, level.downsample
+        frame, step = self.frame, level.downsample
         x0 = max(x, 0, math.floor(frame.file_x / step))
         y0 = max(y, 0, math.floor(frame.file_y / step))
         x1 = min(x + width, level.width, math.ceil((frame.file_x + frame.file_width) / step))
@@ -276,7 +255,7 @@ class Slide:
             except openslide.OpenSlideError as error:
                 raise QprdError(
                     f"The slide cannot be read, it may be damaged: {error}",
-                    where=str(self._path),
+                    where=str(self.path),
                     fix="Copy it again from its source, or leave it out with --exclude NAME.",
                 ) from error
             canvas.paste(region, (x0 - x, y0 - y), mask=region)
