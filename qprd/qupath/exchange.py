@@ -71,11 +71,6 @@ class ExchangeProject(ProjectOnDisk):
         super().__init__(path, slides=slides)
         self._annotation_files = AnnotationFiles(self._file, annotations)
 
-    @property
-    @override
-    def version(self) -> str:
-        return self._file.version
-
     @override
     def classes(self) -> Sequence[PathClass]:
         found = {path_class.name: path_class for path_class in read_classes(self.path)}

@@ -66,11 +66,7 @@ class PaquoProject(ProjectOnDisk):
     def __init__(self, path: Path, *, slides: Sequence[Path] = ()) -> None:
         super().__init__(path, slides=slides)
         self._qupath = start_qupath()
-
-    @property
-    @override
-    def version(self) -> str:
-        return self._qupath.version
+        self.version = self._qupath.version
 
     @override
     def classes(self) -> Sequence[PathClass]:

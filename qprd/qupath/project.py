@@ -190,16 +190,10 @@ class Project(ABC):
     #: Whether what is written is in QuPath's own data at once. Otherwise it is in files, which
     #: scripts bring into QuPath and take out of it.
     writes_qupath_data: ClassVar[bool]
-
-    @property
-    @abstractmethod
-    def version(self) -> str:
-        """The QuPath that reads the project, or that wrote it if none is at hand."""
-
-    @property
-    @abstractmethod
-    def path(self) -> Path:
-        """Absolute path of the ``.qpproj`` file."""
+    #: The QuPath that reads the project, or that wrote it if none is at hand.
+    version: str
+    #: Absolute path of the ``.qpproj`` file.
+    path: Path
 
     @abstractmethod
     def entries(self) -> Sequence[Entry]:

@@ -27,15 +27,11 @@ class ProjectOnDisk(Project):
 
     def __init__(self, path: Path, *, slides: Sequence[Path] = ()) -> None:
         self._file = read_project_file(path)
+        self.path, self.version = self._file.path, self._file.version
         ProjectLayout(self._file.path).refuse_links()
         self._locator = SlideLocator(self._file.path, self._file.uri, slides)
         self._access = WriteAccess(self._file.path, self.backend)
         self._entries: tuple[Entry, ...] | None = None
-
-    @property
-    @override
-    def path(self) -> Path:
-        return self._file.path
 
     @override
     def entries(self) -> Sequence[Entry]:
