@@ -61,7 +61,7 @@ class Variant:
         if self.method == "frd":
             recipe["recipe"] = self.recipe
             if self.recipe == "best" and n_tumor:
-                recipe["model"] = "discriminant"
+                recipe["model"] = "discriminant of several stains"
                 names = ("teacher", "teacher_weights", "augment")
         options = {name: getattr(self.options, name) for name in names}
         return {"method": self.method, **recipe, "patch_px": patch_px, **options}
