@@ -2,6 +2,7 @@
 
     python benchmarks/ablation.py --data DIR --normal 400 --seeds 5
     python benchmarks/ablation.py --project PROJECT ...
+    python benchmarks/ablation.py --data DIR --surrounded ...
 
 Every row stands with its validation AUROC, by which ideas were chosen, and its test AUROC, by
 which none was. The features of a patch are computed once for all seeds and ideas.
@@ -20,17 +21,16 @@ from harness.command import run_command
 from harness.evaluation import spread
 from harness.folder import PatchFolder, PatchImages
 from harness.options import (
-    add_method_options,
-    add_size_options,
-    add_source_options,
+    benchmark_parser,
     method_options,
     open_source,
     patch_px,
     seeds,
+    sizes_of,
 )
-from harness.splits import SplitSizes, draw_split, plan_sizes
-from harness.tables import markdown_table, provenance, publish, short
-from methods.ideas import idea_scores
+from harness.splits import SplitSizes, draw_split
+from harness.tables import markdown_table, provenance, publish, spread_cell
+from methods.ideas import CONTEXT_IDEAS, IDEAS, idea_scores
 from methods.interface import MethodOptions
 from qprd.errors import ExitCode, QprdError
 from qprd.evaluation.metrics import auroc
@@ -71,19 +71,20 @@ def main() -> None:
         )
     edge = patch_px(arguments)
     with open_source(arguments) as folder:
-        sizes = plan_sizes(
-            folder,
-            normal=arguments.normal,
-            tumor=counts[-1],
-            val=arguments.val,
-            test=arguments.test,
-        )
-        images = PatchImages(folder, edge)
+        sizes = sizes_of(folder, arguments, counts[-1])
+        images = PatchImages(folder, 2 * edge if arguments.surrounded else edge)
         rows: list[Row] = []
         for tumor in counts:
             for seed in seeds(arguments):
                 started = time.perf_counter()
-                rows += _run(folder, images, replace(sizes, tumor=tumor), seed, options)
+                rows += _run(
+                    folder,
+                    images,
+                    replace(sizes, tumor=tumor),
+                    seed,
+                    options,
+                    surrounded=arguments.surrounded,
+                )
                 _write(rows, arguments.csv)
                 seconds = time.perf_counter() - started
                 print(f"{tumor} tumor patches, seed {seed}: {seconds:.0f} s", file=sys.stderr)
@@ -93,15 +94,15 @@ def main() -> None:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_source_options(parser)
-    add_size_options(parser)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--tumor", type=int, nargs="+", default=list(_TUMOR), metavar="N")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="a line an idea and seed")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="the table as printed")
-    add_method_options(parser)
+    parser.add_argument(
+        "--surrounded",
+        action="store_true",
+        help="a patch is the middle of an image of twice its edge: try what is around it",
+    )
     return parser.parse_args()
 
 
@@ -111,12 +112,16 @@ def _run(
     sizes: SplitSizes,
     seed: int,
     options: MethodOptions,
+    *,
+    surrounded: bool,
 ) -> list[Row]:
     split = draw_split(folder, sizes, seed)
     scores = idea_scores(
         (images[split.train], images[split.val], images[split.test]),
         folder.tumor[split.train],
         options,
+        CONTEXT_IDEAS if surrounded else IDEAS,
+        surrounded=surrounded,
     )
     rows = []
     for idea, found in scores.items():
@@ -157,15 +162,9 @@ def _report(rows: list[Row], counts: list[int], sizes: SplitSizes) -> str:
             own = [row for row in rows if row.idea == idea]
             columns = [[getattr(row, figure) for row in own if row.tumor == n] for n in counts]
             means = [spread(column).mean or 0.0 for column in columns]
-            table.append([idea, *map(_cell, columns), f"{sum(means) / len(means):.4f}"[1:]])
+            table.append([idea, *map(spread_cell, columns), f"{sum(means) / len(means):.4f}"[1:]])
         text += f"\n{name} AUROC by number of tumor patches:\n\n{markdown_table(head, table)}"
     return f"{text}\n"
-
-
-def _cell(values: list[float]) -> str:
-    figures = spread(values)
-    assert figures.mean is not None
-    return short(figures.mean) + ("" if figures.sd is None else f" ± {short(figures.sd)}")
 
 
 if __name__ == "__main__":

@@ -16,50 +16,21 @@ from dataclasses import replace
 from harness.command import run_command
 from harness.evaluation import SeedResult, spread
 from harness.options import (
-    add_method_options,
-    add_size_options,
-    add_source_options,
     add_table_options,
+    benchmark_parser,
     command_line,
     method_options,
     open_source,
     patch_px,
     seeds,
+    sizes_of,
 )
 from harness.runs import Runner, Variant
 from harness.splits import SplitSizes, plan_sizes
 from harness.tables import UNDEFINED, cell, markdown_table, provenance, publish, short
-from methods.interface import MethodOptions
-from qprd.errors import ExitCode, QprdError
+from harness.variants import add_variants_option, chosen_variants
 
 _TUMOR = (0, 3, 9, 30, 90)
-
-
-def variants(options: MethodOptions) -> dict[str, Variant]:
-    """What can be compared, by name.
-
-    Networks other than efficientnet_lite0 start from random weights in ``-random``, else from
-    torchvision's, which are downloaded.
-    """
-    mean = replace(options, memory_score="mean")
-    found = [
-        Variant("best", "frd", "best", options),
-        Variant("frd-paper", "frd", "paper", options),
-        Variant("rd", "rd", "paper", options),
-        Variant("memory-max", "memory", "paper", replace(options, memory_score="max")),
-        Variant("memory-mean", "memory", "paper", mean),
-        Variant("linear", "linear", "paper", options),
-        Variant("linear-tuned", "linear-tuned", "paper", options),
-        Variant("forest", "forest", "paper", options),
-        Variant("classifier", "classifier", "paper", options),
-        Variant("ranking", "ranking", "paper", options),
-    ]
-    for network in ("resnet18", "googlenet"):
-        own = replace(options, network=network, network_weights="imagenet")
-        random = replace(own, network_weights="none")
-        found.append(Variant(f"classifier-{network}", "classifier", "paper", own))
-        found.append(Variant(f"classifier-{network}-random", "classifier", "paper", random))
-    return {variant.label: variant for variant in found}
 
 
 #: Needs no download.
@@ -82,18 +53,12 @@ def main() -> None:
     """Parse, run everything, print two tables."""
     arguments = _parse()
     options = method_options(arguments)
-    chosen = _chosen(arguments.methods, options)
+    chosen = chosen_variants(arguments.methods, options)
     counts = sorted(set(arguments.tumor))
     edge = patch_px(arguments)
     with open_source(arguments) as folder:
         # Planned for the most tumor patches, so that all columns share the test patches.
-        sizes = plan_sizes(
-            folder,
-            normal=arguments.normal,
-            tumor=counts[-1],
-            val=arguments.val,
-            test=arguments.test,
-        )
+        sizes = sizes_of(folder, arguments, counts[-1])
         plan_sizes(folder, normal=sizes.normal, tumor=counts[0], val=sizes.val, test=sizes.test)
         runner = Runner(
             folder,
@@ -115,35 +80,11 @@ def main() -> None:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_source_options(parser)
-    parser.add_argument(
-        "--methods",
-        nargs="+",
-        default=list(_DEFAULT_METHODS),
-        metavar="NAME",
-        help=f"of {', '.join(variants(MethodOptions()))}; default: {', '.join(_DEFAULT_METHODS)}",
-    )
-    add_size_options(parser)
+    parser = benchmark_parser(__doc__)
+    add_variants_option(parser, _DEFAULT_METHODS)
     parser.add_argument("--tumor", type=int, nargs="+", default=list(_TUMOR), metavar="N")
     add_table_options(parser)
-    add_method_options(parser)
     return parser.parse_args()
-
-
-def _chosen(names: list[str], options: MethodOptions) -> list[Variant]:
-    known = variants(options)
-    for name in names:
-        if name not in known:
-            raise QprdError(
-                f"There is no {name!r} to compare.",
-                where="--methods",
-                fix=f"Known: {', '.join(known)}.",
-                exit_code=ExitCode.USAGE,
-            )
-    return [known[name] for name in dict.fromkeys(names)]
 
 
 def _report(

@@ -26,10 +26,11 @@ from harness.options import (
     method_options,
     patch_px,
     seeds,
+    sizes_of,
     told,
 )
 from harness.runs import Runner, Variant, describe_data, versions
-from harness.splits import SplitSizes, plan_sizes
+from harness.splits import SplitSizes
 from methods.registry import METHODS, ONE_CLASS
 from qprd.jobs.reporting import write_json_object
 
@@ -41,13 +42,7 @@ def main() -> None:
     options = method_options(arguments)
     edge = patch_px(arguments)
     folder = told(read_folder(arguments.data))
-    sizes = plan_sizes(
-        folder,
-        normal=arguments.normal,
-        tumor=arguments.tumor,
-        val=arguments.val,
-        test=arguments.test,
-    )
+    sizes = sizes_of(folder, arguments, arguments.tumor)
     variant = Variant(arguments.method, arguments.method, arguments.recipe, options)
     runner = Runner(folder, edge, csv_file=arguments.csv, command=command_line())
     # Found out before the training rather than after it.

@@ -30,6 +30,7 @@ from harness.options import (
     open_source,
     patch_px,
     seeds,
+    sizes_of,
 )
 from harness.runs import Runner, Variant
 from harness.splits import MAX_TEST, MAX_VAL, SplitSizes, plan_sizes
@@ -91,13 +92,7 @@ def tumor_patches(
     plans: list[SplitSizes] = []
     for tumor in _TABLE_3:
         try:
-            plan = plan_sizes(
-                folder,
-                normal=arguments.normal,
-                tumor=tumor,
-                val=arguments.val,
-                test=arguments.test,
-            )
+            plan = sizes_of(folder, arguments, tumor)
         except QprdError:
             if not plans:  # without any tumor patch: something else is wrong
                 raise
@@ -120,13 +115,7 @@ def weighting(
     folder: PatchFolder, arguments: argparse.Namespace, options: MethodOptions
 ) -> list[Row]:
     """Section 4.3: the focal weighting, with either of its alphas, and none."""
-    sizes = plan_sizes(
-        folder,
-        normal=arguments.normal,
-        tumor=arguments.tumor,
-        val=arguments.val,
-        test=arguments.test,
-    )
+    sizes = sizes_of(folder, arguments, arguments.tumor)
     settings = (
         (f"alpha {options.alpha}, gamma {options.gamma:g}", options, ".881"),
         (f"alpha auto, gamma {options.gamma:g}", replace(options, alpha="auto"), UNDEFINED),

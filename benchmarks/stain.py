@@ -2,10 +2,11 @@
 
     python benchmarks/stain.py --data DIR --normal 400 --tumor 30 --seeds 5 --markdown FILE
 
-Methods are fitted, and their threshold and probability chosen on validation patches, as in
-`comparison.py`; then the stain of the test patches is changed. ``density`` multiplies the optical
-density of all three channels, which is a darker or a fainter stain; ``hue`` turns the hue of every
-pixel by an angle. The rows ``validation`` and ``unchanged`` are what the others are measured by.
+Methods are fitted as in `comparison.py`, and their threshold and probability chosen on validation
+patches: as they are, and again in other stains, as qprd shows them in training. Then the stain of
+the test patches is changed. ``density`` multiplies the optical density of all three channels, which
+is a darker or a fainter stain; ``hue`` turns the hue of every pixel by an angle. The rows
+``validation`` and ``unchanged`` are what the others are measured by.
 """
 
 from __future__ import annotations
@@ -14,35 +15,33 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from skimage.color import hsv2rgb, rgb2hsv
 
-from comparison import variants
 from harness.command import run_command
-from harness.evaluation import spread
 from harness.folder import PatchFolder, PatchImages
 from harness.options import (
-    add_method_options,
-    add_size_options,
-    add_source_options,
+    benchmark_parser,
     method_options,
     open_source,
     patch_px,
     seeds,
+    sizes_of,
 )
 from harness.runs import Variant
-from harness.splits import SplitSizes, draw_split, plan_sizes
-from harness.tables import markdown_table, provenance, publish, short
-from methods.interface import Images, Labels, MethodOptions, Scores
+from harness.splits import SplitSizes, draw_split
+from harness.tables import markdown_table, provenance, publish, spread_cell
+from harness.variants import add_variants_option, chosen_variants
+from methods.interface import Images, Labels, Scores
 from methods.registry import build_method
-from qprd.errors import ExitCode, QprdError
 from qprd.evaluation.calibration import Uncalibrated, fit_calibration
 from qprd.evaluation.metrics import auroc, sensitivity, specificity
 from qprd.evaluation.operating_point import accuracy_threshold
 from qprd.evaluation.reliability import measure_reliability
+from qprd.sampling.stain import restained
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,9 @@ SHIFTS = (
     *(Shift(hue=hue) for hue in (-20, -10, 10, 20)),
 )
 VALIDATION = "validation"
-_DEFAULT_METHODS = ("best", "linear-tuned", "linear")
+#: What threshold and calibration were chosen on.
+OWN_STAIN, OTHER_STAINS = "own stain", "other stains"
+_DEFAULT_METHODS = ("best", "best-own-stain", "best-hed", "best-standardized", "linear-tuned")
 
 
 @dataclass(frozen=True)
@@ -96,34 +97,28 @@ class Figures:
 def main() -> None:
     """Parse, run every method and seed, print the table."""
     arguments = _parse()
-    known = variants(method_options(arguments))
-    for name in arguments.methods:
-        if name not in known:
-            raise QprdError(
-                f"There is no {name!r} to compare.",
-                where="--methods",
-                fix=f"Take some of {', '.join(known)}.",
-                exit_code=ExitCode.USAGE,
-            )
+    chosen = chosen_variants(arguments.methods, method_options(arguments))
     edge = patch_px(arguments)
     with open_source(arguments) as folder:
-        sizes = plan_sizes(
-            folder,
-            normal=arguments.normal,
-            tumor=arguments.tumor,
-            val=arguments.val,
-            test=arguments.test,
-        )
+        sizes = sizes_of(folder, arguments, arguments.tumor)
         images = PatchImages(folder, edge)
         rows = []
-        for name in arguments.methods:
+        for variant in chosen:
             started = time.perf_counter()
-            of_seeds = [_run(known[name], folder, images, sizes, seed) for seed in seeds(arguments)]
-            rows += [
-                [name, row, *_cells([figures[row] for figures in of_seeds])] for row in of_seeds[0]
-            ]
-            print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
-        head = ["method", "patches", "AUROC", "calibration error", "sensitivity", "specificity"]
+            of_seeds = [_run(variant, folder, images, sizes, seed) for seed in seeds(arguments)]
+            for row in of_seeds[0]:
+                found = [figures[row] for figures in of_seeds]
+                rows.append([variant.label, *row, *_cells(found)])
+            print(f"{variant.label}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
+        head = [
+            "method",
+            "validated on",
+            "patches",
+            "AUROC",
+            "calibration error",
+            "sensitivity",
+            "specificity",
+        ]
         text = (
             f"Trained on {sizes.normal} normal and {sizes.tumor} tumor patches.\n\n"
             f"{markdown_table(head, rows)}\n"
@@ -133,64 +128,63 @@ def main() -> None:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_source_options(parser)
-    parser.add_argument(
-        "--methods",
-        nargs="+",
-        default=list(_DEFAULT_METHODS),
-        metavar="NAME",
-        help=f"of {', '.join(variants(MethodOptions()))}; default: {', '.join(_DEFAULT_METHODS)}",
-    )
-    add_size_options(parser)
+    parser = benchmark_parser(__doc__)
+    add_variants_option(parser, _DEFAULT_METHODS)
     parser.add_argument("--tumor", type=int, default=30, help="tumor patches, default 30")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="the table as printed")
-    add_method_options(parser)
     return parser.parse_args()
 
 
 def _run(
     variant: Variant, folder: PatchFolder, images: PatchImages, sizes: SplitSizes, seed: int
-) -> Mapping[str, Figures]:
-    """Fit and choose once, and measure on validation patches and on test patches of every stain."""
+) -> Mapping[tuple[str, str], Figures]:
+    """Fit once, choose on validation patches of either kind, measure on all stains.
+
+    Returns:
+        Figures by what was validated on and what was measured on.
+    """
     split = draw_split(folder, sizes, seed)
     val, test = images[split.val], images[split.test]
     val_tumor, test_tumor = folder.tumor[split.val], folder.tumor[split.test]
     method = build_method(variant.method, variant.recipe, variant.options)
     method.fit(images[split.train], folder.tumor[split.train], val, val_tumor, seed=seed)
-    val_scores = method.score(val)
+    measured = {VALIDATION: (val_tumor, method.score(val))}
+    measured |= {str(shift): (test_tumor, method.score(shift(test))) for shift in SHIFTS}
+    chosen_on = {OWN_STAIN: measured[VALIDATION][1], OTHER_STAINS: method.score(restained(val))}
+    return {
+        (how, where): figures
+        for how, val_scores in chosen_on.items()
+        for where, figures in _figures(val_tumor, val_scores, measured, seed).items()
+    }
+
+
+def _figures(
+    val_tumor: Labels,
+    val_scores: Scores,
+    measured: Mapping[str, tuple[Labels, Scores]],
+    seed: int,
+) -> dict[str, Figures]:
+    """Choose threshold and calibration, and measure with them."""
     threshold = accuracy_threshold(val_tumor, val_scores)
     calibration = fit_calibration(val_tumor, val_scores, seed=seed)
     # Validation patches are 1:1 and at least two of each class.
     assert threshold is not None
     assert not isinstance(calibration, Uncalibrated)
-
-    def figures(y_true: Labels, scores: Scores) -> Figures:
+    found = {}
+    for where, (y_true, scores) in measured.items():
         error, _ = measure_reliability(y_true, calibration.probability(scores))
-        found = (
+        figures = (
             auroc(y_true, scores),
             error,
             sensitivity(y_true, scores, threshold.value),
             specificity(y_true, scores, threshold.value),
         )
-        return Figures(*(value if value is not None else float("nan") for value in found))
-
-    return {
-        VALIDATION: figures(val_tumor, val_scores),
-        **{str(shift): figures(test_tumor, method.score(shift(test))) for shift in SHIFTS},
-    }
+        found[where] = Figures(*(float("nan") if value is None else value for value in figures))
+    return found
 
 
 def _cells(found: list[Figures]) -> list[str]:
-    cells = []
-    for name in ("auroc", "calibration_error", "sensitivity", "specificity"):
-        figures = spread([getattr(one, name) for one in found])
-        assert figures.mean is not None
-        sd = "" if figures.sd is None else f" ± {short(figures.sd)}"
-        cells.append(short(figures.mean) + sd)
-    return cells
+    return [spread_cell([getattr(one, field.name) for one in found]) for field in fields(Figures)]
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import torch
 
 from harness.folder import PatchFolder, read_folder
 from harness.project_patches import ExportCounts, export_project
+from harness.splits import SplitSizes, plan_sizes
 from methods.interface import MethodOptions
 from methods.networks import NETWORKS
 from qprd.checked import STRIDE_PX
@@ -31,6 +32,24 @@ _DEFAULTS = MethodOptions()
 def command_line() -> str:
     """What was typed."""
     return shlex.join(["python", *sys.argv])
+
+
+def benchmark_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the options for data, patches and methods."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_source_options(parser)
+    add_size_options(parser)
+    add_method_options(parser)
+    return parser
+
+
+def sizes_of(folder: PatchFolder, arguments: argparse.Namespace, tumor: int | None) -> SplitSizes:
+    """How many patches are used with so many tumor patches; see `harness.splits.plan_sizes`."""
+    return plan_sizes(
+        folder, normal=arguments.normal, tumor=tumor, val=arguments.val, test=arguments.test
+    )
 
 
 def add_size_options(parser: argparse.ArgumentParser) -> None:

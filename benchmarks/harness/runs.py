@@ -63,6 +63,11 @@ class Variant:
             if self.recipe == "best" and n_tumor:
                 recipe["model"] = "discriminant of several stains"
                 names = ("teacher", "teacher_weights", "augment")
+                names += tuple(
+                    name
+                    for name in ("stains", "standardized")
+                    if getattr(self.options, name) != getattr(MethodOptions(), name)
+                )
         options = {name: getattr(self.options, name) for name in names}
         return {"method": self.method, **recipe, "patch_px": patch_px, **options}
 

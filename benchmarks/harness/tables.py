@@ -27,7 +27,12 @@ def cell(results: Sequence[SeedResult] | str, figure: str) -> str:
     """Mean and sample standard deviation of a figure, such as ``.912 ± .008``."""
     if isinstance(results, str):
         return UNDEFINED
-    figures = spread([getattr(result, figure) for result in results])
+    return spread_cell([getattr(result, figure) for result in results])
+
+
+def spread_cell(values: Sequence[float]) -> str:
+    """Mean and sample standard deviation of values; without any, they are undefined."""
+    figures = spread(values)
     if figures.mean is None:
         return UNDEFINED
     return short(figures.mean) + ("" if figures.sd is None else f" ± {short(figures.sd)}")

@@ -5,8 +5,11 @@ A test compares it with the library's own training. Without tumor patches it is 
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 from numpy.typing import NDArray
+from skimage.color import hed2rgb, rgb2hed
 
 from methods.frd import ReverseDistillation
 from methods.interface import Images, Labels, MethodOptions, Scores
@@ -17,6 +20,13 @@ from qprd.sampling.stain import restained
 
 #: The symmetries that a score is the mean of: the image, and the transposed image.
 VIEWS = (0, 7)
+
+#: Largest share by which the amount of a stain is jittered.
+_HED = 0.3
+#: Largest share of its unit that is added to the amount of a stain.
+_HED_OFFSET = 0.03
+#: Quartiles of a normal distribution are so many standard deviations apart.
+_QUARTILES = 1.349
 
 
 class Best:
@@ -42,21 +52,43 @@ class Best:
             self._student = ReverseDistillation(self._options, "best", focal=True)
             self._student.fit(train_images, train_tumor, val_images, val_tumor, seed=seed)
             return
-        views = [train_images]
-        if self._options.augment:
-            views = [restained(symmetric(train_images, n)) for n in range(SYMMETRIES)]
-        self._classifier = fit_discriminant([self._of(view) for view in views], train_tumor)
+        symmetries = range(SYMMETRIES if self._options.augment else 1)
+        views = [self._stained(symmetric(train_images, symmetry)) for symmetry in symmetries]
+        origin, unit = self._reference(train_images)
+        self._classifier = fit_discriminant(
+            [(self._of(view) - origin) / unit for view in views], train_tumor
+        )
 
     def score(self, images: Images) -> Scores:
         """About 0 for normal patches and 1 for tumor patches; of a student 0..6."""
         if self._student is not None:
             return self._student.score(images)
         assert self._classifier is not None
-        views = [self._classifier(self._of(symmetric(images, symmetry))) for symmetry in VIEWS]
-        return np.asarray(np.mean(views, axis=0), np.float64)
+        origin, unit = self._reference(images)
+        views = [self._of(symmetric(images, symmetry)) for symmetry in VIEWS]
+        scores = [self._classifier((view - origin) / unit) for view in views]
+        return np.asarray(np.mean(scores, axis=0), np.float64)
 
     def _of(self, images: Images) -> NDArray[np.float64]:
         return self._features(np.ascontiguousarray(images)).astype(np.float64)
+
+    def _stained(self, images: Images) -> Images:
+        if not self._options.augment or self._options.stains == "none":
+            return images
+        return restained(images) if self._options.stains == "qprd" else _with_jittered_hed(images)
+
+    def _reference(
+        self, images: Images
+    ) -> tuple[NDArray[np.float64] | float, NDArray[np.float64] | float]:
+        """What is subtracted from features, and what they are divided by."""
+        if not self._options.standardized:
+            return 0.0, 1.0
+        lower, middle, upper = np.quantile(
+            np.concatenate([self._of(symmetric(images, symmetry)) for symmetry in VIEWS]),
+            (0.25, 0.5, 0.75),
+            axis=0,
+        )
+        return middle, np.maximum((upper - lower) / _QUARTILES, 1e-6)
 
 
 def fit_discriminant(
@@ -71,3 +103,14 @@ def fit_discriminant(
     for view in views:
         statistics.add(view, y_true)
     return statistics.classifier(shrinkage=shrinkage, exponent=exponent)
+
+
+def _with_jittered_hed(images: Images) -> Images:
+    """Stain patches anew by other amounts of hematoxylin, eosin and DAB (Tellez et al. 2018)."""
+    out = np.empty_like(images)
+    for image, changed in zip(images, out, strict=True):
+        rng = np.random.default_rng(zlib.crc32(image.tobytes()))
+        amounts = rgb2hed(np.moveaxis(image, 0, -1)) * rng.uniform(1 - _HED, 1 + _HED, 3)
+        rgb = hed2rgb(amounts + rng.uniform(-_HED_OFFSET, _HED_OFFSET, 3))
+        changed[:] = np.moveaxis(np.rint(255 * rgb), -1, 0)
+    return out

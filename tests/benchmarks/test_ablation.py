@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import ablation
 from harness.command import run_command
-from methods.ideas import IDEAS, Idea, IdeaScores, idea_scores
+from methods.ideas import CONTEXT_IDEAS, IDEAS, Idea, IdeaScores, idea_scores
 from methods.interface import MethodOptions
 from methods.registry import build_method
 from qprd.errors import ExitCode
@@ -57,9 +57,24 @@ def test_the_first_idea_is_the_recipe_itself() -> None:
     np.testing.assert_allclose(_scores()["best"].test, method.score(TEST), rtol=1e-6)
 
 
+def test_what_surrounds_a_patch_changes_only_the_idea_that_looks_at_it() -> None:
+    margins = ((0, 0), (0, 0), (16, 16), (16, 16))
+    wide = np.pad(TRAIN, margins), np.pad(VAL, margins), np.pad(TEST, margins)
+    found = idea_scores(wide, TRAIN_TUMOR, OPTIONS, CONTEXT_IDEAS, surrounded=True)
+    alone, around = found.values()
+    assert not np.allclose(alone.test, around.test)
+    # The stain of an image is drawn from all of its pixels.
+    plain = {"best": Idea(stained=False)}
+    patch, middle = (
+        idea_scores(images, TRAIN_TUMOR, OPTIONS, plain, surrounded=surrounded)["best"].test
+        for images, surrounded in (((TRAIN, VAL, TEST), False), (wide, True))
+    )
+    np.testing.assert_allclose(middle, patch, rtol=1e-6)
+
+
 def test_ideas_differ_from_best_in_one_thing_each() -> None:
     best = Idea()
-    for label, idea in IDEAS.items():
+    for label, idea in (*IDEAS.items(), *CONTEXT_IDEAS.items()):
         changed = [name for name in vars(best) if getattr(best, name) != getattr(idea, name)]
         assert len(changed) == (label != "best"), label
 
@@ -92,7 +107,9 @@ def test_the_command_writes_a_row_for_each_idea_and_seed(
     assert table in capsys.readouterr().out
 
 
-def _few_ideas(images: tuple[NDArray[np.uint8], ...], *_: object) -> dict[str, IdeaScores]:
+def _few_ideas(
+    images: tuple[NDArray[np.uint8], ...], *_: object, **__: object
+) -> dict[str, IdeaScores]:
     val, test = (-part[:, 0].mean((1, 2)).astype(np.float64) for part in images[1:])
     return {"bluer": IdeaScores(val, test)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from functools import cache
 
@@ -67,6 +68,17 @@ def test_kept_features_give_the_scores_of_the_library() -> None:
         np.testing.assert_allclose(
             kept.score(TEST[0]), library.score(TEST[0]), rtol=1e-3, atol=1e-3
         )
+
+
+def test_what_is_done_about_other_stains_changes_the_scores() -> None:
+    options = replace(OPTIONS, augment=True)
+    found = []
+    for changed in ({}, {"stains": "none"}, {"stains": "hed"}, {"standardized": True}):
+        method = build_method("frd", "best", replace(options, **changed))
+        method.fit(*TRAIN, *VAL, seed=0)
+        found.append(method.score(TEST[0]))
+        assert auroc(TEST[1], found[-1]) == 1
+    assert all(not np.allclose(a, b) for a, b in itertools.combinations(found, 2))
 
 
 def test_the_best_recipe_beats_chance_with_and_without_tumor_patches() -> None:

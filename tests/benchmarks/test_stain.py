@@ -9,7 +9,7 @@ import pytest
 import stain
 from harness.command import run_command
 from qprd.errors import ExitCode
-from stain import SHIFTS, VALIDATION, Shift
+from stain import OTHER_STAINS, OWN_STAIN, SHIFTS, VALIDATION, Shift
 from tests.helpers.patch_folders import write_folder
 
 RANDOM = np.random.default_rng(0)
@@ -40,14 +40,26 @@ def test_the_command_has_a_row_for_validation_and_each_stain(
 ) -> None:
     folder = write_folder(tmp_path / "patches", 16, 12)
     sizes = ("--normal", 8, "--tumor", 4, "--val", 3, "--test", 4, "--patch-px", 32, "--seeds", 2)
-    arguments = ("--data", folder, *sizes, "--methods", "best", "--markdown", tmp_path / "a.md")
+    arguments = (
+        "--data",
+        folder,
+        *sizes,
+        "--methods",
+        "best",
+        "best-hed",
+        "best-standardized",
+        "--markdown",
+        tmp_path / "a.md",
+    )
     monkeypatch.setattr(sys, "argv", ["stain.py", *map(str, arguments)])
     stain.main()
     table = (tmp_path / "a.md").read_text()
     assert table in capsys.readouterr().out
     rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| best")]
-    assert [row[1] for row in rows] == [VALIDATION, *map(str, SHIFTS)]
-    assert rows[1][2].startswith("1.000")
+    measured = [VALIDATION, *map(str, SHIFTS)]
+    expected = [(how, where) for how in (OWN_STAIN, OTHER_STAINS) for where in measured]
+    assert [tuple(row[1:3]) for row in rows] == 3 * expected
+    assert rows[1][3].startswith("1.000")
 
 
 def test_an_unknown_method_is_named(
