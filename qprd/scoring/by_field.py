@@ -15,7 +15,7 @@ These scores rank like those patch by patch, but they are other numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -56,19 +56,7 @@ def score_slide_by_field(
     reduction: PatchScore,
     task: Task,
 ) -> ScoreMap:
-    """Score the wanted cells of a slide from large fields around them.
-
-    Args:
-        model: A trained model.
-        slide: Read in its QuPath frame.
-        grid: From `qprd.scoring.cells.score_grid`.
-        fabric: Where to compute, and in which precision.
-        reduction: How the score map over a window becomes its score.
-        task: Advanced by the number of cells.
-
-    Returns:
-        The score map; NaN in the cells that were not wanted.
-    """
+    """Score the wanted cells of a slide as `score_slide_by_patch`, but from large fields."""
     score_map = grid.empty_map()
     rows, columns = np.nonzero(grid.wanted)
     score_map.scores[rows, columns] = score_windows(
@@ -147,7 +135,9 @@ def score_windows(
         last[field.windows] = number
     completed = np.bincount(last, minlength=len(fields))
     computed = (network.parts(field, pixels) for field, pixels in read_ahead(read, fields))
-    for parts, count in zip(_delayed(computed), completed.tolist(), strict=True):
+    # Each is fetched once the next one has been begun.
+    delayed = (parts for parts, _ in itertools.pairwise(itertools.chain(computed, [[]])))
+    for parts, count in zip(delayed, completed.tolist(), strict=True):
         for own, part in parts:
             found = part.cpu().numpy()
             if reduction == "mean":
@@ -227,17 +217,6 @@ class _FieldNetwork:
         pooled = window_means if self._reduction == "mean" else window_maxima
         own = self._windows.subset(field.windows)
         return pooled([scores[0] for scores in locations], seen, field, own)
-
-
-def _delayed(items: Iterator[list[_Part]]) -> Iterator[list[_Part]]:
-    """Yield each item once the next one has been made."""
-    previous: list[_Part] | None = None
-    for item in items:
-        if previous is not None:
-            yield previous
-        previous = item
-    if previous is not None:
-        yield previous
 
 
 @torch.inference_mode()

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -107,8 +106,9 @@ def score_slide_by_patch(
         The score map; NaN in the cells that were not wanted.
     """
 
-    def read(block: _Block) -> NDArray[np.uint8]:
-        x, y = grid.patch_x[block.columns], grid.patch_y[block.rows]
+    def read(block: tuple[slice, slice]) -> NDArray[np.uint8]:
+        rows, columns = block
+        x, y = grid.patch_x[columns], grid.patch_y[rows]
         return slide.read_region(
             x[0] * grid.to_level0,
             y[0] * grid.to_level0,
@@ -121,10 +121,11 @@ def score_slide_by_patch(
     score_map = grid.empty_map()
     size = grid.patch_px
     for block, pixels in read_ahead(read, _blocks(grid)):
-        x, y = grid.patch_x[block.columns], grid.patch_y[block.rows]
+        rows, columns = block
+        x, y = grid.patch_x[columns], grid.patch_y[rows]
         x, y = x - x[0], y - y[0]
-        scores = score_map.scores[block.rows, block.columns]
-        cells = np.argwhere(grid.wanted[block.rows, block.columns])
+        scores = score_map.scores[block]
+        cells = np.argwhere(grid.wanted[block])
         for start in range(0, len(cells), batch_size):
             chosen = cells[start : start + batch_size]
             patches = np.stack([pixels[y[r] : y[r] + size, x[c] : x[c] + size] for r, c in chosen])
@@ -139,16 +140,11 @@ def score_slide_by_patch(
     return score_map
 
 
-@dataclass(frozen=True)
-class _Block:
-    """A rectangle of cells whose patches are read from the slide at once."""
+def _blocks(grid: ScoreGrid) -> Iterator[tuple[slice, slice]]:
+    """Rectangles of cells whose patches are read from the slide at once, as rows and columns.
 
-    rows: slice
-    columns: slice
-
-
-def _blocks(grid: ScoreGrid) -> Iterator[_Block]:
-    """Rectangles that cover all wanted cells, row by row; those without any are left out."""
+    They cover all wanted cells, row by row; those without any are left out.
+    """
     edge = max(1, (_BLOCK_PX - grid.patch_px) // grid.stride + 1)
     rows, columns = grid.wanted.shape
     for row in range(0, rows, edge):
@@ -156,7 +152,7 @@ def _blocks(grid: ScoreGrid) -> Iterator[_Block]:
             found = np.argwhere(grid.wanted[row : row + edge, column : column + edge])
             if len(found):
                 (top, left), (bottom, right) = found.min(axis=0), found.max(axis=0)
-                yield _Block(
+                yield (
                     slice(row + int(top), row + int(bottom) + 1),
                     slice(column + int(left), column + int(right) + 1),
                 )
