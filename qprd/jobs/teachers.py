@@ -6,7 +6,6 @@ import importlib.util
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 from qprd.errors import ExitCode, QprdError
@@ -161,11 +160,12 @@ def _rows() -> Iterator[TeacherRow]:
 
 def _in_torch(name: str) -> bool:
     """Whether torchvision's weights were downloaded before."""
-    import torch
     from torchvision import models
 
+    from qprd.model.downloads import in_torch_cache
+
     url = models.get_model_weights(name)["IMAGENET1K_V1"].url
-    return Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2]).is_file()
+    return all(file.is_file() for file in in_torch_cache(url))
 
 
 def _speed(row: TeacherRow, device: str) -> float:

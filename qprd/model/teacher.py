@@ -28,16 +28,11 @@ TIMM_PREFIX: Final = "timm:"
 class Teacher(nn.Module):
     """A frozen backbone: never in training mode, never with gradients.
 
+    Attributes that are not listed are those of its `Backbone`.
+
     Attributes:
         name: As `build_teacher` takes it.
-        channels: Channels of each map.
-        strides: Pixels of the image that a location of each map stands for; ascending.
         multiple_px: Edges of images are multiples of this.
-        sees_all: Whether a location depends on all of the image, see
-            `qprd.model.backbone.Backbone`.
-        layers: Blocks that the maps come from, counted from 1; empty where there is no choice.
-        mean: Subtracted from RGB in 0..1.
-        std: Divided by after that.
         weights_sha256: Hash of the weights in use, see `qprd.model.weights.state_sha256`.
         weights_source: Where they come from, in words.
         pretrained: False if they are random.

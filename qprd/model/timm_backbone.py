@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from qprd.errors import ExitCode, QprdError
-from qprd.model.backbone import Backbone, Triple
+from qprd.model.backbone import RANDOM_SEED, Backbone, Triple
 from qprd.model.depth_maps import (
     DepthMaps,
     chosen_layers,
@@ -25,7 +25,6 @@ from qprd.model.weights import load_strictly
 #: Finest and coarsest stride of the maps that are taken of a pyramid.
 FINEST, COARSEST = 4, 16
 
-_RANDOM_SEED: Final = 0
 _PROBE_PX: Final = 64
 #: What timm's networks raise where they cannot be built or run in the way that was asked for.
 _UNFIT: Final = (RuntimeError, AttributeError, AssertionError, ValueError, TypeError)
@@ -152,7 +151,7 @@ def _loaded_pyramid(
     """
     refused = _other_weights(architecture, where)
     try:
-        torch.manual_seed(_RANDOM_SEED)
+        torch.manual_seed(RANDOM_SEED)
         trunk: nn.Module = timm.create_model(
             architecture,
             pretrained=True,
@@ -161,7 +160,7 @@ def _loaded_pyramid(
         )
     except (RuntimeError, KeyError) as error:
         raise refused from error
-    torch.manual_seed(_RANDOM_SEED)
+    torch.manual_seed(RANDOM_SEED)
     untouched: nn.Module = timm.create_model(architecture, pretrained=False, **options)
     random = untouched.state_dict()
     for name, tensor in trunk.state_dict().items():
