@@ -14,7 +14,7 @@ from qprd.errors import QprdError
 from qprd.jobs.changes import RELOAD, ProjectChange, change_of, changed_files
 from qprd.predictions import class_parts
 from qprd.qupath.asap import TumorOutline, read_asap
-from qprd.qupath.entry_slides import frame_of, select_entries
+from qprd.qupath.entry_slides import open_slide, select_entries
 from qprd.qupath.precision import area_on_grid
 from qprd.qupath.project import (
     DEFAULT_COLOR,
@@ -91,7 +91,9 @@ def import_asap(
             where=entry.name,
             fix="Add the slide to the project as it is, and name that image.",
         )
-    frame = frame_of(entry)
+    # The resolution does not matter to who reads no pixels.
+    with open_slide(entry, assume_mpp=1.0) as slide:
+        frame = slide.frame
     areas, notes = _in_frame(drawn.tumor, frame, where=f"{file}, {entry.name}")
     name = ": ".join(class_parts(tumor_class))
     colors = {path_class.name: path_class.color for path_class in project.classes()}

@@ -115,18 +115,6 @@ def open_slide(entry: Entry, *, assume_mpp: float | None = None) -> Slide:
     return slide
 
 
-def frame_of(entry: Entry) -> Frame:
-    """The frame of an entry whose slide is there, and as large as the project says.
-
-    Raises:
-        QprdError: it is missing, unsupported, unreadable, or of another size than the project
-            records.
-    """
-    # The resolution does not matter to who reads no pixels.
-    with open_slide(entry, assume_mpp=1.0) as slide:
-        return slide.frame
-
-
 def slide_identity(entry: Entry, slide: Slide) -> SlideIdentity:
     """What tells the slide of an entry from others."""
     return SlideIdentity.of(recorded_name(entry.name), fingerprint(slide.path), slide.frame)

@@ -24,7 +24,7 @@ from qprd.evaluation.mistakes import Mistake, worst_mistakes
 from qprd.evaluation.overlap import Coverage, Overlap, polygon_overlap
 from qprd.jobs.train.patches import slide_regions
 from qprd.predictions import LesionPoints, is_own_class
-from qprd.qupath.entry_slides import identity_of, require_same_image
+from qprd.qupath.entry_slides import require_same_image
 from qprd.qupath.project import Annotation, Entry
 from qprd.results.folder import (
     load_lesion_points,
@@ -221,7 +221,14 @@ def evaluate_slide(
     return EvaluatedSlide(
         entry=entry,
         comparison=comparison,
-        report=_report(entry, comparison, info, threshold, contours=len(contours)),
+        report=_report(
+            entry,
+            comparison,
+            info,
+            threshold,
+            used_for=info.training.use_of(slide.identity) or "nothing",
+            contours=len(contours),
+        ),
         predicted=result.created,
         threshold=result.threshold,
         mpp=slide.mpp,
@@ -239,6 +246,7 @@ def _report(
     info: BundleInfo,
     at: float | None,
     *,
+    used_for: str,
     contours: int,
 ) -> SlideReport:
     y_true, scores = found.cells.y_true, found.cells.scores
@@ -251,7 +259,7 @@ def _report(
     return SlideReport(
         entry_id=entry.id,
         image=entry.name,
-        used_for=info.training.use_of(identity_of(entry)) or "nothing",
+        used_for=used_for,
         has_tumor=found.has_tumor,
         slide_score=found.slide_score,
         tumor_cells=int(y_true.sum()),
