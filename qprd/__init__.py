@@ -38,13 +38,14 @@ __all__ = [
     "run_demo",
     "train",
     "undo",
+    "view_results",
     "write_back",
 ]
 
 if TYPE_CHECKING:
     from qprd.api.changes import import_asap, remove, undo, write_back
     from qprd.api.exports import export_geojson, export_model
-    from qprd.api.loop import evaluate, load_model, open_project, predict, train
+    from qprd.api.loop import evaluate, load_model, open_project, predict, train, view_results
     from qprd.api.setup import copy_scripts, doctor, draw_demo, list_teachers, run_demo
     from qprd.errors import QprdError
     from qprd.events import log_events
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "qprd.api.changes": ("import_asap", "remove", "undo", "write_back"),
     "qprd.api.exports": ("export_geojson", "export_model"),
-    "qprd.api.loop": ("evaluate", "load_model", "open_project", "predict", "train"),
+    "qprd.api.loop": ("evaluate", "load_model", "open_project", "predict", "train", "view_results"),
     "qprd.api.setup": ("copy_scripts", "doctor", "draw_demo", "list_teachers", "run_demo"),
     "qprd.errors": ("QprdError",),
     "qprd.events": ("log_events",),

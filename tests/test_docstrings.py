@@ -88,4 +88,5 @@ def test_everything_public_that_a_user_calls_has_an_example() -> None:
         "__version__",
         "import_asap",  # needs a file of another program
         "run_demo",  # takes minutes; tests/jobs/test_demo.py
+        "view_results",  # serves until it is interrupted; tests/jobs/test_view.py
     }

@@ -1,9 +1,9 @@
-"""The loop: open a project, train on it, predict, evaluate."""
+"""The loop: open a project, train on it, predict, evaluate, look at the results."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from qprd.api.arguments import (
     training_settings,
 )
 from qprd.checked import Backend
+from qprd.given_settings import some_settings
 from qprd.jobs.predict.model import Model
 from qprd.progress import Progress, progress_bars
 from qprd.settings import Precision, PredictConfig, TrainConfig
@@ -232,3 +233,29 @@ def evaluate(
         assume_mpp=assume_mpp,
         progress=progress_bars(progress),
     )
+
+
+def view_results(
+    project: Project,
+    *,
+    port: int = 8765,
+    announce: Callable[[str], object] = print,
+    **settings: Any,
+) -> None:
+    """Show a project in a browser of this computer, until it is interrupted.
+
+    Args:
+        project: Only read, but for the judgments of a review.
+        port: Where to listen; 0 takes a free one.
+        announce: Gets the address, a line at a time.
+        settings: ``min_area_um2`` and ``tolerance_um`` of contours at other thresholds, and
+            ``assume_mpp``, as for `predict`.
+
+    Raises:
+        QprdError: ``qprd[view]`` is not installed, or the port is taken.
+    """
+    from qprd.jobs.view import serve_project
+
+    names = ("min_area_um2", "tolerance_um", "assume_mpp")
+    checked = some_settings(PredictConfig, names, settings)
+    serve_project(project, port=port, announce=announce, **checked)

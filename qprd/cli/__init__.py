@@ -7,6 +7,7 @@ from qprd.cli import (  # noqa: F401, I001
     train,
     predict,
     evaluate,
+    view,
     write_back,
     remove,
     undo,

@@ -25,8 +25,15 @@ from pydantic import TypeAdapter
 from qprd.errors import QprdError
 from qprd.files.atomic import replacing, replacing_folder, write_errors
 from qprd.files.jsonfile import read_text
-from qprd.predictions import LesionPoints, Predictions, ReviewRegion, ScoreMap
+from qprd.predictions import (
+    LesionPoints,
+    PredictedAnnotation,
+    Predictions,
+    ReviewRegion,
+    ScoreMap,
+)
 from qprd.qupath.entry_slides import recorded_name
+from qprd.qupath.geojson import read_root
 from qprd.qupath.predictions_geojson import predictions_from_geojson, predictions_to_text
 from qprd.results.freshness import MadeFrom
 from qprd.results.tiff import write_score_tiff
@@ -180,6 +187,33 @@ def load_predictions(folder: Path) -> Predictions:
     if not (folder / REVIEW).is_file():
         return predictions
     return replace(predictions, review=predictions_from_geojson(folder / REVIEW).review)
+
+
+def load_annotations(folder: Path) -> tuple[tuple[PredictedAnnotation, ...], str]:
+    """Read the contours and review regions of one entry, and the class of the contours.
+
+    The tiles, which may be a hundred times as many, are passed over.
+
+    Raises:
+        QprdError: There is no result, or it is damaged.
+    """
+    path = folder / PREDICTIONS
+    if not path.is_file():
+        raise _missing(folder)
+    root, _ = read_root(path)
+    if not isinstance(root, dict) or not isinstance(root.get("features"), list):
+        raise _damaged(path)
+    features = [feature for feature in root["features"] if not _is_tile(feature)]
+    found = predictions_from_geojson({**root, "features": features})
+    review: tuple[ReviewRegion, ...] = ()
+    if (folder / REVIEW).is_file():
+        review = predictions_from_geojson(folder / REVIEW).review
+    return (*found.contours, *review), found.contour_class
+
+
+def _is_tile(feature: object) -> bool:
+    properties = feature.get("properties") if isinstance(feature, dict) else None
+    return isinstance(properties, dict) and properties.get("objectType") == "tile"
 
 
 def save_review(folder: Path, regions: Sequence[ReviewRegion]) -> None:

@@ -24,7 +24,8 @@ OPACITY = 0.72
 #: A light line in a dark casing stands out from H&E and from every color of magma.
 LINE, CASING = "#7df9ff", "#10243a"
 #: Of what was not scored; the pixels of a mask that are hatched at most along an edge.
-_HATCH, _HATCH_COLOR, _HATCHED_PX = "//////", "#b3005e", 800
+HATCH_COLOR = "#b3005e"
+_HATCH, _HATCHED_PX = "//////", 800
 
 
 def draw_heatmap(
@@ -109,11 +110,11 @@ def _hatch(axes: Axes, unscored: Unscored) -> None:
     mask = np.pad(unscored.mask[::every, ::every], 1).astype(np.uint8)
     y, x = ((np.arange(count) - 0.5) * unscored.downsample * every for count in mask.shape)
     hatched = axes.contourf(x, y, mask, levels=[0.5, 1.5], colors="none", hatches=[_HATCH])
-    hatched.set_edgecolor(_HATCH_COLOR)
+    hatched.set_edgecolor(HATCH_COLOR)
     hatched.set_linewidth(0)
     area_mm2 = sum(area for cause, area in unscored.areas_mm2.items() if cause != "border")
     key = Patch(
-        fc="none", ec=_HATCH_COLOR, lw=0.5, hatch=_HATCH, label=f"not scored: {area_mm2:.2g} mm²"
+        fc="none", ec=HATCH_COLOR, lw=0.5, hatch=_HATCH, label=f"not scored: {area_mm2:.2g} mm²"
     )
     axes.legend(handles=[key], loc="lower left", fontsize=8, framealpha=0.85, edgecolor="none")
 

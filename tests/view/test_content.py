@@ -1,0 +1,205 @@
+"""What the pages show is what the prediction wrote, and what is judged there is learned from."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from shapely.geometry import Polygon
+from starlette.testclient import TestClient
+
+from qprd.bundle.reading import newest_bundle, read_bundle_info
+from qprd.predictions import CONTOUR_CLASS, PredictedContour
+from qprd.results.folder import load_predictions, load_score_map, load_slide_result
+from qprd.view.overlays import raw_threshold
+from tests.helpers.drawn_project import annotate, edit, exported, outlines, predict, result, train
+from tests.view.conftest import AREA_UM2, viewer
+
+
+def regions_of(client: TestClient) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = client.get("/slides/1").json()["regions"]
+    return found
+
+
+def judge(client: TestClient, region: str, verdict: str, note: str = "") -> Any:
+    body = {"region": region, "verdict": verdict, "note": note, "name": "Ana"}
+    return client.post("/slides/1/judgments", json=body)
+
+
+def classify_in_qupath(project: Path, contour: PredictedContour, class_name: str) -> None:
+    """Export the annotations of the first image, the contour with this class among them."""
+    drawn: Any = outlines()
+    feature: Any = exported([(class_name, contour.polygon)])["features"]
+    drawn["features"].append({**feature[0], "id": contour.id})
+    annotate(project, 1, drawn)
+
+
+def area(rings: list[list[float]]) -> float:
+    return Polygon(np.reshape(rings[0], (-1, 2))).area
+
+
+def test_slides_are_listed_with_their_figures(client: TestClient, predicted: Path) -> None:
+    listed = client.get("/project").json()["slides"]
+    assert [row["name"] for row in listed] == ["first.tif", "second.tif", "third.tif"]
+    assert [row.get("split") for row in listed] == ["train", "val", None]
+    for row in listed:
+        figures = load_slide_result(result(predicted, int(row["id"])))
+        assert row["score"] == figures.slide_score
+        assert row["tumorMm2"] == pytest.approx(figures.tumor_um2 / 1e6)
+        assert client.get(f"/slides/{row['id']}/thumbnail").headers["content-type"] == "image/jpeg"
+
+
+def test_a_new_prediction_is_seen(client: TestClient, predicted: Path) -> None:
+    before = client.get("/project").json()["slides"][0]["tumorMm2"]
+    assert before > 0
+    predict(predicted, threshold=1e6, stride=32)
+    assert client.get("/project").json()["slides"][0]["tumorMm2"] == 0
+    assert regions_of(client) == []
+
+
+def test_an_image_without_results_is_shown_without_them(project: Path) -> None:
+    with viewer(project) as client:
+        assert "score" not in client.get("/project").json()["slides"][0]
+        found = client.get("/slides/1").json()
+        assert found["problems"] == ["Results: This image is not predicted yet. Run qprd predict."]
+        assert {one["class"] for one in found["annotations"]} == {"Tumor", "Normal"}
+        assert client.get("/slides/1/heatmap").status_code == 404
+
+
+def test_a_damaged_result_costs_no_other(client: TestClient, predicted: Path) -> None:
+    (result(predicted, 1) / "slide.json").write_text("{")
+    rows = client.get("/project").json()["slides"]
+    assert "damaged" in rows[0]["problem"]
+    assert rows[1]["score"] is not None
+    assert client.get("/slides/2").json()["regions"]
+
+
+def test_the_heatmap_has_a_pixel_a_cell(client: TestClient, predicted: Path) -> None:
+    found = client.get("/slides/1").json()
+    scores = load_score_map(result(predicted, 1)).scores
+    image = np.asarray(Image.open(io.BytesIO(client.get("/slides/1/heatmap").content)))
+    assert image.shape == (*scores.shape, 4)
+    assert np.array_equal(image[..., 3] == 0, np.isnan(scores))
+    assert found["heatmap"]["pixel"] == load_score_map(result(predicted, 1)).cell_px
+    luma = image[..., :3].astype(float).sum(axis=2)
+    assert luma.flat[np.nanargmax(scores)] > luma.flat[np.nanargmin(scores)]
+
+
+def test_what_is_not_scored_is_striped_on_the_whole_slide(client: TestClient) -> None:
+    image = Image.open(io.BytesIO(client.get("/slides/1/unscored").content))
+    found = client.get("/slides/1").json()
+    assert image.width / image.height == pytest.approx(found["width"] / found["height"], rel=0.1)
+
+
+def test_contours_at_a_threshold_are_those_of_a_prediction(
+    client: TestClient, predicted: Path
+) -> None:
+    scores = load_score_map(result(predicted, 1)).scores
+    threshold = float(np.nanquantile(scores, 0.7))
+    drawn = client.get(f"/slides/1/contours?threshold={threshold!r}").json()
+    predict(predicted, min_area_um2=AREA_UM2, stride=32, threshold=threshold)
+    written = load_predictions(result(predicted, 1)).contours
+    assert len(drawn["contours"]) == len(written) > 0
+    for rings, contour in zip(drawn["contours"], written, strict=True):
+        assert area(rings) == pytest.approx(Polygon(contour.polygon.exterior).area, rel=1e-3)
+    figures = load_slide_result(result(predicted, 1))
+    assert drawn["tumorMm2"] == pytest.approx(figures.tumor_um2 / 1e6, rel=1e-6)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.2, 0.5, 0.93, 1.0])
+def test_a_probability_is_the_lowest_score_that_has_it(
+    client: TestClient, predicted: Path, probability: float
+) -> None:
+    score_map = load_score_map(result(predicted, 1))
+    info = read_bundle_info(newest_bundle(predicted.parent / "qprd" / "bundles"))
+    probability_of = info.scoring.probability_of
+    assert probability_of is not None
+    threshold = raw_threshold(probability, score_map, probability_of)
+    known = score_map.scores[~np.isnan(score_map.scores)].astype(np.float64)
+    above = known[probability_of(known) >= probability]
+    assert np.array_equal(np.sort(above), np.sort(known[known >= threshold])) or not above.size
+    answer = client.get(f"/slides/1/contours?probability={probability}").json()
+    assert answer["threshold"] == threshold
+
+
+def test_regions_come_first_then_contours_the_doubtful_first(client: TestClient) -> None:
+    regions = regions_of(client)
+    kinds = [region["isContour"] for region in regions]
+    assert kinds == sorted(kinds)
+    assert True in kinds
+    means = [region["probability"] for region in regions if region["isContour"]]
+    assert means == sorted(means)
+
+
+def test_a_judgment_is_stored_shown_and_learned_from(client: TestClient, predicted: Path) -> None:
+    ids = [region["id"] for region in regions_of(client)]
+    assert judge(client, ids[0], "accepted", note="<b>sure</b>").status_code == 200
+    if len(ids) > 1:
+        judge(client, ids[1], "rejected")
+    regions = {region["id"]: region for region in regions_of(client)}
+    assert regions[ids[0]]["verdict"] == "accepted"
+    assert (regions[ids[0]]["note"], regions[ids[0]]["by"]) == ("<b>sure</b>", "Ana")
+    drawn = client.get("/slides/1").json()["annotations"]
+    assert len(drawn) == 2 + len(ids[:2])
+    assert train(predicted).origin.review.accepted == 1
+    lines = (predicted.parent / "qprd" / "reviews" / "1.jsonl").read_text().splitlines()
+    classes = [json.loads(line)["feature"]["properties"]["classification"] for line in lines]
+    assert classes[0]["name"] == "Tumor"
+    assert judge(client, ids[0], "none").json()
+    assert len(client.get("/slides/1").json()["annotations"]) == 1 + len(ids[:2])
+
+
+def test_what_was_judged_in_qupath_is_changed_only_there(
+    client: TestClient, predicted: Path
+) -> None:
+    contour = load_predictions(result(predicted, 1)).contours[0]
+    classify_in_qupath(predicted, contour, "Normal")
+    region = next(one for one in regions_of(client) if one["id"] == contour.id)
+    assert (region["verdict"], region["inQuPath"]) == ("rejected", True)
+    answer = judge(client, contour.id, "accepted")
+    assert answer.status_code == 409
+    assert "judged in QuPath" in answer.json()["problem"]
+    assert not (predicted.parent / "qprd" / "reviews").exists()
+
+
+def test_a_pending_region_in_qupath_can_be_judged(client: TestClient, predicted: Path) -> None:
+    contour = load_predictions(result(predicted, 1)).contours[0]
+    classify_in_qupath(predicted, contour, CONTOUR_CLASS)
+    assert judge(client, contour.id, "rejected").status_code == 200
+
+
+def test_mistakes_lead_to_their_slides(client: TestClient, predicted: Path) -> None:
+    place = {"image": "second.tif", "x": 5.0, "y": 6.0, "score": 0.5}
+    gone = {**place, "image": "../gone"}
+    report = {"false_positives": [place, gone], "misses": [], "bundle": "b"}
+    (predicted.parent / "qprd" / "results" / "evaluation.json").write_text(json.dumps(report))
+    mistakes = client.get("/project").json()["mistakes"]
+    expected = {"id": "2", "name": "second.tif", "x": 5.0, "y": 6.0, "score": 0.5}
+    assert mistakes == {"falsePositives": [expected], "misses": []}
+
+
+def test_a_result_cannot_name_a_bundle_elsewhere(predicted: Path) -> None:
+    file = result(predicted, 1) / "slide.json"
+    values = json.loads(file.read_text())
+    file.write_text(json.dumps({**values, "bundle": f"../bundles/{values['bundle']}"}))
+    with viewer(predicted) as client:
+        assert client.get("/slides/1").json()["calibrated"] is False
+        assert client.get("/slides/2").json()["calibrated"] is True
+
+
+def test_an_image_whose_slide_is_gone_is_told(predicted: Path) -> None:
+    def move(root: Any) -> None:
+        builder = root["images"][0]["serverBuilder"]
+        builder["uri"] = "file:/nowhere/first.tif"
+
+    edit(predicted, move)
+    with viewer(predicted) as client:
+        answer = client.get("/slides/1")
+        assert answer.status_code == 409
+        assert "not where the project says" in answer.json()["problem"]
+        assert client.get("/slides/1/thumbnail").status_code == 409
