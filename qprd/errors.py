@@ -16,6 +16,11 @@ class ExitCode(IntEnum):
     USAGE = 2
     INPUT = 3
     INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """The system asks the command to end (SIGTERM), which it does as at Ctrl-C."""
 
 
 class QprdError(Exception):

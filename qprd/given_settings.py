@@ -21,8 +21,10 @@ else:
 
 Config = TypeVar("Config", bound=BaseModel)
 
+#: Settings of a machine, which may differ where a training is resumed.
+_OF_A_MACHINE: Final = {"weights", "device", "devices"}
 #: Settings of a machine or of one run, which a bundle does not hand on.
-_NOT_HANDED_ON: Final = {"weights", "device", "devices", "precision", "images", "exclude"}
+_NOT_HANDED_ON: Final = {*_OF_A_MACHINE, "precision", "images", "exclude"}
 
 
 def train_config(
@@ -42,6 +44,38 @@ def train_config(
     """
     inherited = {} if parent is None else parent.model_dump(exclude=_NOT_HANDED_ON)
     return _build(TrainConfig, {**inherited, **_tables(TrainConfig, "train", given, file)})
+
+
+def resumed_train_config(
+    given: Mapping[str, Any], file: Path | None, stored: TrainConfig, *, run: str
+) -> TrainConfig:
+    """The settings of a training that is resumed, on other devices if these are given.
+
+    Args:
+        given: As for `train_config`.
+        file: The TOML file.
+        stored: The settings with which it began.
+        run: Its name, for the error.
+
+    Raises:
+        QprdError: another setting is given that differs from the stored one.
+    """
+    values = _tables(TrainConfig, "train", given, file)
+    wanted = _build(TrainConfig, {**stored.model_dump(), **values})
+    differing = [
+        f"--{option_name(name, TrainConfig.model_fields[name]).replace('_', '-')} is "
+        f"{getattr(stored, name)!r} there, not {getattr(wanted, name)!r}"
+        for name in values
+        if name not in _OF_A_MACHINE and getattr(wanted, name) != getattr(stored, name)
+    ]
+    if differing:
+        raise QprdError(
+            f"The training {run} began with other settings: {'; '.join(differing)}.",
+            where="--resume",
+            fix="Leave these options out, or train anew without --resume.",
+            exit_code=ExitCode.USAGE,
+        )
+    return wanted
 
 
 def predict_config(given: Mapping[str, Any], file: Path | None = None) -> PredictConfig:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from qprd.errors import ExitCode, QprdError
 from qprd.given_settings import predict_config, train_config
 from qprd.jobs.predict.model import Model
 from qprd.settings import PredictConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from qprd.jobs.train.run import Run
 
 
 def training_settings(
@@ -28,6 +32,33 @@ def training_settings(
     values, file = _merged(config, settings)
     inherited = None if parent is None else parent_settings(bundle_of(parent))
     return train_config(values, file, inherited)
+
+
+def refuse_with_resume(**given: object) -> None:
+    """Refuse arguments that a training which is resumed has already.
+
+    Raises:
+        QprdError: one is given.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise QprdError(
+                f"A training that is resumed keeps its {name}: no other can be given.",
+                where="--resume",
+                fix="Leave it out, or train anew without --resume.",
+                exit_code=ExitCode.USAGE,
+            )
+
+
+def resumed_settings(
+    run: Run, config: TrainConfig | str | Path | None, settings: Mapping[str, Any]
+) -> TrainConfig:
+    """The settings of a training that is resumed.
+
+    Raises:
+        QprdError: One is given that contradicts those it began with.
+    """
+    return run.config(*_merged(config, settings))
 
 
 def prediction_settings(

@@ -12,6 +12,8 @@ from qprd.api.arguments import (
     names_of,
     path_of,
     prediction_settings,
+    refuse_with_resume,
+    resumed_settings,
     training_settings,
 )
 from qprd.checked import Backend
@@ -73,6 +75,8 @@ def train(
     *,
     parent: Model | str | Path | None = None,
     patches: str | Path | None = None,
+    resume: bool | str = False,
+    finish: bool = False,
     progress: bool | Progress = True,
     **settings: Any,
 ) -> Model:
@@ -84,15 +88,19 @@ def train(
         parent: A model to continue from: its settings hold where no others are given, and its
             slides keep their splits; under recipe ``paper`` the training starts from its weights.
         patches: A patch table (a bundle's ``patches.csv``) to use instead of sampling.
+        resume: Go on with a training that was stopped: with this one, or the newest. It has its
+            settings, its parent and its patches; only devices may be others.
+        finish: Train no more epochs than the resumed training has.
         progress: False shows no bars.
         settings: Options of ``qprd train``, the fields of `TrainConfig`.
 
     Returns:
-        The model; ``training`` has the patches, the slides, the figures and the notes. Ctrl-C ends
-        the training of a student early, and the model is what was learned until then.
+        The model; ``training`` has the patches, the slides, the figures and the notes.
 
     Raises:
-        QprdError: a setting is unknown or out of range, or nothing can be learned from the project.
+        QprdError: a setting is unknown or out of range, nothing can be learned from the project,
+            or slides, annotations or settings are not those of the training to resume.
+        KeyboardInterrupt: Ctrl-C; what was computed until then is kept to be resumed.
 
     Example:
         >>> model = qprd.train(project, teacher="efficientnet_lite0", normal=30, tumor=8)
@@ -100,13 +108,23 @@ def train(
         True
     """
     from qprd.jobs.train.job import train_project
+    from qprd.jobs.train.run import stopped_run
 
-    resolved = training_settings(config, settings, parent)
+    run = None
+    if resume or finish:
+        refuse_with_resume(parent=parent, patches=patches)
+        run = stopped_run(project.path, resume if isinstance(resume, str) else None)
+        _LOG.info(f"Resuming {run.name}.")
+        resolved = resumed_settings(run, config, settings)
+    else:
+        resolved = training_settings(config, settings, parent)
     summary = train_project(
         project,
         resolved,
         patches=path_of(patches),
         parent=None if parent is None else bundle_of(parent),
+        resumed=run,
+        finish=finish,
         progress=progress_bars(progress),
     )
     return Model(

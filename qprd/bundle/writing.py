@@ -14,13 +14,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors import SafetensorError
-
 from qprd.bundle.formats import info_to_json
 from qprd.bundle.names import INFO_FILE, MODEL_FILE, is_bundle, reserve_bundle
 from qprd.bundle.records import BundleInfo
 from qprd.errors import QprdError
 from qprd.files.atomic import remove_if_empty, replacing_folder, write_errors
+from qprd.files.tensors import save_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,13 +52,9 @@ def save_bundle(folder: Path, model: Network, info: BundleInfo) -> None:
         QprdError: it cannot be written, a weight is not finite, or ``folder`` holds other things.
             ``folder`` is then as it was.
     """
-    from safetensors.torch import save_file
-
     if info.network.teacher.sha256 != model.teacher.weights_sha256:
         raise ValueError("info describes another teacher than the model's")
-    state = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in model.trainable_state().items()
-    }
+    state = model.trainable_state()
     require_finite(state, where=str(folder), fix="Training diverged: try a lower --lr.")
     text = info_to_json(info)
     is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
@@ -71,10 +66,7 @@ def save_bundle(folder: Path, model: Network, info: BundleInfo) -> None:
         if folder.exists():
             others = shutil.ignore_patterns(MODEL_FILE, INFO_FILE)
             shutil.copytree(folder, partial, symlinks=True, ignore=others, dirs_exist_ok=True)
-        try:
-            save_file(state, partial / MODEL_FILE)
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
+        save_tensors(state, partial / MODEL_FILE)
         (partial / INFO_FILE).write_text(text, encoding="utf-8")
 
 

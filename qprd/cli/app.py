@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from qprd.errors import ExitCode, QprdError
+from qprd.errors import ExitCode, QprdError, Terminated
 from qprd.version import __version__
 
 
@@ -24,9 +24,12 @@ class _UserErrors(TyperGroup):
             typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
             typer.echo(printable(str(error)), err=True)
             raise typer.Exit(error.exit_code) from error
-        except KeyboardInterrupt as interruption:
-            typer.echo("Interrupted.", err=True)
-            raise typer.Exit(ExitCode.INTERRUPTED) from interruption
+        except Terminated as stop:
+            typer.echo(f"Terminated. {stop}".rstrip(), err=True)
+            raise typer.Exit(ExitCode.TERMINATED) from stop
+        except KeyboardInterrupt as stop:
+            typer.echo(f"Interrupted. {stop}".rstrip(), err=True)
+            raise typer.Exit(ExitCode.INTERRUPTED) from stop
 
 
 class _Messages(logging.Handler):

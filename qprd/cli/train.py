@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from qprd.cli.app import app
 from qprd.cli.options import (
@@ -19,12 +21,24 @@ from qprd.cli.options import (
     settings,
 )
 from qprd.cli.session import report
-from qprd.errors import ExitCode
 from qprd.option import PATCHES
 from qprd.settings import TrainConfig
 
+_RUN = re.compile(r"\d{8}-\d{6}-")
 
-@app.command()
+
+class _OptionalRun(TyperCommand):
+    """Takes ``--resume`` with and without the name of a run, which begins with its time."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        words = [
+            "--resume=" if word == "--resume" and not _RUN.match(following) else word
+            for word, following in zip(args, [*args[1:], ""], strict=True)
+        ]
+        return super().parse_args(ctx, words)
+
+
+@app.command(cls=_OptionalRun)
 @expand
 def train(
     project: ProjectGroup,
@@ -47,6 +61,21 @@ def train(
             callback=existing,
         ),
     ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[RUN]",
+            help="Go on with a training that was stopped: the newest, or this one. It has its "
+            "settings and its patches; only --device, --devices and --weights may be others.",
+        ),
+    ] = None,
+    finish: Annotated[
+        bool,
+        typer.Option(
+            "--finish",
+            help="With --resume: train no more, and make a bundle of the epochs that are finished.",
+        ),
+    ] = False,
     config: ConfigOption = None,
     json: JsonOption = None,
     log_json: LogJsonOption = None,
@@ -58,11 +87,19 @@ def train(
     import qprd
     from qprd.api.arguments import training_settings
 
+    resumes = resume is not None or finish
     with qprd.log_events(log_json, "train"):
-        checked = training_settings(config, given, from_bundle)
+        # A mistake in the settings is said before the project is opened.
+        checked = config if resumes else training_settings(config, given, from_bundle)
         with project.open() as opened:
-            model = qprd.train(opened, checked, parent=from_bundle, patches=patches)
+            model = qprd.train(
+                opened,
+                checked,
+                parent=from_bundle,
+                patches=patches,
+                resume=resumes and (resume or True),
+                finish=finish,
+                **(given if resumes else {}),
+            )
         assert model.training is not None
         report(model.training, json)
-        if model.training.interrupted:
-            raise typer.Exit(ExitCode.INTERRUPTED)

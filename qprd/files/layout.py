@@ -30,6 +30,11 @@ class ProjectLayout:
         return self.root / "bundles"
 
     @property
+    def runs(self) -> Path:
+        """Trainings that are under way or were stopped, one folder each."""
+        return self.root / "runs"
+
+    @property
     def results(self) -> Path:
         """Predictions as plain files, one folder an entry, and ``index.html``."""
         return self.root / "results"

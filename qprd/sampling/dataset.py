@@ -168,7 +168,7 @@ def decode_all(
         progress: Called with (done, all) after each patch.
 
     Returns:
-        (n, 3, p, p) uint8 in the order of the table: an array, or a read-only memory map.
+        (n, 3, p, p) uint8 in the order of the table: an array, or a memory map of the file.
 
     Raises:
         SlideReadError: A slide cannot be opened, or is damaged.
@@ -200,7 +200,13 @@ def decode_all(
     if in_memory:
         return pixels
     pixels.flush()  # type: ignore[attr-defined]
-    return np.load(file, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+    return open_decoded(file)
+
+
+def open_decoded(file: Path) -> Pixels:
+    """Open decoded patches in a file as a memory map; what is changed in it is not written."""
+    pixels: Pixels = np.load(file, mmap_mode="c", allow_pickle=False)
+    return pixels
 
 
 def rasterize_labels(
@@ -253,7 +259,7 @@ def _new_file(file: Path, shape: tuple[int, ...], size: int) -> Pixels:
     # A memory map that outgrows its disk kills the process, so check before.
     if free < size + 2**20:
         raise QprdError(
-            f"The decoded patches need {size / 2**30:.1f} GiB; {free / 2**30:.1f} GiB are free.",
+            f"The decoded patches need {size / 2**20:,.0f} MiB; {free / 2**20:,.0f} MiB are free.",
             where=str(file.parent),
             fix="Free some space, or use fewer or smaller patches.",
         )

@@ -28,6 +28,7 @@ class TrainingBatches:
         device: Where the tensors go.
 
     Attributes:
+        generator: Of the order.
         waited_s: Seconds for which whoever iterates had to wait for batches.
     """
 
@@ -35,6 +36,7 @@ class TrainingBatches:
         self, dataset: PatchDataset, *, batch_size: int, seed: int, device: torch.device
     ) -> None:
         self.waited_s = 0.0
+        self.generator = torch.Generator().manual_seed(seed)
         self._dataset = dataset
         self._device = device
         self._order: DataLoader[int] = DataLoader(
@@ -42,7 +44,7 @@ class TrainingBatches:
             batch_size=batch_size,
             shuffle=True,
             drop_last=len(dataset) % batch_size == 1,
-            generator=torch.Generator().manual_seed(seed),
+            generator=self.generator,
             collate_fn=lambda chosen: np.array(chosen, np.int64),
         )
 

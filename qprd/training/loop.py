@@ -17,9 +17,11 @@ from torch import nn
 from torch._dynamo.exc import TorchDynamoException
 from torch.optim.lr_scheduler import OneCycleLR
 
+from qprd.bundle.names import HISTORY_FILE
 from qprd.errors import ExitCode, QprdError
 from qprd.evaluation.metrics import auroc
 from qprd.evaluation.operating_point import accuracy_threshold
+from qprd.files.atomic import replacing, write_errors
 from qprd.model.frd import FRD
 from qprd.model.loss import Loss
 from qprd.model.network import Network
@@ -28,10 +30,19 @@ from qprd.sampling.dataset import PatchBatch, PatchDataset
 from qprd.scoring.by_patch import score_patches
 from qprd.settings import TrainConfig
 from qprd.training.batches import TrainingBatches
+from qprd.training.checkpoint import (
+    Checkpoint,
+    damaged_unless_whole,
+    optimizer_parts,
+    random_states,
+    restore_optimizer,
+    restore_random,
+)
 from qprd.training.teacher_cache import TeacherCache
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from lightning_fabric.plugins import Precision
 
 #: Share of the steps over which an annealed rate rises.
 _WARM_UP = 0.1
@@ -77,7 +88,6 @@ class TrainingOutcome:
     Attributes:
         history: A row for each finished epoch; none where the model has a closed form.
         best: The epoch whose weights were kept; None without epochs.
-        interrupted: Ctrl-C ended it early.
         diverged: Loss or scores were no longer finite, which ended it early.
         val_scores: Raw scores of the validation patches by the kept weights, (N,), or None.
         waited_s: Seconds for which the network waited for patches.
@@ -85,7 +95,6 @@ class TrainingOutcome:
 
     history: tuple[Epoch, ...]
     best: Epoch | None
-    interrupted: bool
     diverged: bool
     val_scores: NDArray[np.float32] | None
     waited_s: float = 0.0
@@ -93,11 +102,7 @@ class TrainingOutcome:
     @classmethod
     def without_epochs(cls, val_scores: NDArray[np.float32] | None) -> TrainingOutcome:
         """The outcome of a closed form."""
-        return cls((), None, interrupted=False, diverged=False, val_scores=val_scores)
-
-
-class NoEpochFinishedError(KeyboardInterrupt):
-    """Ctrl-C came before the first epoch was over: there is nothing to keep."""
+        return cls((), None, diverged=False, val_scores=val_scores)
 
 
 def fit(
@@ -111,6 +116,8 @@ def fit(
     progress: Progress,
     annealed: bool = False,
     cache: TeacherCache | None = None,
+    folder: Path | None = None,
+    finish: bool = False,
 ) -> TrainingOutcome:
     """Train the bottleneck and the student; keep the epoch with the best validation accuracy.
 
@@ -132,10 +139,12 @@ def fit(
         progress: Shows one bar.
         annealed: Anneal the rate, and keep the last epoch.
         cache: Keeps the teacher's maps of ``train``; None runs the teacher each time.
+        folder: Gets a `Checkpoint` and ``history.csv`` after each epoch; if it has a checkpoint,
+            the training goes on from there. None keeps nothing.
+        finish: Train no more epochs than the checkpoint has.
 
     Raises:
-        NoEpochFinishedError: Ctrl-C before the end of the first epoch.
-        QprdError: The training diverged.
+        QprdError: The training diverged, or the checkpoint is damaged or cannot be written.
     """
     batches = TrainingBatches(
         train, batch_size=config.batch_size, seed=config.seed, device=fabric.device
@@ -144,50 +153,72 @@ def fit(
     learner = _learner(model, config, fabric, cache, steps if annealed else None)
     history: list[Epoch] = []
     best: _Kept | None = None
-    interrupted = diverged = False
+    if (found := Checkpoint.load(folder)) is not None:
+        with damaged_unless_whole(cast("Path", folder)):
+            history, best = _restore(found, model, learner, batches)
+    diverged = False
     with progress.task("training", steps) as task:
         if cache is not None:
             task.note(str(cache))
-        try:
-            for number in range(1, config.epochs + 1):
-                started = time.perf_counter()
+        if history:
+            task.advance(len(history) * len(batches))
+        for number in range(len(history) + 1, 1 + (0 if finish else config.epochs)):
+            started = time.perf_counter()
+            scores = None
+            try:
                 mean_loss = _epoch(batches.epoch(number), loss, learner, fabric, task)
                 _check_finite(number, mean_loss)
                 looked_at = not annealed or _is_looked_at(number, config.epochs)
-                scores = None
                 if val is not None and looked_at:
                     scores = score_validation(model, val, config, fabric)
-                row = _row(number, mean_loss, scores, val, time.perf_counter() - started)
-                history.append(row)
-                if best is None or annealed or _is_better(row, best.epoch):
-                    best = _Kept(row, _copy(model.trainable_state()), scores)
-                task.note(_note(row))
-        except KeyboardInterrupt:
-            interrupted = True
-        except QprdError:
-            if best is None:
-                raise
-            diverged = True  # the epochs before are worth keeping
+            except QprdError:
+                if best is None:
+                    raise
+                diverged = True  # the epochs before are worth keeping
+                break
+            row = _row(number, mean_loss, scores, val, time.perf_counter() - started)
+            history.append(row)
+            if best is None or annealed or _is_better(row, best.epoch):
+                best = _Kept(row, _copy(model.trainable_state()), scores)
+            if folder is not None:
+                _checkpoint(model, learner, batches, history, best).save(folder)
+                with write_errors("The history", folder):
+                    save_history(history, folder / HISTORY_FILE)
+            task.note(_note(row))
     if best is None:
-        raise NoEpochFinishedError
+        raise QprdError(
+            "No epoch of this training is finished.",
+            where="--finish",
+            fix="Resume it without --finish.",
+            exit_code=ExitCode.USAGE,
+        )
     model.load_trainable_state(best.state)
     kept, val_scores = best.epoch, best.val_scores
-    if val_scores is None and val is not None:  # an annealed one was interrupted between two looks
+    if val_scores is None and val is not None:  # an annealed one was finished between two looks
         val_scores = score_validation(model, val, config, fabric)
         kept = _row(kept.epoch, kept.loss, val_scores, val, kept.seconds)
-    return TrainingOutcome(
-        tuple(history), kept, interrupted, diverged, val_scores, batches.waited_s
-    )
+    return TrainingOutcome(tuple(history), kept, diverged, val_scores, batches.waited_s)
 
 
 @dataclass(frozen=True)
 class _Learner:
-    """The parts that a training step needs, set up on its device."""
+    """The parts that a training step needs, set up on its device.
+
+    Attributes:
+        module: The network as Fabric runs it.
+        adam: The optimizer, whose state is saved.
+        optimizer: The same as Fabric steps it.
+        schedule: Of the rate, if it is annealed.
+        cache: Of the teacher's maps.
+        precision: Scales the loss where 16 bits need it.
+    """
 
     module: nn.Module
+    adam: torch.optim.Optimizer
     optimizer: torch.optim.Optimizer
     schedule: OneCycleLR | None
     cache: TeacherCache | None
+    precision: Precision
 
 
 def _learner(
@@ -212,10 +243,11 @@ def _learner(
             optimizer,
             config.lr,
             total_steps=annealed_steps,
-            pct_start=_WARM_UP,
+            # PyTorch divides by zero where the rate rises for one step.
+            pct_start=_WARM_UP if annealed_steps * _WARM_UP != 1 else 2 * _WARM_UP,
             cycle_momentum=False,
         )
-    return _Learner(module, wrapped, schedule, cache)
+    return _Learner(module, optimizer, wrapped, schedule, cache, fabric.strategy.precision)
 
 
 def _epoch(
@@ -264,9 +296,58 @@ class _Kept:
     val_scores: NDArray[np.float32] | None
 
 
+def _checkpoint(
+    model: FRD,
+    learner: _Learner,
+    batches: TrainingBatches,
+    history: Sequence[Epoch],
+    best: _Kept,
+) -> Checkpoint:
+    """All that the next epoch depends on."""
+    moments, rest = optimizer_parts(learner.adam, learner.schedule)
+    tensors = {
+        "model": model.trainable_state(),
+        "optimizer": moments,
+        "random": random_states(batches.generator),
+    }
+    if best.epoch.epoch != history[-1].epoch:
+        tensors["best"] = best.state
+    if best.val_scores is not None:
+        tensors["validation"] = {"scores": torch.from_numpy(best.val_scores)}
+    if learner.cache is not None:
+        tensors["cache"] = {"slots": learner.cache.state()}
+    record = {
+        "history": [asdict(row) for row in history],
+        "best": asdict(best.epoch),
+        "optimizer": rest,
+        "precision": learner.precision.state_dict(),
+    }
+    return Checkpoint(tensors, record)
+
+
+def _restore(
+    found: Checkpoint, model: FRD, learner: _Learner, batches: TrainingBatches
+) -> tuple[list[Epoch], _Kept]:
+    """Set all that a checkpoint holds; return the rows so far, and what is kept of them."""
+    record = found.record
+    model.load_trainable_state(found.part("model"))
+    restore_optimizer(learner.adam, learner.schedule, found.part("optimizer"), record["optimizer"])
+    restore_random(found.part("random"), batches.generator)
+    learner.precision.load_state_dict(record["precision"])
+    if learner.cache is not None and "cache" in found.tensors:
+        learner.cache.restore(found.part("cache")["slots"])
+    scores = found.part("validation").get("scores")
+    kept = _Kept(
+        Epoch(**record["best"]),
+        found.part("best") or found.part("model"),
+        None if scores is None else scores.numpy(),
+    )
+    return [Epoch(**row) for row in record["history"]], kept
+
+
 def save_history(history: Sequence[Epoch], path: Path) -> None:
-    """Write a CSV file with a line for each epoch."""
-    with path.open("w", encoding="utf-8", newline="") as file:
+    """Write a CSV file with a line for each epoch, whole or not at all."""
+    with replacing(path) as new, new.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Epoch)])
         writer.writeheader()
         writer.writerows(asdict(row) for row in history)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ from qprd.progress import Progress
 from qprd.sampling.dataset import SYMMETRIES, PatchDataset, symmetric
 from qprd.sampling.stain import restained
 from qprd.settings import Recipe, TrainConfig
+from qprd.training.checkpoint import Checkpoint, damaged_unless_whole, has_checkpoint
 from qprd.training.loop import TrainingOutcome, ValidationPatches, fit, score_validation
 from qprd.training.teacher_cache import TeacherCache
 
@@ -60,6 +61,7 @@ def train_model(
     fabric: Fabric,
     progress: Progress,
     folder: Path | None = None,
+    finish: bool = False,
 ) -> TrainingOutcome:
     """Train a model by the recipe of its configuration.
 
@@ -73,20 +75,27 @@ def train_model(
         config: Settings.
         fabric: Device and precision.
         progress: Shows bars.
-        folder: Where a large `TeacherCache` may put its files; None for in memory only.
+        folder: Where a `TeacherCache` and a `Checkpoint` have their files; a training whose folder
+            has a checkpoint goes on from there. None keeps nothing.
+        finish: Train no more than the checkpoint has.
 
     Returns:
         The outcome; that of a discriminant has no epochs.
 
     Raises:
-        NoEpochFinishedError: Ctrl-C before the end of the first epoch.
-        QprdError: the training diverged, there are no normal patches, or the patches of the two
-            classes are the same.
+        QprdError: the training diverged, there are no normal patches, the patches of the two
+            classes are the same, or the checkpoint is damaged or cannot be written.
     """
     model.to(fabric.device)
     model.teacher = faster_teacher(model.teacher)
     if isinstance(model, Discriminant):
-        _fit_discriminant(model, images, tumor, config, fabric=fabric, progress=progress)
+        if (found := Checkpoint.load(folder)) is not None:
+            with damaged_unless_whole(cast("Path", folder)):
+                model.load_trainable_state(found.part("model"))
+        else:
+            _fit_discriminant(model, images, tumor, config, fabric=fabric, progress=progress)
+            if folder is not None:
+                Checkpoint({"model": model.trainable_state()}, {}).save(folder)
         scores = None if val is None else score_validation(model, val, config, fabric)
         return TrainingOutcome.without_epochs(scores)
     assert isinstance(model, FRD)
@@ -101,11 +110,14 @@ def train_model(
     cache = teacher_cache_for(model, dataset, config, fabric, folder)
     if isinstance(model, StandardizedFRD):
         model.to(memory_format=torch.channels_last)
-        normal = _batches(images, np.flatnonzero(~tumor), config, fabric)
-        model.head.fit_standardization(
-            cache.maps(batch, patches, np.zeros_like(patches)) if cache else model.raw_maps(batch)
-            for patches, batch in normal
-        )
+        if folder is None or not has_checkpoint(folder):  # which has the means and deviations
+            normal = _batches(images, np.flatnonzero(~tumor), config, fabric)
+            model.head.fit_standardization(
+                cache.maps(batch, patches, np.zeros_like(patches))
+                if cache
+                else model.raw_maps(batch)
+                for patches, batch in normal
+            )
     return fit(
         model,
         dataset,
@@ -116,6 +128,8 @@ def train_model(
         progress=progress,
         annealed=isinstance(model, StandardizedFRD),
         cache=cache,
+        folder=folder,
+        finish=finish,
     )
 
 

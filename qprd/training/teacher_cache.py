@@ -16,7 +16,7 @@ from torch import Tensor
 
 from qprd.sampling.dataset import SYMMETRIES
 
-#: Share of the machine's memory that maps may take; what needs more goes to files.
+#: Share of the machine's memory that maps may take where there is no folder for them.
 _SHARE_OF_MEMORY: Final = 0.25
 #: Taken for the machine's memory where the system does not say.
 _MEMORY_BYTES: Final = 8 * 2**30
@@ -40,11 +40,10 @@ class TeacherCache:
         patches: Patches there are.
         symmetries: In how many symmetries they come again: 8 with augmentation, else 1.
         budget_bytes: Most room that the maps may take.
-        folder: Where files of maps go if they take more than a quarter of the machine's memory;
-            None keeps only what fits into that.
+        folder: Where files of maps go, up to half of the free disk; those of a training that is
+            resumed are found again. None keeps in memory what fits into a quarter of it.
 
     Attributes:
-        in_files: Whether maps are kept in files and not in memory.
         size_bytes: Room that is taken when all of it is used.
         computed: Views the teacher was run on so far.
 
@@ -67,30 +66,35 @@ class TeacherCache:
         self._views = patches * symmetries
         view_bytes = _FLOAT_BYTES * sum(math.prod(shape) for shape in shapes)
         slots = min(self._views, budget_bytes // view_bytes)
-        in_memory = int(_SHARE_OF_MEMORY * _memory_bytes()) // view_bytes
-        self.in_files = folder is not None and slots > in_memory
-        if folder is not None and self.in_files:
-            free = int(_SHARE_OF_DISK * shutil.disk_usage(folder).free)
-            slots = max(min(slots, free // view_bytes), in_memory)
-            self.in_files = slots > in_memory
+        # Kept as they are by a training that is resumed, whatever the disk has free by now.
+        files = [
+            None if folder is None else folder / f"teacher_maps_{scale}.bin"
+            for scale in range(1, len(shapes) + 1)
+        ]
+        if folder is None:
+            slots = min(slots, int(_SHARE_OF_MEMORY * _memory_bytes()) // view_bytes)
+        elif files[0] is not None and files[0].is_file():
+            slots = files[0].stat().st_size // (_FLOAT_BYTES * math.prod(shapes[0]))
         else:
-            slots = min(slots, in_memory)
+            slots = min(slots, int(_SHARE_OF_DISK * shutil.disk_usage(folder).free) // view_bytes)
         self.size_bytes = slots * view_bytes
         self.computed = 0
         self._slots = slots
         self._used = 0
         self._slot_of = np.full(patches * SYMMETRIES, -1, np.int64)
         # Channels last, as the network wants them.
-        self._kept = [
-            _new_file(folder / f"teacher_maps_{scale}.bin", (slots, height, width, channels))
-            if folder is not None and self.in_files
-            else torch.empty((slots, height, width, channels))
-            for scale, (channels, height, width) in enumerate(shapes, start=1)
+        arrays = [
+            np.empty((slots, height, width, channels), np.float32)
+            if file is None or not slots
+            else _mapped(file, (slots, height, width, channels))
+            for file, (channels, height, width) in zip(files, shapes, strict=True)
         ]
+        self._files = [array for array in arrays if isinstance(array, np.memmap)]
+        self._kept = [torch.from_numpy(array) for array in arrays]
 
     def __str__(self) -> str:
         """Describe the memory or disk space it takes."""
-        where = "on disk" if self.in_files else "in memory"
+        where = "on disk" if self._files else "in memory"
         share = self._slots / self._views if self._views else 0.0
         return f"teacher's maps: {self.size_bytes / 2**30:.2g} GiB {where} for {share:.0%} of views"
 
@@ -128,6 +132,23 @@ class TeacherCache:
             merged.append(both.permute(0, 3, 1, 2))
         return merged
 
+    def state(self) -> Tensor:
+        """Where each view is kept, for `restore`; the files are forced to the disk."""
+        for file in self._files:
+            file.flush()
+        return torch.from_numpy(self._slot_of.copy())
+
+    def restore(self, state: Tensor) -> None:
+        """Find the maps again that were in the files when `state` was asked.
+
+        Raises:
+            ValueError: the state is of another cache.
+        """
+        slot_of, used = state.numpy(), int((state >= 0).sum())
+        if slot_of.shape != self._slot_of.shape or slot_of.max(initial=-1) >= self._slots:
+            raise ValueError("the teacher's maps are of another training")
+        self._slot_of, self._used = slot_of.copy(), used
+
     def _keep(
         self, views: NDArray[np.int64], symmetries: NDArray[np.int64], maps: Sequence[Tensor]
     ) -> None:
@@ -148,10 +169,14 @@ def _memory_bytes() -> int:
         return _MEMORY_BYTES
 
 
-def _new_file(file: Path, shape: tuple[int, ...]) -> Tensor:
+def _mapped(file: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A file of floats as an array; a new one is made if it is not there in this size."""
+    size = _FLOAT_BYTES * math.prod(shape)
+    if file.is_file() and file.stat().st_size == size:
+        return np.memmap(file, np.float32, "r+", shape=shape)
     array = np.memmap(file, np.float32, "w+", shape=shape)
     if hasattr(os, "posix_fallocate"):
         # A memory map that outgrows its disk kills the process.
         with file.open("r+b") as handle:
-            os.posix_fallocate(handle.fileno(), 0, array.nbytes)
-    return torch.from_numpy(array)
+            os.posix_fallocate(handle.fileno(), 0, size)
+    return array

@@ -23,9 +23,10 @@ from qprd.demo.slides import write_pyramidal_tiff
 from qprd.given_settings import predict_config, train_config
 from qprd.jobs.predict.job import PredictSummary, predict_project
 from qprd.jobs.train.job import train_project
+from qprd.jobs.train.run import stopped_run
 from qprd.jobs.train.summary import TrainSummary
 from qprd.predictions import Predictions
-from qprd.progress import SilentProgress
+from qprd.progress import Progress, SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.settings import PredictConfig, TrainConfig
 
@@ -173,11 +174,39 @@ def prediction(**flags: object) -> PredictConfig:
 
 
 def train(
-    project: Path, *, patches: Path | None = None, parent: Path | None = None, **flags: object
+    project: Path,
+    *,
+    patches: Path | None = None,
+    parent: Path | None = None,
+    progress: Progress | None = None,
+    **flags: object,
 ) -> TrainSummary:
     with ExchangeProject(project) as opened:
         return train_project(
-            opened, training(**flags), patches=patches, parent=parent, progress=SilentProgress()
+            opened,
+            training(**flags),
+            patches=patches,
+            parent=parent,
+            progress=progress or SilentProgress(),
+        )
+
+
+def resume(
+    project: Path,
+    name: str | None = None,
+    *,
+    finish: bool = False,
+    progress: Progress | None = None,
+    **flags: object,
+) -> TrainSummary:
+    run = stopped_run(project, name)
+    with ExchangeProject(project) as opened:
+        return train_project(
+            opened,
+            run.config(flags, None),
+            resumed=run,
+            finish=finish,
+            progress=progress or SilentProgress(),
         )
 
 

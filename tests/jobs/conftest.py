@@ -55,7 +55,8 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
             if done.returncode:
                 reason = done.stderr.decode().strip()
                 pytest.skip(f"a small file system cannot be mounted: {reason}")
-            stack.callback(subprocess.check_call, [unmount, disk])
+            # Lazily: an error that a test has caught may hold a file that is open.
+            stack.callback(subprocess.check_call, [unmount, "-l", disk])
             return disk
 
         yield make

@@ -21,6 +21,7 @@ from qprd.jobs.predict.job import predict_project
 from qprd.jobs.predict.predictor import Predictor
 from qprd.jobs.predict.slide_scores import SlideScores
 from qprd.jobs.train.job import train_project
+from qprd.jobs.train.run import runs_of
 from qprd.jobs.write_back import write_back_project
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
@@ -78,7 +79,7 @@ def files(disk: Path) -> dict[str, bytes]:
 def test_a_disk_too_small_for_the_bundle_is_found_out_before_the_training(
     project: Path, mounted: Mount
 ) -> None:
-    small = copied(project, mounted("size=1m") / "project")
+    small = copied(project, mounted("size=4m") / "project")
     before = files(small.parent)
     with ExchangeProject(small) as opened, pytest.raises(QprdError, match="MiB are free"):
         train_project(opened, training(recipe="paper", epochs=10_000), progress=SilentProgress())
@@ -95,40 +96,73 @@ def test_a_disk_that_fills_up_while_training_leaves_no_half_bundle(
     with ExchangeProject(small) as opened, pytest.raises(QprdError) as caught:
         train_project(opened, training(), progress=FillsTheDisk("training", disk))
     assert "No space left" in caught.value.problem
-    assert caught.value.fix
-    assert files(disk) == before
+    assert "--resume" in str(caught.value.fix)
+    left = files(disk)
+    assert {path for path in left if left[path] != before.get(path)} == {
+        path for path in left if "/qprd/runs/" in path
+    }
     assert unfinished(disk) == []
+
+
+def test_a_bundle_for_which_there_is_no_room_is_written_later_without_training_again(
+    project: Path, mounted: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qprd.bundle import writing
+
+    disk = mounted("size=400m")
+    small = copied(project, disk / "project")
+    save = writing.save_bundle
+
+    def full(*arguments: Any) -> None:
+        fill(disk)
+        save(*arguments)
+
+    with monkeypatch.context() as patch, ExchangeProject(small) as opened:
+        patch.setattr(writing, "save_bundle", full)
+        with pytest.raises(QprdError, match="bundle cannot be written") as caught:
+            train_project(opened, training(tumor=0, epochs=2), progress=SilentProgress())
+    assert "--resume" in str(caught.value.fix)
+    (disk / FILLER).unlink()
+    (run,) = runs_of(small)
+    monkeypatch.setattr("qprd.training.loop._epoch", None)
+    with ExchangeProject(small) as opened:
+        summary = train_project(
+            opened, run.config({}, None), resumed=run, progress=SilentProgress()
+        )
+    load_bundle(summary.bundle)
+    assert summary.epochs == 2
+    assert runs_of(small) == []
 
 
 @pytest.mark.parametrize("full_at", [PATCHES_FILE, HISTORY_FILE, PLOT_FILE])
 def test_a_disk_that_fills_up_after_the_bundle_leaves_it_usable(
     project: Path, mounted: Mount, monkeypatch: pytest.MonkeyPatch, full_at: str
 ) -> None:
-    from qprd.bundle import writing
+    from qprd.jobs.train import job
     from qprd.review import training_plot
     from qprd.training import loop
 
-    disk = mounted("size=100m")
+    disk = mounted("size=400m")
     small = copied(project, disk / "project")
-    before_it = {
-        PATCHES_FILE: (writing, "save_bundle"),
-        HISTORY_FILE: (loop, "save_history"),
-        PLOT_FILE: (training_plot, "training_plot"),
+    #: The history is also written into the run's folder, after its only epoch.
+    just_before = {
+        PATCHES_FILE: (job, "save_records", 1),
+        HISTORY_FILE: (loop, "save_history", 2),
+        PLOT_FILE: (training_plot, "training_plot", 1),
     }
-    module, name = before_it[full_at]
+    module, name, at_call = just_before[full_at]
     original = getattr(module, name)
+    calls = []
 
-    def then_full(*args: object, **options: object) -> object:
-        if full_at != PATCHES_FILE:
+    def full(*args: object, **options: object) -> object:
+        calls.append(name)
+        if len(calls) == at_call:
             fill(disk)
-            return original(*args, **options)
-        result = original(*args, **options)
-        fill(disk)
-        return result
+        return original(*args, **options)
 
-    monkeypatch.setattr(module, name, then_full)
+    monkeypatch.setattr(module, name, full)
     with ExchangeProject(small) as opened, pytest.raises(QprdError) as caught:
-        train_project(opened, training(recipe="paper"), progress=SilentProgress())
+        train_project(opened, training(tumor=0), progress=SilentProgress())
     assert full_at in caught.value.problem
     assert "can be used" in caught.value.problem
     (saved,) = (small.parent / "qprd" / "bundles").iterdir()

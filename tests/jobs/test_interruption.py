@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from qprd.bundle.reading import load_bundle, newest_bundle
 from qprd.cli import app
 from qprd.errors import ExitCode
+from qprd.jobs.train.run import runs_of
 from qprd.qupath.exchange import ExchangeProject
 from qprd.results.folder import load_predictions, load_score_map, load_slide_result
 from tests.helpers.drawn_project import (
@@ -67,47 +68,53 @@ def interrupted(
     return outcome.exit_code, outcome.output
 
 
-@pytest.mark.parametrize(
-    ("stage", "at"),
-    [("finding tissue", 1), ("reading patches", 5), ("training", 1), ("training", BATCHES)],
-)
-def test_a_training_without_a_finished_epoch_leaves_the_project_as_it_was(
+@pytest.mark.parametrize(("stage", "at"), [("finding tissue", 1), ("reading patches", 5)])
+def test_a_training_that_has_not_begun_leaves_the_project_as_it_was(
     project: Path, monkeypatch: pytest.MonkeyPatch, stage: str, at: int
 ) -> None:
     before = snapshot(project.parent)
     code, printed = interrupted(monkeypatch, stage, at, "train", project, *FLAGS)
-    assert code == ExitCode.INTERRUPTED
-    assert "Interrupted" in printed
-    assert "Traceback" not in printed
+    assert (code, printed.splitlines()[-1]) == (ExitCode.INTERRUPTED, "Interrupted.")
     assert snapshot(project.parent) == before
     assert unfinished(project.parent) == []
 
 
-def test_an_interrupted_closed_form_leaves_the_project_as_it_was(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = snapshot(project.parent)
-    words = ("train", project, *FLAGS, "--recipe", "best")
-    code, printed = interrupted(monkeypatch, "training", 3, *words)
-    assert code == ExitCode.INTERRUPTED
-    assert "Interrupted" in printed
-    assert "Traceback" not in printed
-    assert snapshot(project.parent) == before
-
-
-@pytest.mark.parametrize(("at", "epochs"), [(BATCHES + 1, 1), (3 * BATCHES, 2)])
-def test_a_training_keeps_its_best_epoch_so_far(
-    project: Path, monkeypatch: pytest.MonkeyPatch, at: int, epochs: int
+@pytest.mark.parametrize(
+    ("recipe", "at", "said"),
+    [
+        ("best", 3, "What was read and computed so far is kept."),
+        ("paper", 1, "What was read and computed so far is kept."),
+        ("paper", BATCHES + 1, "1 of 4 epochs are finished and kept; --finish makes a bundle"),
+    ],
+)
+def test_a_training_that_is_interrupted_says_how_to_go_on(
+    project: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, at: int, said: str
 ) -> None:
     before = snapshot(project.parent, without="qprd")
-    code, printed = interrupted(monkeypatch, "training", at, "train", project, *FLAGS)
+    words = ("train", project, *FLAGS, "--recipe", recipe)
+    code, printed = interrupted(monkeypatch, "training", at, *words)
     assert code == ExitCode.INTERRUPTED
-    assert f"Interrupted after {epochs} epochs" in printed
-    _, info = load_bundle(newest_bundle(project.parent / "qprd" / "bundles"))
-    assert info.training.metrics["epochs"] == epochs
-    assert info.scoring.threshold is not None
+    (run,) = runs_of(project)
+    assert f"Interrupted. {said}" in printed
+    assert f"Go on with: qprd train {project} --resume {run.name}" in printed
+    assert "Traceback" not in printed
     assert unfinished(project.parent) == []
     assert snapshot(project.parent, without="qprd") == before
+    assert not (project.parent / "qprd" / "bundles").exists()
+
+
+def test_the_epochs_so_far_make_a_bundle_if_that_is_wanted(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(monkeypatch, "training", 3 * BATCHES, "train", project, *FLAGS)
+    outcome = CliRunner().invoke(
+        app, ["train", str(project), "--backend", "exchange", "--resume", "--finish"]
+    )
+    assert outcome.exit_code == 0, outcome.output
+    _, info = load_bundle(newest_bundle(project.parent / "qprd" / "bundles"))
+    assert info.training.metrics["epochs"] == 2
+    assert info.scoring.threshold is not None
+    assert runs_of(project) == []
     assert predict(project, images=NAMES[2:]).failed == 0
 
 
@@ -116,7 +123,9 @@ def test_a_training_that_is_interrupted_leaves_earlier_bundles(
 ) -> None:
     before = snapshot(trained_project.parent)
     assert interrupted(monkeypatch, "training", 1, "train", trained_project, *FLAGS)[0] == 130
-    assert snapshot(trained_project.parent) == before
+    after = snapshot(trained_project.parent)
+    kept = {path: content for path, content in after.items() if "qprd/runs/" not in path}
+    assert kept == before
 
 
 def test_a_prediction_keeps_earlier_results_whole(
@@ -164,7 +173,13 @@ def test_a_write_back_leaves_every_image_old_or_new(
 
 
 @pytest.mark.slow
-def test_in_a_process_of_its_own_a_real_ctrl_c_ends_it_well(project: Path) -> None:
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGTERM, ExitCode.TERMINATED)],
+)
+def test_in_a_process_of_its_own_a_real_signal_ends_it_well(
+    project: Path, how: signal.Signals, code: ExitCode
+) -> None:
     flags = flags_of(
         {
             **TRAINING,
@@ -174,15 +189,16 @@ def test_in_a_process_of_its_own_a_real_ctrl_c_ends_it_well(project: Path) -> No
             "backend": "exchange",
         }
     )
-    assert _interrupted_process(project, flags) == ExitCode.INTERRUPTED
-    _, info = load_bundle(newest_bundle(project.parent / "qprd" / "bundles"))
-    assert 1 <= int(str(info.training.metrics["epochs"])) < 10_000
+    assert _ended_process(project, flags, how) == code
+    (run,) = runs_of(project)
+    assert 1 <= run.epochs < 10_000
     assert unfinished(project.parent) == []
 
 
 @pytest.mark.qupath
 @pytest.mark.slow
-def test_java_does_not_take_ctrl_c_away(colon_project: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_java_does_not_take_signals_away(colon_project: Path, how: signal.Signals) -> None:
     few = {
         "recipe": "paper",
         "epochs": 10_000,
@@ -192,10 +208,10 @@ def test_java_does_not_take_ctrl_c_away(colon_project: Path) -> None:
         "backend": "paquo",
     }
     before = snapshot(colon_project.parent)
-    code = _interrupted_process(colon_project, flags_of({**TRAINING, **few}))
-    assert code == ExitCode.INTERRUPTED
-    _, info = load_bundle(newest_bundle(colon_project.parent / "qprd" / "bundles"))
-    assert [slide.name for slide in info.training.slides] == ["colon_1.tif"]
+    code = _ended_process(colon_project, flags_of({**TRAINING, **few}), how)
+    assert code == (130 if how is signal.SIGINT else 143)
+    (run,) = runs_of(colon_project)
+    assert run.epochs
     assert snapshot(colon_project.parent, without="qprd") == before
     assert unfinished(colon_project.parent) == []
 
@@ -213,26 +229,16 @@ app(words)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("function", "command", "left"),
-    [
-        ("qprd.training.recipes train_model", ["train", *FLAGS], "qprd/.cache."),
-        (
-            "qprd.results.folder predictions_to_text",
-            ["predict", "--backend", "exchange", "--stride", "128", "--device", "cpu"],
-            "qprd/results/.1.",
-        ),
-    ],
-    ids=["train", "predict"],
-)
 def test_what_a_killed_command_left_is_named_by_doctor_and_removed_by_the_next(
-    trained_project: Path, function: str, command: list[str], left: str
+    trained_project: Path,
 ) -> None:
-    words = [sys.executable, "-c", KILLED, *function.split(), *command, str(trained_project)]
+    command = ["predict", "--backend", "exchange", "--stride", "128", "--device", "cpu"]
+    at = ["qprd.results.folder", "predictions_to_text"]
+    words = [sys.executable, "-c", KILLED, *at, *command, str(trained_project)]
     killed = subprocess.run(words, env=environment(), capture_output=True, check=False, timeout=120)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     (folder,) = unfinished(trained_project.parent)
-    assert folder.startswith(left)
+    assert folder.startswith("qprd/results/.1.")
     before = snapshot(trained_project.parent)
     doctor = CliRunner().invoke(app, ["doctor", str(trained_project), "--backend", "exchange"])
     assert Path(folder).name in doctor.output
@@ -242,8 +248,8 @@ def test_what_a_killed_command_left_is_named_by_doctor_and_removed_by_the_next(
     assert unfinished(trained_project.parent) == []
 
 
-def _interrupted_process(project: Path, flags: list[str]) -> int:
-    """Start a training, send SIGINT after its first epoch, and return its exit code."""
+def _ended_process(project: Path, flags: list[str], how: signal.Signals) -> int:
+    """Start a training, send a signal after its first epoch, and return its exit code."""
     with subprocess.Popen(
         [sys.executable, "-m", "qprd", "train", str(project), *flags],
         env=environment(),
@@ -258,7 +264,7 @@ def _interrupted_process(project: Path, flags: list[str]) -> int:
                 lines.append(line)
                 # The first line only says what the training keeps in memory.
                 if line.startswith("training:") and "loss" in line:
-                    process.send_signal(signal.SIGINT)
+                    process.send_signal(how)
                     break
             lines += process.stderr.readlines()
             code = process.wait(timeout=60)

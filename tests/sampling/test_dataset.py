@@ -66,7 +66,7 @@ def test_a_disk_without_room_is_an_error_before_writing(
     colon_table: PatchTable, open_colon: OpenColon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(QprdError, match="GiB are free"):
+    with pytest.raises(QprdError, match="MiB are free"):
         decode_all(colon_table, open_colon, patch_px=64, folder=tmp_path, max_ram_bytes=0)
     assert list(tmp_path.iterdir()) == []
 

@@ -23,12 +23,12 @@ from qprd.sampling.table import Patch, PatchTable
 from qprd.settings import TrainConfig
 from qprd.training.loop import (
     Epoch,
-    NoEpochFinishedError,
     TrainingOutcome,
     ValidationPatches,
     fit,
     save_history,
 )
+from tests.helpers.stops_after import StopsAfter
 
 PATCH_PX = 32
 
@@ -172,15 +172,6 @@ def test_an_annealed_training_looks_five_times_at_what_chooses_nothing(
     assert [row.loss for row in unseen.history] == [row.loss for row in outcome.history]
 
 
-def test_an_annealed_training_that_is_interrupted_between_looks_still_has_its_figures() -> None:
-    progress = InterruptAfter(steps=3 * 4 + 1)
-    outcome = train(model(), config(epochs=12), annealed=True, progress=progress)
-    assert (outcome.interrupted, best_of(outcome).epoch) == (True, 4)
-    assert outcome.history[-1].val_accuracy is None
-    assert best_of(outcome).val_accuracy is not None
-    assert outcome.val_scores is not None
-
-
 def test_without_a_compiler_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_compiler(_graph: object, _inputs: object) -> None:
         raise RuntimeError("no compiler here")
@@ -211,42 +202,7 @@ def test_the_teacher_stays_as_it_was() -> None:
         assert torch.equal(tensor, before[name]), name
 
 
-class InterruptAfter(SilentProgress):
-    """Presses Ctrl-C after so many steps."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-
-    def task(self, title: str, total: int):  # type: ignore[no-untyped-def]
-        from contextlib import contextmanager
-
-        @contextmanager
-        def counting():  # type: ignore[no-untyped-def]
-            yield self
-
-        return counting()
-
-    def advance(self, count: int = 1) -> None:
-        self.steps -= count
-        if self.steps <= 0:
-            raise KeyboardInterrupt
-
-    def note(self, text: str) -> None:
-        pass
-
-
-def test_ctrl_c_keeps_the_best_epoch_so_far() -> None:
-    interrupted, whole = model(), model()
-    outcome = train(interrupted, config(epochs=9), progress=InterruptAfter(steps=3 * 2 + 1))
-    assert outcome.interrupted
-    assert len(outcome.history) == 2
-    kept = train(whole, config(epochs=best_of(outcome).epoch))
-    assert best_of(kept).epoch == best_of(outcome).epoch
-    for name, tensor in interrupted.trainable_state().items():
-        assert torch.equal(tensor, whole.trainable_state()[name]), name
-
-
-class SpoilAfter(InterruptAfter):
+class SpoilAfter(StopsAfter):
     """Makes the student's weights NaN after so many steps, as a diverged training does."""
 
     def __init__(self, steps: int, frd: FRD) -> None:
@@ -320,11 +276,6 @@ def test_adam_has_the_published_momenta(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(torch.optim, "Adam", spy)
     train(model(), config(epochs=1))
     assert made == [{"lr": 1e-3, "betas": (0.5, 0.999), "fused": True}]
-
-
-def test_ctrl_c_in_the_first_epoch_leaves_nothing_to_keep() -> None:
-    with pytest.raises(NoEpochFinishedError):
-        train(model(), config(), progress=InterruptAfter(steps=1))
 
 
 def test_a_last_batch_of_one_patch_does_no_harm() -> None:

@@ -17,7 +17,7 @@ from qprd.model.discriminant import Discriminant
 from qprd.model.frd import FRD, StandardizedFRD
 from qprd.model.network import Network
 from qprd.model.teacher import Teacher, build_teacher
-from qprd.progress import SilentProgress
+from qprd.progress import Progress, SilentProgress
 from qprd.sampling.dataset import SYMMETRIES, PatchDataset, symmetric
 from qprd.sampling.stain import restained
 from qprd.sampling.table import Patch, PatchTable
@@ -46,6 +46,9 @@ def trained(
     tumor: int = 6,
     teacher: str = "efficientnet_lite0",
     val: ValidationPatches | None = None,
+    folder: Path | None = None,
+    finish: bool = False,
+    progress: Progress | None = None,
     **settings: object,
 ) -> tuple[Network, TrainingOutcome, TrainConfig]:
     config = train_config(
@@ -75,7 +78,9 @@ def trained(
         val=val,
         config=config,
         fabric=FABRIC,
-        progress=SilentProgress(),
+        progress=progress or SilentProgress(),
+        folder=folder,
+        finish=finish,
     )
     return model, outcome, config
 

@@ -87,26 +87,37 @@ def test_maps_are_those_of_the_teacher_whatever_is_kept(
     assert kept.size_bytes <= views * VIEW_BYTES
 
 
-def test_files_hold_what_does_not_fit_into_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(teacher_cache, "_memory_bytes", lambda: 8 * VIEW_BYTES)
+def test_maps_are_in_files_where_there_is_a_folder(tmp_path: Path) -> None:
     kept = cache(5, folder=tmp_path)
-    assert kept.in_files
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) == kept.size_bytes
     assert "on disk for 10% of views" in str(kept)
     for _ in range(2):
         check(kept, [0, 1, 2], [0, 3, 7])
     assert kept.computed == 3
-    in_memory = cache(5)
-    assert (in_memory.in_files, in_memory.size_bytes) == (False, 2 * VIEW_BYTES)
-    assert not cache(2, folder=tmp_path).in_files
+
+
+def test_a_quarter_of_the_memory_is_taken_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(teacher_cache, "_memory_bytes", lambda: 8 * VIEW_BYTES)
+    assert cache(5).size_bytes == 2 * VIEW_BYTES
+    assert "in memory" in str(cache(5))
 
 
 def test_half_of_the_free_disk_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(teacher_cache, "_memory_bytes", lambda: 8 * VIEW_BYTES)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=8 * VIEW_BYTES))
-    assert cache(40, folder=tmp_path).size_bytes == 4 * VIEW_BYTES
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
-    kept = cache(40, folder=tmp_path)
-    assert (kept.in_files, kept.size_bytes) == (False, 2 * VIEW_BYTES)
+    for free, kept in ((100, 0), (8 * VIEW_BYTES, 4)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        assert cache(40, folder=tmp_path).size_bytes == kept * VIEW_BYTES
+
+
+def test_maps_are_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = cache(5, folder=tmp_path)
+    check(first, [0, 1, 2], [0, 3, 7])
+    state = first.state()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    again = cache(5, folder=tmp_path)
+    again.restore(state)
+    check(again, [0, 1, 2, 4], [0, 3, 7, 1])
+    assert again.computed == 1
+    with pytest.raises(ValueError, match="of another training"):
+        cache(5).restore(state[:8])

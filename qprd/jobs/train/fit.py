@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprd.errors import QprdError
+from qprd.files.atomic import write_errors
 from qprd.jobs.train.patches import PreparedPatches
-from qprd.jobs.train.records import writing_cache
+from qprd.jobs.train.run import Run
 from qprd.progress import Progress
-from qprd.sampling.dataset import PatchDataset, SlideReadError, decode_all
+from qprd.sampling.dataset import (
+    Opener,
+    PatchDataset,
+    SlideReadError,
+    decode_all,
+    open_decoded,
+)
 from qprd.sampling.table import PatchTable
 from qprd.settings import TrainConfig
 
@@ -44,22 +51,24 @@ def read_patches(
     prepared: PreparedPatches,
     without: Callable[[PreparedPatches, SlideReadError], PreparedPatches],
     config: TrainConfig,
-    folder: Path,
+    run: Run,
     progress: Progress,
 ) -> DecodedPatches:
-    """Read the pixels of all patches of training and validation.
+    """Read the pixels of all patches of training and validation, or find them again.
 
     Args:
         prepared: The patches.
         without: Chooses the patches anew without a slide that turns out to be damaged.
         config: Settings.
-        folder: Where they are kept if they take much memory.
+        run: Keeps them in its folder.
         progress: Shows what takes long.
 
     Raises:
         QprdError: there are fewer than two training patches, too few slides can be read, or the
             disk is full.
     """
+    known = run.table()
+    files = [run.folder / split / "patches.npy" for split in ("train", "val")]
     while True:
         tables = [prepared.table.subset("train"), prepared.table.subset("val")]
         if len(tables[0]) < 2:
@@ -68,8 +77,11 @@ def read_patches(
                 where="--normal",
                 fix="Ask for more patches.",
             )
+        if prepared.table == known and all(file.is_file() for file in files):
+            return DecodedPatches(prepared, *map(open_decoded, files))
         try:
-            return DecodedPatches(prepared, *_decoded(prepared, tables, config, folder, progress))
+            images = _decoded(prepared.open, files, tables, config.patch_px, progress)
+            return DecodedPatches(prepared, *images)
         except SlideReadError as error:
             prepared = without(prepared, error)
 
@@ -78,10 +90,11 @@ def fit_model(
     model: Network,
     patches: DecodedPatches,
     config: TrainConfig,
-    folder: Path,
+    run: Run,
     *,
     fabric: Fabric,
     progress: Progress,
+    finish: bool = False,
 ) -> TrainingOutcome:
     """Train a model on patches.
 
@@ -89,13 +102,13 @@ def fit_model(
         model: Trained in place.
         patches: The patches of training and validation.
         config: Settings.
-        folder: Where what is computed once is kept meanwhile.
+        run: Its folder has what the training goes on from, and gets what it can go on from.
         fabric: Device and precision.
         progress: Shows what takes long.
+        finish: Train no more epochs than the run has.
 
     Raises:
         QprdError: the disk is full, or the training diverged.
-        KeyboardInterrupt: Ctrl-C before there was anything to keep.
     """
     from qprd.training.loop import ValidationPatches
     from qprd.training.recipes import train_model
@@ -120,30 +133,36 @@ def fit_model(
         config=config,
         fabric=fabric,
         progress=progress,
-        folder=folder,
+        folder=run.folder,
+        finish=finish,
     )
 
 
 def _decoded(
-    prepared: PreparedPatches,
-    tables: list[PatchTable],
-    config: TrainConfig,
-    cache: Path,
+    opener: Opener,
+    files: Sequence[Path],
+    tables: Sequence[PatchTable],
+    patch_px: int,
     progress: Progress,
 ) -> list[NDArray[np.uint8]]:
-    """The images of the patches of each table, (N, 3, P, P)."""
+    """Read the patches of each table into its file: (N, 3, P, P)."""
     images = []
-    with progress.task("reading patches", sum(map(len, tables))) as task, writing_cache(cache):
-        for number, table in enumerate(tables):
-            folder = cache / str(number)
-            folder.mkdir(exist_ok=True)
+    with (
+        progress.task("reading patches", sum(map(len, tables))) as task,
+        write_errors("The cache of training patches", files[0].parent),
+    ):
+        for file, table in zip(files, tables, strict=True):
+            file.parent.mkdir(exist_ok=True)
             images.append(
                 decode_all(
                     table,
-                    prepared.open,
-                    patch_px=config.patch_px,
-                    folder=folder,
+                    opener,
+                    patch_px=patch_px,
+                    folder=file.parent,
+                    max_ram_bytes=0,
                     progress=lambda _done, _all: task.advance(),
                 )
             )
+            if not len(table):  # which has no file yet
+                np.save(file, images[-1])
     return images

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qprd.bundle.ancestry import without_long_lists
+from qprd.bundle.names import PATCHES_FILE
 from qprd.checked import Rule
 from qprd.errors import ExitCode, QprdError
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.train.parent import StartingPoint, starting_point
 from qprd.jobs.train.patches import PreparedPatches, prepare_patches
-from qprd.jobs.train.records import patch_cache, require_space, save_records
+from qprd.jobs.train.records import require_space, save_records
+from qprd.jobs.train.run import Run, RunRecord, made_from, training_run
 from qprd.jobs.train.summary import Origin, TrainSummary
 from qprd.jobs.train.validation import Validation, require_possible, validate
 from qprd.progress import Progress
@@ -43,16 +45,19 @@ def train_project(
     *,
     patches: Path | None = None,
     parent: Path | None = None,
+    resumed: Run | None = None,
+    finish: bool = False,
     progress: Progress,
 ) -> TrainSummary:
     """Sample patches from a project's annotations, train on them, save a bundle.
 
     The arguments are those of `qprd.train`. A parent's slides keep their splits, and under the
-    recipe ``paper`` its weights are where this training starts.
+    recipe ``paper`` its weights are where this training starts. A run that is resumed has its own
+    parent and patch table.
 
     Raises:
         QprdError: something of the user's is missing or wrong; no bundle was written.
-        KeyboardInterrupt: Ctrl-C before there was anything to keep.
+        KeyboardInterrupt: it was stopped; its text says how to go on, if there is something kept.
     """
     from qprd.bundle.reading import next_number
     from qprd.bundle.records import BundleInfo, NetworkInfo, TeacherInfo
@@ -66,6 +71,9 @@ def train_project(
     layout.require_writable()
     # What can fail at once comes before what takes long.
     fabric = make_fabric(config.device, config.precision)
+    if resumed is not None:
+        parent = resumed.parent(project.path)
+        patches = None if resumed.record().sampled else resumed.folder / PATCHES_FILE
     start = starting_point(config, parent)
     require_added(config.head, config.loss)
     _require_scoring(config, start.teacher)
@@ -80,45 +88,59 @@ def train_project(
         return checked(prepared.without(error.entry_id, error, patches, config))
 
     prepared = checked(prepare_patches(project, config, patches, progress, earlier=start.use_of))
-    with patch_cache(layout.root) as cache:
-        decoded = read_patches(prepared, without, config, cache, progress)
+    with training_run(project.path, config, resumed) as run:
+        decoded = read_patches(prepared, without, config, run, progress)
         prepared = decoded.prepared
         n_tumor = int(prepared.table.subset("train").is_tumor.sum())
         model = start.model(config, n_tumor)
-        require_space(layout.root, model)
-        outcome = fit_model(model, decoded, config, cache, fabric=fabric, progress=progress)
-        # What is kept on the disk goes with the cache.
-        del decoded
-    scorer = _scorer(model, config, fabric, progress)
-    validation = validate(
-        outcome.val_scores,
-        prepared.table,
-        prepared.slides,
-        prepared.open,
-        scorer,
-        rule=rule,
-        seed=config.seed,
-        interrupted=outcome.interrupted,
-    )
-
-    now = datetime.now(timezone.utc)
-    training = _training_info(start, prepared, config, outcome, validation)
-    with new_bundle_folder(layout.bundles, now, config.teacher) as bundle:
-        info = BundleInfo(
-            name=bundle.name,
-            network=NetworkInfo(
-                TeacherInfo.of(model.teacher),
-                config.recipe,
-                model.kind,
-                config.mpp,
-                config.patch_px,
+        if resumed is None:
+            require_space(layout.root, model)
+        record = RunRecord(
+            config=config.model_dump(mode="json"),
+            parent=None if parent is None else _relative(parent, project.path.parent),
+            sampled=patches is None,
+            made_from=made_from(
+                prepared.table,
+                prepared.identities,
+                prepared.seen(config),
+                teacher_sha256=start.teacher.weights_sha256,
+                parent_sha256=start.ancestors[0].sha256 if start.ancestors else None,
             ),
-            scoring=validation.scoring,
-            training=training,
-            number=next_number(layout.bundles),
-            created=now,
         )
-        save_bundle(bundle, model, info)
+        run.begin(record, prepared.table)
+        outcome = fit_model(
+            model, decoded, config, run, fabric=fabric, progress=progress, finish=finish
+        )
+        # Files that are open cannot be removed everywhere.
+        del decoded
+        scorer = _scorer(model, config, fabric, progress)
+        validation = validate(
+            outcome.val_scores,
+            prepared.table,
+            prepared.slides,
+            prepared.open,
+            scorer,
+            rule=rule,
+            seed=config.seed,
+        )
+        now = datetime.now(timezone.utc)
+        training = _training_info(start, prepared, config, outcome, validation)
+        with new_bundle_folder(layout.bundles, now, config.teacher) as bundle:
+            info = BundleInfo(
+                name=bundle.name,
+                network=NetworkInfo(
+                    TeacherInfo.of(model.teacher),
+                    config.recipe,
+                    model.kind,
+                    config.mpp,
+                    config.patch_px,
+                ),
+                scoring=validation.scoring,
+                training=training,
+                number=next_number(layout.bundles),
+                created=now,
+            )
+            save_bundle(bundle, model, info)
     save_records(bundle, prepared.table, outcome)
 
     notes = [*start.notes, *prepared.notes, *prepared.table.notes, *validation.notes]
@@ -146,9 +168,14 @@ def train_project(
         epochs=len(outcome.history),
         validation=validation.figures,
         notes=tuple(dict.fromkeys(notes)),
-        interrupted=outcome.interrupted or validation.interrupted,
         seconds=time.perf_counter() - started,
     )
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """A path relative to a folder that holds it, or as it is."""
+    resolved, root = path.resolve(), folder.resolve()
+    return str(resolved.relative_to(root) if resolved.is_relative_to(root) else resolved)
 
 
 def _require_scoring(config: TrainConfig, teacher: Teacher) -> None:

@@ -1,17 +1,16 @@
-"""Files of a training: its cache of patches, and the records beside the weights."""
+"""Room for the bundle of a training, and the records beside its weights."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qprd.bundle.names import HISTORY_FILE, PATCHES_FILE, PLOT_FILE
 from qprd.errors import ExitCode, QprdError
-from qprd.files.atomic import replacing, scratch_folder, write_errors
+from qprd.files.atomic import replacing, write_errors
 from qprd.sampling.table import PatchTable
 
 if TYPE_CHECKING:
@@ -19,22 +18,11 @@ if TYPE_CHECKING:
     from qprd.training.loop import TrainingOutcome
 
 
-def writing_cache(path: Path) -> AbstractContextManager[None]:
-    """Turn an error of the disk into one that says what cannot be written."""
-    return write_errors("The cache of training patches", path)
-
-
-@contextmanager
-def patch_cache(root: Path) -> Iterator[Path]:
-    """Make a folder for decoded patches, which is removed when the block ends."""
-    with ExitStack() as stack:
-        with writing_cache(root):
-            folder = stack.enter_context(scratch_folder(root, "cache"))
-        yield folder
-
-
 def require_space(root: Path, model: Network) -> None:
-    """Check before long work that there is room for the bundle.
+    """Check before long work that there is room for the bundle and the checkpoints.
+
+    A checkpoint of a student has its weights, those of its best epoch, and two moments of each; a
+    new one is written before the old one goes.
 
     Raises:
         QprdError: there is not.
@@ -42,10 +30,11 @@ def require_space(root: Path, model: Network) -> None:
     needed = sum(
         tensor.numel() * tensor.element_size() for tensor in model.trainable_state().values()
     )
+    needed *= 3 if model.kind == "discriminant" else 9
     free = shutil.disk_usage(root).free
     if free < needed:
         raise QprdError(
-            f"The bundle needs {needed / 2**20:.0f} MiB, and {free / 2**20:.0f} MiB are free.",
+            f"The training needs {needed / 2**20:.0f} MiB, and {free / 2**20:.0f} MiB are free.",
             where=str(root),
             fix="Free some disk space.",
             exit_code=ExitCode.FAILED,

@@ -101,7 +101,6 @@ class TrainSummary:
         epochs: Finished epochs.
         validation: Its figures.
         notes: What the user should know.
-        interrupted: Ctrl-C ended it early.
         seconds: Time spent.
     """
 
@@ -117,7 +116,6 @@ class TrainSummary:
     epochs: int
     validation: ValidationFigures
     notes: tuple[str, ...]
-    interrupted: bool
     seconds: float
 
     def lines(self) -> list[str]:
@@ -144,13 +142,11 @@ class TrainSummary:
     def _epoch_lines(self) -> list[str]:
         """What became of the epochs; nothing where there are none."""
         if self.best_epoch is None:
-            return ["Interrupted."] if self.interrupted else []
-        kept = f"epoch {self.best_epoch} of {self.epochs} is kept"
+            return []
+        kept = f"Epoch {self.best_epoch} of {self.epochs} is kept"
         if self.recipe == "paper" and self.validation.accuracy is not None:
             kept += ", the best on validation patches"
-        stop = f"Interrupted after {self.epochs} epochs: " if self.interrupted else ""
-        line = f"{stop}{kept}."
-        return [line[0].upper() + line[1:]]
+        return [f"{kept}."]
 
 
 def _calibration_line(reliability: Reliability) -> str:

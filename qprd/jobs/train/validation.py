@@ -45,14 +45,12 @@ class Validation:
         figures: The figures of the validation.
         no_probability: Why there is no calibration, in one sentence; None if there is one.
         notes: What the user should know.
-        interrupted: Ctrl-C ended it early.
     """
 
     scoring: ScoringInfo
     figures: ValidationFigures
     no_probability: str | None
     notes: tuple[str, ...]
-    interrupted: bool = False
 
 
 def require_possible(rule: Rule, table: PatchTable, slides: Sequence[SlideRegions]) -> None:
@@ -96,12 +94,11 @@ def validate(
     *,
     rule: Rule,
     seed: int,
-    interrupted: bool = False,
 ) -> Validation:
     """Score the validation patches as slides are scored, and choose threshold and probability.
 
-    A slide that cannot be read there is left out. If none can, or Ctrl-C comes meanwhile, the model
-    scores patch by patch, which the training has done already.
+    A slide that cannot be read there is left out. If none can, the model scores patch by patch,
+    which the training has done already.
 
     Args:
         patch_scores: Raw scores (n,) of the validation patches, patch by patch; None without any.
@@ -111,13 +108,11 @@ def validate(
         scorer: The trained model.
         rule: Chooses the threshold.
         seed: Of the folds of the cross-validation.
-        interrupted: Ctrl-C ended the training: false positives are not counted.
     """
     val = table.subset("val")
     scores, notes = patch_scores, list[str]()
     false_positives = None
     if scorer.scoring == "fields":
-        why = "Ctrl-C came before the validation patches were scored from large fields"
         try:
             found, unreadable = scorer.patch_scores_from_fields(val, open_slide)
             if val.patches and unreadable.keys() == {patch.slide for patch in val.patches}:
@@ -129,18 +124,14 @@ def validate(
             readable = tuple(p for p in val.patches if p.slide not in unreadable)
             scores = found[[patch.slide not in unreadable for patch in val.patches]]
             val = replace(val, patches=readable)
-        except (QprdError, KeyboardInterrupt) as error:
-            if isinstance(error, KeyboardInterrupt):
-                interrupted = True
-            else:
-                why = f"the validation patches cannot be scored from large fields: {error}"
-            notes.append(f"slides are scored patch by patch, which is slower, because {why}")
+        except QprdError as error:
+            notes.append(
+                "slides are scored patch by patch, which is slower, because the validation patches "
+                f"cannot be scored from large fields: {error}"
+            )
             scorer = replace(scorer, scoring="patches")
-    if rule.name == "fp-per-slide" and not interrupted:
-        try:
-            false_positives = count_false_positives(table, slides, open_slide, scorer, notes)
-        except KeyboardInterrupt:
-            interrupted = True
+    if rule.name == "fp-per-slide":
+        false_positives = count_false_positives(table, slides, open_slide, scorer, notes)
     decided = _decide(
         ScoringInfo(scorer.scoring, scorer.patch_score, threshold=None),
         val.is_tumor,
@@ -150,7 +141,7 @@ def validate(
         false_positives=false_positives,
         seed=seed,
     )
-    return replace(decided, notes=(*notes, *decided.notes), interrupted=interrupted)
+    return replace(decided, notes=(*notes, *decided.notes))
 
 
 def _name_of(entry_id: str, slides: Sequence[SlideRegions]) -> str:
