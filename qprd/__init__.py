@@ -36,6 +36,7 @@ __all__ = [
     "predict",
     "remove",
     "run_demo",
+    "status",
     "train",
     "undo",
     "view_results",
@@ -46,7 +47,14 @@ if TYPE_CHECKING:
     from qprd.api.changes import import_asap, remove, undo, write_back
     from qprd.api.exports import export_geojson, export_model
     from qprd.api.loop import evaluate, load_model, open_project, predict, train, view_results
-    from qprd.api.setup import copy_scripts, doctor, draw_demo, list_teachers, run_demo
+    from qprd.api.setup import (
+        copy_scripts,
+        doctor,
+        draw_demo,
+        list_teachers,
+        run_demo,
+        status,
+    )
     from qprd.errors import QprdError
     from qprd.events import log_events
     from qprd.jobs.predict.model import Model
@@ -59,7 +67,14 @@ _MODULES = {
     "qprd.api.changes": ("import_asap", "remove", "undo", "write_back"),
     "qprd.api.exports": ("export_geojson", "export_model"),
     "qprd.api.loop": ("evaluate", "load_model", "open_project", "predict", "train", "view_results"),
-    "qprd.api.setup": ("copy_scripts", "doctor", "draw_demo", "list_teachers", "run_demo"),
+    "qprd.api.setup": (
+        "copy_scripts",
+        "doctor",
+        "draw_demo",
+        "list_teachers",
+        "run_demo",
+        "status",
+    ),
     "qprd.errors": ("QprdError",),
     "qprd.events": ("log_events",),
     "qprd.jobs.predict.model": ("Model",),

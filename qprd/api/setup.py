@@ -1,4 +1,4 @@
-"""Around the first project: the doctor, the teachers, the demo, the scripts for QuPath."""
+"""Around the work: doctor, status, teachers, the demo, the scripts for QuPath."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from qprd.progress import Progress, progress_bars
 if TYPE_CHECKING:
     from qprd.jobs.demo import DemoSummary
     from qprd.jobs.doctor.checks import Examination
+    from qprd.jobs.status import ProjectStatus
     from qprd.jobs.teachers import TeacherList
     from qprd.qupath.project import Project
 
@@ -71,6 +72,22 @@ def doctor(
         annotations=path_of(annotations),
         progress=progress_bars(progress),
     )
+
+
+def status(project: Project, *, progress: bool | Progress = True) -> ProjectStatus:
+    """Find out which bundles and results a project has, and what commands left in it.
+
+    Args:
+        project: Only read.
+        progress: False shows no bars.
+
+    Example:
+        >>> [result.state for result in qprd.status(project).results]
+        ['fresh', ...]
+    """
+    from qprd.jobs.status import project_status
+
+    return project_status(project, progress=progress_bars(progress))
 
 
 def list_teachers(

@@ -11,6 +11,7 @@ from qprd.cli import (  # noqa: F401, I001
     write_back,
     remove,
     undo,
+    status,
     import_asap,
     export,
     teachers,

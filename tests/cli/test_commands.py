@@ -44,6 +44,7 @@ OPTIONS = {
     "write-back": PROJECT | CHOICE | {"--exclude", "--dry-run", "--json"},
     "remove": PROJECT | CHOICE | {"--exclude", "--dry-run", "--json"},
     "undo": PROJECT | {"--all", "--dry-run", "--json"},
+    "status": PROJECT | {"--json"},
     "import-asap": {"--backend", "--slides", "--image", "--tumor-class", "--dry-run", "--json"},
     "export": CHOICE | {"--format", "--output", "--exclude", "--tiles", "--weights", "--json"},
     "doctor": PROJECT

@@ -1,0 +1,223 @@
+"""``qprd status``: which bundles and results a project has, and what commands left in it."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from qprd.bundle.names import is_bundle
+from qprd.errors import QprdError
+from qprd.files.layout import ProjectLayout
+from qprd.jobs.doctor.checks import Check, Status, passed, warning
+from qprd.jobs.doctor.writes import check_writes
+from qprd.predictions import BUNDLE, DATE
+from qprd.progress import Progress
+from qprd.qupath.project import Entry, Project
+from qprd.results.folder import SLIDE, load_slide_result
+from qprd.results.freshness import Freshness
+from qprd.settings import PredictConfig
+
+if TYPE_CHECKING:
+    from qprd.jobs.predict.inputs import Inputs
+
+_NAMES_SHOWN: Final = 5
+
+
+@dataclass(frozen=True)
+class BundleStatus:
+    """A trained model of a project.
+
+    Attributes:
+        name: Of its folder.
+        teacher: Of its network; None if it is damaged.
+        created: ISO 8601, UTC; None if it is damaged.
+        is_newest: Whether it is used where none is named.
+        problem: What is damaged; None if it can be read.
+    """
+
+    name: str
+    teacher: str | None
+    created: str | None
+    is_newest: bool
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class ResultStatus:
+    """What there is of one image.
+
+    Attributes:
+        image: Its name.
+        entry_id: Its id.
+        state: ``fresh`` if ``qprd predict`` without options would skip it, ``stale``, or
+            ``missing``.
+        reason: Why it is stale, else empty.
+        written: Whether the result is in QuPath's project; ``waiting`` if it is in a file that
+            ``import_predictions.groovy`` has not read yet.
+    """
+
+    image: str
+    entry_id: str
+    state: Literal["fresh", "stale", "missing"]
+    reason: str
+    written: Literal["yes", "waiting", "no"]
+
+
+@dataclass(frozen=True)
+class ProjectStatus:
+    """What a project has of qprd.
+
+    Attributes:
+        project: The project file.
+        bundles: The trained models, damaged ones included.
+        results: Of each image, in the order of the project.
+        orphans: Ids of results whose images are not in the project any more.
+        left: What is being written, was broken off, or left behind; and what can be undone.
+    """
+
+    project: Path
+    bundles: tuple[BundleStatus, ...]
+    results: tuple[ResultStatus, ...]
+    orphans: tuple[str, ...]
+    left: tuple[Check, ...]
+
+    def checks(self) -> Iterator[Check]:
+        """The status as findings of the doctor."""
+        readable = [bundle for bundle in self.bundles if bundle.problem is None]
+        for bundle in self.bundles:
+            if bundle.problem is not None:
+                yield warning("bundles", f"{bundle.name} is damaged: {bundle.problem}")
+        newest = [f"; the newest is {bundle.name}" for bundle in readable if bundle.is_newest]
+        yield passed("bundles", f"{len(readable)}{''.join(newest)}")
+        yield from self._results()
+        yield from self.left
+
+    def _results(self) -> Iterator[Check]:
+        counts = Counter(result.state for result in self.results)
+        told = ", ".join(f"{counts[state]} {state}" for state in ("fresh", "stale", "missing"))
+        yield passed("results", f"{told}, of {len(self.results)} images")
+        for reason in dict.fromkeys(r.reason for r in self.results if r.state == "stale"):
+            found = [r for r in self.results if r.reason == reason and r.state == "stale"]
+            yield warning(
+                "results",
+                f"{len(found)} stale, {reason}: {_names(found)}",
+                "qprd predict scores them again, and the missing ones.",
+            )
+        if self.orphans:
+            yield warning(
+                "results",
+                f"{len(self.orphans)} are of images that are not in the project any more, such as "
+                f"{self.orphans[0]}",
+                "Delete their folders in qprd/results, if you do not need them.",
+            )
+        there = [result for result in self.results if result.state != "missing"]
+        if not there:
+            return
+        written = Counter(result.written for result in there)
+        yield passed("written back", f"{written['yes']} of {len(there)} results are in QuPath")
+        for state, what, fix in (
+            (
+                "waiting",
+                "wait in qprd/predictions",
+                "In QuPath, run import_predictions.groovy for the project.",
+            ),
+            ("no", "are not written back", "qprd write-back puts them into the project."),
+        ):
+            left = [result for result in there if result.written == state]
+            if left:
+                yield warning("written back", f"{len(left)} {what}: {_names(left)}", fix)
+
+    def lines(self) -> list[str]:
+        """The status for people."""
+        lines = []
+        for check in self.checks():
+            mark = "" if check.status is Status.PASS else "! "
+            lines.append(f"{mark}{check.subject}: {check.finding}")
+            if check.fix:
+                lines.append(f"    {check.fix}")
+        return lines
+
+
+def project_status(project: Project, *, progress: Progress) -> ProjectStatus:
+    """Find out what a project has of qprd; nothing is changed.
+
+    A slide is opened only if its file has changed since it was predicted.
+    """
+    layout, entries = ProjectLayout(project.path), project.entries()
+    bundles, inputs = _bundles(layout.bundles)
+    results = []
+    with progress.task("looking at results", len(entries)) as task:
+        for entry in entries:
+            results.append(_result(project, entry, inputs))
+            task.advance()
+    known = {entry.id for entry in entries}
+    kept = sorted(path.parent.name for path in layout.results.glob(f"[!.]*/{SLIDE}"))
+    return ProjectStatus(
+        project.path,
+        bundles,
+        tuple(results),
+        tuple(name for name in kept if name not in known),
+        tuple(check_writes(project.path)),
+    )
+
+
+def _bundles(folder: Path) -> tuple[tuple[BundleStatus, ...], Inputs | None]:
+    """The bundles, and what a prediction by the newest depends on."""
+    from qprd.bundle.reading import newest_bundle, read_bundle_info
+    from qprd.jobs.predict.inputs import Inputs
+
+    newest, inputs = None, None
+    try:
+        with warnings.catch_warnings():
+            # Damaged bundles are told below.
+            warnings.simplefilter("ignore")
+            newest = newest_bundle(folder)
+        inputs = Inputs(newest, read_bundle_info(newest), PredictConfig())
+    except QprdError:
+        pass
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name.startswith(".") or not is_bundle(path):
+            continue
+        try:
+            info = read_bundle_info(path)
+        except QprdError as error:
+            found.append(BundleStatus(path.name, None, None, False, error.problem))
+        else:
+            created = info.created.isoformat(timespec="seconds")
+            teacher = info.network.teacher.name
+            found.append(BundleStatus(path.name, teacher, created, path == newest))
+    return tuple(found), inputs
+
+
+def _result(project: Project, entry: Entry, inputs: Inputs | None) -> ResultStatus:
+    layout = ProjectLayout(project.path)
+    folder = layout.result(entry.id)
+    try:
+        result = load_slide_result(folder)
+        saved_ns = (folder / SLIDE).stat().st_mtime_ns
+    except (QprdError, OSError):
+        return ResultStatus(entry.name, entry.id, "missing", "", "no")
+    written: Literal["yes", "waiting", "no"] = "no"
+    if (entry.metadata.get(BUNDLE), entry.metadata.get(DATE)) == (result.bundle, result.created):
+        written = "yes"
+    else:
+        with suppress(OSError):
+            file = layout.predictions / f"{entry.id}.geojson"
+            written = "waiting" if file.stat().st_mtime_ns >= saved_ns else "no"
+    found = (
+        Freshness("stale", "there is no bundle to compare it with")
+        if inputs is None
+        else inputs.freshness(project, entry)
+    )
+    return ResultStatus(entry.name, entry.id, found.state, found.reason, written)
+
+
+def _names(results: Sequence[ResultStatus]) -> str:
+    names = ", ".join(result.image for result in results[:_NAMES_SHOWN])
+    return names + (", ..." if len(results) > _NAMES_SHOWN else "")
