@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -32,6 +32,7 @@ from qprd.jobs.doctor.job import examine
 from qprd.jobs.predict.index import write_results_index
 from qprd.jobs.predict.job import predict_project
 from qprd.jobs.reporting import write_json_object
+from qprd.jobs.status import project_status
 from qprd.jobs.train.patches import prepare_patches
 from qprd.progress import SilentProgress
 from qprd.qupath.drawn import read_drawn
@@ -47,8 +48,8 @@ _TIMES = 5
 _HEAD = ("what", "against", "ratio", "target", "kept", "detail")
 #: Of times, for what is linear; of memory.
 _LINEAR, _BOUNDED = 1.1 * _TIMES, 1.5
-#: Vertices of the outline of each class on a slide.
-_OUTLINE = 100
+#: Vertices of the outline of each class on a slide; and where memory is measured, of fewer slides.
+_OUTLINE, _LONG_OUTLINE, _FEWER = 200, 10_000, 20
 
 
 @dataclass(frozen=True)
@@ -63,18 +64,22 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--entries", type=int, default=1000, metavar="N")
-    parser.add_argument("--only", action="append", choices=_WAYS, help="repeatable")
+    parser.add_argument("--only", action="append", choices=(*_WAYS, _SAMPLING), help="repeatable")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     rows: list[Row] = []
+    names = arguments.only or (*_WAYS, _SAMPLING)
     with tempfile.TemporaryDirectory(prefix="qprd-scale-") as temporary:
-        sizes = (1, arguments.entries, _TIMES * arguments.entries)
-        folders = [Path(temporary, str(size)) for size in sizes]
-        for folder, size in zip(folders, sizes, strict=True):
-            make_project(folder, size)
-        for name in arguments.only or _WAYS:
-            for row in _rows(name, folders, sizes):
+        if set(names) != {_SAMPLING}:
+            sizes = (1, arguments.entries, _TIMES * arguments.entries)
+            folders = [make_project(Path(temporary, str(size)), size) for size in sizes]
+        for name in names:
+            for row in (
+                _sampling_rows(Path(temporary), arguments.entries // _FEWER)
+                if name == _SAMPLING
+                else _rows(name, folders, sizes)
+            ):
                 rows.append(row)
                 print(": ".join(row.cells()[:3:2]), row.detail, sep="; ", file=sys.stderr)
     write_json_object(arguments.json, [row.as_json() for row in rows])
@@ -83,8 +88,8 @@ def main() -> None:
     publish(f"{table}\n{found}\n\n```sh\n{command_line()}\n```\n", arguments.markdown)
 
 
-def make_project(folder: Path, entries: int) -> None:
-    """A project of small slides, all annotated and, but for the pixels, all predicted.
+def make_project(folder: Path, entries: int, vertices: int = _OUTLINE) -> Path:
+    """Make a project of small slides, all annotated and, but for the pixels, all predicted.
 
     The slides are copies of one to which bytes are added, more to each, so that none is a copy. The
     bundle says that it was trained on all of them.
@@ -94,33 +99,33 @@ def make_project(folder: Path, entries: int) -> None:
     pixels = folder / "pixels.tif"
     size = (_EDGE_PX + 2 * _GLASS_PX,) * 2
     write_slide(pixels, size, [(_GLASS_PX, _GLASS_PX, _EDGE_PX)], _MPP)
-    content = pixels.read_bytes()
+    content, drawn = pixels.read_bytes(), _annotations(vertices)
     new = []
     for number in range(entries):
         path = slides / f"slide_{number}.tif"
         path.write_bytes(content + b"." * number)
-        new.append(NewSlide(path, _MPP, annotations=_annotations()))
+        new.append(NewSlide(path, _MPP, annotations=drawn))
     project = create_project(folder, new)
-    shutil.copytree(
-        ProjectLayout(project).annotations,
-        folder / "exported",
-    )
+    exported = folder / "exported"
+    shutil.copytree(ProjectLayout(project).annotations, exported)
     for number in range(entries):
-        exported = folder / "exported" / f"{number + 1}.geojson"
-        exported.rename(exported.with_name(f"slide_{number}.tif.geojson"))
-    known = (SlideIdentity(one.path.name, fingerprint(one.path)) for one in new)
-    prepare_model(project, _MPP, slides=tuple(known))
-    _predict_one(folder)
-    _copy_results(project, new)
+        file = exported / f"{number + 1}.geojson"
+        file.rename(file.with_name(f"slide_{number}.tif.geojson"))
+    if vertices == _OUTLINE:
+        known = tuple(SlideIdentity(one.path.name, fingerprint(one.path)) for one in new)
+        prepare_model(project, _MPP, slides=known)
+        _predict_one(folder)
+        _copy_results(project, known)
+    return folder
 
 
-def _annotations() -> dict[str, object]:
+def _annotations(vertices: int) -> dict[str, object]:
     """Tumor on the left, normal tissue on the right, with outlines of many vertices."""
-    side = [_EDGE_PX * step / _OUTLINE for step in range(_OUTLINE)]
+    side = [_GLASS_PX + _EDGE_PX * step / vertices for step in range(0, vertices, 2)]
     features = []
     for name, left in (("Tumor", _GLASS_PX), ("Normal", _GLASS_PX + _EDGE_PX // 2)):
         right = left + _EDGE_PX // 2
-        ring = [[left, _GLASS_PX + y] for y in side] + [[right, _GLASS_PX + y] for y in side[::-1]]
+        ring = [[left, y] for y in side] + [[right, y] for y in side[::-1]]
         features.append(
             {
                 "type": "Feature",
@@ -131,20 +136,15 @@ def _annotations() -> dict[str, object]:
     return {"type": "FeatureCollection", "features": features}
 
 
-def _copy_results(project: Path, slides: list[NewSlide]) -> None:
+def _copy_results(project: Path, slides: Sequence[SlideIdentity]) -> None:
     """Give each slide the results of the first."""
     layout = ProjectLayout(project)
     first = layout.result("1")
     result = asdict(load_slide_result(first))
-    for number, slide in enumerate(slides, start=1):
-        if number > 1:
-            folder = shutil.copytree(first, layout.result(str(number)))
-            own = {
-                "entry_id": str(number),
-                "image": slide.path.name,
-                "fingerprint": fingerprint(slide.path),
-            }
-            (folder / SLIDE).write_text(json.dumps(result | own), encoding="utf-8")
+    for number, slide in enumerate(slides[1:], start=2):
+        folder = shutil.copytree(first, layout.result(str(number)))
+        own = {"entry_id": str(number), "image": slide.name, "fingerprint": slide.fingerprint}
+        (folder / SLIDE).write_text(json.dumps(result | own), encoding="utf-8")
 
 
 def _list_annotations(folder: Path) -> None:
@@ -173,6 +173,12 @@ def _examine(folder: Path) -> None:
     assert not found.failed
 
 
+def _look_at_status(folder: Path) -> None:
+    opened, _ = open_project(folder / "project.qpproj", backend="exchange")
+    with opened:
+        project_status(opened, progress=SilentProgress())
+
+
 def _predict_one(folder: Path) -> None:
     opened, _ = open_project(folder / "project.qpproj", backend="exchange")
     with opened:
@@ -183,45 +189,56 @@ def _predict_one(folder: Path) -> None:
 def _sample(folder: Path) -> None:
     opened, _ = open_project(folder / "project.qpproj", backend="exchange")
     with opened:
-        config = train_config({"teacher": "efficientnet_lite0", "patch_px": 32, "normal": 400})
+        config = train_config(
+            {"teacher": "efficientnet_lite0", "patch_px": 32, "normal": 400, "tumor": 90}
+        )
         prepare_patches(opened, config, None, SilentProgress())
 
 
-#: What is measured; seconds that it may take at N and at 5 N if N is 1,000; whether what it takes
-#: with one slide is subtracted; and whether its memory counts.
-_WAYS: dict[str, tuple[Callable[[Path], None], tuple[float, float] | None, bool, bool]] = {
-    "listing with --annotations": (_list_annotations, (1.0, 5.0), False, False),
-    "index of the results": (_write_index, (1.0, 5.0), False, False),
-    "doctor": (_examine, (3.0, 15.0), False, False),
-    "predict --image ONE, beside its slide": (_predict_one, (3.0, 3.0), True, False),
-    "sampling for a training": (_sample, None, False, True),
+#: What is measured; seconds that it may take at 1,000 and at 5,000 entries; and whether what it
+#: takes with one entry is subtracted.
+_WAYS: dict[str, tuple[Callable[[Path], None], tuple[float, float], bool]] = {
+    "listing with --annotations": (_list_annotations, (1.0, 5.0), False),
+    "index of the results": (_write_index, (1.0, 5.0), False),
+    "doctor": (_examine, (3.0, 15.0), False),
+    "status": (_look_at_status, (3.0, 15.0), False),
+    "predict --image ONE, beside its slide": (_predict_one, (3.0, 3.0), True),
 }
+_SAMPLING = "sampling for a training"
 
 
 def _rows(name: str, folders: list[Path], sizes: tuple[int, int, int]) -> Iterator[Row]:
-    way, limits, only_beside, counts_memory = _WAYS[name]
-    one, small, large = (_spent(way, folder) for folder in folders)
-    base = one.seconds if only_beside else 0.0
-    seconds = [spent.seconds - base for spent in (small, large)]
-    detail = f"{seconds[0]:.2f} s for {sizes[1]:,} entries, {seconds[1]:.2f} s for {sizes[2]:,}"
+    way, limits, only_beside = _WAYS[name]
+    one, *spent = (_spent(way, folder) for folder in folders)
+    seconds = [found.seconds - (one.seconds if only_beside else 0.0) for found in spent]
     if not only_beside:
-        yield Row(
-            name, f"{sizes[1]:,} entries", "<=", _LINEAR, seconds[1] / max(seconds[0], 1e-3), detail
-        )
-    for size, found, limit in zip(sizes[1:], seconds, limits or (), strict=False):
-        yield Row(
-            name, f"{limit:g} s", "<=", 1.0, found / limit, f"{size:,} entries: {found:.2f} s"
-        )
-    if counts_memory:
-        peaks = [spent.peak_bytes / 2**20 for spent in (small, large)]
-        yield Row(
-            f"{name}: memory",
-            f"{sizes[1]:,} entries",
-            "<=",
-            _BOUNDED,
-            peaks[1] / peaks[0],
-            f"peaks of {peaks[0]:.0f} and {peaks[1]:.0f} MiB, the libraries' own included",
-        )
+        yield _growth(name, sizes[1:], seconds)
+    for size, found, limit in zip(sizes[1:], seconds, limits, strict=True):
+        shown = f"{size:,} entries: {found:.2f} s"
+        yield Row(name, f"{limit:g} s", "<=", 1.0, found / limit, shown)
+
+
+def _sampling_rows(temporary: Path, entries: int) -> Iterator[Row]:
+    sizes = (entries, _TIMES * entries)
+    folders = [make_project(temporary / f"long {size}", size, _LONG_OUTLINE) for size in sizes]
+    spent = [_spent(_sample, folder) for folder in folders]
+    name = f"{_SAMPLING}, {2 * _LONG_OUTLINE:,} vertices a slide"
+    yield _growth(name, sizes, [found.seconds for found in spent])
+    peaks = [found.peak_bytes / 2**20 for found in spent]
+    yield Row(
+        f"{name}: memory",
+        f"{sizes[0]:,} entries",
+        "<=",
+        _BOUNDED,
+        peaks[1] / peaks[0],
+        f"peaks of {peaks[0]:.0f} and {peaks[1]:.0f} MiB, the libraries' own included",
+    )
+
+
+def _growth(name: str, sizes: Sequence[int], seconds: Sequence[float]) -> Row:
+    detail = f"{seconds[0]:.2f} s for {sizes[0]:,} entries, {seconds[1]:.2f} s for {sizes[1]:,}"
+    ratio = seconds[1] / max(seconds[0], 1e-3)
+    return Row(name, f"{sizes[0]:,} entries", "<=", _LINEAR, ratio, detail)
 
 
 def _spent(way: Callable[[Path], None], folder: Path) -> Spent:

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -199,7 +200,7 @@ def _sample(
         for label in LABELS:
             wanted = counts.wanted(split, label)
             sources = {
-                entry_id: _positions(slides[entry_id], split, label, bounds, config)
+                entry_id: partial(_positions, slides[entry_id], split, label, bounds, config)
                 for entry_id, bounds in areas[split].items()
             }
             drawn[label] = [

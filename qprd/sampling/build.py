@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from shapely.geometry import MultiPolygon
 
 from qprd.errors import QprdError
 from qprd.qupath.entry_slides import name_list
+from qprd.sampling.packed import Packed
 from qprd.sampling.region_index import RegionIndex
 from qprd.sampling.regions import LabelRegions
 from qprd.sampling.sampler import Bounds, iter_patches, patch_rng, sample_stratified, stratify
@@ -36,7 +38,9 @@ class SlideRegions:
         width: Width of the entry's frame in level-0 pixels.
         height: Height of the entry's frame in level-0 pixels.
         mpp: Micrometers per level-0 pixel.
-        tissue: The tissue mask, or None to accept patches whatever their tissue.
+        has_tumor: Whether there is a tumor region.
+        has_normal: Whether there is a normal region.
+        packed: The label regions and the tissue mask: a training has them of all its slides.
         metadata_split: What `qprd.sampling.splits.metadata_split` reads, or None.
     """
 
@@ -45,9 +49,51 @@ class SlideRegions:
     width: int
     height: int
     mpp: float
-    regions: LabelRegions
-    tissue: TissueMask | None = None
+    has_tumor: bool
+    has_normal: bool
+    packed: Packed[tuple[LabelRegions, TissueMask | None]]
     metadata_split: Split | None = None
+
+    @classmethod
+    def of(
+        cls,
+        entry_id: str,
+        identity: SlideIdentity,
+        frame: tuple[int, int, float],
+        *,
+        regions: LabelRegions,
+        tissue: TissueMask | None = None,
+        metadata_split: Split | None = None,
+    ) -> SlideRegions:
+        """Make the record of a slide.
+
+        Args:
+            entry_id: Id of the entry.
+            identity: The slide.
+            frame: Width, height and resolution.
+            regions: Its label regions.
+            tissue: The tissue mask, or None to accept patches whatever their tissue.
+            metadata_split: The split that its metadata name.
+        """
+        return cls(
+            entry_id,
+            identity,
+            *frame,
+            has_tumor=not regions.tumor_region.is_empty,
+            has_normal=not regions.normal_region.is_empty,
+            packed=Packed((regions, tissue)),
+            metadata_split=metadata_split,
+        )
+
+    @property
+    def regions(self) -> LabelRegions:
+        """Where the slide is tumor and where normal."""
+        return self.packed.unpack()[0]
+
+    @property
+    def tissue(self) -> TissueMask | None:
+        """The tissue mask, or None to accept patches whatever their tissue."""
+        return self.packed.unpack()[1]
 
     @property
     def name(self) -> str:
@@ -61,8 +107,8 @@ class SlideRegions:
             self.entry_id,
             self.identity,
             self.metadata_split,
-            has_tumor=not self.regions.tumor_region.is_empty,
-            has_normal=not self.regions.normal_region.is_empty,
+            has_tumor=self.has_tumor,
+            has_normal=self.has_normal,
         )
 
     def region(self, label: Label) -> MultiPolygon:
@@ -233,7 +279,8 @@ class _TableSampler:
 
         if wanted == 0:
             return {}
-        return sample_stratified({e: source(e, b) for e, b in areas.items()}, wanted)
+        sources = {e: partial(source, e, bounds) for e, bounds in areas.items()}
+        return sample_stratified(sources, wanted)
 
     def _patches(
         self, split: Split, positions: Mapping[Label, Mapping[str, Sequence[tuple[int, int]]]]

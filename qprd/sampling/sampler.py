@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 #: Candidates per batch. Another size would give other patches.
 _BATCH = 1024
+
+#: Slides that are drawn from in turns without beginning again: some 100 MB each, if they are large.
+_MOST_BEGUN = 16
 
 #: Left, top, right and bottom edge in level-0 pixels.
 Bounds = tuple[float, float, float, float]
@@ -164,15 +168,21 @@ def stratify(available: Mapping[str, int], wanted: int) -> dict[str, int]:
 
 
 def sample_stratified(
-    sources: Mapping[str, Iterator[tuple[int, int]]], wanted: int
+    sources: Mapping[str, Callable[[], Iterator[tuple[int, int]]]], wanted: int
 ) -> dict[str, list[tuple[int, int]]]:
     """Draw patches from slides in the shares of `stratify`, no more than needed from each.
+
+    Args:
+        sources: Start drawing from a slide; the same patches come each time.
+        wanted: Number of patches.
 
     Returns:
         Positions per slide, all there are if these are fewer than ``wanted``.
     """
     taken: dict[str, list[tuple[int, int]]] = {slide: [] for slide in sorted(sources)}
     full: set[str] = set()
+    # What has been drawn from is kept for more draws, of a few slides: it takes much memory.
+    begun: OrderedDict[str, Iterator[tuple[int, int]]] = OrderedDict()
     while True:
         available = {s: len(taken[s]) if s in full else wanted for s in taken}
         quotas = stratify(available, wanted)
@@ -180,6 +190,11 @@ def sample_stratified(
         if not short:
             return {slide: taken[slide][: quotas[slide]] for slide in taken}
         for slide in short:
-            taken[slide].extend(islice(sources[slide], quotas[slide] - len(taken[slide])))
+            drawn = begun.pop(slide, None) or islice(sources[slide](), len(taken[slide]), None)
+            taken[slide].extend(islice(drawn, quotas[slide] - len(taken[slide])))
             if len(taken[slide]) < quotas[slide]:
                 full.add(slide)
+                continue
+            begun[slide] = drawn
+            if len(begun) > _MOST_BEGUN:
+                begun.popitem(last=False)

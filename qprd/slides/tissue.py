@@ -50,11 +50,11 @@ class TissueMask:
     glass: Glass | None = None
 
     @cached_property
-    def _integral(self) -> NDArray[np.int64]:
+    def _integral(self) -> NDArray[np.int32]:
         """Sum of the mask above and left of every grid corner, (h + 1, w + 1)."""
-        total = np.zeros((self.mask.shape[0] + 1, self.mask.shape[1] + 1), dtype=np.int64)
-        np.cumsum(self.mask, axis=0, out=total[1:, 1:])
-        np.cumsum(total[1:, 1:], axis=1, out=total[1:, 1:])
+        total = np.zeros((self.mask.shape[0] + 1, self.mask.shape[1] + 1), dtype=np.int32)
+        np.cumsum(self.mask, axis=0, dtype=np.int32, out=total[1:, 1:])
+        np.cumsum(total[1:, 1:], axis=1, dtype=np.int32, out=total[1:, 1:])
         return total
 
     def tissue_above_left(

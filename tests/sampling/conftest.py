@@ -53,15 +53,13 @@ def colon_slides(
                 tissue=tissue,
             )
             slides.append(
-                SlideRegions(
+                SlideRegions.of(
                     entry_id,
                     SlideIdentity(f"colon_{entry_id}.tif"),
-                    slide.width,
-                    slide.height,
-                    slide.mpp,
-                    own,
-                    tissue,
-                    split,
+                    (slide.width, slide.height, slide.mpp),
+                    regions=own,
+                    tissue=tissue,
+                    metadata_split=split,
                 )
             )
     return slides

@@ -14,6 +14,7 @@ from shapely.geometry import MultiPolygon, box
 
 from qprd.errors import QprdError
 from qprd.sampling.build import SlideRegions, build_patch_table
+from qprd.sampling.packed import Packed
 from qprd.sampling.splits import Split
 from qprd.sampling.table import PatchTable, check_splits_apart
 from qprd.settings import TrainConfig
@@ -34,9 +35,8 @@ def slide(
         MultiPolygon([box(0, 0, tumor, tumor)] if tumor else []),
         MultiPolygon([box(500, 500, 500 + normal, 500 + normal)] if normal else []),
     )
-    return SlideRegions(
-        entry_id, SlideIdentity(f"{entry_id}.svs"), 1000, 1000, mpp, own, metadata_split=split
-    )
+    identity = SlideIdentity(f"{entry_id}.svs")
+    return SlideRegions.of(entry_id, identity, (1000, 1000, mpp), regions=own, metadata_split=split)
 
 
 def build(slides: Sequence[SlideRegions], **options: Any) -> PatchTable:
@@ -97,7 +97,7 @@ def reviewed_slide(
         rejected=MultiPolygon([box(500, 500, 500 + rejected, 500 + rejected)]),
         accepted=MultiPolygon([box(0, 0, 200, 400)]),
     )
-    return dataclasses.replace(plain, regions=own)
+    return dataclasses.replace(plain, packed=Packed((own, None)))
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 1.0])
@@ -168,7 +168,7 @@ def test_no_annotated_slide_is_an_error() -> None:
 
 def test_a_single_slide_is_split_by_area_with_a_warning() -> None:
     own = regions(MultiPolygon([box(0, 0, 1000, 450)]), MultiPolygon([box(0, 550, 1000, 1000)]))
-    only = SlideRegions("7", SlideIdentity("only.svs"), 1000, 1000, 0.5, own)
+    only = SlideRegions.of("7", SlideIdentity("only.svs"), (1000, 1000, 0.5), regions=own)
     table = build([only, slide("8", tumor=0, normal=0)])
     assert any("only annotated slide" in note for note in table.notes)
     assert {p.split for p in table.patches} == {"train", "val"}

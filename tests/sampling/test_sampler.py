@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon, box
 
 from qprd.errors import QprdError
+from qprd.sampling import sampler
 from qprd.sampling.build import SlideRegions
 from qprd.sampling.sampler import (
     iter_patches,
@@ -163,6 +167,19 @@ def test_shares_add_up_and_are_as_equal_as_can_be(available: dict[str, int], wan
 
 @given(counts, st.integers(0, 900))
 def test_drawing_from_slides_follows_their_shares(available: dict[str, int], wanted: int) -> None:
-    sources = {s: iter([(i, i) for i in range(n)]) for s, n in available.items()}
-    taken = sample_stratified(sources, wanted)
-    assert {s: len(xy) for s, xy in taken.items()} == stratify(available, wanted)
+    begun = Counter[str]()
+
+    def source(slide: str) -> Iterator[tuple[int, int]]:
+        begun[slide] += 1
+        return iter([(i, i) for i in range(available[slide])])
+
+    sources = {slide: partial(source, slide) for slide in available}
+    few, again = 100, 0
+    for most in (few, again):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sampler, "_MOST_BEGUN", most)
+            taken = sample_stratified(sources, wanted)
+        assert {s: len(xy) for s, xy in taken.items()} == stratify(available, wanted)
+        assert all(xy == [(i, i) for i in range(len(xy))] for xy in taken.values())
+        if most == few:
+            assert set(begun.values()) <= {1}

@@ -286,14 +286,13 @@ def slide_regions(
         notes.extend(
             f"{entry.name}: {line}" for line in (*tissue_notes, *doubts, *regions.summary())
         )
-        return SlideRegions(
-            entry_id=entry.id,
-            identity=slide_identity(entry, slide),
-            width=slide.width,
-            height=slide.height,
-            mpp=slide_mpp(slide),
+        return SlideRegions.of(
+            entry.id,
+            slide_identity(entry, slide),
+            (slide.width, slide.height, slide_mpp(slide)),
             regions=regions,
-            tissue=tissue,
+            # A training does not ask what its slides show beside tissue.
+            tissue=replace(tissue, surface=None),
             metadata_split=metadata_split(entry.metadata, entry.name),
         )
 

@@ -239,7 +239,7 @@ def _without(reason: str) -> str:
 
 
 def _with_normal(chosen: set[str], slides: Sequence[SlideRegions]) -> list[SlideRegions]:
-    return [s for s in slides if s.entry_id in chosen and not s.regions.normal_region.is_empty]
+    return [s for s in slides if s.entry_id in chosen and s.has_normal]
 
 
 def _little_labeled(regions: SlideRegions) -> list[str]:
