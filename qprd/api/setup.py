@@ -82,8 +82,8 @@ def status(project: Project, *, progress: bool | Progress = True) -> ProjectStat
         progress: False shows no bars.
 
     Example:
-        >>> [result.state for result in qprd.status(project).results]
-        ['fresh', ...]
+        >>> qprd.status(project).results[0].image
+        'demo_1.tif'
     """
     from qprd.jobs.status import project_status
 
