@@ -17,7 +17,9 @@ from methods.per_image import Features, PerImageFeatures
 from qprd.device import make_fabric
 from qprd.model.discriminant import moments
 from qprd.model.frd import student_scales
+from qprd.model.inference import faster_teacher
 from qprd.model.lite0_backbone import EFFICIENTNET_LITE0, lite0_backbone
+from qprd.model.network import channels_last
 from qprd.model.teacher import Teacher, build_teacher
 
 _BATCH = 64
@@ -56,7 +58,7 @@ def teacher_maps(teacher: Teacher, images: Images) -> Iterator[list[Tensor]]:
     """The maps of consecutive batches of images."""
     for start in range(0, len(images), _BATCH):
         batch = torch.from_numpy(images[start : start + _BATCH]).to(teacher.get_buffer("_mean"))
-        yield teacher(batch / 255)
+        yield teacher(channels_last(batch / 255))
 
 
 @cache
@@ -64,7 +66,7 @@ def moment_features(
     name: str, weights: str | None, device: str, *, every_block: bool = False
 ) -> PerImageFeatures:
     """What a discriminant is fitted to, see `qprd.model.discriminant.moments`: (N, features)."""
-    teacher = shared_teacher(name, weights, device, every_block=every_block)
+    teacher = faster_teacher(shared_teacher(name, weights, device, every_block=every_block))
 
     def compute(images: Images) -> Features:
         pooled = [moments(maps) for maps in teacher_maps(teacher, images)]
