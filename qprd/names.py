@@ -1,4 +1,4 @@
-"""Names of images, classes and files, which programs write in different Unicode forms."""
+"""Names of images, classes and files as they are compared, and counted things as they are told."""
 
 from __future__ import annotations
 
@@ -15,3 +15,18 @@ def composed(name: str) -> str:
         True
     """
     return unicodedata.normalize("NFC", name)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and what it counts, such as ``1 contour`` or ``3 regions to review``.
+
+    Args:
+        count: How many.
+        noun: Singular; its first word gets the plural's s.
+
+    Example:
+        >>> counted(1, "contour"), counted(0, "region to review")
+        ('1 contour', '0 regions to review')
+    """
+    first, *rest = noun.split(" ")
+    return " ".join([str(count), first if count == 1 else f"{first}s", *rest])

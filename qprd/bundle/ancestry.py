@@ -65,16 +65,18 @@ class ReviewCounts:
     """Counts of what in a training came from reviewed predictions.
 
     Attributes:
-        accepted: Annotations of training and validation slides that were predicted and accepted.
+        accepted: Annotations of training slides that were predicted and accepted.
         rejected: Annotations of these slides that were predicted and rejected.
         tumor_patches: Training patches in accepted regions.
         normal_patches: Training patches in rejected regions.
+        validation: Annotations of validation slides that were predicted, and accepted or rejected.
     """
 
     accepted: Count = 0
     rejected: Count = 0
     tumor_patches: Count = 0
     normal_patches: Count = 0
+    validation: Count = 0
 
 
 @dataclass(frozen=True, config=STRICT)

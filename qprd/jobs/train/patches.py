@@ -106,18 +106,19 @@ class PreparedPatches:
 
     def review_counts(self, config: TrainConfig) -> ReviewCounts:
         """How much of the training comes from reviewed predictions."""
+        patches = self.table.subset("train").patches
+        training = {patch.slide for patch in patches}
         judged = Counter(
-            role
+            (slide in training, role)
             for slide in self._used_slides()
             for annotation, role in _with_roles(self.annotations[slide], config)
             if annotation.predicted
         )
-        reviewed = Counter(
-            patch.label for patch in self.table.subset("train").patches if patch.reviewed
-        )
+        reviewed = Counter(patch.label for patch in patches if patch.reviewed)
         return ReviewCounts(
-            accepted=judged["tumor"],
-            rejected=judged["rejected"],
+            accepted=judged[True, "tumor"],
+            rejected=judged[True, "rejected"],
+            validation=judged[False, "tumor"] + judged[False, "rejected"],
             tumor_patches=reviewed["tumor"],
             normal_patches=reviewed["normal"],
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from qprd.bundle.ancestry import AnnotationChanges, ReviewCounts
 from qprd.evaluation.operating_point import Achieved
 from qprd.evaluation.reliability import Reliability
+from qprd.names import counted
 from qprd.settings import Recipe, Scoring
 
 
@@ -68,9 +69,14 @@ class Origin:
         lines, review = [], self.review
         if review.accepted or review.rejected:
             lines.append(
-                f"From review: {review.accepted} accepted and {review.rejected} rejected regions, "
-                f"which gave {review.tumor_patches} tumor and {review.normal_patches} normal "
-                "training patches."
+                f"From review of training slides: {counted(review.accepted, 'region')} accepted "
+                f"and {review.rejected} rejected, which gave {review.tumor_patches} tumor and "
+                f"{review.normal_patches} normal training patches."
+            )
+        if review.validation:
+            lines.append(
+                f"From review of validation slides: {counted(review.validation, 'region')}, from "
+                "which the model learns nothing."
             )
         if self.parent is not None:
             changes = self.changes

@@ -116,7 +116,7 @@ def test_what_came_from_a_review_is_told_and_recorded(project: Path) -> None:
         rows = [row for row in csv.DictReader(file) if row["reviewed"] == "yes"]
     assert len(rows) == summary.origin.review.normal_patches + summary.origin.review.tumor_patches
     assert {row["split"] for row in rows} == {"train"}
-    assert "1 accepted and 1 rejected regions, which gave" in "\n".join(summary.lines())
+    assert "1 region accepted and 1 rejected, which gave" in "\n".join(summary.lines())
 
 
 def test_settings_of_the_parent_hold_where_nothing_else_is_said(
