@@ -297,6 +297,9 @@ class PredictConfig(BaseModel):
     uncertain: Annotated[int, Field(ge=0, le=MAX_UNCERTAIN), Option(SCORES, "N")] = 0
     """Mark this many regions whose review would help most, as annotations of class Review:
     qprd: the closest to the threshold, spread over the slides, without a label so far."""
+    uncertain_on: Annotated[Literal["train", "all"], Option(SCORES)] = "train"
+    """Where regions to review are marked. train: on training slides and slides without a split,
+    from which the next training learns; all: on validation and test slides too."""
     min_tissue: Annotated[
         Share | None, Option(SCORES, "SHARE", default="the training's", example=0.5)
     ] = None

@@ -21,6 +21,7 @@ from qprd.jobs.predict.review_regions import (
 )
 from qprd.jobs.predict.slide_scores import save_slide
 from qprd.jobs.write_back import WriteBackSummary, write_back_entries
+from qprd.names import counted
 from qprd.progress import Progress
 from qprd.qupath.entry_slides import name_list, open_slide, select_entries
 from qprd.qupath.project import Entry, Project
@@ -71,13 +72,11 @@ class PredictSummary:
 
     def lines(self) -> list[str]:
         """The summary for people."""
-        lines = []
-        for slide in self.slides:
-            score = "no tissue" if slide.slide_score is None else f"score {slide.slide_score:.3f}"
-            lines.append(
-                f"{slide.image}: {score}, {slide.contours} contours, "
-                f"{slide.tumor_um2 / 1e6:.2f} of {slide.tissue_um2 / 1e6:.2f} mm² tissue"
-            )
+        lines = [
+            f"{slide.image}: {slide.score_text}, {counted(slide.contours, 'contour')}, "
+            f"{slide.tumor_um2 / 1e6:.2f} of {slide.tissue_um2 / 1e6:.2f} mm² tissue"
+            for slide in self.slides
+        ]
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"problem: {problem}" for problem in self.problems]
         if self.threshold is None:
@@ -85,7 +84,7 @@ class PredictSummary:
                 "The bundle has no threshold, so there are no contours: give --threshold or "
                 "--operating-point."
             )
-        lines.append(f"Predicted {len(self.slides)} slides in {self.seconds:.0f} s.")
+        lines.append(f"Predicted {counted(len(self.slides), 'slide')} in {self.seconds:.0f} s.")
         if self.review:
             lines.append(describe_regions(self.review))
         if self.write_back is not None:
@@ -159,22 +158,17 @@ def predict_project(
         )
     marked: tuple[RegionReport, ...] = ()
     if config.uncertain and predictor.threshold is not None:
-        marked, unmarked = mark_uncertain(
+        marked, unmarked, why_fewer = mark_uncertain(
             project,
             scored,
             predictor.info,
             predictor.threshold,
-            config.uncertain,
+            config,
             tissue_class=predictor.tissue_class,
-            assume_mpp=config.assume_mpp,
             progress=progress,
         )
         problems += unmarked
-        if len(marked) < config.uncertain:
-            notes.append(
-                f"only {len(marked)} of {config.uncertain} regions to review can be had: the rest "
-                "of the tissue is labeled, or too close to them"
-            )
+        notes += why_fewer
     index = write_results_index(
         layout, predictor.info, threshold=predictor.threshold, date=predictor.date
     )

@@ -10,6 +10,7 @@ from shapely.geometry import box
 
 from qprd.bundle.reading import newest_bundle, read_bundle_info
 from qprd.errors import QprdError
+from qprd.given_settings import predict_config
 from qprd.jobs.predict.job import PredictSummary
 from qprd.jobs.predict.review_regions import RegionReport, mark_uncertain, require_threshold
 from qprd.predictions import REVIEW_CLASS, REVIEW_RANK, PredictedAnnotation
@@ -39,7 +40,9 @@ def _marked(
     _trained: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, PredictSummary]:
     project = copied(_trained, tmp_path_factory.mktemp("marked") / "project")
-    return project, predict(project, uncertain=MARKED, stride=STRIDE, write_back=True)
+    return project, predict(
+        project, uncertain=MARKED, uncertain_on="all", stride=STRIDE, write_back=True
+    )
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def mark(project: Path, most: int) -> tuple[RegionReport, ...]:
             opened.entries(),
             info,
             info.scoring.threshold or 0.0,
-            most,
+            predict_config({"uncertain": most, "uncertain_on": "all"}),
             progress=SilentProgress(),
         )[0]
 
@@ -87,7 +90,7 @@ def test_regions_are_in_results_and_project_in_the_order_that_is_told(
     assert sorted(by_rank) == [1, 2, 3, 4, 5]
     for region in summary.review:
         image, stored = by_rank[region.rank]
-        assert (image, stored.name) == (region.image, f"qprd review {region.rank}")
+        assert (image, stored.name) == (region.image, str(region.rank))
         assert stored.polygon.bounds == pytest.approx(
             (region.x, region.y, region.x + region.width, region.y + region.height), abs=0.01
         )
@@ -102,6 +105,23 @@ def test_what_is_drawn_is_not_asked_about(project: Path) -> None:
         middle = box(region.x, region.y, region.x + region.width, region.y + region.height).centroid
         if region.image != NAMES[2]:
             assert not TUMOR.union(NORMAL).contains(middle)
+
+
+def test_regions_are_marked_where_the_next_training_learns_from_them(project: Path) -> None:
+    info = read_bundle_info(newest_bundle(project.parent / "qprd" / "bundles"))
+    with ExchangeProject(project) as opened:
+        marked, problems, notes = mark_uncertain(
+            opened,
+            opened.entries(),
+            info,
+            info.scoring.threshold or 0.0,
+            predict_config({"uncertain": 1000}),
+            progress=SilentProgress(),
+        )
+    # The first is a training slide, the second a validation slide, the third has no split.
+    assert {region.image for region in marked} == {NAMES[0], NAMES[2]}
+    assert problems == []
+    assert notes[0].startswith(f"no regions to review are marked in {NAMES[1]}: ")
 
 
 def test_the_same_prediction_marks_the_same_regions(project: Path, summary: PredictSummary) -> None:
