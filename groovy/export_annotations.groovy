@@ -17,6 +17,9 @@ import com.google.gson.JsonElement
 import com.google.gson.JsonObject
 import com.google.gson.JsonParseException
 import qupath.lib.io.GsonTools
+import qupath.lib.objects.hierarchy.events.PathObjectHierarchyEvent
+import qupath.lib.objects.hierarchy.events.PathObjectHierarchyListener
+import qupath.lib.scripting.ScriptParameters
 
 import java.nio.charset.StandardCharsets
 import java.nio.file.Files
@@ -31,6 +34,23 @@ def entry = getProjectEntry()
 if (project == null || entry == null) {
     throw new IllegalStateException('qprd: open an image of a project first')
 }
+def viewer = getCurrentViewer()
+def inView = viewer != null && viewer.getImageData() == getCurrentImageData()
+
+// QuPath takes the end of any script for a change of the image, and would ask whether to save it.
+def seen = getCurrentImageData()
+if (inView && !seen.isChanged()) {
+    seen.getHierarchy().addListener(new PathObjectHierarchyListener() {
+        boolean ended = false
+        void hierarchyChanged(PathObjectHierarchyEvent event) {
+            if (!ended && event.getSource() instanceof ScriptParameters) {
+                seen.setChanged(false)
+            }
+            ended = true
+        }
+    })
+}
+
 def gson = GsonTools.getInstance()
 def annotations = getAnnotationObjects()
 
@@ -112,7 +132,8 @@ try {
 } finally {
     Files.deleteIfExists(temporary)
 }
-println "qprd: ${annotations.size()} annotations of ${entry.getOriginalImageName()} -> ${file}"
+def counted = { count, noun -> "${count} ${noun}${count == 1 ? '' : 's'}" }
+println "qprd: ${counted(annotations.size(), 'annotation')} of ${entry.getOriginalImageName()} -> ${file}"
 if (broken) {
     println "qprd: of these, QuPath cannot export ${broken.join(', ')}: they will not be used; draw them again or delete them"
 }

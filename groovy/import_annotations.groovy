@@ -97,4 +97,5 @@ if (missing && gui != null) {
     }
 }
 fireHierarchyUpdate()
-println "qprd: ${added.size()} annotations into ${name}, ${found.size() - added.size()} were there already"
+def counted = { count, noun -> "${count} ${noun}${count == 1 ? '' : 's'}" }
+println "qprd: ${counted(added.size(), 'annotation')} into ${name}, ${found.size() - added.size()} were there already"

@@ -8,10 +8,9 @@
  * cells, and contours that you gave another class (accepted or rejected), stay as they are.
  *
  * To run it: Automate > Script editor, open this file, then
- *   Run > Run               for the image that is open (save it yourself: File > Save), or
- *   Run > Run for project   for the images that you choose; QuPath saves them.
+ *   Run > Run               for the image that is open, which is saved, or
+ *   Run > Run for project   for the images that you choose.
  * Without a window: QuPath script --save --project project.qpproj import_predictions.groovy
- * The entry metadata is saved with the project at once.
  *
  * For QuPath 0.5.1, 0.6 and 0.7.
  */
@@ -19,6 +18,9 @@
 import com.google.gson.JsonObject
 import javafx.application.Platform
 import qupath.lib.io.GsonTools
+import qupath.lib.objects.hierarchy.events.PathObjectHierarchyEvent
+import qupath.lib.objects.hierarchy.events.PathObjectHierarchyListener
+import qupath.lib.scripting.ScriptParameters
 
 import java.nio.charset.StandardCharsets
 import java.nio.file.Files
@@ -30,6 +32,7 @@ final OWN_SCORE = 'qprd: score'
 final OWN_MEAN_SCORE = 'qprd: mean score'
 final OWN_RANK = 'qprd: review rank'
 final OWN_PREFIX = 'qprd: '
+final OWN_ID = 0x71707264L
 
 // The rule of qprd's Python code (qprd/predictions.py, qprd/qupath/geojson.py): annotations of a class
 // such as "Tumor: qprd" that have our mean score, and tiles that have
@@ -49,6 +52,19 @@ if (project == null || entry == null) {
     throw new IllegalStateException('qprd: open an image of a project first')
 }
 def name = entry.getOriginalImageName()
+
+// Metadata are kept in the project, and objects with the image: both are saved, or neither. So the image is
+// saved here, but not by "Run for project (without saving)".
+def viewer = getCurrentViewer()
+def inView = viewer != null && viewer.getImageData() == getCurrentImageData()
+def saves = inView || binding.getVariable('qupath.script.batchSave')
+def save = { Map<String, String> metadata, Closure<Boolean> outdated ->
+    if (saves) {
+        entry.saveImageData(getCurrentImageData())
+        new ArrayList(entry.getMetadataKeys()).findAll(outdated).each { entry.removeMetadataValue(it) }
+        metadata.each { key, value -> entry.putMetadataValue(key, value) }
+    }
+}
 def file = project.getPath().getParent().resolve('qprd').resolve('predictions').resolve(entry.getID() + '.geojson')
 if (!Files.isRegularFile(file)) {
     println "qprd: no predictions for ${name} (${file})"
@@ -126,17 +142,22 @@ earlier.each { object ->
 }
 hierarchy.removeObjects(earlier, false)
 
-// A contour that a user accepted keeps its id; the new one at its place needs another.
-def taken = hierarchy.getAllObjects(false).collect { it.getID() } as Set
-predicted.findAll { taken.contains(it.getID()) }.each { it.setID(UUID.randomUUID()) }
-hierarchy.addObjects(predicted)
+// As qprd/predictions.py makes ids of ours.
+def ownId = {
+    def random = UUID.randomUUID()
+    new UUID((OWN_ID << 32) | (random.getMostSignificantBits() & 0xffffffffL), random.getLeastSignificantBits())
+}
 
-new ArrayList(entry.getMetadataKeys()).findAll { it.startsWith(OWN_PREFIX) }.each { entry.removeMetadataValue(it) }
-metadata.each { key, value -> entry.putMetadataValue(key, value.getAsString()) }
+// A region to review that a user judged keeps its id: nobody is asked twice.
+def taken = hierarchy.getAllObjects(false).collect { it.getID() } as Set
+predicted = predicted.findAll { !(taken.contains(it.getID()) && it.getMeasurements().containsKey(OWN_RANK)) }
+// A contour that a user accepted keeps its id; the new one at its place needs another.
+predicted.findAll { taken.contains(it.getID()) }.each { it.setID(ownId()) }
+hierarchy.addObjects(predicted)
 
 def known = project.getPathClasses()
 def missing = predicted.findResults { it.getPathClass() }.unique().findAll { !known.contains(it) }
-if (missing) {
+if (missing && saves) {
     // A project that lists none gets QuPath's default ones, unless it lists ours.
     if (known) {
         project.setPathClasses(known + missing)
@@ -150,11 +171,27 @@ if (missing) {
         }
     }
 }
-project.syncChanges()
 fireHierarchyUpdate()
+save(metadata.collectEntries { key, value -> [key, value.getAsString()] }) { it.startsWith(OWN_PREFIX) }
+project.syncChanges()
 
 def tiles = predicted.count { it.isTile() }
 def regions = predicted.count { it.isAnnotation() && it.getMeasurements().containsKey(OWN_RANK) }
 def contours = predicted.size() - tiles - regions
-println "qprd: ${tiles} tiles${regions ? ", ${regions} regions to review" : ''} and ${contours} contours into ${name}, " +
-        "${earlier.size()} earlier ones replaced"
+def counted = { count, noun -> "${count} ${noun}${count == 1 ? '' : 's'}" }
+println "qprd: ${counted(tiles, 'tile')}${regions ? ", ${counted(regions, 'region')} to review" : ''} and " +
+        "${counted(contours, 'contour')} into ${name}, ${counted(earlier.size(), 'earlier one')} replaced"
+
+// QuPath takes the end of any script for a change of the image, and would ask whether to save it.
+def seen = getCurrentImageData()
+if (inView && !seen.isChanged()) {
+    seen.getHierarchy().addListener(new PathObjectHierarchyListener() {
+        boolean ended = false
+        void hierarchyChanged(PathObjectHierarchyEvent event) {
+            if (!ended && event.getSource() instanceof ScriptParameters) {
+                seen.setChanged(false)
+            }
+            ended = true
+        }
+    })
+}

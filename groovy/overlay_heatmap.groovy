@@ -4,7 +4,7 @@
  * Lays the score map that "qprd predict" saved as <project>/qprd/results/<entry id>/score_map.ome.tif
  * over the image that is open, smoothly, in magma from 0 (dark) to 1 (light). It needs no tiles in the
  * image. A view only: nothing of the image is changed or saved, and the next image is shown without.
- * Show or hide it with the C key (pixel classification).
+ * Show or hide it with the C key (pixel classification); the opacity is also the slider in the toolbar.
  *
  * To run it: Automate > Script editor, open this file, then
  *   Run > Run                                for the image that is open, or
@@ -20,12 +20,16 @@ import qupath.lib.color.ColorMaps
 import qupath.lib.gui.viewer.ImageInterpolation
 import qupath.lib.gui.viewer.overlays.BufferedImageOverlay
 import qupath.lib.io.GsonTools
+import qupath.lib.objects.hierarchy.events.PathObjectHierarchyEvent
+import qupath.lib.objects.hierarchy.events.PathObjectHierarchyListener
+import qupath.lib.scripting.ScriptParameters
 
 import javax.imageio.ImageIO
 import javax.imageio.plugins.tiff.TIFFDirectory
 import javax.xml.parsers.DocumentBuilderFactory
 import java.nio.charset.StandardCharsets
 import java.nio.file.Files
+import java.nio.file.Path
 
 // false takes the heatmap away again.
 final SHOW = true
@@ -51,6 +55,20 @@ def name = entry.getOriginalImageName()
 def viewer = getCurrentViewer()
 def inView = viewer != null && viewer.getImageData() == getCurrentImageData()
 
+// QuPath takes the end of any script for a change of the image, and would ask whether to save it.
+def seen = getCurrentImageData()
+if (inView && !seen.isChanged()) {
+    seen.getHierarchy().addListener(new PathObjectHierarchyListener() {
+        boolean ended = false
+        void hierarchyChanged(PathObjectHierarchyEvent event) {
+            if (!ended && event.getSource() instanceof ScriptParameters) {
+                seen.setChanged(false)
+            }
+            ended = true
+        }
+    })
+}
+
 // QuPath shows an image without objects when it cannot read the image's data file, and saving it, as
 // "Run for project" does, then replaces that file.
 def summaryFile = entry.getEntryPath().resolve('summary.json')
@@ -70,11 +88,38 @@ if (!SHOW) {
     }
     return
 }
-def file = project.getPath().getParent().resolve('qprd').resolve('results').resolve(entry.getID()).resolve('score_map.ome.tif')
+// The folder may be of another project, whose images had the same ids: as qprd does for results.
+def resultsOf = { Path folder ->
+    def file = folder.resolve('slide.json')
+    if (!Files.isRegularFile(file)) {
+        return null
+    }
+    def slide = GsonTools.getInstance().fromJson(Files.readString(file, StandardCharsets.UTF_8), JsonObject.class)
+    def frame = slide.getAsJsonObject('frame')
+    def sides = ['file_width', 'file_height'].collect { frame.get(it).getAsInt() }
+    if (frame.get('rotation').getAsInt() % 180 != 0) {
+        sides = sides.reverse()
+    }
+    def server = getCurrentServer()
+    // An image may have been renamed since.
+    def names = [name, entry.getURIs()[0]?.toString()?.tokenize('/')?.last()]
+    def same = slide.get('entry_id').getAsString() == entry.getID() && names.contains(slide.get('image').getAsString()) &&
+            [sides, [server.getWidth(), server.getHeight()]].transpose().every { Math.abs(it[0] - it[1]) <= 1 }
+    if (!same) {
+        throw new IllegalStateException("qprd: ${folder} has results of the image ${slide.get('image').getAsString()}, and " +
+                "this image is ${name}: nothing was changed. Run qprd predict for this image.")
+    }
+    slide
+}
+
+def folder = project.getPath().getParent().resolve('qprd').resolve('results').resolve(entry.getID())
+def file = folder.resolve('score_map.ome.tif')
 if (!Files.isRegularFile(file)) {
     println "qprd: no score map of ${name} (${file}): run \"qprd predict\" first"
     return
 }
+
+resultsOf(folder)
 
 // By Java's own reader: it is in every QuPath, and reads the largest level.
 def values = null
@@ -132,14 +177,13 @@ if (!inView) {
 }
 
 def map = ColorMaps.getColorMaps().get(COLOR_MAP)
-def opaque = Math.round(255 * OPACITY) as int
 def picture = new BufferedImage(width, height, BufferedImage.TYPE_INT_ARGB)
 def least = THRESHOLD == null ? Double.NEGATIVE_INFINITY : THRESHOLD as double
 int[] pixels = new int[width * height]
 for (int i = 0; i < scores.length; i++) {
     // Groovy takes NaN, not scored, for greater than any number.
     if (!Float.isNaN(scores[i]) && scores[i] >= least) {
-        pixels[i] = (map.getColor(scores[i], range[0], range[1]) & 0xffffff) | (opaque << 24)
+        pixels[i] = map.getColor(scores[i], range[0], range[1]) | 0xff000000
     }
 }
 picture.setRGB(0, 0, width, height, pixels, 0, width)
@@ -148,6 +192,7 @@ def overlay = new BufferedImageOverlay(viewer, [(region): picture])
 overlay.setInterpolation(ImageInterpolation.BILINEAR)
 Platform.runLater {
     viewer.getOverlayOptions().setShowPixelClassification(true)
+    viewer.getOverlayOptions().setOpacity(OPACITY as float)
     if (HIDE_DETECTIONS) {
         viewer.getOverlayOptions().setShowDetections(false)
     }

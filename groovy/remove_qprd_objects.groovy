@@ -7,16 +7,19 @@
  * <project>/qprd/ stay too: "qprd write-back" brings everything back.
  *
  * To run it: Automate > Script editor, open this file, then
- *   Run > Run               for the image that is open (save it yourself: File > Save), or
- *   Run > Run for project   for the images that you choose; QuPath saves them.
+ *   Run > Run               for the image that is open, which is saved, or
+ *   Run > Run for project   for the images that you choose.
  * Without a window: QuPath script --save --project project.qpproj remove_qprd_objects.groovy
- * The entry metadata is saved with the project at once.
  *
  * For QuPath 0.5.1, 0.6 and 0.7.
  */
 
 import com.google.gson.JsonObject
+import javafx.application.Platform
 import qupath.lib.io.GsonTools
+import qupath.lib.objects.hierarchy.events.PathObjectHierarchyEvent
+import qupath.lib.objects.hierarchy.events.PathObjectHierarchyListener
+import qupath.lib.scripting.ScriptParameters
 
 import java.nio.charset.StandardCharsets
 import java.nio.file.Files
@@ -47,6 +50,19 @@ if (project == null || entry == null) {
 }
 def name = entry.getOriginalImageName()
 
+// Metadata are kept in the project, and objects with the image: both are saved, or neither. So the image is
+// saved here, but not by "Run for project (without saving)".
+def viewer = getCurrentViewer()
+def inView = viewer != null && viewer.getImageData() == getCurrentImageData()
+def saves = inView || binding.getVariable('qupath.script.batchSave')
+def save = { Map<String, String> metadata, Closure<Boolean> outdated ->
+    if (saves) {
+        entry.saveImageData(getCurrentImageData())
+        new ArrayList(entry.getMetadataKeys()).findAll(outdated).each { entry.removeMetadataValue(it) }
+        metadata.each { key, value -> entry.putMetadataValue(key, value) }
+    }
+}
+
 // QuPath shows an image without objects when it cannot read the image's data file, and saving then
 // replaces that file.
 def hierarchy = getCurrentHierarchy()
@@ -75,12 +91,48 @@ own.each { object ->
 }
 hierarchy.removeObjects(own, false)
 
-def keys = new ArrayList(entry.getMetadataKeys()).findAll { it.startsWith(OWN_PREFIX) }
-if (keys) {
-    keys.each { entry.removeMetadataValue(it) }
-    project.syncChanges()
-}
 fireHierarchyUpdate()
+save([:]) { it.startsWith(OWN_PREFIX) }
+
+// Classes of ours that no image bears any more leave the list. Other images are known by their summaries.
+def borne = hierarchy.getAllObjects(false).findResults { it.getPathClass() } as Set
+def bears = { other, pathClass ->
+    def path = other.getEntryPath().resolve('summary.json')
+    def summary = Files.isRegularFile(path)
+            ? GsonTools.getInstance().fromJson(Files.readString(path, StandardCharsets.UTF_8), JsonObject.class) : null
+    def counts = ['annotation', 'detection'].collect {
+        summary?.getAsJsonObject('hierarchy')?.getAsJsonObject(it + 'ClassificationCounts')
+    }
+    counts.any { it == null ? other.hasImageData() : it.has(pathClass.toString()) }
+}
+def others = project.getImageList().reverse().findAll { it != entry }
+def gone = !saves ? [] : project.getPathClasses().findAll { pathClass ->
+    isOwnClass(pathClass) && !borne.contains(pathClass) && !others.any { bears(it, pathClass) }
+}
+if (gone) {
+    project.setPathClasses(project.getPathClasses() - gone)
+    def gui = getQuPath()
+    if (gui != null) {
+        // The open window keeps its own list, and would write that over the project's.
+        Platform.runLater { gui.getAvailablePathClasses().removeAll(gone) }
+    }
+}
+project.syncChanges()
 
 def tiles = own.count { it.isTile() }
-println "qprd: ${tiles} tiles and ${own.size() - tiles} annotations out of ${name}"
+def counted = { count, noun -> "${count} ${noun}${count == 1 ? '' : 's'}" }
+println "qprd: ${counted(tiles, 'tile')} and ${counted(own.size() - tiles, 'annotation')} out of ${name}"
+
+// QuPath takes the end of any script for a change of the image, and would ask whether to save it.
+def seen = getCurrentImageData()
+if (inView && !seen.isChanged()) {
+    seen.getHierarchy().addListener(new PathObjectHierarchyListener() {
+        boolean ended = false
+        void hierarchyChanged(PathObjectHierarchyEvent event) {
+            if (!ended && event.getSource() instanceof ScriptParameters) {
+                seen.setChanged(false)
+            }
+            ended = true
+        }
+    })
+}

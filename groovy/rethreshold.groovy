@@ -7,8 +7,8 @@
  * contours that you gave another class (accepted or rejected) or another outline, stay as they are.
  *
  * To run it: Automate > Script editor, open this file, set THRESHOLD below, then
- *   Run > Run               for the image that is open (save it yourself: File > Save), or
- *   Run > Run for project   for the images that you choose; QuPath saves them.
+ *   Run > Run               for the image that is open, which is saved, or
+ *   Run > Run for project   for the images that you choose.
  * Without a window: QuPath script --save --project project.qpproj rethreshold.groovy
  *
  * For QuPath 0.5.1, 0.6 and 0.7.
@@ -31,10 +31,14 @@ import org.locationtech.jts.operation.union.UnaryUnionOp
 import org.locationtech.jts.precision.GeometryPrecisionReducer
 import org.locationtech.jts.simplify.TopologyPreservingSimplifier
 import qupath.lib.io.GsonTools
+import qupath.lib.objects.hierarchy.events.PathObjectHierarchyEvent
+import qupath.lib.objects.hierarchy.events.PathObjectHierarchyListener
+import qupath.lib.scripting.ScriptParameters
 
 import java.nio.ByteBuffer
 import java.nio.charset.StandardCharsets
 import java.nio.file.Files
+import java.nio.file.Path
 import java.security.MessageDigest
 
 // A probability, or a raw score where the tiles have no probability.
@@ -53,6 +57,7 @@ final OWN_MEAN_SCORE = 'qprd: mean score'
 final OWN_MAX_SCORE = 'qprd: max score'
 final OWN_MEAN_PROBABILITY = 'qprd: mean probability'
 final OWN_AREA = 'qprd: area um^2'
+final OWN_NUMBER = 'qprd: number'
 final OWN_BUNDLE = 'qprd: bundle'
 final OWN_THRESHOLD = 'qprd: threshold'
 final OWN_PROBABILITY_THRESHOLD = 'qprd: probability threshold'
@@ -60,6 +65,7 @@ final OWN_THRESHOLD_SET_IN = 'qprd: threshold set in'
 final OWN_PREFIX = 'qprd: '
 final CONTOUR_CLASS = 'Tumor: qprd'
 final CONTOUR_COLOR = [255, 140, 0]
+final TILE_COLOR = 0x01ffffff
 final REVIEW = 'Review'
 
 // The rule of qprd's Python code (qprd/predictions.py, qprd/qupath/geojson.py): annotations of a class
@@ -77,6 +83,19 @@ if (project == null || entry == null) {
     throw new IllegalStateException('qprd: open an image of a project first')
 }
 def name = entry.getOriginalImageName()
+
+// Metadata are kept in the project, and objects with the image: both are saved, or neither. So the image is
+// saved here, but not by "Run for project (without saving)".
+def viewer = getCurrentViewer()
+def inView = viewer != null && viewer.getImageData() == getCurrentImageData()
+def saves = inView || binding.getVariable('qupath.script.batchSave')
+def save = { Map<String, String> metadata, Closure<Boolean> outdated ->
+    if (saves) {
+        entry.saveImageData(getCurrentImageData())
+        new ArrayList(entry.getMetadataKeys()).findAll(outdated).each { entry.removeMetadataValue(it) }
+        metadata.each { key, value -> entry.putMetadataValue(key, value) }
+    }
+}
 
 // QuPath shows an image without objects when it cannot read the image's data file, and saving then
 // replaces that file.
@@ -102,7 +121,7 @@ def calibrated = tiles.every { it.getMeasurements().containsKey(OWN_PROBABILITY)
 def measurement = calibrated ? OWN_PROBABILITY : OWN_SCORE
 
 // The tiles are cells of a grid: find it.
-def edge = tiles[0].getROI().getBoundsWidth()
+def edge = tiles.collect { Math.max(it.getROI().getBoundsWidth(), it.getROI().getBoundsHeight()) }.max()
 def left = tiles.min { it.getROI().getBoundsX() }.getROI().getBoundsX()
 def top = tiles.min { it.getROI().getBoundsY() }.getROI().getBoundsY()
 def columnOf = { tile -> Math.round((tile.getROI().getBoundsX() - left) / edge) as int }
@@ -116,7 +135,10 @@ def pitch = columns > 1 ? (last.getROI().getBoundsX() - left) / (columns - 1)
         : rows > 1 ? (lowest.getROI().getBoundsY() - top) / (rows - 1) : edge
 tiles.each { tile ->
     def roi = tile.getROI()
-    def fits = Math.abs(roi.getBoundsWidth() - edge) < 0.02 && Math.abs(roi.getBoundsHeight() - edge) < 0.02 &&
+    // Those at the right and lower edge of the slide end there.
+    def whole = { length, isLast -> Math.abs(length - edge) < 0.02 || isLast && length < edge }
+    def fits = whole(roi.getBoundsWidth(), columnOf(tile) == columns - 1) &&
+            whole(roi.getBoundsHeight(), rowOf(tile) == rows - 1) &&
             Math.abs(left + columnOf(tile) * pitch - roi.getBoundsX()) < 1 &&
             Math.abs(top + rowOf(tile) * pitch - roi.getBoundsY()) < 1
     if (!fits) {
@@ -132,13 +154,37 @@ tiles.each { tile ->
     grid.probabilities[cell] = calibrated ? measured.get(OWN_PROBABILITY) : Double.NaN
 }
 
+// The folder may be of another project, whose images had the same ids: as qprd does for results.
+def resultsOf = { Path folder ->
+    def file = folder.resolve('slide.json')
+    if (!Files.isRegularFile(file)) {
+        return null
+    }
+    def slide = GsonTools.getInstance().fromJson(Files.readString(file, StandardCharsets.UTF_8), JsonObject.class)
+    def frame = slide.getAsJsonObject('frame')
+    def sides = ['file_width', 'file_height'].collect { frame.get(it).getAsInt() }
+    if (frame.get('rotation').getAsInt() % 180 != 0) {
+        sides = sides.reverse()
+    }
+    def server = getCurrentServer()
+    // An image may have been renamed since.
+    def names = [name, entry.getURIs()[0]?.toString()?.tokenize('/')?.last()]
+    def same = slide.get('entry_id').getAsString() == entry.getID() && names.contains(slide.get('image').getAsString()) &&
+            [sides, [server.getWidth(), server.getHeight()]].transpose().every { Math.abs(it[0] - it[1]) <= 1 }
+    if (!same) {
+        throw new IllegalStateException("qprd: ${folder} has results of the image ${slide.get('image').getAsString()}, and " +
+                "this image is ${name}: nothing was changed. Run qprd predict for this image.")
+    }
+    slide
+}
+
 // The resolution: QuPath's, or the one that the prediction assumed.
 def server = getCurrentServer()
 def calibration = server.getPixelCalibration()
 def mpp = calibration.hasPixelSizeMicrons() ? calibration.getAveragedPixelSizeMicrons() : Double.NaN
-def resultFile = project.getPath().getParent().resolve('qprd').resolve('results').resolve(entry.getID()).resolve('slide.json')
-if (Double.isNaN(mpp) && Files.isRegularFile(resultFile)) {
-    mpp = gson.fromJson(Files.readString(resultFile, StandardCharsets.UTF_8), JsonObject.class).get('mpp').getAsDouble()
+if (Double.isNaN(mpp)) {
+    def folder = project.getPath().getParent().resolve('qprd').resolve('results').resolve(entry.getID())
+    mpp = resultsOf(folder)?.get('mpp')?.getAsDouble() ?: Double.NaN
 }
 def known = !Double.isNaN(mpp)
 def image = new Envelope(0, server.getWidth(), 0, server.getHeight())
@@ -177,8 +223,8 @@ def contours = polygons.withIndex().collect { polygon, index ->
     }
     taken.add(id)
     contour.setID(id)
-    contour.setName("qprd ${index + 1}")
     def measured = contour.getMeasurementList()
+    measured.put(OWN_NUMBER, index + 1 as double)
     def cells = grid.cellsIn(polygon)
     measured.put(OWN_MEAN_SCORE, cells.collect { grid.scores[it] }.average() as double)
     measured.put(OWN_MAX_SCORE, cells.collect { grid.scores[it] }.max() as double)
@@ -196,6 +242,8 @@ def above = tiles.findAll { it.getMeasurementList().get(measurement) >= THRESHOL
 tiles.each { tile ->
     if (above.contains(tile)) {
         tile.setPathClass(contourClass)
+        // A new class takes the color away, and QuPath would outline the tile.
+        tile.setColor(TILE_COLOR)
     } else if (isOwnClass(tile.getPathClass())) {
         tile.resetPathClass()
     }
@@ -205,13 +253,10 @@ hierarchy.fireObjectClassificationsChangedEvent(this, tiles)
 // The threshold of a slide is a raw score: the lowest that reaches the probability, or one that no tile reaches.
 def scoreOf = { tile -> tile.getMeasurementList().get(OWN_SCORE) }
 def raw = !calibrated ? THRESHOLD as double : above ? above.collect(scoreOf).min() : tiles.collect(scoreOf).max() + 0.001d
-entry.putMetadataValue(OWN_THRESHOLD, String.format(Locale.ROOT, '%.4f', raw))
-if (calibrated) {
-    entry.putMetadataValue(OWN_PROBABILITY_THRESHOLD, THRESHOLD.toString())
-}
-entry.putMetadataValue(OWN_THRESHOLD_SET_IN, 'QuPath')
+def told = [(OWN_THRESHOLD): String.format(Locale.ROOT, '%.4f', raw), (OWN_THRESHOLD_SET_IN): 'QuPath'] +
+        (calibrated ? [(OWN_PROBABILITY_THRESHOLD): THRESHOLD.toString()] : [:])
 def kind = measurement - OWN_PREFIX
-if (!projectClasses.contains(contourClass)) {
+if (saves && !projectClasses.contains(contourClass)) {
     // A project that lists none gets QuPath's default ones, unless it lists ours.
     if (projectClasses) {
         project.setPathClasses(projectClasses + contourClass)
@@ -227,10 +272,26 @@ if (!projectClasses.contains(contourClass)) {
         }
     }
 }
-project.syncChanges()
 fireHierarchyUpdate()
+save(told) { false }
+project.syncChanges()
+def counted = { count, noun -> "${count} ${noun}${count == 1 ? '' : 's'}" }
 println "qprd: ${above.size()} of ${tiles.size()} tiles of ${name} have a ${kind} of ${THRESHOLD} or more: " +
-        "${contours.size()} contours, ${earlier.size()} earlier ones replaced"
+        "${counted(contours.size(), 'contour')}, ${counted(earlier.size(), 'earlier one')} replaced"
+
+// QuPath takes the end of any script for a change of the image, and would ask whether to save it.
+def seen = getCurrentImageData()
+if (inView && !seen.isChanged()) {
+    seen.getHierarchy().addListener(new PathObjectHierarchyListener() {
+        boolean ended = false
+        void hierarchyChanged(PathObjectHierarchyEvent event) {
+            if (!ended && event.getSource() instanceof ScriptParameters) {
+                seen.setChanged(false)
+            }
+            ended = true
+        }
+    })
+}
 
 /** The scores of the tiles, and the outlines of what is at or above a threshold. */
 @CompileStatic
@@ -308,7 +369,7 @@ class Grid {
         return inside.isEmpty() ? touched : inside
     }
 
-    /** A UUID of version 5, as qprd/predictions.py makes it. */
+    /** A UUID, as qprd/predictions.py makes it. */
     static UUID uuid(CharSequence text) {
         def space = UUID.fromString('6d2f2ad4-30b8-5b0c-9d0e-6f1b7d0c8a11')
         def digest = MessageDigest.getInstance('SHA-1')
@@ -318,7 +379,8 @@ class Grid {
         hash[6] = (byte) ((hash[6] & 0x0f) | 0x50)
         hash[8] = (byte) ((hash[8] & 0x3f) | 0x80)
         def buffer = ByteBuffer.wrap(hash)
-        return new UUID(buffer.getLong(), buffer.getLong())
+        // Ids of ours begin with "qprd".
+        return new UUID((0x71707264L << 32) | (buffer.getLong() & 0xffffffffL), buffer.getLong())
     }
 
     private static List<Polygon> polygonsOf(Geometry geometry) {

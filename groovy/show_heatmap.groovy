@@ -18,6 +18,9 @@ import javafx.application.Platform
 import qupath.lib.color.ColorMaps
 import qupath.lib.gui.tools.MeasurementMapper
 import qupath.lib.io.GsonTools
+import qupath.lib.objects.hierarchy.events.PathObjectHierarchyEvent
+import qupath.lib.objects.hierarchy.events.PathObjectHierarchyListener
+import qupath.lib.scripting.ScriptParameters
 
 import java.nio.charset.StandardCharsets
 import java.nio.file.Files
@@ -42,6 +45,20 @@ def entry = getProjectEntry()
 def name = entry?.getOriginalImageName() ?: getCurrentServer().getMetadata().getName()
 def viewer = getCurrentViewer()
 def inView = viewer != null && viewer.getImageData() == getCurrentImageData()
+
+// QuPath takes the end of any script for a change of the image, and would ask whether to save it.
+def seen = getCurrentImageData()
+if (inView && !seen.isChanged()) {
+    seen.getHierarchy().addListener(new PathObjectHierarchyListener() {
+        boolean ended = false
+        void hierarchyChanged(PathObjectHierarchyEvent event) {
+            if (!ended && event.getSource() instanceof ScriptParameters) {
+                seen.setChanged(false)
+            }
+            ended = true
+        }
+    })
+}
 
 // QuPath shows an image without objects when it cannot read the image's data file, and saving it, as
 // "Run for project" does, then replaces that file.
@@ -74,7 +91,10 @@ if (!inView) {
 }
 def options = viewer.getOverlayOptions()
 if (!SHOW) {
-    Platform.runLater { options.resetMeasurementMapper() }
+    Platform.runLater {
+        options.resetMeasurementMapper()
+        options.setFillDetections(false)
+    }
     return
 }
 def magma = ColorMaps.getColorMaps().get(COLOR_MAP)

@@ -24,6 +24,8 @@ MEAN_SCORE = "qprd: mean score"
 MAX_SCORE = "qprd: max score"
 MEAN_PROBABILITY = "qprd: mean probability"
 AREA_UM2 = "qprd: area um^2"
+#: Place of a contour among those of its slide, from 1, the largest first.
+NUMBER = "qprd: number"
 #: Place of a region in the order of review, from 1; what tells it from a contour.
 REVIEW_RANK = "qprd: review rank"
 
@@ -32,6 +34,7 @@ OWN_PREFIX = "qprd: "
 BUNDLE = "qprd: bundle"
 DATE = "qprd: date"
 SLIDE_SCORE = "qprd: slide score"
+SLIDE_PROBABILITY = "qprd: slide probability"
 #: Always a number: the raw score from which tissue counts as tumor.
 THRESHOLD = "qprd: threshold"
 #: Set by ``rethreshold.groovy`` alone: the probability that was chosen there, and ``QuPath``.
@@ -53,9 +56,16 @@ CONTOUR_COLOR = (255, 140, 0)
 REVIEW_CLASS = f"Review: {OWN}"
 REVIEW_COLOR = (0, 170, 220)
 
-#: Name of the tiles that earlier versions wrote. Tiles have none now: QuPath paints the names of
-#: detections over the tissue.
+#: Name of the tiles that earlier versions wrote. Tiles and contours have none now: QuPath paints
+#: names over the tissue.
 OLD_TILE_NAME = "qprd tile"
+#: Color of a tile without a heatmap, ARGB: as good as transparent, as QuPath would outline
+#: thousands of tiles. An alpha of 0 is opaque to QuPath; filled detections get a veil of the color.
+TILE_COLOR = 0x01FFFFFF
+
+#: How the ids of our objects begin, "qprd" in ASCII. Where an outline is edited, QuPath drops the
+#: measurements, but keeps the id.
+OWN_ID = "71707264-"
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 #: Namespace of the deterministic object ids.
@@ -130,12 +140,13 @@ class LesionPoints:
 
 @dataclass(frozen=True)
 class PredictedTile:
-    """A square tile detection in level-0 pixels of the QuPath frame."""
+    """A tile detection in level-0 pixels of the QuPath frame, a square but at the slide's edge."""
 
     id: str
     x: float
     y: float
-    size_px: float
+    width: float
+    height: float
     measurements: Mapping[str, float]
 
 
@@ -145,7 +156,7 @@ class PredictedAnnotation:
 
     id: str
     polygon: Polygon
-    name: str
+    name: str | None
     measurements: Mapping[str, float]
 
 
@@ -185,19 +196,21 @@ class Predictions:
         return (*self.contours, *self.review)
 
 
-def contour_name(number: int) -> str:
-    """Name of the contour with this number on its slide, from 1."""
-    return f"qprd {number}"
-
-
 def review_name(rank: int) -> str:
-    """Name of the region with this place in the order of review, from 1."""
-    return f"qprd review {rank}"
+    """Name of the region with this place in the order of review, from 1.
+
+    It is as short as can be, as QuPath paints it over the tissue at any zoom.
+    """
+    return str(rank)
 
 
-def is_own_name(name: str | None) -> bool:
-    """True for a name that `contour_name` or `review_name` gives."""
-    return name is not None and re.fullmatch(r"qprd (review )?[0-9]+", name) is not None
+def was_predicted(object_id: str, name: str | None, measurements: Mapping[str, float]) -> bool:
+    """Whether an annotation began as ours, even if its class or its outline was changed since.
+
+    Earlier versions gave no `OWN_ID`, but names.
+    """
+    named = name is not None and re.fullmatch(r"qprd (review )?[0-9]+", name) is not None
+    return MEAN_SCORE in measurements or object_id.startswith(OWN_ID) or named
 
 
 def is_object_id(text: str) -> bool:
@@ -207,7 +220,13 @@ def is_object_id(text: str) -> bool:
 
 def object_id(bundle: str, entry_id: str, kind: str, index: int) -> str:
     """Deterministic UUID of one of our objects: the same prediction gives the same ids."""
-    return str(uuid.uuid5(_NAMESPACE, f"{bundle}/{entry_id}/{kind}/{index}"))
+    digest = str(uuid.uuid5(_NAMESPACE, f"{bundle}/{entry_id}/{kind}/{index}"))
+    return OWN_ID + digest[len(OWN_ID) :]
+
+
+def another_id(object_id: str, attempt: int) -> str:
+    """Another id of ours, derived from one that is taken."""
+    return OWN_ID + str(uuid.uuid5(uuid.UUID(object_id), str(attempt)))[len(OWN_ID) :]
 
 
 def class_parts(class_name: str) -> tuple[str, ...]:

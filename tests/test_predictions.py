@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qprd.predictions import is_own_class, object_id
+from qprd.predictions import another_id, is_own_class, object_id, was_predicted
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,9 @@ def test_ids_are_uuids_that_depend_on_all_of_their_parts(
 ) -> None:
     own = object_id(bundle, entry, kind, index)
     assert str(uuid.UUID(own)) == own
+    other = another_id(own, 1)
+    assert str(uuid.UUID(other)) == other != own
+    assert all(was_predicted(known, None, {}) for known in (own, other))
     assert own == object_id(bundle, entry, kind, index)
     assert own != object_id(bundle, entry, kind, index + 1)
     assert own != object_id(bundle + "x", entry, kind, index)

@@ -213,6 +213,7 @@ def results() -> dict[str, bytes]:
         [box(0, 64, 64, 128)],
         bundle="fuzzed",
         entry_id="1",
+        size=(128, 128),
         tumor_class="Tumor",
         probability_of=None,
         metadata={"qprd: bundle": "fuzzed"},

@@ -39,6 +39,7 @@ def measure(setup: Setup) -> Iterator[Row]:
             _EDGE_PX * (number % columns),
             _EDGE_PX * (number // columns),
             _EDGE_PX,
+            _EDGE_PX,
             {SCORE: number / _TILES},
         )
         for number in range(_TILES)

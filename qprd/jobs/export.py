@@ -13,6 +13,7 @@ from qprd.files.atomic import write_errors
 from qprd.files.layout import ProjectLayout, find_project
 from qprd.files.transaction import FileTransaction
 from qprd.jobs.predict.predictor import no_probability
+from qprd.names import counted
 from qprd.qupath.entry_slides import (
     identity_of,
     name_list,
@@ -57,7 +58,7 @@ class ExportSummary:
 
     def lines(self) -> list[str]:
         """The summary for people."""
-        count = "" if self.objects is None else f" ({self.objects} objects)"
+        count = "" if self.objects is None else f" ({counted(self.objects, 'object')})"
         return [
             f"Exported {self.exported}{count}: {self.output}",
             *(f"note: {note}" for note in self.notes),

@@ -12,6 +12,7 @@ from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
 from qprd.jobs.changes import RELOAD, ProjectChange, change_of, changed_files
+from qprd.names import counted
 from qprd.predictions import class_parts
 from qprd.qupath.asap import TumorOutline, read_asap
 from qprd.qupath.entry_slides import open_slide, select_entries
@@ -35,7 +36,9 @@ class ImportSummary(ImportReport, ProjectChange):
 
     def lines(self) -> list[str]:
         """The summary for people."""
-        done = [f"{self.image}: {self.added} annotations of class {self.tumor_class} added"]
+        done = [
+            f"{self.image}: {counted(self.added, 'annotation')} of class {self.tumor_class} added"
+        ]
         if self.unchanged:
             done.append(f"{self.unchanged} were there already")
         if self.edited:
@@ -138,7 +141,7 @@ def _in_frame(
             where=where,
             fix="Check that the file belongs to this slide, at its full resolution.",
         )
-    notes = [f"{count} annotations {what}" for what, count in counts.items()]
+    notes = [f"{counted(count, 'annotation')} {what}" for what, count in counts.items()]
     if offset != (0, 0):
         notes.append(f"moved by {-offset[0]}, {-offset[1]} px, as QuPath crops the slide")
     return tuple(inside), notes

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qprd.jobs.changes import ProjectChange, change_images, changed_files
+from qprd.names import counted
 from qprd.predictions import Predictions
 from qprd.progress import Progress
 from qprd.qupath.entry_slides import select_entries
@@ -29,7 +30,7 @@ class RemoveSummary(ProjectChange):
         """The summary for people."""
         done = "would be removed" if self.dry_run else "removed"
         lines = [
-            f"{image}: {count} objects of qprd {done}"
+            f"{image}: {counted(count, 'object')} of qprd {done}"
             + (f"; {changed_files(self.files[image], self.project)}" if self.dry_run else "")
             for image, count in self.removed.items()
         ]

@@ -12,6 +12,7 @@ from qprd.files.filestate import sha256_of
 from qprd.files.layout import ProjectLayout
 from qprd.files.session import WriteSession
 from qprd.jobs.changes import NOTHING_TOUCHED, RELOAD, ProjectChange, change_of, changed_files
+from qprd.names import counted
 from qprd.progress import Progress
 from qprd.qupath.project import Project
 from qprd.qupath.undo import CommandChanges
@@ -73,7 +74,7 @@ class UndoSummary(ProjectChange):
     def _lines_of(self, command: UndoneCommand) -> list[str]:
         took, went = ("Would take", "would go") if self.dry_run else ("Took", "went")
         count = len(command.restored) + len(command.own_only)
-        lines = [f"{took} back {command.command} of {command.time} on {count} images."]
+        lines = [f"{took} back {command.command} of {command.time} on {counted(count, 'image')}."]
         lines += [
             f"{name}: changed since; only what is qprd's {went} back" for name in command.own_only
         ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.changes import RELOAD, ProjectChange, change_images, changed_files
+from qprd.names import counted
 from qprd.progress import Progress
 from qprd.qupath.entry_slides import name_list, require_same_image, select_entries
 from qprd.qupath.project import Entry, Project, WriteReport
@@ -30,14 +31,15 @@ class WriteBackSummary(ProjectChange):
         replaced = sum(report.replaced for report in self.written)
         lines = [
             f"{'Would write' if self.dry_run else 'Wrote'} {_count_objects(*self.written)} "
-            f"to {len(self.written)} images"
-            + (f", replacing {replaced} objects of an earlier run" if replaced else "")
+            f"to {counted(len(self.written), 'image')}"
+            + (f", replacing {counted(replaced, 'object')} of an earlier run" if replaced else "")
             + f" ({self.backend})."
         ]
         if self.dry_run:
             lines += [
-                f"{report.image_name}: {_count_objects(report)} for {report.replaced} "
-                "objects; " + changed_files(report.files, self.project)
+                f"{report.image_name}: {_count_objects(report)} for "
+                f"{counted(report.replaced, 'object')}; "
+                + changed_files(report.files, self.project)
                 for report in self.written
             ]
         lines += self._closing("not written")
@@ -55,12 +57,11 @@ class WriteBackSummary(ProjectChange):
 
 def _count_objects(*reports: WriteReport) -> str:
     """How many objects of each kind are new, in words."""
-    tiles = sum(report.tiles for report in reports)
-    contours = sum(report.contours for report in reports)
-    review = sum(report.review for report in reports)
-    if review:
-        return f"{tiles} tiles, {contours} contours and {review} regions to review"
-    return f"{tiles} tiles and {contours} contours"
+    tiles = counted(sum(report.tiles for report in reports), "tile")
+    contours = counted(sum(report.contours for report in reports), "contour")
+    if review := sum(report.review for report in reports):
+        return f"{tiles}, {contours} and {counted(review, 'region to review')}"
+    return f"{tiles} and {contours}"
 
 
 def write_back_project(

@@ -253,12 +253,12 @@ class Bulk {
         hierarchy.addObjects(PathIO.readObjectsFromGeoJSON(stream))
     }
 
-    /** Names of the classes that annotations have. */
-    static String[] annotationClasses(PathObjectHierarchy hierarchy) {
+    /** Names of the classes that objects have. */
+    static String[] classNames(PathObjectHierarchy hierarchy) {
         def names = new LinkedHashSet<String>()
-        for (PathObject annotation : hierarchy.getAnnotationObjects())
-            if (annotation.getPathClass() != null)
-                names << annotation.getPathClass().toString()
+        for (PathObject object : hierarchy.getObjects(null, null))
+            if (object.getPathClass() != null)
+                names << object.getPathClass().toString()
         return names as String[]
     }
 
@@ -338,15 +338,17 @@ class Bulk {
         return indices as int[]
     }
 
-    /** Square tiles: an id a line; x, y and edge of each in `places`; a measurement that is NaN is left out. */
-    static List<PathObject> createTiles(String idLines, double[] places, String[] measurements, double[] values) {
+    /** Tiles: an id a line; x, y, width and height of each in `places`; a measurement that is NaN is left out. */
+    static List<PathObject> createTiles(String idLines, double[] places, String[] measurements, double[] values,
+                                        int argb) {
         def ids = lines(idLines)
         def plane = ImagePlane.getDefaultPlane()
         def tiles = new ArrayList<PathObject>(ids.length)
         for (int i = 0; i < ids.length; i++) {
-            double edge = places[3 * i + 2]
-            def roi = ROIs.createRectangleROI(places[3 * i], places[3 * i + 1], edge, edge, plane)
+            def roi = ROIs.createRectangleROI(places[4 * i], places[4 * i + 1], places[4 * i + 2], places[4 * i + 3],
+                    plane)
             def tile = PathObjects.createTileObject(roi)
+            tile.setColor(argb)
             finish(tile, ids[i], measurements, values, i)
             tiles.add(tile)
         }

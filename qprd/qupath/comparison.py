@@ -21,7 +21,7 @@ class TileTable:
 
     Attributes:
         ids: Of each tile.
-        places: (n, 3): x, y and edge in level-0 pixels.
+        places: (n, 4): x, y, width and height in level-0 pixels.
         names: Of the measurements that any of them has.
         values: (n, names), NaN where a tile has none.
     """
@@ -34,8 +34,8 @@ class TileTable:
     @classmethod
     def of(cls, tiles: Sequence[PredictedTile]) -> TileTable:
         """The table of these tiles."""
-        places = np.empty((len(tiles), 3))
-        for column, key in enumerate(("x", "y", "size_px")):
+        places = np.empty((len(tiles), 4))
+        for column, key in enumerate(("x", "y", "width", "height")):
             places[:, column] = np.fromiter((getattr(t, key) for t in tiles), float, len(tiles))
         names, values = measurement_table([tile.measurements for tile in tiles])
         return cls([tile.id for tile in tiles], places, names, values)
@@ -47,10 +47,11 @@ class TileTable:
                 tile_id,
                 x,
                 y,
-                size_px,
+                width,
+                height,
                 {n: v for n, v in zip(self.names, values, strict=True) if not math.isnan(v)},
             )
-            for tile_id, (x, y, size_px), values in zip(
+            for tile_id, (x, y, width, height), values in zip(
                 self.ids, self.places.tolist(), self.values.tolist(), strict=True
             )
         )
@@ -93,9 +94,9 @@ def compare(
         if _single(region.measurements) != _single(found_region.measurements):
             raise differ(f"the measurements of {region.id}")
         if region.name != found_region.name:
-            raise differ(f"the name of contour {region.id}")
+            raise differ(f"the name of {region.id}")
         if not same_outline(region.polygon, found_region.polygon):
-            raise differ(f"the outline of contour {region.id}")
+            raise differ(f"the outline of {region.id}")
     if meant.contours and meant.contour_class != stored.contour_class:
         raise differ("the class of the contours")
 

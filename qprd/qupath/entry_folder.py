@@ -63,6 +63,16 @@ class EntryFolder:
             [name for name in counts if name != "Unclassified"] if isinstance(counts, dict) else []
         )
 
+    def bears(self, class_name: str) -> bool:
+        """Whether QuPath last saved an object of this class, or it is not known what it saved."""
+        hierarchy = self._hierarchy()
+        if not hierarchy:
+            return self.data.exists()
+        counts = (
+            hierarchy.get(f"{kind}ClassificationCounts") for kind in ("annotation", "detection")
+        )
+        return any(isinstance(count, dict) and class_name in count for count in counts)
+
     def _hierarchy(self) -> Mapping[str, object]:
         hierarchy = self.read_summary().get("hierarchy")
         return hierarchy if isinstance(hierarchy, dict) else {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,9 +26,11 @@ from qprd.predictions import (
     REVIEW_CLASS,
     REVIEW_COLOR,
     SCORE,
+    TILE_COLOR,
     PredictedAnnotation,
     PredictedTile,
     Predictions,
+    another_id,
     is_own_class,
 )
 from qprd.qupath.comparison import TileTable, measurement_table
@@ -115,6 +116,10 @@ class EntryData:
         """Number of objects, the root included."""
         return int(self._qupath.bulk.countObjects(self._file.hierarchy))
 
+    def classes(self) -> set[str]:
+        """Names of the classes that any object has."""
+        return {str(name) for name in self._qupath.bulk.classNames(self._file.hierarchy)}
+
     def annotations_as_geojson(self) -> str:
         """QuPath's own export of all annotations; those that it cannot export have a fault."""
         with qupath_call("QuPath cannot export the annotations", self._path):
@@ -139,7 +144,7 @@ class EntryData:
         """Our tiles, as they are stored, on QuPath's grid of 0.01 px."""
         with qupath_call("QuPath cannot list its objects", self._path):
             tiles = _Columns(self._qupath.bulk.columns(self._own()[0]))
-        return TileTable(tiles.ids, on_grid(tiles.bounds[:, :3]), tiles.measured, tiles.values)
+        return TileTable(tiles.ids, on_grid(tiles.bounds), tiles.measured, tiles.values)
 
     def annotations(self, metadata: Mapping[str, str]) -> Predictions:
         """`predictions` without the tiles.
@@ -152,7 +157,7 @@ class EntryData:
             own_regions = self._own()[1]
             regions = _Columns(bulk.columns(own_regions))
             stored = shapely.from_wkb([str(wkb) for wkb in bulk.outlines(own_regions)])
-            names = [str(name) for name in bulk.names(own_regions)]
+            names = [str(name) or None for name in bulk.names(own_regions)]
             classes = [
                 PathClass(str(name), color_from_argb(color))
                 for name, color in zip(
@@ -233,6 +238,7 @@ class EntryData:
                 tiles.places.ravel(),
                 list(tiles.names),
                 tiles.values.ravel(),
+                TILE_COLOR,
             )
             contour_class = PathClass(predictions.contour_class, predictions.contour_color)
             added.addAll(self._created(predictions.contours, contour_class))
@@ -249,7 +255,7 @@ class EntryData:
         return self._qupath.bulk.createAnnotations(
             [region.id for region in regions],
             [shapely.to_wkb(region.polygon, hex=True) for region in regions],
-            [region.name for region in regions],
+            [region.name or "" for region in regions],
             path_class.name,
             argb_from_color(path_class.color or DEFAULT_COLOR),
             names,
@@ -294,7 +300,7 @@ class EntryData:
         """Java lists of our tiles and our annotations, searched for once."""
         if self._found_own is None:
             bulk, hierarchy = self._qupath.bulk, self._file.hierarchy
-            classes = [str(name) for name in bulk.annotationClasses(hierarchy)]
+            classes = [str(name) for name in bulk.classNames(hierarchy)]
             own_classes = [name for name in classes if is_own_class(name)]
             regions = bulk.annotationsOfClasses(hierarchy, own_classes, MEAN_SCORE)
             self._found_own = bulk.tilesOf(hierarchy, OLD_TILE_NAME, SCORE), regions
@@ -329,7 +335,8 @@ class _Columns:
 def _with_free_ids(predictions: Predictions, taken: set[str], others: Any) -> Predictions:
     """Give objects whose ids are taken others, derived from them.
 
-    A contour that a person accepted keeps its id, which the same prediction would use again.
+    A contour that a person accepted keeps its id, which the same prediction would use again. So
+    does a region to review that was judged: it is left out, as nobody is asked twice.
     """
     objects: list[PredictedTile | PredictedAnnotation] = [
         *predictions.tiles,
@@ -345,7 +352,7 @@ def _with_free_ids(predictions: Predictions, taken: set[str], others: Any) -> Pr
             candidate in used or candidate in taken or (attempt and others.containsKey(candidate))
         ):
             attempt += 1
-            candidate = str(uuid.uuid5(uuid.UUID(object_id), str(attempt)))
+            candidate = another_id(object_id, attempt)
         used.add(candidate)
         return candidate
 
@@ -353,7 +360,7 @@ def _with_free_ids(predictions: Predictions, taken: set[str], others: Any) -> Pr
         predictions,
         tiles=tuple(replace(tile, id=free(tile.id)) for tile in predictions.tiles),
         contours=tuple(replace(contour, id=free(contour.id)) for contour in predictions.contours),
-        review=tuple(replace(region, id=free(region.id)) for region in predictions.review),
+        review=tuple(region for region in predictions.review if region.id not in taken),
     )
 
 

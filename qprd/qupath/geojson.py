@@ -21,7 +21,7 @@ from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
 from qprd.files.jsonfile import parse_json, read_text, well_formed
-from qprd.predictions import FAULT, MEAN_SCORE, OWN, class_parts, is_own_name
+from qprd.predictions import FAULT, OWN, class_parts, was_predicted
 from qprd.qupath.geojson_geometry import (
     GEOMETRIES,
     MAX_NESTED,
@@ -98,7 +98,7 @@ def annotations_of(objects: Iterable[QuPathObject]) -> list[Annotation]:
             class_name=found.path_class.name if found.path_class else None,
             name=found.name,
             locked=found.locked,
-            predicted=MEAN_SCORE in found.measurements or is_own_name(found.name),
+            predicted=was_predicted(found.id, found.name, found.measurements),
             plane=found.plane,
             fault=found.fault,
         )

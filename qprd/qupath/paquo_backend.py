@@ -8,7 +8,7 @@ must be reopened there (File > Reload data), or its next save undoes ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,13 @@ from typing_extensions import override
 
 from qprd.errors import QprdError
 from qprd.files.backups import ImportedFrom, Subject
-from qprd.predictions import REVIEW_CLASS, REVIEW_COLOR, Predictions, own_metadata
+from qprd.predictions import (
+    REVIEW_CLASS,
+    REVIEW_COLOR,
+    Predictions,
+    is_own_class,
+    own_metadata,
+)
 from qprd.qupath.comparison import compare, refuse_changes, stored_otherwise
 from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.entrydata import EntryData
@@ -46,11 +52,13 @@ class _Change:
         verify: Raises unless the data that QuPath read back, of the file named, are as meant.
         metadata: The entry metadata of ours that it shall have; None leaves those that it has.
         path_classes: Classes that the project shall list.
+        removal: Whether all that is ours goes, and our classes with it if no image bears them.
     """
 
     verify: Callable[[EntryData, Path], None]
     metadata: Mapping[str, str] | None = None
     path_classes: tuple[PathClass, ...] = ()
+    removal: bool = False
 
 
 class PaquoProject(ProjectOnDisk):
@@ -113,6 +121,7 @@ class PaquoProject(ProjectOnDisk):
                 verify=lambda stored, where: self._compare(meant, stored, others, where),
                 metadata=meant.metadata,
                 path_classes=tuple(own_classes),
+                removal=not (meant.tiles or meant.annotations or meant.metadata),
             )
 
         where, files = self._rewrite(Subject(entry.id, entry.name), edit, entry, "write-back")
@@ -210,6 +219,7 @@ class PaquoProject(ProjectOnDisk):
             data.write(staged)
             objects = data.count()
             summary = data.summary(folder.read_summary(), entry.source)
+            data_classes = data.classes()
             # Two copies of a large hierarchy are enough.
             del data
             change.verify(EntryData.read_file(self._qupath, staged), folder.data)
@@ -219,7 +229,8 @@ class PaquoProject(ProjectOnDisk):
                 text = with_own_metadata(self.path, {recorded.id: metadata})
                 written = transaction.stage_text(self.path, text)
                 self._compare_metadata(recorded, metadata, written)
-            classes = with_classes(self.path, change.path_classes)
+            gone = self._classes_gone(recorded.id, data_classes) if change.removal else ()
+            classes = with_classes(self.path, change.path_classes, gone)
             if classes is not None:
                 transaction.expect(classes_path(self.path))
                 transaction.stage_text(classes_path(self.path), classes)
@@ -229,6 +240,17 @@ class PaquoProject(ProjectOnDisk):
             files = transaction.commit(first=first)
         self._reread()
         return folder.data, files
+
+    def _classes_gone(self, entry_id: str, left: Collection[str]) -> list[str]:
+        """Those of our classes that no image bears, if these are left in this one."""
+        own = {known.name for known in read_classes(self.path) if is_own_class(known.name)}
+        # A removal goes through the images in order: those that still have ours come last.
+        others = [
+            self._folder(known.id) for known in reversed(self._file.entries) if known.id != entry_id
+        ]
+        return [
+            name for name in own.difference(left) if not any(other.bears(name) for other in others)
+        ]
 
     def _folder(self, entry_id: str) -> EntryFolder:
         return EntryFolder.of(self.path, entry_id)

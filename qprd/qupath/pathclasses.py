@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from qprd.errors import QprdError
@@ -38,8 +38,10 @@ def read_classes(project: Path) -> list[PathClass]:
     return found
 
 
-def with_classes(project: Path, added: Sequence[PathClass]) -> str | None:
-    """The text of the project's classes with more at the end, None if all are there already.
+def with_classes(
+    project: Path, added: Sequence[PathClass], removed: Collection[str] = ()
+) -> str | None:
+    """The text of the project's classes with more at the end and some taken out, None if no change.
 
     None as well for a project that lists no classes: QuPath then shows its default ones, which a
     list of ours alone would replace.
@@ -48,9 +50,10 @@ def with_classes(project: Path, added: Sequence[PathClass]) -> str | None:
         QprdError: the file is malformed.
     """
     listed = _read_list(classes_path(project))
+    kept = [item for item in listed if not (isinstance(item, dict) and item.get("name") in removed)]
     known = {composed(path_class.name) for path_class in read_classes(project)}
     missing = [path_class for path_class in added if composed(path_class.name) not in known]
-    if not listed or not missing:
+    if not listed or not (missing or len(kept) < len(listed)):
         return None
     items: list[object] = []
     for path_class in missing:
@@ -58,7 +61,7 @@ def with_classes(project: Path, added: Sequence[PathClass]) -> str | None:
         if path_class.color is not None:
             item["color"] = argb_from_color(path_class.color)
         items.append(item)
-    return classes_text([*listed, *items])
+    return classes_text([*kept, *items])
 
 
 def classes_text(items: list[object]) -> str:

@@ -16,6 +16,7 @@ from qprd.predictions import (
     OWN,
     REVIEW_CLASS,
     REVIEW_COLOR,
+    TILE_COLOR,
     PredictedTile,
     Predictions,
     is_own_contour,
@@ -98,16 +99,16 @@ def predictions_from_geojson(source: Path | str | Mapping[str, object]) -> Predi
     refuse_faults(objects, where)
     for found in objects:
         if found.object_type == "tile" and is_own_tile(found.name, found.measurements):
-            left, top, right, _ = found.geometry.bounds
-            size_px = round(right - left, DECIMALS)
-            tiles.append(PredictedTile(found.id, left, top, size_px, found.measurements))
+            left, top, right, bottom = found.geometry.bounds
+            size = round(right - left, DECIMALS), round(bottom - top, DECIMALS)
+            tiles.append(PredictedTile(found.id, left, top, *size, found.measurements))
         elif (
             found.object_type == "annotation"
             and found.path_class is not None
             and is_own_contour(found.path_class.name, found.measurements)
         ):
             annotations.append(
-                (found.id, found.geometry, found.name or "", found.measurements, found.path_class)
+                (found.id, found.geometry, found.name, found.measurements, found.path_class)
             )
     stored = stored_annotations(annotations, where)
     metadata = member.get("metadata")
@@ -124,11 +125,11 @@ def predictions_from_geojson(source: Path | str | Mapping[str, object]) -> Predi
 
 
 def _tile_feature(tile: PredictedTile) -> geojson.Feature:
-    left, top, right, bottom = tile.x, tile.y, tile.x + tile.size_px, tile.y + tile.size_px
+    left, top, right, bottom = tile.x, tile.y, tile.x + tile.width, tile.y + tile.height
     ring = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
     measurements = {name: float(value) for name, value in tile.measurements.items()}
     return geojson.Feature(
         id=tile.id,
         geometry=geojson.Polygon([ring], precision=DECIMALS),
-        properties={"objectType": "tile", "measurements": measurements},
+        properties={"objectType": "tile", "color": TILE_COLOR, "measurements": measurements},
     )

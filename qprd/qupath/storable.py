@@ -40,16 +40,17 @@ def storable(predictions: Predictions) -> Predictions:
     """
     for problem in _problems(predictions):
         raise _not_storable(problem)
-    places = np.array([(t.x, t.y, t.size_px) for t in predictions.tiles], float).reshape(-1, 3)
+    tiles = predictions.tiles
+    places = np.array([(t.x, t.y, t.width, t.height) for t in tiles], float).reshape(-1, 4)
     rounded = on_grid(places)
     # Bits and not values, for 0.0 equals -0.0.
     unchanged = (places.view(np.int64) == rounded.view(np.int64)).all(axis=-1)
     return replace(
         predictions,
         tiles=tuple(
-            tile if same else PredictedTile(tile.id, x, y, size_px, tile.measurements)
-            for tile, (x, y, size_px), same in zip(
-                predictions.tiles, rounded.tolist(), unchanged.tolist(), strict=True
+            tile if same else PredictedTile(tile.id, x, y, width, height, tile.measurements)
+            for tile, (x, y, width, height), same in zip(
+                tiles, rounded.tolist(), unchanged.tolist(), strict=True
             )
         ),
         contours=tuple(
@@ -62,7 +63,7 @@ def storable(predictions: Predictions) -> Predictions:
 
 
 #: Id, outline, name, measurements and class of an annotation.
-StoredAnnotation = tuple[str, BaseGeometry, str, Mapping[str, float], PathClass]
+StoredAnnotation = tuple[str, BaseGeometry, str | None, Mapping[str, float], PathClass]
 
 
 def stored_annotations(annotations: Iterable[StoredAnnotation], where: str | None) -> Predictions:
@@ -105,7 +106,10 @@ def _problems(predictions: Predictions) -> Iterator[str]:
             yield f"Entry metadata of qprd must start with {OWN_PREFIX!r}: {key!r}."
     for tile in predictions.tiles:
         yield from _problems_of(tile)
-        if not math.isfinite(tile.x + tile.y + tile.size_px) or round(tile.size_px, DECIMALS) <= 0:
+        width, height = tile.width, tile.height
+        if not math.isfinite(tile.x + tile.y + width + height) or not (
+            round(width, DECIMALS) > 0 and round(height, DECIMALS) > 0
+        ):
             yield f"Tile {tile.id} has no size or no place."
         if SCORE not in tile.measurements:
             yield f"Tile {tile.id} has no score."

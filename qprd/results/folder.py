@@ -68,7 +68,8 @@ class SlideResult:
     Attributes:
         bundle: Name of the bundle that predicted.
         created: ISO 8601 time, UTC.
-        slide_score: Raw score of the slide as a whole; None without tissue.
+        slide_score: Raw score of the slide as a whole, without bounds; None without tissue.
+        slide_probability: The probability that the calibration gives it; None without one.
         threshold: Raw score at and above which tissue is called tumor; None if there was none.
         tissue_um2: Area of the scored tiles.
         tumor_um2: Area of the contours.
@@ -103,6 +104,16 @@ class SlideResult:
     notes: tuple[str, ...] = ()
     fingerprint: Fingerprint | None = None
     made_from: MadeFrom | None = None
+    slide_probability: float | None = None
+
+    @property
+    def score_text(self) -> str:
+        """The slide's score in words, with its probability if there is one."""
+        if self.slide_score is None:
+            return "no tissue"
+        if self.slide_probability is None:
+            return f"raw score {self.slide_score:.3f} (no fixed range)"
+        return f"score {self.slide_score:.3f} (probability {self.slide_probability:.3f})"
 
     @property
     def slide(self) -> SlideIdentity:

@@ -8,6 +8,7 @@ import numpy as np
 from shapely.geometry import Polygon
 
 from qprd.predictions import (
+    NUMBER,
     OWN,
     PROBABILITY,
     SCORE,
@@ -16,7 +17,6 @@ from qprd.predictions import (
     Predictions,
     ScoreMap,
     class_parts,
-    contour_name,
     object_id,
 )
 from qprd.results.contours import ProbabilityOf, contour_measurements
@@ -28,6 +28,7 @@ def predicted_objects(
     *,
     bundle: str,
     entry_id: str,
+    size: tuple[int, int],
     tumor_class: str = "Tumor",
     probability_of: ProbabilityOf | None = None,
     metadata: Mapping[str, str],
@@ -39,18 +40,22 @@ def predicted_objects(
         polygons: Contours in level-0 pixels.
         bundle: Name of the bundle; with ``entry_id`` it determines the ids of the objects.
         entry_id: Id of the project entry.
+        size: Width and height of the image in level-0 pixels; tiles end there.
         tumor_class: The class from which that of the contours is derived.
         probability_of: Turns scores into probabilities; None leaves them out.
         metadata: Metadata for the entry.
     """
     return Predictions(
-        tiles=_tiles(score_map, bundle, entry_id, probability_of),
+        tiles=_tiles(score_map, bundle, entry_id, size, probability_of),
         contours=tuple(
             PredictedContour(
                 object_id(bundle, entry_id, "contour", index),
                 polygon,
-                contour_name(index + 1),
-                contour_measurements(score_map, polygon, probability_of),
+                None,
+                {
+                    NUMBER: float(index + 1),
+                    **contour_measurements(score_map, polygon, probability_of),
+                },
             )
             for index, polygon in enumerate(polygons)
         ),
@@ -60,20 +65,28 @@ def predicted_objects(
 
 
 def _tiles(
-    score_map: ScoreMap, bundle: str, entry_id: str, probability_of: ProbabilityOf | None
+    score_map: ScoreMap,
+    bundle: str,
+    entry_id: str,
+    size: tuple[int, int],
+    probability_of: ProbabilityOf | None,
 ) -> tuple[PredictedTile, ...]:
     cells = np.argwhere(~np.isnan(score_map.scores))
     scores = score_map.scores[cells[:, 0], cells[:, 1]].astype(np.float64)
+    edge = score_map.cell_px
+    x, y = score_map.x + cells[:, 1] * edge, score_map.y + cells[:, 0] * edge
+    places = np.stack([x, y, np.minimum(edge, size[0] - x), np.minimum(edge, size[1] - y)], axis=1)
     measured = {SCORE: scores}
     if probability_of is not None:
         measured[PROBABILITY] = probability_of(scores)
     return tuple(
         PredictedTile(
             object_id(bundle, entry_id, "tile", index),
-            score_map.x + column * score_map.cell_px,
-            score_map.y + row * score_map.cell_px,
-            score_map.cell_px,
+            left,
+            top,
+            width,
+            height,
             {name: float(values[index]) for name, values in measured.items()},
         )
-        for index, (row, column) in enumerate(cells.tolist())
+        for index, (left, top, width, height) in enumerate(places.tolist())
     )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
+from qprd.names import counted
 from qprd.predictions import ScoreMap
 from qprd.results.contours import ProbabilityOf
 from qprd.review.figures import FRAME, INK, QUIET, new_figure
@@ -73,8 +74,7 @@ def overview_figure(
     """
     height, width = thumbnail.shape[:2]
     area_mm2 = sum(polygon.area for polygon in contours) * score_map.mpp**2 / 1e6
-    count = f"{len(contours)} contour" + ("" if len(contours) == 1 else "s")
-    facts = [f"{count}, {area_mm2:.2f} mm²"]
+    facts = [f"{counted(len(contours), 'contour')}, {area_mm2:.2f} mm²"]
     for name, score in (("threshold", threshold), ("slide score", slide_score)):
         if score is not None:
             fact = f"{name} {_shown(score)}"

@@ -27,13 +27,11 @@ TRUTH = Truth(MultiPolygon([box(0, 0, 100, 100)]), MultiPolygon([box(100, 0, 200
 
 
 def contour(polygon: Polygon, probability: float) -> PredictedContour:
-    return PredictedContour(
-        "c", polygon, "qprd 1", {MEAN_SCORE: 1.0, MEAN_PROBABILITY: probability}
-    )
+    return PredictedContour("c", polygon, None, {MEAN_SCORE: 1.0, MEAN_PROBABILITY: probability})
 
 
 def region(polygon: Polygon, rank: int) -> ReviewRegion:
-    return ReviewRegion("r", polygon, f"qprd review {rank}", {MEAN_SCORE: 1.0, REVIEW_RANK: rank})
+    return ReviewRegion("r", polygon, str(rank), {MEAN_SCORE: 1.0, REVIEW_RANK: rank})
 
 
 PREDICTED = Predictions(

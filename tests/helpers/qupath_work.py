@@ -216,6 +216,7 @@ def make_predictions(
                 float(x),
                 float(y),
                 127.5,
+                127.5,
                 {SCORE: float(score), PROBABILITY: float(score) / 6},
             )
             for number, (x, y, score) in enumerate(rng.random((tiles, 3)) * [1900, 8000, 6])
@@ -224,7 +225,7 @@ def make_predictions(
             PredictedContour(
                 object_id(bundle, entry_id, "contour", number),
                 outline,
-                f"qprd lesion {number}",
+                None if number else "a name",
                 {MEAN_SCORE: 3.3, MAX_SCORE: 5.1, AREA_UM2: outline.area * 0.25},
             )
             for number, outline in enumerate(outlines)
@@ -234,7 +235,7 @@ def make_predictions(
             ReviewRegion(
                 object_id(bundle, entry_id, "review", number),
                 box(1300, 200 * number, 1400.5, 200 * number + 100),
-                f"qprd review {number + 1}",
+                f"{number + 1}",
                 {MEAN_SCORE: 2.5, REVIEW_RANK: number + 1.0},
             )
             for number in range(2)

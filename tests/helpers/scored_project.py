@@ -65,6 +65,7 @@ def predicted(
         polygons,
         bundle=BUNDLE,
         entry_id=entry_id,
+        size=size,
         probability_of=probability_of,
         metadata={"qprd: bundle": BUNDLE, "qprd: threshold": f"{threshold:.4f}"},
     )

@@ -25,9 +25,11 @@ def gson = new com.google.gson.GsonBuilder().serializeNulls().create()
 new File('FOLDER').listFiles().findAll { it.getName().endsWith('.step') }.sort().each { step ->
     def printed = new StringWriter()
     def error = null
+    imageData.setChanged(false)
     def parameters = ScriptParameters.builder().setProject(project).setImageData(imageData)
             .setDefaultImports(QPEx.getCoreClasses()).setDefaultStaticImports([QPEx])
-            .setScript(step.getText('UTF-8')).setWriter(printed).setErrorWriter(printed).build()
+            .setBatchSaveResult(true).setScript(step.getText('UTF-8'))
+            .setWriter(printed).setErrorWriter(printed).build()
     try {
         ScriptLanguageProvider.fromString('groovy').execute(parameters)
     } catch (Exception e) {
@@ -40,6 +42,7 @@ new File('FOLDER').listFiles().findAll { it.getName().endsWith('.step') }.sort()
         type: it.getClass().getSimpleName(),
         name: it.getName(),
         'class': it.getPathClass()?.toString(),
+        color: it.getColor(),
         locked: it.isLocked(),
         description: it.isAnnotation() ? it.getDescription() : null,
         parent: it.getParent().isRootObject() ? 'root' : it.getParent().getID().toString(),
@@ -48,7 +51,10 @@ new File('FOLDER').listFiles().findAll { it.getName().endsWith('.step') }.sort()
         measurements: new TreeMap(it.getMeasurements()),
     ] }
     def metadata = new TreeMap(entry.getMetadataMap())
-    def found = [printed: printed.toString(), objects: objects, metadata: metadata]
+    def found = [
+        printed: printed.toString(), objects: objects, metadata: metadata,
+        changed: imageData.isChanged(),
+    ]
     new File(step.getPath() + '.' + entry.getID()).setText(gson.toJson(found), 'UTF-8')
     if (error != null) {
         throw error
@@ -74,10 +80,13 @@ class StandIn {
     void setSelectedObject(object) { selected = object }
     void centerROI(roi) { centered = roi }
     void setDownsampleFactor(double factor) { downsample = factor }
-    def getView() { [getWidth: { 800d }, getHeight: { 600d }] as Sized }
+    def getView() {
+        def corner = { x, y -> new java.awt.geom.Point2D.Double(x, y) }
+        [getWidth: { 800d }, getHeight: { 600d }, localToScreen: corner] as Sized
+    }
     def getStage() { null }
 }
-interface Sized { double getWidth(); double getHeight() }
+interface Sized { double getWidth(); double getHeight(); Object localToScreen(double x, double y) }
 def getQuPath() { StandIn.current }
 def getCurrentViewer() {
     StandIn.current = StandIn.current ?: new StandIn(imageData: getCurrentImageData())
@@ -108,8 +117,8 @@ void paint(String file, double downsample) {
     def picture = new BufferedImage(width, height, BufferedImage.TYPE_INT_RGB)
     def graphics = picture.createGraphics()
     graphics.drawImage(slide, 0, 0, null)
-    graphics.drawImage(under, 0, 0, null)
     graphics.setComposite(java.awt.AlphaComposite.SrcOver.derive(options.getOpacity()))
+    graphics.drawImage(under, 0, 0, null)
     graphics.drawImage(over, 0, 0, null)
     graphics.dispose()
     def target = new File(file.replace('ENTRY', getProjectEntry().getID()))
@@ -136,7 +145,9 @@ class Stage {
     String title
     def scene
     boolean alwaysOnTop, open
+    double x, y
     void initOwner(Object owner) { }
+    void sizeToScene() { }
     void show() { open = true }
     void close() { open = false }
 }
@@ -234,9 +245,9 @@ def run_in_turn(
     """Run the texts of scripts in turn in one QuPath, which then saves the project's images.
 
     Returns:
-        For each script and by entry id: what it ``printed``, the image's ``objects`` and the
-        entry's ``metadata`` after it. A script that failed has an ``ERROR`` in what it printed,
-        and nothing came after it.
+        For each script and by entry id: what it ``printed``, the image's ``objects``, the entry's
+        ``metadata``, and whether QuPath takes the image for ``changed``, after it. A script that
+        failed has an ``ERROR`` in what it printed, and nothing came after it.
     """
     folder.mkdir()
     steps = [folder / f"{number:02}.step" for number in range(len(scripts))]

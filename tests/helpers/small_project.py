@@ -43,6 +43,7 @@ def predictions(tiles: int = 3, bundle: str = "b") -> Predictions:
                 64.0 * i,
                 0.0,
                 64.0,
+                64.0,
                 {SCORE: 1.5, PROBABILITY: 0.1},
             )
             for i in range(tiles)
@@ -60,7 +61,7 @@ def predictions(tiles: int = 3, bundle: str = "b") -> Predictions:
             ReviewRegion(
                 object_id(bundle, "1", "review", 0),
                 box(10, 10, 202, 202),
-                "qprd review 3",
+                "3",
                 {MEAN_SCORE: 0.5, REVIEW_RANK: 3.0},
             ),
         ),

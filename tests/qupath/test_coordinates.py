@@ -120,7 +120,12 @@ def tiles_of(slide: Slide) -> Predictions:
     return Predictions(
         tiles=tuple(
             PredictedTile(
-                object_id("bundle", "1", "tile", number), float(x), float(y), TILE_PX, {SCORE: 1.0}
+                object_id("bundle", "1", "tile", number),
+                float(x),
+                float(y),
+                TILE_PX,
+                TILE_PX,
+                {SCORE: 1.0},
             )
             for number, (x, y) in enumerate([*corners, *between])
         ),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shapely.geometry import MultiPoint, box, mapping
 
 from qprd.errors import QprdError
-from qprd.predictions import FAULT, MEAN_SCORE, is_own_contour
+from qprd.predictions import FAULT, MEAN_SCORE, is_own_contour, object_id
 from qprd.qupath.geojson import color_from_argb, read_annotations, read_objects
 from qprd.qupath.predictions_geojson import predictions_from_geojson
 from qprd.qupath.project import PathClass
@@ -51,10 +51,11 @@ def test_reads_qupaths_own_export(shared_data: Path) -> None:
 def test_what_qprd_made_is_known_whatever_its_class_is_now() -> None:
     made = feature(classification={"name": "Tumor"}, measurements={MEAN_SCORE: 1.0})
     drawn = feature(classification={"names": ["Tumor", "qprd"]}, measurements={"x": 1.0})
-    # Changing its outline costs a contour its measurements in QuPath, and not its name.
-    edited = feature(classification={"name": "Normal"}, name="qprd review 7")
-    found = read_annotations(json.dumps([made, drawn, edited]))
-    assert [annotation.predicted for annotation in found] == [True, False, True]
+    # Changing its outline costs a contour its measurements in QuPath, and not its id or its name.
+    edited = feature(classification={"name": "Normal"}) | {"id": object_id("b", "1", "review", 7)}
+    earlier = feature(classification={"name": "Normal"}, name="qprd review 7")
+    found = read_annotations(json.dumps([made, drawn, edited, earlier]))
+    assert [annotation.predicted for annotation in found] == [True, False, True, True]
     for item in read_objects(json.dumps([made, drawn])):
         assert item.path_class is not None
         assert not is_own_contour(item.path_class.name, item.measurements)

@@ -17,12 +17,16 @@ from PIL import Image
 from scipy import ndimage
 from shapely.geometry import box
 
+from qprd.names import counted
 from qprd.predictions import (
     AREA_UM2,
     MAX_SCORE,
     MEAN_PROBABILITY,
     MEAN_SCORE,
+    NUMBER,
+    OWN_ID,
     SCORE,
+    TILE_COLOR,
     Predictions,
     ScoreMap,
     object_id,
@@ -45,19 +49,21 @@ ACCEPTED = object_id(BUNDLE, "1", "contour", 0)
 DOWNSAMPLE, FAR = 8, 32
 OPACITY = 0.6
 
-#: What a person does to contours of ours: accepts one, rejects one, draws below one.
+#: What a person does: takes out drawn tumor; accepts a contour of ours, rejects one, draws in one.
 PERSON = """
 def own = getAnnotationObjects().findAll { it.getMeasurements().containsKey('qprd: mean score') }
-own.find { it.getName() == 'qprd 2' }.setPathClass(PathClass.fromString('Tumor'))
-own.find { it.getName() == 'qprd 3' }.setPathClass(PathClass.fromString('Normal'))
-def roi = own.find { it.getName() == 'qprd 1' }.getROI()
+removeObjects(getAnnotationObjects().findAll { it.getName() == 'tumor region' }, true)
+def number = { n -> own.find { it.getMeasurements().get('qprd: number') == n } }
+number(2).setPathClass(PathClass.fromString('Tumor'))
+number(3).setPathClass(PathClass.fromString('Normal'))
+def roi = number(1).getROI()
 def square = { x, y, size -> ROIs.createRectangleROI(x, y, size, size, roi.getImagePlane()) }
 def mine = PathObjects.createAnnotationObject(square(900, 2500, 9))
 mine.setName('below a contour')
-own.find { it.getName() == 'qprd 1' }.addChildObject(mine)
+number(1).addChildObject(mine)
 def asked = PathClass.fromString('Review: qprd')
 def region = PathObjects.createAnnotationObject(square(50, 60, 100), asked)
-region.setName('qprd review 1')
+region.setName('1')
 region.measurements.put('qprd: mean score', 0d)
 region.measurements.put('qprd: review rank', 1d)
 def later = PathObjects.createAnnotationObject(square(500, 60, 100), asked)
@@ -68,16 +74,15 @@ if (getProjectEntry().getID() == '2') addObject(later)
 addObject(region)
 """
 
-#: Accepts the first, which is a region to review, and the second, then goes back and rejects it.
+#: Accepts the first, which is a region to review, and the second, a piece of a large contour, then
+#: goes back and rejects that.
 ANSWERS = """
 def viewer_ = getCurrentViewer()
-def tellWhere = { println "${Label.current.text.readLines()[0]} | ${viewer_.selected.getName()}" }
+def tellWhere = { println Label.current.text.replace('\\n', ' | ') }
 tellWhere()
 Button.press('_Accept')
 tellWhere()
 println viewer_.centered == viewer_.selected.getROI()
-Button.press('_Accept')
-println Label.current.text
 Button.press('_Accept')
 Button.press('_Back')
 tellWhere()
@@ -85,7 +90,7 @@ Button.press('_Reject')
 StandIn.current.imageData = null
 Button.press('_Back')
 Button.press('_Accept')
-println Label.current.text
+tellWhere()
 """
 
 
@@ -109,6 +114,11 @@ def test_scripts_say_what_they_do_and_share_their_names_with_python(name: str) -
     assert "insertObjects" not in text
 
 
+def length_of(item: Mapping[str, Any]) -> tuple[float, float]:
+    left, top, right, bottom = shapely.from_wkt(item["roi"]).bounds
+    return right - left, bottom - top
+
+
 @dataclass(frozen=True)
 class Session:
     """What QuPath had after each of the scripts that ran in turn."""
@@ -125,7 +135,7 @@ class Session:
 
     def contours(self, step: str, entry: str = "1") -> list[dict[str, Any]]:
         found = [item for item in self.objects(step, entry).values() if is_contour(item)]
-        return sorted(found, key=lambda item: int(item["name"].split()[-1]))
+        return sorted(found, key=lambda item: float(item["measurements"][NUMBER]))
 
     def users(self, step: str, entry: str = "1") -> dict[str, dict[str, Any]]:
         found = self.objects(step, entry)
@@ -167,14 +177,14 @@ def session(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Sess
 
     tiles, overlay, again = script("show_heatmap"), script("overlay_heatmap"), script("rethreshold")
     above = with_setting(tiles, "THRESHOLD", "0.5")
-    nothing = with_setting(overlay, "OPACITY", "0.0")
+    bare = "StandIn.current.overlay = null\nStandIn.current.options.setOpacity(1f)"
     steps = {
         "setup": SETUP.replace("ACCEPTED", ACCEPTED),
         "import": script("import_predictions"),
         "tiles": in_a_viewer(tiles, painted("tiles")),
         "above": in_a_viewer(above, f"{painted('above')}\n{painted('far', FAR)}"),
         "overlay": in_a_viewer(overlay, painted("overlay")),
-        "bare": in_a_viewer(nothing, f"{painted('bare')}\n{painted('bare far', FAR)}"),
+        "bare": in_a_viewer(overlay, f"{bare}\n{painted('bare')}\n{painted('bare far', FAR)}"),
         "same": again,
         "person": PERSON,
         "order": script("review_next"),
@@ -236,6 +246,21 @@ def test_tiles_are_painted_in_magma_from_0_to_1(session: Session) -> None:
 
 @pytest.mark.qupath
 @pytest.mark.slow
+@pytest.mark.parametrize("entry", ["1", "2"])
+def test_what_only_looks_does_not_make_qupath_ask_whether_to_save(
+    session: Session, entry: str
+) -> None:
+    changed = {step: seen[entry]["changed"] for step, seen in session.after.items()}
+    assert {step for step, was in changed.items() if not was} == {
+        "tiles",
+        "above",
+        "overlay",
+        "bare",
+    }
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
 def test_tiles_below_the_threshold_are_not_painted_near_or_far(session: Session) -> None:
     score_map, _ = session.made["2"]
     probabilities = probability_of(score_map.scores)
@@ -287,9 +312,12 @@ def test_contours_at_another_threshold_are_those_that_predict_would_draw(
         if contour.measurements[AREA_UM2] > least_um2
     ]
     found = session.contours(step, entry)
-    assert [item["name"] for item in found] == [f"qprd {i + 1}" for i in range(len(found))]
+    assert [item["measurements"][NUMBER] for item in found] == list(range(1, len(found) + 1))
     found = [item for item in found if item["measurements"][AREA_UM2] > least_um2]
-    assert [item["name"] for item in found] == [contour.name for contour in meant]
+    assert [item["measurements"][NUMBER] for item in found] == [
+        contour.measurements[NUMBER] for contour in meant
+    ]
+    assert {item["name"] for item in found} == {None}
     assert {item["class"] for item in found} == {"Tumor: qprd"}
     assert {item["parent"] for item in found} == {"root"}
     users = session.users(step, entry)
@@ -318,6 +346,7 @@ def test_tiles_get_the_class_of_the_contours_at_or_above_the_threshold(session: 
         for tile in tiles:
             above = tile["measurements"]["qprd: probability"] >= threshold
             assert tile["class"] == ("Tumor: qprd" if above else None)
+            assert tile["color"] == TILE_COLOR
         above_all = sum(tile["class"] is not None for tile in tiles)
         assert f"{above_all} of {len(tiles)} tiles" in session.printed(step)
     assert session.contours("none") == []
@@ -342,7 +371,9 @@ def test_the_threshold_of_an_image_stays_a_raw_score(session: Session) -> None:
 def test_the_same_threshold_again_changes_nothing(session: Session) -> None:
     assert session.objects("repeated") == session.objects("other")
     count = len(session.contours("other"))
-    assert f"{count} contours, {count} earlier ones replaced" in session.printed("repeated")
+    earlier = "1 earlier one" if count == 1 else f"{count} earlier ones"
+    told = f"{counted(count, 'contour')}, {earlier} replaced"
+    assert told in session.printed("repeated")
 
 
 @pytest.mark.qupath
@@ -353,7 +384,7 @@ def test_what_a_person_did_stays_through_every_script(session: Session) -> None:
     for step in ("tiles", "above", "overlay", "same"):
         assert session.users(step) == before
     person = session.users("person")
-    assert len(person) == len(before) + 4
+    assert len(person) == len(before) + 3
     (nested,) = (key for key, item in person.items() if item["name"] == "below a contour")
     assert person[nested]["parent"] != "root"
     for step in ("order", "other", "repeated"):
@@ -369,23 +400,35 @@ def test_what_a_person_did_stays_through_every_script(session: Session) -> None:
 @pytest.mark.slow
 def test_an_answer_changes_the_class_of_what_is_shown_and_nothing_else(session: Session) -> None:
     before, after = session.objects("repeated"), session.objects("answered")
-    changed = {key for key in before if before[key] != after[key]}
-    assert {after[key]["name"]: after[key]["class"] for key in changed} == {
-        "qprd review 1": "Tumor",
-        "qprd 1": "Normal",
-    }
-    for key in changed:
-        assert {**after[key], "class": before[key]["class"]} == before[key]
-    mean = session.contours("repeated")[0]["measurements"][MEAN_PROBABILITY]
-    second = f"2 of 2: qprd 1, mean probability {mean:.3f} | qprd 1"
-    assert session.printed("answered").splitlines()[1:] == [
-        "1 of 2: qprd review 1 | qprd review 1",
-        second,
-        "true",
-        "All 2 seen. Save: File > Save.",
-        second,
-        "All 2 seen. Save: File > Save.",
-    ]
+    (changed,) = (key for key in before if before[key] != after[key])
+    assert after[changed] == {**before[changed], "class": "Tumor"}
+    assert after[changed]["name"] == "1"
+    (added,) = (item for key, item in after.items() if key not in before)
+    assert (added["class"], added["parent"]) == ("Normal", "root")
+    assert added["id"].startswith(OWN_ID)
+    piece, contour = shapely.from_wkt(added["roi"]), session.contours("repeated")[0]
+    assert shapely.from_wkt(contour["roi"]).buffer(1).contains(piece)
+    mpp = session.made["1"][0].mpp
+    assert max(piece.bounds[2] - piece.bounds[0], piece.bounds[3] - piece.bounds[1]) * mpp < 501
+
+    mean = added["measurements"][MEAN_PROBABILITY]
+    head, first, second, centered, again, last = session.printed("answered").splitlines()
+    count = int(head.split()[-4]) + 1
+    assert head.endswith(f" to review; 1 is large: {count - 1} pieces of it")
+    assert first == (
+        f"1 of {count}, {count} without an answer | Region 1 | "
+        "Accept gives it the class Tumor, Reject Normal."
+    )
+    told = f"Piece of contour 1, mean probability {mean:.3f}"
+    assert second == (
+        f"2 of {count}, {count - 1} without an answer | {told} | "
+        "Accept gives it the class Tumor, Reject Normal."
+    )
+    assert centered == "true"
+    assert again == (
+        f"2 of {count}, {count - 2} without an answer | {told} | Its class is Tumor now."
+    )
+    assert last.startswith(f"3 of {count}, {count - 2} without an answer | Piece of contour 1")
 
 
 @pytest.mark.qupath
@@ -408,12 +451,21 @@ def test_removing_leaves_what_was_there_before(session: Session) -> None:
 def test_review_regions_come_first_and_then_the_least_certain_contours(session: Session) -> None:
     head, *lines = session.printed("order", "2").strip().splitlines()
     contours = session.contours("person", "2")
-    assert head == f"qprd: colon_2.tif has 2 regions and {len(contours)} contours to review"
-    assert lines[0].startswith("1. qprd review 1")
+    assert head.startswith(
+        f"qprd: colon_2.tif has 2 regions and {counted(len(contours), 'contour')} to review; "
+    )
+    assert lines[0].startswith("1. Region 1")
     assert lines[0].endswith("at (100, 110)")
-    assert lines[1].startswith("2. an earlier name")
-    order = sorted(contours, key=lambda item: item["measurements"][MEAN_PROBABILITY])
-    assert len(lines) == 2 + len(contours)
-    for number, (line, item) in enumerate(zip(lines[2:], order, strict=True), start=3):
-        mean = item["measurements"][MEAN_PROBABILITY]
-        assert line.startswith(f"{number}. {item['name']}, mean probability {mean:.3f} at (")
+    assert lines[1].startswith("2. Region 12")
+    means = [float(line.split(" at (")[0].split()[-1]) for line in lines[2:]]
+    assert means == sorted(means)
+    # A contour that is long is asked about in pieces, the least certain first.
+    mpp = session.made["2"][0].mpp
+    small = {
+        int(item["measurements"][NUMBER]) for item in contours if max(length_of(item)) * mpp <= 1000
+    }
+    told = [line.split(". ", 1)[1].split(", ")[0] for line in lines[2:]]
+    assert {text for text in told if text.startswith("Contour")} == {f"Contour {n}" for n in small}
+    pieces = [text for text in told if text.startswith("Piece of contour ")]
+    assert len(pieces) + len(small) == len(told)
+    assert 1 < len(pieces) <= 20

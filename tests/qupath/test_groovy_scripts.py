@@ -10,6 +10,7 @@ import pytest
 from shapely.geometry import MultiPolygon, box
 
 from qprd import predictions as ours
+from qprd.files.layout import ProjectLayout
 from qprd.predictions import (
     MAX_SCORE,
     MEAN_SCORE,
@@ -30,6 +31,7 @@ from qprd.qupath.precision import same_outline
 from qprd.qupath.project import AnnotationImport, PathClass
 from qprd.qupath.scripts import script_folder
 from tests.helpers.qupath_work import BROKEN_OUTLINES, draw_broken_outlines, edit_in_qupath
+from tests.helpers.scored_project import score_project
 from tests.helpers.script_session import SETUP, launcher, run
 
 SCRIPTS = (
@@ -91,6 +93,7 @@ def predictions(entry_id: str) -> Predictions:
                 64.0 * i,
                 128.25,
                 64.0,
+                64.0,
                 {SCORE: 1.5 + i, PROBABILITY: 0.25},
             )
             for i in range(200)
@@ -99,7 +102,7 @@ def predictions(entry_id: str) -> Predictions:
             PredictedContour(
                 object_id("new", entry_id, "contour", 0),
                 box(0, 0, 3000.55, 3000).difference(box(100, 100, 200, 200)),
-                "region 1",
+                None,
                 {MEAN_SCORE: 2.5, MAX_SCORE: 4.5},
             ),
         ),
@@ -108,7 +111,7 @@ def predictions(entry_id: str) -> Predictions:
             ReviewRegion(
                 object_id("new", entry_id, "review", 0),
                 box(500, 4000, 692, 4192),
-                "qprd review 2",
+                "2",
                 {MEAN_SCORE: 2.0, REVIEW_RANK: 2.0},
             ),
         ),
@@ -137,6 +140,7 @@ MIRRORED = {
     "OWN_MEAN_PROBABILITY": ours.MEAN_PROBABILITY,
     "OWN_AREA": ours.AREA_UM2,
     "OWN_RANK": ours.REVIEW_RANK,
+    "OWN_NUMBER": ours.NUMBER,
     "FAULT": ours.FAULT,
     "OWN_PREFIX": ours.OWN_PREFIX,
     "OWN_BUNDLE": ours.BUNDLE,
@@ -170,8 +174,8 @@ def test_the_script_that_draws_contours_gives_them_pythons_color_and_ids() -> No
     text = (script_folder() / "rethreshold.groovy").read_text(encoding="utf-8")
     assert f"CONTOUR_COLOR = {list(ours.CONTOUR_COLOR)}" in text
     assert f"UUID.fromString('{ours._NAMESPACE}')" in text
-    assert 'contour.setName("qprd ${index + 1}")' in text
-    assert ours.contour_name(7) == "qprd 7"
+    assert f"0x{ours.OWN_ID[:8]}L" in text
+    assert f"TILE_COLOR = 0x{ours.TILE_COLOR:08x}" in text
 
 
 @pytest.mark.qupath
@@ -203,9 +207,15 @@ def test_import_replaces_ours_and_touches_nothing_else(project: Path, tmp_path: 
         meant = opened.read_predictions(first)
     classes = (project.parent / "classifiers" / "classes.json").read_text()
 
+    # Metadata are saved with the objects, or not at all.
+    run(script_folder() / "import_predictions.groovy", project)
+    assert dump(project, tmp_path / "not saved") == before
+    with ExchangeProject(project) as opened:
+        assert "qprd: score" not in opened.entries()[0].metadata
+
     log = run(script_folder() / "import_predictions.groovy", project, "--save")
     assert (
-        "200 tiles, 1 regions to review and 1 contours into colon_1.tif, 3 earlier ones replaced"
+        "200 tiles, 1 region to review and 1 contour into colon_1.tif, 3 earlier ones replaced"
         in log
     )
     assert "no predictions for colon_2.tif" in log
@@ -229,7 +239,8 @@ def test_import_replaces_ours_and_touches_nothing_else(project: Path, tmp_path: 
     for tile in meant.tiles:
         assert ours[tile.id]["measurements"] == pytest.approx(dict(tile.measurements), rel=1e-6)
     (contour,) = (item for item in ours.values() if item["class"] == "Tumor: qprd")
-    assert contour["name"] == "region 1"
+    assert contour["name"] is None
+    assert contour["id"].startswith("71707264-")
     # A user's accepted contour has this id.
     assert contour["id"] != ACCEPTED
     assert "3000.55" in contour["roi"]
@@ -252,6 +263,72 @@ def test_import_replaces_ours_and_touches_nothing_else(project: Path, tmp_path: 
         }
         names = [found["name"] for found in json.loads(classes)["pathClasses"]]
         assert [found.name for found in opened.classes()] == [*names, "Tumor: qprd", "Review: qprd"]
+
+    run(script_folder() / "remove_qprd_objects.groovy", project, "--save")
+    removed = dump(project, tmp_path / "removed")
+    assert not any(is_own(item) for item in removed["1"].values())
+    listed = json.loads((project.parent / "classifiers" / "classes.json").read_text())
+    # A person has drawn with the one.
+    assert [found["name"] for found in listed["pathClasses"]] == [*names, "Tumor: qprd"]
+
+
+#: What a person does to the outlines of contours of ours: moves one, splits one, merges two.
+EDITS = """
+def plane = ImagePlane.getDefaultPlane()
+def contour = { number, x, parts ->
+    def squares = (0..<parts).collect { ROIs.createRectangleROI(x + 200 * it, 0, 100, 100, plane) }
+    def roi = RoiTools.union(squares)
+    def made = PathObjects.createAnnotationObject(roi, PathClass.fromString('Tumor: qprd'))
+    made.setID(UUID.fromString(String.format('71707264-0000-4000-8000-%012d', number)))
+    made.measurements.put('qprd: mean score', 2d)
+    made
+}
+def own = [contour(1, 0, 1), contour(2, 1000, 2), contour(3, 2000, 1), contour(4, 3000, 1)]
+addObjects(own)
+own[0].setROI(ROIs.createRectangleROI(0, 0, 150, 100, plane))
+own[0].setPathClass(PathClass.fromString('Tumor'))
+resetSelection()
+selectObjects(own[1])
+runPlugin('qupath.lib.plugins.objects.SplitAnnotationsPlugin', '{}')
+resetSelection()
+selectObjects(own[2], own[3])
+mergeSelectedAnnotations()
+"""
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_what_began_as_ours_is_known_by_its_id_when_its_outline_was_edited(
+    project: Path, tmp_path: Path
+) -> None:
+    edits = tmp_path / "edits.groovy"
+    edits.write_text(EDITS)
+    log = run(edits, project, "--save")
+    found = dump(project, tmp_path / "edited")["1"].values()
+    named = {
+        key: [item for item in found if item["id"].startswith(ours.OWN_ID) == known]
+        for key, known in (("ours", True), ("users", False))
+    }
+    (edited,) = named["ours"]
+    assert edited["id"].endswith("0001"), log
+    assert (edited["class"], edited["measurements"]) == ("Tumor", {})
+    assert ours.was_predicted(edited["id"], edited["name"], edited["measurements"])
+    # Pieces and a union are new objects, without our measurements: a person's.
+    others = [item for item in named["users"] if item["class"] == "Tumor: qprd"]
+    assert len(others) == 3
+    assert not any(is_own(item) for item in found)
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_results_of_another_image_are_refused(project: Path, shared_data: Path) -> None:
+    score_project(project, shared_data)
+    file = ProjectLayout(project).result("1") / "slide.json"
+    slide = json.loads(file.read_text())
+    file.write_text(json.dumps({**slide, "image": "another.tif"}))
+    log = run(script_folder() / "overlay_heatmap.groovy", project)
+    assert "has results of the image another.tif, and this image is colon_1.tif" in log
+    assert "colon_2.tif: " in log
 
 
 @pytest.mark.qupath
@@ -345,7 +422,7 @@ def test_files_of_another_image_come_into_none(project: Path) -> None:
         project.read_text().replace('"imageName": "colon_2.tif"', '"imageName": "b"')
     )
     for script, result in zip(
-        SCRIPTS[1:], ("1 annotations into b", "1 contours into b"), strict=True
+        SCRIPTS[1:], ("1 annotation into b", "1 contour into b"), strict=True
     ):
         log = run(script_folder() / script, project, "--save")
         assert (
@@ -362,7 +439,7 @@ def test_import_leaves_a_project_without_classes_qupaths_default_ones(project: P
     with ExchangeProject(project) as opened:
         opened.write_predictions(opened.entries()[0], predictions("1"))
     log = run(script_folder() / "import_predictions.groovy", project, "--save")
-    assert "200 tiles, 1 regions to review and 1 contours into colon_1.tif" in log
+    assert "200 tiles, 1 region to review and 1 contour into colon_1.tif" in log
     assert not classes.exists() or json.loads(classes.read_text())["pathClasses"] == []
 
 

@@ -21,7 +21,7 @@ from qprd.predictions import (
 )
 from qprd.qupath.java import QuPath
 from qprd.qupath.paquo_backend import PaquoProject
-from qprd.qupath.pathclasses import argb_from_color
+from qprd.qupath.pathclasses import argb_from_color, read_classes
 from tests.helpers.qupath_work import (
     edit_in_qupath,
     file_bytes,
@@ -64,7 +64,7 @@ def test_what_is_stored_is_what_was_meant(worked_project: Path) -> None:
     for tile, expected in zip(read.tiles, predictions.tiles, strict=True):
         assert tile.id == expected.id
         assert np.allclose((tile.x, tile.y), (expected.x, expected.y), atol=0.0051, rtol=0)
-        assert tile.size_px == expected.size_px
+        assert (tile.width, tile.height) == (expected.width, expected.height)
         assert tile.measurements == pytest.approx(expected.measurements, rel=1e-6)
         assert stored[tile.id]["parent"] is None
         assert stored[tile.id]["class"] is None
@@ -275,6 +275,40 @@ def test_our_class_joins_the_projects_and_keeps_a_color_the_user_gave_it(
         found = {item.name: item.color for item in project.classes()}
     assert found["Tumor: qprd"] == (0, 255, 0)
     assert {item.name for item in before} <= set(found)
+
+
+def test_a_region_that_a_person_judged_is_not_asked_about_again(worked_project: Path) -> None:
+    predictions = make_predictions("2")
+    first, second = predictions.review
+
+    def judge(hierarchy: Any) -> None:
+        from paquo.java import PathClass
+
+        (region,) = (o for o in hierarchy.getAnnotationObjects() if str(o.getID()) == first.id)
+        region.setPathClass(PathClass.fromString("Normal"))
+
+    write(worked_project, 1, predictions)
+    edit_in_qupath(worked_project, "2", judge)
+    write(worked_project, 1, predictions)
+    stored = snapshot(worked_project, "2")
+    assert stored[first.id]["class"] == "Normal"
+    asked = [key for key, item in stored.items() if item["class"] == "Review: qprd"]
+    assert asked == [second.id]
+
+
+def test_our_classes_leave_the_list_when_no_image_bears_them(worked_project: Path) -> None:
+    nothing = Predictions(tiles=(), contours=())
+    with PaquoProject(worked_project) as project:
+        first, second = project.entries()
+        listed = {item.name for item in read_classes(worked_project)}
+        for entry in (first, second):
+            project.write_predictions(entry, make_predictions(entry.id))
+        project.write_predictions(second, nothing)
+        both = {item.name for item in read_classes(worked_project)}
+        project.write_predictions(first, nothing)
+    assert both == listed | {"Tumor: qprd", "Review: qprd"}
+    # A person has drawn with the one.
+    assert {item.name for item in read_classes(worked_project)} == listed | {"Tumor: qprd"}
 
 
 def test_far_away_coordinates_are_compared_as_precisely_as_qupath_stores_them(

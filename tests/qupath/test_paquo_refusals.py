@@ -51,10 +51,10 @@ def _needs_qupath(qupath: QuPath) -> None:
             make_predictions("2"),
             contours=(replace(make_predictions("2").contours[0], measurements={}),),
         ),
-        Predictions((PredictedTile("no uuid", 0, 0, 5, {SCORE: 1.0}),), ()),
-        Predictions((PredictedTile(make_predictions("2").tiles[0].id, 0, 0, 5, {}),), ()),
+        Predictions((PredictedTile("no uuid", 0, 0, 5, 5, {SCORE: 1.0}),), ()),
+        Predictions((PredictedTile(make_predictions("2").tiles[0].id, 0, 0, 5, 5, {}),), ()),
         Predictions(
-            (PredictedTile(make_predictions("2").tiles[0].id, 0, 0, 5, {SCORE: np.nan}),), ()
+            (PredictedTile(make_predictions("2").tiles[0].id, 0, 0, 5, 5, {SCORE: np.nan}),), ()
         ),
     ],
     ids=[

@@ -53,6 +53,9 @@ def test_classes_are_added_once_and_nothing_else_changes(colon_project: Path) ->
     path.write_text(both, encoding="utf-8")
     assert with_classes(colon_project, [PathClass("Tumor: qprd", (1, 2, 3))]) is None
     assert with_classes(colon_project, []) is None
+    without = with_classes(colon_project, [], ["Tumor: qprd", "Review: qprd", "not listed"])
+    assert without is not None
+    assert json.loads(without)["pathClasses"] == before["pathClasses"]
 
 
 @pytest.mark.parametrize("text", [None, '{"pathClasses": []}'])

@@ -42,7 +42,8 @@ tiles = st.builds(
     id=ids,
     x=pixels,
     y=pixels,
-    size_px=st.floats(0.1, 5000),
+    width=st.floats(0.1, 5000),
+    height=st.floats(0.1, 5000),
     measurements=st.fixed_dictionaries({SCORE: measured, PROBABILITY: measured}),
 )
 
@@ -67,7 +68,7 @@ contours = st.builds(
     PredictedContour,
     id=ids,
     polygon=polygons(),
-    name=st.text(max_size=10),
+    name=st.none() | st.text(min_size=1, max_size=10),
     measurements=st.dictionaries(st.text(max_size=8), measured, max_size=3).map(
         lambda others: {**others, MEAN_SCORE: 1.5}
     ),
@@ -99,7 +100,8 @@ def test_what_is_written_is_what_is_read(meant: Predictions) -> None:
         assert (tile.id, tile.measurements) == (expected.id, expected.measurements)
         assert tile.x == pytest.approx(expected.x, abs=0.01)
         assert tile.y == pytest.approx(expected.y, abs=0.01)
-        assert tile.size_px == pytest.approx(expected.size_px, abs=0.01)
+        assert tile.width == pytest.approx(expected.width, abs=0.01)
+        assert tile.height == pytest.approx(expected.height, abs=0.01)
     for contour, wanted in zip(found.annotations, meant.annotations, strict=True):
         assert type(contour) is type(wanted)
         assert (contour.id, contour.name) == (wanted.id, wanted.name)
@@ -135,7 +137,7 @@ def test_what_is_written_is_what_qupath_accepts(meant: Predictions) -> None:
 
 
 def tile(**changes: Any) -> Predictions:
-    plain = PredictedTile(ID, 0.0, 0.0, 64.0, {SCORE: 1.0})
+    plain = PredictedTile(ID, 0.0, 0.0, 64.0, 64.0, {SCORE: 1.0})
     return Predictions(tiles=(replace(plain, **changes),), contours=())
 
 

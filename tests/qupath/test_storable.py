@@ -27,7 +27,7 @@ ID = str(uuid.UUID(int=7))
 
 
 def tile(**changes: Any) -> Predictions:
-    plain = PredictedTile(ID, 0.0, 0.0, 64.0, {SCORE: 1.0})
+    plain = PredictedTile(ID, 0.0, 0.0, 64.0, 64.0, {SCORE: 1.0})
     return Predictions(tiles=(replace(plain, **changes),), contours=())
 
 
@@ -42,8 +42,8 @@ def contour(polygon: Any = box(0, 0, 10, 10), **changes: Any) -> Predictions:  #
         tile(measurements={SCORE: float("nan")}),
         tile(measurements={SCORE: float("inf")}),
         tile(measurements={PROBABILITY: 0.5}),
-        tile(size_px=0.0),
-        tile(size_px=0.001),
+        tile(width=0.0),
+        tile(height=0.001),
         tile(x=float("nan")),
         tile(y=float("inf")),
         tile(id="tile 1"),
@@ -71,7 +71,7 @@ def test_what_qupath_cannot_store_is_refused(bad: Predictions) -> None:
 def test_what_is_on_the_grid_stays_and_the_rest_is_rounded_to_it() -> None:
     exact = tile(x=1.25)
     assert storable(exact).tiles[0] is exact.tiles[0]
-    rounded = storable(tile(x=1.004, size_px=63.996)).tiles[0]
-    assert (rounded.x, rounded.size_px) == (1.0, 64.0)
+    rounded = storable(tile(x=1.004, width=63.996, height=9)).tiles[0]
+    assert (rounded.x, rounded.width, rounded.height) == (1.0, 64.0, 9.0)
     corners = box(0.001, 0, 10, 10.009)
     assert storable(contour(corners)).contours[0].polygon.equals(box(0, 0, 10, 10.01))

@@ -61,11 +61,11 @@ FOUND = LesionPoints(np.array([1 / 3, 1e-9]), np.array([32.0, 1e5 + 0.1]), np.ar
 
 def predictions(count: int = 3) -> Predictions:
     tiles = tuple(
-        PredictedTile(object_id("b", "1", "tile", i), 64.0 * i, 0.0, 64.0, {SCORE: 0.5 * i})
+        PredictedTile(object_id("b", "1", "tile", i), 64.0 * i, 0.0, 64.0, 64.0, {SCORE: 0.5 * i})
         for i in range(count)
     )
     contour = PredictedContour(
-        object_id("b", "1", "contour", 0), box(0, 0, 64, 64), "qprd 1", {MEAN_SCORE: 0.5}
+        object_id("b", "1", "contour", 0), box(0, 0, 64, 64), None, {MEAN_SCORE: 0.5}
     )
     return Predictions(tiles, (contour,), metadata={"qprd: bundle": "b"})
 

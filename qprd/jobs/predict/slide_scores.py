@@ -12,7 +12,15 @@ from shapely.geometry import Polygon
 
 from qprd.errors import QprdError
 from qprd.given_settings import stored_train_config
-from qprd.predictions import BUNDLE, DATE, SLIDE_SCORE, THRESHOLD, LesionPoints, ScoreMap
+from qprd.predictions import (
+    BUNDLE,
+    DATE,
+    SLIDE_PROBABILITY,
+    SLIDE_SCORE,
+    THRESHOLD,
+    LesionPoints,
+    ScoreMap,
+)
 from qprd.results.contours import ProbabilityOf, contours, inside_image
 from qprd.results.folder import RESULT_FILES, SlideResult, save_result
 from qprd.results.freshness import MadeFrom
@@ -107,6 +115,13 @@ class SlideScores:
     def probability_of(self) -> ProbabilityOf | None:
         """Turns raw scores into probabilities; None if the model has no calibration."""
         return self.model.scoring.probability_of
+
+    @property
+    def slide_probability(self) -> float | None:
+        """The probability of `slide_score`; None without tissue or without a calibration."""
+        if self.slide_score is None or self.probability_of is None:
+            return None
+        return float(self.probability_of(np.array([self.slide_score]))[0])
 
     def contours(
         self,
@@ -221,6 +236,7 @@ def save_slide(found: SlideScores, folder: Path) -> SlideResult:
         polygons,
         bundle=found.model.name,
         entry_id=found.entry_id,
+        size=(found.frame.width, found.frame.height),
         tumor_class=trained.tumor_class[0],
         probability_of=found.probability_of,
         metadata=_metadata(found),
@@ -233,6 +249,7 @@ def save_slide(found: SlideScores, folder: Path) -> SlideResult:
         bundle=found.model.name,
         created=found.created,
         slide_score=found.slide_score,
+        slide_probability=found.slide_probability,
         threshold=found.threshold,
         tissue_um2=len(predictions.tiles) * found.cell_px**2 * um2,
         tumor_um2=sum(polygon.area for polygon in polygons) * um2,
@@ -281,6 +298,8 @@ def _metadata(found: SlideScores) -> dict[str, str]:
     metadata = {BUNDLE: found.model.name, DATE: found.created}
     if found.slide_score is not None:
         metadata[SLIDE_SCORE] = f"{found.slide_score:.4f}"
+    if found.slide_probability is not None:
+        metadata[SLIDE_PROBABILITY] = f"{found.slide_probability:.4f}"
     if found.threshold is not None:
         metadata[THRESHOLD] = f"{found.threshold:.4f}"
     return metadata
