@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,7 @@ def train(
     patches: str | Path | None = None,
     resume: bool | str = False,
     finish: bool = False,
+    log_dir: str | Path | None = None,
     progress: bool | Progress = True,
     **settings: Any,
 ) -> Model:
@@ -91,6 +93,7 @@ def train(
         resume: Go on with a training that was stopped: with this one, or the newest. It has its
             settings, its parent and its patches; only devices may be others.
         finish: Train no more epochs than the resumed training has.
+        log_dir: Gets curves and pictures for TensorBoard; needs ``qprd[log]``.
         progress: False shows no bars.
         settings: Options of ``qprd train``, the fields of `TrainConfig`.
 
@@ -118,15 +121,20 @@ def train(
         resolved = resumed_settings(run, config, settings)
     else:
         resolved = training_settings(config, settings, parent)
-    summary = train_project(
-        project,
-        resolved,
-        patches=path_of(patches),
-        parent=None if parent is None else bundle_of(parent),
-        resumed=run,
-        finish=finish,
-        progress=progress_bars(progress),
-    )
+    with ExitStack() as stack:
+        if log_dir is not None:
+            from qprd.training.tracking import logged_to
+
+            stack.enter_context(logged_to(Path(log_dir)))
+        summary = train_project(
+            project,
+            resolved,
+            patches=path_of(patches),
+            parent=None if parent is None else bundle_of(parent),
+            resumed=run,
+            finish=finish,
+            progress=progress_bars(progress),
+        )
     return Model(
         summary.bundle,
         weights=resolved.weights,

@@ -10,7 +10,7 @@ from qprd.cli.session import report
 @app.command()
 @expand
 def status(project: ProjectGroup, json: JsonOption = None) -> None:
-    """Show the bundles and results of a project, what is written back, and what was left behind.
+    """Show trainings, bundles and results of a project, and what was left to do or left behind.
 
     Example: qprd status project.qpproj
     """

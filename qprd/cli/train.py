@@ -76,6 +76,14 @@ def train(
             help="With --resume: train no more, and make a bundle of the epochs that are finished.",
         ),
     ] = False,
+    log_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write curves and pictures of the training to this folder for TensorBoard; needs "
+            "qprd\\[log].",
+        ),
+    ] = None,
     config: ConfigOption = None,
     json: JsonOption = None,
     log_json: LogJsonOption = None,
@@ -99,6 +107,7 @@ def train(
                 patches=patches,
                 resume=resumes and (resume or True),
                 finish=finish,
+                log_dir=log_dir,
                 **(given if resumes else {}),
             )
         assert model.training is not None

@@ -29,6 +29,21 @@ _NAMES_SHOWN: Final = 5
 
 
 @dataclass(frozen=True)
+class RunStatus:
+    """A training that has made no bundle yet.
+
+    Attributes:
+        name: For ``qprd train --resume``.
+        epochs: How many are finished.
+        is_running: Whether a process is at it now.
+    """
+
+    name: str
+    epochs: int
+    is_running: bool
+
+
+@dataclass(frozen=True)
 class BundleStatus:
     """A trained model of a project.
 
@@ -74,6 +89,7 @@ class ProjectStatus:
 
     Attributes:
         project: The project file.
+        runs: Trainings that are under way or were stopped.
         bundles: The trained models, damaged ones included.
         results: Of each image, in the order of the project.
         orphans: Ids of results whose images are not in the project any more.
@@ -81,6 +97,7 @@ class ProjectStatus:
     """
 
     project: Path
+    runs: tuple[RunStatus, ...]
     bundles: tuple[BundleStatus, ...]
     results: tuple[ResultStatus, ...]
     orphans: tuple[str, ...]
@@ -88,6 +105,15 @@ class ProjectStatus:
 
     def checks(self) -> Iterator[Check]:
         """The status as findings of the doctor."""
+        for run in self.runs:
+            if run.is_running:
+                yield passed("training", f"{run.name} is under way, {run.epochs} epochs finished")
+            else:
+                yield warning(
+                    "training",
+                    f"{run.name} was stopped, {run.epochs} epochs finished",
+                    f"qprd train --resume {run.name} goes on with it.",
+                )
         readable = [bundle for bundle in self.bundles if bundle.problem is None]
         for bundle in self.bundles:
             if bundle.problem is not None:
@@ -148,6 +174,8 @@ def project_status(project: Project, *, progress: Progress) -> ProjectStatus:
 
     A slide is opened only if its file has changed since it was predicted.
     """
+    from qprd.jobs.train.run import runs_of
+
     layout, entries = ProjectLayout(project.path), project.entries()
     bundles, inputs = _bundles(layout.bundles)
     results = []
@@ -159,6 +187,7 @@ def project_status(project: Project, *, progress: Progress) -> ProjectStatus:
     kept = sorted(path.parent.name for path in layout.results.glob(f"[!.]*/{SLIDE}"))
     return ProjectStatus(
         project.path,
+        tuple(RunStatus(run.name, run.epochs, run.is_running) for run in runs_of(project.path)),
         bundles,
         tuple(results),
         tuple(name for name in kept if name not in known),

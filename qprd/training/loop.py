@@ -39,6 +39,7 @@ from qprd.training.checkpoint import (
     restore_random,
 )
 from qprd.training.teacher_cache import TeacherCache
+from qprd.training.tracking import track_epoch
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -185,6 +186,8 @@ def fit(
                 with write_errors("The history", folder):
                     save_history(history, folder / HISTORY_FILE)
             task.note(_note(row))
+            rate = float(learner.adam.param_groups[0]["lr"])
+            track_epoch(row, rate=rate, config=config, model=model, val=val, fabric=fabric)
     if best is None:
         raise QprdError(
             "No epoch of this training is finished.",

@@ -38,6 +38,7 @@ from qprd.settings import Recipe, TrainConfig
 from qprd.training.checkpoint import Checkpoint, damaged_unless_whole, has_checkpoint
 from qprd.training.loop import TrainingOutcome, ValidationPatches, fit, score_validation
 from qprd.training.teacher_cache import TeacherCache
+from qprd.training.tracking import track_fit
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -97,6 +98,7 @@ def train_model(
             if folder is not None:
                 Checkpoint({"model": model.trainable_state()}, {}).save(folder)
         scores = None if val is None else score_validation(model, val, config, fabric)
+        track_fit(model, val, scores, fabric)
         return TrainingOutcome.without_epochs(scores)
     assert isinstance(model, FRD)
     loss = loss_named(config.loss) or build_loss(

@@ -28,7 +28,7 @@ CHOICE = {"--image", "--exclude"}
 
 #: The options of each command, but for the settings of train and predict.
 OPTIONS = {
-    "train": PROJECT | {"--from", "--patches", "--config", "--json", "--log-json"},
+    "train": PROJECT | {"--from", "--patches", "--config", "--json", "--log-dir", "--log-json"},
     "predict": PROJECT | {"--bundle", "--write-back", "--config", "--json", "--log-json"},
     "evaluate": PROJECT
     | {

@@ -34,7 +34,7 @@ def predicted(trained_project: Path) -> Path:
 def test_a_project_without_anything_says_so(project: Path) -> None:
     before = snapshot(project.parent)
     found = status_of(project)
-    assert (found.bundles, found.orphans, found.left) == ((), (), ())
+    assert (found.runs, found.bundles, found.orphans, found.left) == ((), (), (), ())
     assert [one.state for one in found.results] == ["missing"] * 3
     assert found.lines() == ["bundles: 0", "results: 0 fresh, 0 stale, 3 missing, of 3 images"]
     assert snapshot(project.parent) == before
@@ -101,3 +101,13 @@ def test_the_command_prints_it_and_writes_it_as_json(predicted: Path, tmp_path: 
         "reason": "",
         "written": "no",
     }
+
+
+def test_a_training_that_was_stopped_is_told_with_how_to_go_on(project: Path) -> None:
+    run = project.parent / "qprd" / "runs" / "20261130-101010-efficientnet_lite0"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    (run / "history.csv").write_text("epoch,loss\n1,0.5\n2,0.4\n")
+    found = status_of(project)
+    assert [(one.name, one.epochs, one.is_running) for one in found.runs] == [(run.name, 2, False)]
+    assert f"    qprd train --resume {run.name} goes on with it." in found.lines()
