@@ -28,7 +28,17 @@ CHOICE = {"--image", "--exclude"}
 
 #: The options of each command, but for the settings of train and predict.
 OPTIONS = {
-    "train": PROJECT | {"--from", "--patches", "--config", "--json", "--log-dir", "--log-json"},
+    "train": PROJECT
+    | {
+        "--from",
+        "--patches",
+        "--resume",
+        "--finish",
+        "--config",
+        "--json",
+        "--log-dir",
+        "--log-json",
+    },
     "predict": PROJECT | {"--bundle", "--write-back", "--config", "--json", "--log-json"},
     "evaluate": PROJECT
     | {
@@ -44,6 +54,7 @@ OPTIONS = {
     "write-back": PROJECT | CHOICE | {"--exclude", "--dry-run", "--json"},
     "remove": PROJECT | CHOICE | {"--exclude", "--dry-run", "--json"},
     "undo": PROJECT | {"--all", "--dry-run", "--json"},
+    "view": PROJECT | {"--port", "--assume-mpp", "--min-area-um2", "--tolerance-um"},
     "status": PROJECT | {"--json"},
     "import-asap": {"--backend", "--slides", "--image", "--tumor-class", "--dry-run", "--json"},
     "export": CHOICE | {"--format", "--output", "--exclude", "--tiles", "--weights", "--json"},
