@@ -102,6 +102,20 @@ def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def disk_time(folder: Path) -> float:
+    """The time by the clock that gives files in a folder theirs; those of computers may differ.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    probe = temporary_name(folder / "now")
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a folder so that no part of it is ever taken for the whole, or leave it as it is."""
     outdated = temporary_name(folder)

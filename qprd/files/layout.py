@@ -40,6 +40,11 @@ class ProjectLayout:
         return self.root / "results"
 
     @property
+    def claims(self) -> Path:
+        """Which process is at work on which slide; there only during predictions."""
+        return self.root / "claims"
+
+    @property
     def annotations(self) -> Path:
         """What ``export_annotations.groovy`` writes for the exchange backend."""
         return self.root / "annotations"

@@ -14,15 +14,19 @@ from qprd.files.layout import ProjectLayout
 
 
 @contextmanager
-def locked(project: Path) -> Iterator[None]:
+def locked(project: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold the project's lock, which the system takes back from a process that dies.
+
+    Args:
+        project: The ``.qpproj`` file.
+        wait: Whether to wait for another command that holds it.
 
     Raises:
         QprdError: another command holds it, or the project's folder cannot be written.
     """
     path = ProjectLayout(project).lock
     ProjectLayout(project).inside(path)
-    lock = FileLock(path, timeout=0)
+    lock = FileLock(path, timeout=-1 if wait else 0)
     try:
         path.parent.mkdir(exist_ok=True)
         lock.acquire()
