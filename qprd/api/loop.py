@@ -26,7 +26,7 @@ from qprd.settings import Precision, PredictConfig, TrainConfig
 if TYPE_CHECKING:
     from qprd.jobs.evaluate.split import EvaluatedSplit
     from qprd.jobs.evaluate.summary import EvaluateSummary
-    from qprd.jobs.predict.job import PredictSummary
+    from qprd.jobs.predict.summary import PredictSummary
     from qprd.qupath.project import Project
 
 _LOG = logging.getLogger("qprd")
@@ -178,18 +178,21 @@ def predict(
     model: Model | str | Path | None = None,
     *,
     write_back: bool = False,
+    force: bool = False,
     config: PredictConfig | str | Path | None = None,
     progress: bool | Progress = True,
     **settings: Any,
 ) -> PredictSummary:
     """Score the slides of a project; the results are files in the project's folder.
 
-    A slide that cannot be read is reported among the ``problems``, and the others go on.
+    Slides whose results are up to date are not scored again. A slide that cannot be read is
+    reported among the ``problems``, and the others go on.
 
     Args:
         project: Changed only by the write-back.
         model: A model or the folder of a bundle; None takes the newest of the project.
         write_back: Also put tiles, contours and slide scores into the project.
+        force: Score slides again whose results are up to date.
         config: Settings, or a TOML file of them; keyword arguments win.
         progress: False shows no bars.
         settings: Options of ``qprd predict``, the fields of `PredictConfig`.
@@ -209,6 +212,7 @@ def predict(
         prediction_settings(config, settings),
         bundle=Path(model) if isinstance(model, str) else model,
         write_back=write_back,
+        force=force,
         progress=progress_bars(progress),
     )
 

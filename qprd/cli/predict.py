@@ -31,6 +31,10 @@ def predict(
         bool,
         typer.Option("--write-back", help="Put tiles, contours and slide scores into the project."),
     ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Score slides again whose results are up to date."),
+    ] = False,
     config: ConfigOption = None,
     json: JsonOption = None,
     log_json: LogJsonOption = None,
@@ -45,5 +49,7 @@ def predict(
     with qprd.log_events(log_json, "predict"):
         checked = prediction_settings(config, given)
         with project.open() as opened:
-            summary = qprd.predict(opened, bundle, write_back=write_back, config=checked)
+            summary = qprd.predict(
+                opened, bundle, write_back=write_back, force=force, config=checked
+            )
         report(summary, json)

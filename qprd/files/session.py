@@ -70,10 +70,6 @@ class WriteSession:
         for step in run.steps:
             self._steps = int(step.folder.name)
             self.left |= {file.path: file.after for file in step.manifest.files}
-        self.notes += (
-            f"The {self.command} of {run.time} was broken off; qprd undo takes it back together "
-            "with this one.",
-        )
 
     def transaction(self, subject: Subject) -> FileTransaction:
         """Files to be replaced together; a step of the command's backup."""
@@ -154,10 +150,17 @@ class WriteAccess:
         self._project = project
         self._backend = backend
         self._session: WriteSession | None = None
+        self._latest: WriteSession | None = None
 
     @contextmanager
     def session(
-        self, command: str, entry_ids: Collection[str] = (), *, dry_run: bool = False
+        self,
+        command: str,
+        entry_ids: Collection[str] = (),
+        *,
+        dry_run: bool = False,
+        wait: bool = False,
+        goes_on: bool = False,
     ) -> Iterator[WriteSession]:
         """Keep other commands of qprd from writing; first clear up what a crash left.
 
@@ -165,22 +168,30 @@ class WriteAccess:
             command: What the backups are kept under.
             entry_ids: The entries that it is about; see `qprd.qupath.project.Project.writing`.
             dry_run: Touch nothing; then nobody is kept from writing either.
+            wait: Wait for another command that is writing.
+            goes_on: The command will write again: what follows belongs to the same backup.
 
         Raises:
-            QprdError: another command is writing, or the project's folder cannot be written.
+            QprdError: another command is writing and is not waited for, or the project's folder
+                cannot be written.
         """
         if self._session is not None:
             raise RuntimeError("sessions cannot be nested")
         session = WriteSession(self._project, command, self._backend, dry_run=dry_run)
-        with contextlib.nullcontext() if dry_run else locked(self._project):
+        with contextlib.nullcontext() if dry_run else locked(self._project, wait=wait):
             if not dry_run:
                 session.clear_up()
                 earlier = broken_off(self._project, command, entry_ids)
                 if earlier is not None:
                     session.go_on_with(earlier)
+                    if self._latest is None or self._latest.backup != session.backup:
+                        session.notes += (
+                            f"This goes on with the {command} of {earlier.time}: qprd undo takes "
+                            "back both together.",
+                        )
             elif is_unfinished(self._project):
                 session.notes = ("An earlier write is unfinished; that would be cleared up first.",)
-            self._session = session
+            self._session = self._latest = session
             try:
                 yield session
             finally:
@@ -188,7 +199,8 @@ class WriteAccess:
                 if session.backup is not None:
                     prune(self._project)
             # Last of all: killed before, the command counts as broken off.
-            session.finish()
+            if not goes_on:
+                session.finish()
 
     @contextmanager
     def transaction(self, subject: Subject, command: str) -> Iterator[FileTransaction]:

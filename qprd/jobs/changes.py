@@ -77,11 +77,17 @@ def change_images(
     doing: str,
     dry_run: bool,
     progress: Progress,
+    part_of: Sequence[Entry] = (),
+    goes_on: bool = False,
+    wait: bool = False,
 ) -> dict[str, Any]:
     """Change one image after the other in a writing session of a project.
 
     An image that cannot be changed, of which ``change`` raises QprdError, stays as it was, and the
     others go on, unless the disk is full. The progress bar says what the command is ``doing``.
+
+    A command that changes images now and then gives all that it may change as ``part_of``, and
+    ``goes_on`` until the last time. It may ``wait`` for another command that is writing.
 
     Returns:
         The fields of `ProjectChange`.
@@ -91,7 +97,9 @@ def change_images(
     """
     problems: list[str] = []
     with (
-        project.writing(command, entries, dry_run=dry_run) as session,
+        project.writing(
+            command, part_of or entries, dry_run=dry_run, wait=wait, goes_on=goes_on
+        ) as session,
         progress.task(doing, len(entries)) as task,
     ):
         for position, entry in enumerate(entries, start=1):

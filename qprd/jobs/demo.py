@@ -17,7 +17,8 @@ from qprd.errors import QprdError
 from qprd.evaluation.cells import tile_auroc
 from qprd.files.layout import ProjectLayout
 from qprd.given_settings import predict_config, train_config
-from qprd.jobs.predict.job import PredictSummary, predict_project
+from qprd.jobs.predict.job import predict_project
+from qprd.jobs.predict.summary import PredictSummary
 from qprd.jobs.train.job import train_project
 from qprd.jobs.train.summary import TrainSummary
 from qprd.progress import Progress

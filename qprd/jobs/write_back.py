@@ -21,10 +21,33 @@ class WriteBackSummary(ProjectChange):
 
     Attributes:
         bundles: Names of these images by the bundle that predicted them.
+        unchanged: Number of images that have their results already.
     """
 
     written: tuple[WriteReport, ...]
     bundles: Mapping[str, Sequence[str]]
+    unchanged: int = 0
+
+    def followed_by(self, later: WriteBackSummary) -> WriteBackSummary:
+        """This and what the same command did later, as one."""
+        reports = {report.entry_id: report for report in self.written}
+        for report in later.written:
+            first = reports.get(report.entry_id, report)
+            files = tuple(dict.fromkeys((*first.files, *report.files)))
+            reports[report.entry_id] = replace(report, replaced=first.replaced, files=files)
+        return replace(
+            later,
+            written=tuple(reports.values()),
+            bundles={
+                bundle: list(
+                    dict.fromkeys([*self.bundles.get(bundle, ()), *later.bundles.get(bundle, ())])
+                )
+                for bundle in {**self.bundles, **later.bundles}
+            },
+            problems=tuple(dict.fromkeys((*self.problems, *later.problems))),
+            notes=tuple(dict.fromkeys((*self.notes, *later.notes))),
+            backup=later.backup or self.backup,
+        )
 
     def lines(self) -> list[str]:
         """The summary for people."""
@@ -35,6 +58,11 @@ class WriteBackSummary(ProjectChange):
             + (f", replacing {counted(replaced, 'object')} of an earlier run" if replaced else "")
             + f" ({self.backend})."
         ]
+        if self.unchanged:
+            lines.append(
+                f"{counted(self.unchanged, 'image')} with results written already (qprd write-back "
+                "writes them again)."
+            )
         if self.dry_run:
             lines += [
                 f"{report.image_name}: {_count_objects(report)} for "
@@ -117,10 +145,14 @@ def write_back_entries(
     *,
     dry_run: bool = False,
     progress: Progress,
+    part_of: Sequence[Entry] = (),
+    goes_on: bool = False,
+    wait: bool = False,
 ) -> WriteBackSummary:
     """Write the results of these entries into the project.
 
     An entry that cannot be written is left as it was and reported, and the others go on.
+    ``part_of``, ``goes_on`` and ``wait`` are those of `change_images`.
     """
     layout = ProjectLayout(project.path)
     written: list[WriteReport] = []
@@ -142,5 +174,8 @@ def write_back_entries(
         doing="writing back",
         dry_run=dry_run,
         progress=progress,
+        part_of=part_of,
+        goes_on=goes_on,
+        wait=wait,
     )
     return WriteBackSummary(**change, written=tuple(written), bundles=bundles)

@@ -21,7 +21,7 @@ from qprd.predictions import Predictions
 from qprd.qupath.annotation_files import EXPORT_HINT, AnnotationFiles, AnnotationSource
 from qprd.qupath.comparison import TileTable, compare, stored_otherwise
 from qprd.qupath.entry_folder import EntryFolder
-from qprd.qupath.geojson import read_annotations, read_objects
+from qprd.qupath.geojson import read_annotations, read_objects, read_root
 from qprd.qupath.image_record import image_record
 from qprd.qupath.imports import (
     ImportPlan,
@@ -34,6 +34,7 @@ from qprd.qupath.imports import (
 from qprd.qupath.pathclasses import read_classes
 from qprd.qupath.predictions_geojson import (
     count_predictions,
+    metadata_of,
     predictions_from_geojson,
     predictions_to_text,
 )
@@ -69,6 +70,7 @@ class ExchangeProject(ProjectOnDisk):
         self, path: Path, *, slides: Sequence[Path] = (), annotations: Path | None = None
     ) -> None:
         super().__init__(path, slides=slides)
+        self._opened_with = {"slides": slides, "annotations": annotations}
         self._annotation_files = AnnotationFiles(self._file, annotations)
 
     @override
@@ -154,6 +156,11 @@ class ExchangeProject(ProjectOnDisk):
                 raise stored_otherwise("the entry metadata, or the color of the contours", path)
             files = transaction.commit()
         return WriteReport.of(entry, meant, replaced, path, files)
+
+    @override
+    def stored_metadata(self, entry: Entry) -> Mapping[str, str]:
+        path = self.prediction_file(entry)
+        return metadata_of(read_root(path)[0]) if path.is_file() else {}
 
     @override
     def read_predictions(self, entry: Entry) -> Predictions:

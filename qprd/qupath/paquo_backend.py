@@ -94,6 +94,10 @@ class PaquoProject(ProjectOnDisk):
         return None
 
     @override
+    def stored_metadata(self, entry: Entry) -> Mapping[str, str]:
+        return own_metadata(self._recorded(entry).metadata)
+
+    @override
     def read_predictions(self, entry: Entry) -> Predictions:
         data = self._read(entry)
         metadata = own_metadata(self._recorded(entry).metadata)

@@ -111,17 +111,22 @@ def predictions_from_geojson(source: Path | str | Mapping[str, object]) -> Predi
                 (found.id, found.geometry, found.name, found.measurements, found.path_class)
             )
     stored = stored_annotations(annotations, where)
-    metadata = member.get("metadata")
     name, color = member.get("contourClass"), parse_color(member.get("contourColor"))
     return replace(
         stored,
         tiles=tuple(tiles),
         contour_class=name if isinstance(name, str) else stored.contour_class,
         contour_color=color or stored.contour_color,
-        metadata={k: v for k, v in metadata.items() if isinstance(v, str)}
-        if isinstance(metadata, dict)
-        else {},
+        metadata=metadata_of(root),
     )
+
+
+def metadata_of(root: object) -> dict[str, str]:
+    """The entry metadata in a parsed file that `predictions_to_text` made."""
+    metadata = own_member_of(root).get("metadata")
+    if not isinstance(metadata, dict):
+        return {}
+    return {key: value for key, value in metadata.items() if isinstance(value, str)}
 
 
 def _tile_feature(tile: PredictedTile) -> geojson.Feature:

@@ -247,7 +247,13 @@ class Project(ABC):
 
     @abstractmethod
     def writing(
-        self, command: str, entries: Sequence[Entry] = (), *, dry_run: bool = False
+        self,
+        command: str,
+        entries: Sequence[Entry] = (),
+        *,
+        dry_run: bool = False,
+        wait: bool = False,
+        goes_on: bool = False,
     ) -> AbstractContextManager[WriteSession]:
         """Keep all that is written inside together: one backup, and no other writer meanwhile.
 
@@ -259,9 +265,12 @@ class Project(ABC):
             entries: Which entries it is about. The same command, broken off on some of these just
                 before, counts as a part of this one: they share a backup, and one undo.
             dry_run: Whatever is written inside changes nothing, and only reports.
+            wait: Wait for another command that is writing.
+            goes_on: The command will write again, and all of it is one command to `qprd undo`.
 
         Raises:
-            QprdError: another command is writing, or the project's folder cannot be written.
+            QprdError: another command is writing and is not waited for, or the project's folder
+                cannot be written.
         """
 
     @abstractmethod
@@ -272,6 +281,14 @@ class Project(ABC):
             QprdError: the predictions cannot be stored, what is there cannot be read or was changed
                 meanwhile, what was read back differs from what was meant, or files cannot be
                 written. In each case all files are as they were.
+        """
+
+    @abstractmethod
+    def stored_metadata(self, entry: Entry) -> Mapping[str, str]:
+        """Our metadata of this entry as they are stored now: which results were written, and when.
+
+        Raises:
+            QprdError: they cannot be read.
         """
 
     @abstractmethod

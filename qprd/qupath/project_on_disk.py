@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from typing_extensions import override
 
@@ -28,10 +30,16 @@ class ProjectOnDisk(Project):
     def __init__(self, path: Path, *, slides: Sequence[Path] = ()) -> None:
         self._file = read_project_file(path)
         self.path, self.version = self._file.path, self._file.version
+        self._opened_with: dict[str, Any] = {"slides": slides}
         ProjectLayout(self._file.path).refuse_links()
         self._locator = SlideLocator(self._file.path, self._file.uri, slides)
         self._access = WriteAccess(self._file.path, self.backend)
         self._entries: tuple[Entry, ...] | None = None
+
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens the project again."""
+        return partial(type(self), self.path, **self._opened_with), ()
 
     @override
     def entries(self) -> Sequence[Entry]:
@@ -54,10 +62,18 @@ class ProjectOnDisk(Project):
     @contextmanager
     @override
     def writing(
-        self, command: str, entries: Sequence[Entry] = (), *, dry_run: bool = False
+        self,
+        command: str,
+        entries: Sequence[Entry] = (),
+        *,
+        dry_run: bool = False,
+        wait: bool = False,
+        goes_on: bool = False,
     ) -> Iterator[WriteSession]:
         ids = [entry.id for entry in entries]
-        with self._access.session(command, ids, dry_run=dry_run) as session:
+        with self._access.session(
+            command, ids, dry_run=dry_run, wait=wait, goes_on=goes_on
+        ) as session:
             # Clearing up after a crash may have changed the project file.
             self._reread()
             yield session

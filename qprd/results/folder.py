@@ -26,6 +26,11 @@ from qprd.errors import QprdError
 from qprd.files.atomic import replacing, replacing_folder, write_errors
 from qprd.files.jsonfile import read_text
 from qprd.predictions import (
+    BUNDLE,
+    DATE,
+    SLIDE_PROBABILITY,
+    SLIDE_SCORE,
+    THRESHOLD,
     LesionPoints,
     PredictedAnnotation,
     Predictions,
@@ -119,6 +124,18 @@ class SlideResult:
     def slide(self) -> SlideIdentity:
         """The slide that was predicted."""
         return SlideIdentity.of(recorded_name(self.image), self.fingerprint, self.frame)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What QuPath gets as entry metadata."""
+        metadata = {BUNDLE: self.bundle, DATE: self.created}
+        if self.slide_score is not None:
+            metadata[SLIDE_SCORE] = f"{self.slide_score:.4f}"
+        if self.slide_probability is not None:
+            metadata[SLIDE_PROBABILITY] = f"{self.slide_probability:.4f}"
+        if self.threshold is not None:
+            metadata[THRESHOLD] = f"{self.threshold:.4f}"
+        return metadata
 
 
 _SLIDE_RESULTS = TypeAdapter(SlideResult)
@@ -228,14 +245,18 @@ def _is_tile(feature: object) -> bool:
 
 
 def save_review(folder: Path, regions: Sequence[ReviewRegion]) -> None:
-    """Add review regions to the results of one entry, which have none yet.
+    """Replace the review regions among the results of one entry; none leaves no file of them.
 
     Raises:
         QprdError: The disk is full or the folder cannot be written; the other results are intact.
     """
-    text = predictions_to_text(Predictions((), (), review=tuple(regions)))
-    with write_errors("The results", folder), replacing(folder / REVIEW) as partial:
-        partial.write_text(text, encoding="utf-8")
+    with write_errors("The results", folder):
+        if not regions:
+            (folder / REVIEW).unlink(missing_ok=True)
+            return
+        text = predictions_to_text(Predictions((), (), review=tuple(regions)))
+        with replacing(folder / REVIEW) as partial:
+            partial.write_text(text, encoding="utf-8")
 
 
 def load_lesion_points(folder: Path) -> LesionPoints:

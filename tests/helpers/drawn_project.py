@@ -21,7 +21,8 @@ import qprd
 from qprd.demo.creation import NewSlide, create_project
 from qprd.demo.slides import write_pyramidal_tiff
 from qprd.given_settings import predict_config, train_config
-from qprd.jobs.predict.job import PredictSummary, predict_project
+from qprd.jobs.predict.job import predict_project
+from qprd.jobs.predict.summary import PredictSummary
 from qprd.jobs.train.job import train_project
 from qprd.jobs.train.run import stopped_run
 from qprd.jobs.train.summary import TrainSummary
@@ -211,13 +212,14 @@ def resume(
 
 
 def predict(project: Path, *, bundle: Path | None = None, **flags: object) -> PredictSummary:
-    write_back = bool(flags.pop("write_back", False))
+    write_back, force = (bool(flags.pop(name, False)) for name in ("write_back", "force"))
     with ExchangeProject(project) as opened:
         return predict_project(
             opened,
             prediction(**flags),
             bundle=bundle,
             write_back=write_back,
+            force=force,
             progress=SilentProgress(),
         )
 

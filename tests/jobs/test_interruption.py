@@ -25,6 +25,7 @@ from tests.helpers.drawn_project import (
     flags_of,
     predict,
     snapshot,
+    stored,
     unfinished,
 )
 
@@ -141,14 +142,29 @@ def test_a_prediction_keeps_earlier_results_whole(
     assert unfinished(trained_project.parent) == []
     after = snapshot(trained_project.parent)
     changed = {path for path in after if after[path] != before.get(path)}
-    assert changed
-    assert all(path.startswith("qprd/results/1/") for path in changed)  # the only finished one
+    # What there is of the only finished slide, and nothing of the others.
+    places = {"/".join(Path(path).parts[:3]) for path in changed if "/backups/" not in path}
+    assert places == {
+        "qprd/results/1",
+        "qprd/results/index.html",
+        "qprd/predictions/1.geojson",
+    }
     results = trained_project.parent / "qprd" / "results"
     for number, threshold in ((1, 0.01), (2, 6), (3, 6)):
         folder = results / str(number)
         assert load_slide_result(folder).threshold == threshold
         assert load_slide_result(folder).tiles == len(load_predictions(folder).tiles)
         assert load_score_map(folder).scores.size
+    assert stored(trained_project, 1).metadata["qprd: threshold"] == "0.0100"
+    again = CliRunner().invoke(app, [str(word) for word in (*words, *settings)])
+    assert "1 of 3 slides are up to date" in again.output
+    assert "Wrote" in again.output
+    for number in (1, 2, 3):
+        assert stored(trained_project, number).metadata["qprd: threshold"] == "0.0100"
+    undo = CliRunner().invoke(app, ["undo", str(trained_project), "--backend", "exchange"])
+    assert undo.exit_code == 0
+    for number in (1, 2, 3):
+        assert stored(trained_project, number).metadata["qprd: threshold"] == "6.0000"
 
 
 def test_a_write_back_leaves_every_image_old_or_new(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,17 @@ class Model:
         self._weights = None if weights is None else Path(weights)
         self._device = device
         self._precision: Precision = precision
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process loads the bundle again."""
+        again = partial(
+            Model,
+            self.bundle,
+            weights=self._weights,
+            device=self._device,
+            precision=self._precision,
+        )
+        return again, ()
 
     def __repr__(self) -> str:
         return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from qprd.evaluation.operating_point import achieved_at
@@ -44,21 +45,11 @@ class Predictor:
 
     def __init__(self, model: Model, config: PredictConfig, progress: Progress) -> None:
         self.info = info = model.info
+        self._model = model
         self._config = config
+        self._progress = progress
         self.inputs = Inputs(model.bundle, info, config)
         self.threshold = self.inputs.threshold
-        self._scorer = SlideScorer(
-            model.network,
-            mpp=info.network.mpp,
-            patch_px=info.network.patch_px,
-            patch_score=info.scoring.patch_score,
-            min_tissue=self.inputs.tissue_rules.min_tissue,
-            batch_size=config.batch_size,
-            fabric=model.fabric,
-            progress=progress,
-            scoring=info.scoring.by,
-            stride=config.stride,
-        )
         self.date = datetime.now(timezone.utc).isoformat(timespec="seconds")
         notes = no_probability(info)
         validation = info.scoring.validation
@@ -69,6 +60,27 @@ class Predictor:
                 f"validation data that chose it {achieved_at(self.threshold, validation)}"
             )
         self.notes = tuple(notes)
+
+    @cached_property
+    def scorer(self) -> SlideScorer:
+        """Loads the network, which a prediction that has nothing to score does not need.
+
+        Raises:
+            QprdError: the bundle is damaged, the teacher is another one, or there is no device.
+        """
+        model, info = self._model, self.info
+        return SlideScorer(
+            model.network,
+            mpp=info.network.mpp,
+            patch_px=info.network.patch_px,
+            patch_score=info.scoring.patch_score,
+            min_tissue=self.inputs.tissue_rules.min_tissue,
+            batch_size=self._config.batch_size,
+            fabric=model.fabric,
+            progress=self._progress,
+            scoring=info.scoring.by,
+            stride=self._config.stride,
+        )
 
     @property
     def tissue_class(self) -> tuple[str, ...]:
@@ -95,7 +107,7 @@ class Predictor:
         """
         started = time.perf_counter()
         tissue, notes = find_tissue_of(slide, annotations, self.inputs.tissue_rules)
-        score_map = self._scorer.score(image, slide, tissue)
+        score_map = self.scorer.score(image, slide, tissue)
         thumbnail, downsample = slide.thumbnail(_THUMBNAIL_PX)
         network = self.info.network
         notes += remarks(slide, thumbnail, patch_um=network.patch_um, mpp=network.mpp)

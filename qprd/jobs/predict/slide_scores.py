@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,15 +12,7 @@ from shapely.geometry import Polygon
 
 from qprd.errors import QprdError
 from qprd.given_settings import stored_train_config
-from qprd.predictions import (
-    BUNDLE,
-    DATE,
-    SLIDE_PROBABILITY,
-    SLIDE_SCORE,
-    THRESHOLD,
-    LesionPoints,
-    ScoreMap,
-)
+from qprd.predictions import LesionPoints, ScoreMap
 from qprd.results.contours import ProbabilityOf, contours, inside_image
 from qprd.results.folder import RESULT_FILES, SlideResult, save_result
 from qprd.results.freshness import MadeFrom
@@ -239,7 +231,7 @@ def save_slide(found: SlideScores, folder: Path) -> SlideResult:
         size=(found.frame.width, found.frame.height),
         tumor_class=trained.tumor_class[0],
         probability_of=found.probability_of,
-        metadata=_metadata(found),
+        metadata={},
     )
     probabilities = None if found.probability_of is None else found.probability
     points = lesion_points(score_map, probabilities)
@@ -268,7 +260,7 @@ def save_slide(found: SlideScores, folder: Path) -> SlideResult:
         folder,
         result,
         score_map,
-        predictions,
+        replace(predictions, metadata=result.metadata),
         probabilities=probabilities,
         # Cells at the right and lower edge may have their centers beyond it.
         lesion_points=LesionPoints(
@@ -292,14 +284,3 @@ def save_slide(found: SlideScores, folder: Path) -> SlideResult:
         ),
     )
     return result
-
-
-def _metadata(found: SlideScores) -> dict[str, str]:
-    metadata = {BUNDLE: found.model.name, DATE: found.created}
-    if found.slide_score is not None:
-        metadata[SLIDE_SCORE] = f"{found.slide_score:.4f}"
-    if found.slide_probability is not None:
-        metadata[SLIDE_PROBABILITY] = f"{found.slide_probability:.4f}"
-    if found.threshold is not None:
-        metadata[THRESHOLD] = f"{found.threshold:.4f}"
-    return metadata

@@ -11,8 +11,8 @@ from shapely.geometry import box
 from qprd.bundle.reading import newest_bundle, read_bundle_info
 from qprd.errors import QprdError
 from qprd.given_settings import predict_config
-from qprd.jobs.predict.job import PredictSummary
 from qprd.jobs.predict.review_regions import RegionReport, mark_uncertain, require_threshold
+from qprd.jobs.predict.summary import PredictSummary
 from qprd.predictions import REVIEW_CLASS, REVIEW_RANK, PredictedAnnotation
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject

@@ -1,0 +1,144 @@
+"""The slides that wait to be scored, shared by all processes that predict in a project."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from qprd.errors import DiskError, QprdError
+from qprd.files.claims import Claims
+from qprd.files.layout import ProjectLayout
+from qprd.jobs.predict.inputs import Inputs
+from qprd.jobs.predict.predictor import Predictor
+from qprd.jobs.predict.slide_scores import save_slide
+from qprd.qupath.entry_slides import open_slide
+from qprd.qupath.project import Entry, Project
+from qprd.results.folder import SLIDE
+from qprd.settings import PredictConfig
+
+
+@dataclass(frozen=True)
+class Work:
+    """A prediction as all of its processes know it; can be sent to another one.
+
+    Attributes:
+        project: The project.
+        config: Settings of the prediction.
+        entries: The entries to predict, in order.
+        score_before: Results saved before this time, by the clock of the disk, are scored again
+            even if they are up to date; None scores none again.
+    """
+
+    project: Project
+    config: PredictConfig
+    entries: Sequence[Entry]
+    score_before: float | None
+
+
+class SlideQueue:
+    """The slides of a prediction, of which each process takes the next that nobody else has.
+
+    Args:
+        work: The prediction.
+        inputs: What its results are made from.
+        claims: The claims of this process.
+
+    Attributes:
+        scored: Slides that this process scored.
+        at: The slide that it scores now, or scored last.
+        problems: By the entry's id, why this process could not score a slide.
+    """
+
+    def __init__(self, work: Work, inputs: Inputs, claims: Claims) -> None:
+        self._work = work
+        self._inputs = inputs
+        self._claims = claims
+        self._current: set[str] = set()
+        self.scored: list[Entry] = []
+        self.at: Entry | None = None
+        self.problems: dict[str, str] = {}
+        for entry in work.entries:
+            self._is_current(entry)
+
+    @property
+    def current(self) -> list[Entry]:
+        """The slides that are known to have results which are up to date."""
+        return [entry for entry in self._work.entries if entry.id in self._current]
+
+    @property
+    def left(self) -> list[Entry]:
+        """The slides that are neither up to date nor known to make problems."""
+        known = self._current | self.problems.keys()
+        return [entry for entry in self._work.entries if entry.id not in known]
+
+    def elsewhere(self) -> list[Entry]:
+        """The slides that other processes are at work on."""
+        at_work = set(self._claims.others_at_work(entry.id for entry in self.left))
+        return [entry for entry in self.left if entry.id in at_work]
+
+    def problems_elsewhere(self) -> list[str]:
+        """Why slides were not scored that other processes tried to score."""
+        told = {entry.name: self._claims.problem_of(entry.id) for entry in self.left}
+        return [
+            problem if problem.startswith(f"{name}: ") else f"{name}: {problem}"
+            for name, problem in told.items()
+            if problem is not None
+        ]
+
+    def score(self, predictor: Predictor) -> Iterator[Entry]:
+        """Score slides and save their results until none is left that nobody is at work on.
+
+        Slides of processes that have died meanwhile are taken up at the end. A slide that cannot
+        be read is a problem, and the others go on.
+
+        Yields:
+            Each slide whose results were saved.
+
+        Raises:
+            QprdError: the model cannot be loaded, or the disk is full.
+        """
+        for entry in self._take():
+            self.at = entry
+            _ = predictor.scorer
+            try:
+                self._score(predictor, entry)
+            except DiskError:
+                raise
+            except QprdError as error:
+                self.problems[entry.id] = error.line_about(entry.name)
+                self._claims.fail(entry.id, self.problems[entry.id])
+                continue
+            self._claims.release(entry.id)
+            self._current.add(entry.id)
+            self.scored.append(entry)
+            yield entry
+
+    def _take(self) -> Iterator[Entry]:
+        took = True
+        while took:
+            took = False
+            for entry in self.left:
+                if self._is_current(entry) or not self._claims.take(entry.id):
+                    continue
+                # Another process may have scored it just before.
+                if self._is_current(entry):
+                    self._claims.release(entry.id)
+                    continue
+                took = True
+                yield entry
+
+    def _score(self, predictor: Predictor, entry: Entry) -> None:
+        project, layout = self._work.project, ProjectLayout(self._work.project.path)
+        annotations = project.annotations(entry) if predictor.tissue_class else ()
+        with open_slide(entry, assume_mpp=self._work.config.assume_mpp) as slide:
+            found = predictor.score(slide, entry.name, entry, annotations)
+        save_slide(found, layout.result(entry.id))
+
+    def _is_current(self, entry: Entry) -> bool:
+        """Whether the results of a slide are up to date; it is remembered if they are."""
+        folder = ProjectLayout(self._work.project.path).result(entry.id)
+        if self._inputs.freshness(self._work.project, entry).is_fresh:
+            before = self._work.score_before
+            if before is None or (folder / SLIDE).stat().st_mtime >= before:
+                self._current.add(entry.id)
+        return entry.id in self._current
