@@ -97,7 +97,7 @@ class SlideQueue:
         Raises:
             QprdError: the model cannot be loaded, or the disk is full.
         """
-        for entry in self._take():
+        for entry in self.take():
             self.at = entry
             _ = predictor.scorer
             try:
@@ -108,12 +108,17 @@ class SlideQueue:
                 self.problems[entry.id] = error.line_about(entry.name)
                 self._claims.fail(entry.id, self.problems[entry.id])
                 continue
-            self._claims.release(entry.id)
-            self._current.add(entry.id)
-            self.scored.append(entry)
+            self.done(entry)
             yield entry
 
-    def _take(self) -> Iterator[Entry]:
+    def done(self, entry: Entry) -> None:
+        """Give up the claim on a slide whose results this process has saved."""
+        self._claims.release(entry.id)
+        self._current.add(entry.id)
+        self.scored.append(entry)
+
+    def take(self) -> Iterator[Entry]:
+        """Claim one slide after the other, until none is left that nobody is at work on."""
         took = True
         while took:
             took = False

@@ -186,9 +186,10 @@ def test_the_lock_of_another_command_is_waited_for(trained_project: Path) -> Non
 def test_a_slide_that_another_process_is_at_is_left_to_it(
     trained_project: Path, scored: list[str]
 ) -> None:
-    predict(trained_project, images=NAMES[:1], uncertain=0)
+    predict(trained_project, images=NAMES[:1])
     with Claims(trained_project) as other:
         assert other.take("2")
+        assert other.take("of another command")
         summary = predict(trained_project, uncertain=2)
         assert summary.elsewhere == (NAMES[1],)
         assert (summary.review, summary.failed) == ((), 0)
