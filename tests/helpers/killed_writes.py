@@ -208,6 +208,15 @@ def exchange_write(project: Path) -> None:
         write_both(opened, lambda _: predictions(tiles=5, bundle="new"))
 
 
+def exchange_parts(project: Path) -> None:
+    """The same, each image in a session of its own, as a prediction does it."""
+    with ExchangeProject(project) as opened:
+        first, last = opened.entries()
+        for entry in (first, last):
+            with opened.writing("write-back", (first, last), goes_on=entry is first):
+                opened.write_predictions(entry, predictions(tiles=5, bundle="new"))
+
+
 def exchange_removal(project: Path) -> None:
     """What qprd wrote, out of it again."""
     with ExchangeProject(project) as opened:
@@ -247,6 +256,7 @@ def paquo_removal(project: Path) -> None:
 
 WRITES: dict[str, Write] = {
     "exchange write": exchange_write,
+    "exchange parts": exchange_parts,
     "exchange removal": exchange_removal,
     "undo": undo_write,
     "clear up": clear_up,

@@ -85,12 +85,11 @@ def require_writable(copy: Path, new: Path, before: Path) -> None:
     assert set(files_of(copy.parent)) == {copy.name}, copy
 
 
+@pytest.mark.parametrize("write", ["exchange write", "exchange parts"])
 def test_an_exchange_project_survives_sigkill_at_any_point(
-    old: Path, new: Path, tmp_path: Path
+    old: Path, new: Path, tmp_path: Path, write: str
 ) -> None:
-    (broken,) = break_off(
-        tmp_path / "copies", {"write": "exchange write", "template": old, "how": "kill"}
-    )
+    (broken,) = break_off(tmp_path / "copies", {"write": write, "template": old, "how": "kill"})
     assert len(broken) >= 50
     kinds = set()
     for copy, place, status in broken:
