@@ -49,12 +49,13 @@ class Delivery:
             ended = time.monotonic()
             self._not_before = ended + (ended - started) * (1 / _SHARE - 1)
 
-    def write_waiting(self) -> WriteBackSummary:
-        """Write what was added so far; others of the same command will follow.
+    def write(self, made: Sequence[Entry]) -> WriteBackSummary:
+        """Write what was made and is not written yet; others of the same command will follow.
 
         Raises:
             QprdError: the project cannot be written.
         """
+        self._waiting = [entry for entry in made if entry.id not in self._written]
         return self._write(self._progress, goes_on=True)
 
     def finish(self, covered: Sequence[Entry], changed: Sequence[Entry]) -> WriteBackSummary:

@@ -99,7 +99,7 @@ def predict_project(
     marked: tuple[RegionReport, ...] = ()
     written: WriteBackSummary | None = None
     if elsewhere:
-        written = None if delivery is None else delivery.write_waiting()
+        written = None if delivery is None else delivery.write(queue.scored)
     else:
         had_regions = [entry for entry in covered if (layout.result(entry.id) / REVIEW).is_file()]
         marked, unmarked, why_fewer = _mark_regions(work, covered, predictor, progress)
@@ -160,12 +160,12 @@ def _kept_if_it_ends_early(
     try:
         yield
     except BaseException as error:
-        if queue.scored:
+        if made := queue.made():
             with suppress(QprdError):
                 _write_index(layout, predictor)
             with suppress(QprdError):
                 if delivery is not None:
-                    delivery.write_waiting()
+                    delivery.write(made)
         if isinstance(error, DiskError):
             raise _stopped(error, queue) from error
         raise

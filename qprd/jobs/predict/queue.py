@@ -59,6 +59,7 @@ class SlideQueue:
         self.problems: dict[str, str] = {}
         for entry in work.entries:
             self._is_current(entry)
+        self._from_before = frozenset(self._current)
 
     @property
     def current(self) -> list[Entry]:
@@ -70,6 +71,12 @@ class SlideQueue:
         """The slides that are neither up to date nor known to make problems."""
         known = self._current | self.problems.keys()
         return [entry for entry in self._work.entries if entry.id not in known]
+
+    def made(self) -> list[Entry]:
+        """The slides that were scored since the queue was made, by whichever process."""
+        for entry in self.left:
+            self._is_current(entry)
+        return [entry for entry in self.current if entry.id not in self._from_before]
 
     def elsewhere(self) -> list[Entry]:
         """The slides that other processes are at work on."""
