@@ -99,7 +99,7 @@ def predict_project(
     marked: tuple[RegionReport, ...] = ()
     written: WriteBackSummary | None = None
     if elsewhere:
-        written = None if delivery is None else delivery.write(queue.scored)
+        written = None if delivery is None else delivery.write(queue.made())
     else:
         had_regions = [entry for entry in covered if (layout.result(entry.id) / REVIEW).is_file()]
         marked, unmarked, why_fewer = _mark_regions(work, covered, predictor, progress)
