@@ -39,7 +39,8 @@ OPTIONS = {
         "--log-dir",
         "--log-json",
     },
-    "predict": PROJECT | {"--bundle", "--write-back", "--config", "--json", "--log-json"},
+    "predict": PROJECT
+    | {"--bundle", "--write-back", "--force", "--config", "--json", "--log-json"},
     "evaluate": PROJECT
     | {
         "--split",

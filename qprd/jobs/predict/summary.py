@@ -75,9 +75,9 @@ class PredictSummary:
         if self.current:
             lines.append(up_to_date(self.current, len(self.slides)))
         if self.elsewhere:
+            others = counted(len(self.elsewhere), "slide")
             lines.append(
-                f"Other processes are scoring {counted(len(self.elsewhere), 'slide')}; the last one to "
-                "end completes the results."
+                f"Other processes are scoring {others}; the last one to end completes the results."
             )
         if self.review:
             lines.append(describe_regions(self.review))

@@ -98,7 +98,7 @@ def test_what_is_up_to_date_is_written_back_too_and_only_once(trained_project: P
     assert again is not None
     assert [report.image_name for report in again.written] == [NAMES[2]]
     assert again.unchanged == 2
-    assert any("2 images have their results already" in line for line in again.lines())
+    assert any("2 images with results written already" in line for line in again.lines())
     with ExchangeProject(trained_project) as opened:
         undo_project(opened, everything=True, progress=SilentProgress())
     assert stored(trained_project, 1).tiles == ()
@@ -193,7 +193,7 @@ def test_a_slide_that_another_process_is_at_is_left_to_it(
         summary = predict(trained_project, uncertain=2)
         assert summary.elsewhere == (NAMES[1],)
         assert (summary.review, summary.failed) == ((), 0)
-        assert any("Other processes are scoring 1 slides" in line for line in summary.lines())
+        assert any("Other processes are scoring 1 slide;" in line for line in summary.lines())
         assert scored == [NAMES[0], NAMES[2]]
         other.fail("2", f"{NAMES[1]}: It is damaged.")
         summary = predict(trained_project, uncertain=2)
@@ -254,7 +254,7 @@ def test_a_killed_process_of_three_costs_its_slide_and_not_the_run(trained_proje
     assert victim.returncode == -signal.SIGKILL
     assert [process.returncode for process in by_id.values()] == [0, 0], told
     assert maps(trained_project) == maps(undisturbed)
-    counts = [re.search(r"Predicted (\d+) slides", out) for out, _ in told]
+    counts = [re.search(r"Predicted (\d+) slide", out) for out, _ in told]
     assert sum(int(count[1]) for count in counts if count) == 9
     assert list(claims.iterdir()) == []
     page = (ProjectLayout(trained_project).results / "index.html").read_text()
