@@ -33,7 +33,7 @@ class _OptionalRun(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         words = [
             "--resume=" if word == "--resume" and not _RUN.match(following) else word
-            for word, following in zip(args, [*args[1:], ""], strict=True)
+            for word, following in zip(args, [*args, ""][1:], strict=True)
         ]
         return super().parse_args(ctx, words)
 
