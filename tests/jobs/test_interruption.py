@@ -156,6 +156,7 @@ def test_a_prediction_keeps_earlier_results_whole(
         assert load_slide_result(folder).tiles == len(load_predictions(folder).tiles)
         assert load_score_map(folder).scores.size
     assert stored(trained_project, 1).metadata["qprd: threshold"] == "0.0100"
+    monkeypatch.undo()
     again = CliRunner().invoke(app, [str(word) for word in (*words, *settings)])
     assert "1 of 3 slides are up to date" in again.output
     assert "Wrote" in again.output
