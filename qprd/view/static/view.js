@@ -13,6 +13,7 @@ let slide = null;      // the open one
 let current = -1;      // the region under review
 let request = null;    // of contours, while it is under way
 let timer = 0;
+let judging = false;
 
 const viewer = OpenSeadragon({
   element: $("viewer"), drawer: "canvas", showNavigationControl: false, showNavigator: true,
@@ -327,7 +328,8 @@ function choose(index) {
 
 async function judge(verdict) {
   const region = slide?.regions?.[current], { id } = slide ?? {};
-  if (!region || region.inQuPath) return;
+  if (judging || !region || region.inQuPath) return;
+  judging = true;
   const body = JSON.stringify({
     region: region.id, verdict, note: $("note").value, name: $("reviewer").value,
   });
@@ -343,6 +345,8 @@ async function judge(verdict) {
   } catch (error) {
     tell([error.message]);
     return;
+  } finally {
+    judging = false;
   }
   if (verdict === "none") return;
   const { regions } = slide, at = current;
