@@ -6,6 +6,7 @@
  * metadata of the project entry.
  * What an earlier run of qprd put there is replaced. Nothing else is touched: your annotations and
  * cells, and contours that you gave another class (accepted or rejected), stay as they are.
+ * What was accepted or rejected in the browser ("qprd view") comes in with its class.
  *
  * To run it: Automate > Script editor, open this file, then
  *   Run > Run               for the image that is open, which is saved, or
@@ -16,6 +17,7 @@
  */
 
 import com.google.gson.JsonObject
+import com.google.gson.JsonSyntaxException
 import javafx.application.Platform
 import qupath.lib.io.GsonTools
 import qupath.lib.objects.hierarchy.events.PathObjectHierarchyEvent
@@ -66,14 +68,16 @@ def save = { Map<String, String> metadata, Closure<Boolean> outdated ->
     }
 }
 def file = project.getPath().getParent().resolve('qprd').resolve('predictions').resolve(entry.getID() + '.geojson')
-if (!Files.isRegularFile(file)) {
+def reviews = project.getPath().getParent().resolve('qprd').resolve('reviews').resolve(entry.getID() + '.jsonl')
+def hasPredictions = Files.isRegularFile(file)
+if (!hasPredictions && !Files.isRegularFile(reviews)) {
     println "qprd: no predictions for ${name} (${file})"
     return
 }
 
 // Entries get other ids when a project is made anew, and "qprd" folders can be copied: as in
 // qprd/qupath/image_record.py, but for the fingerprint.
-def refuseAnotherImage = { record ->
+def refuseAnotherImage = { record, from ->
     def textOf = { key -> record?.get(key)?.getAsString() }
     def fileName = { uri -> uri == null ? null : uri.tokenize('/').last() }
     def another = textOf('entry') != null && textOf('entry') != entry.getID()
@@ -89,22 +93,41 @@ def refuseAnotherImage = { record ->
         another |= textOf('uri') == null || fileName(textOf('uri')) != fileName(entry.getURIs()[0]?.toString())
     }
     if (another) {
-        throw new IllegalStateException("qprd: ${file} is of the image ${textOf('image')}, and this image is ${name}: " +
+        throw new IllegalStateException("qprd: ${from} is of the image ${textOf('image')}, and this image is ${name}: " +
                 'nothing was changed. Run qprd predict --write-back for this image.')
     }
 }
 
 // All is read and checked before anything is changed.
 def gson = GsonTools.getInstance()
-def root = gson.fromJson(Files.readString(file, StandardCharsets.UTF_8), JsonObject.class)
-refuseAnotherImage(root.getAsJsonObject(OWN))
-def predicted = GsonTools.parseObjectsFromGeoJSON(root)
+def root = hasPredictions ? gson.fromJson(Files.readString(file, StandardCharsets.UTF_8), JsonObject.class) : null
+refuseAnotherImage(root?.getAsJsonObject(OWN), file)
+def predicted = hasPredictions ? GsonTools.parseObjectsFromGeoJSON(root) : []
 if (!predicted.every(isOwn)) {
     throw new IllegalStateException("qprd: ${file} holds objects that are not qprd's; nothing was changed")
 }
-def metadata = root.getAsJsonObject(OWN)?.getAsJsonObject('metadata')?.asMap() ?: [:]
+def metadata = root?.getAsJsonObject(OWN)?.getAsJsonObject('metadata')?.asMap() ?: [:]
 if (!metadata.keySet().every { it.startsWith(OWN_PREFIX) }) {
     throw new IllegalStateException("qprd: ${file} holds metadata that is not qprd's; nothing was changed")
+}
+
+// Judgments made outside QuPath, as in qprd/qupath/reviews.py: of those about a region the last counts.
+def regionOf = { object -> [object.getID(), object.getROI().getAllPoints() as Set] }
+def judged = [:]
+if (Files.isRegularFile(reviews)) {
+    Files.readString(reviews, StandardCharsets.UTF_8).split('\n').findAll { it.strip() }.each { text ->
+        def line
+        try {
+            line = gson.fromJson(text, JsonObject.class)
+        } catch (JsonSyntaxException ignored) {
+            // The rest of a line whose writer was killed.
+            return
+        }
+        refuseAnotherImage(line.getAsJsonObject('image'), reviews)
+        def region = GsonTools.parseObjectsFromGeoJSON(line.get('feature'))[0]
+        judged[regionOf(region)] = line.get('verdict').getAsString() == 'none' ? null : region
+    }
+    judged = judged.findAll { it.value != null }
 }
 
 // QuPath shows an image without objects when it cannot read the image's data file, and saving then
@@ -129,7 +152,9 @@ if (hierarchy.isEmpty() && Files.isRegularFile(summaryFile)) {
 }
 
 // Users may have nested objects of theirs below ours: these move up before ours go.
-def earlier = hierarchy.getAllObjects(false).findAll(isOwn) as LinkedHashSet
+def earlier = hierarchy.getAllObjects(false).findAll {
+    isOwn(it) && (hasPredictions || it.isAnnotation() && judged.containsKey(regionOf(it)))
+} as LinkedHashSet
 earlier.each { object ->
     def others = object.getChildObjects().findAll { !earlier.contains(it) }
     if (others) {
@@ -150,13 +175,18 @@ def ownId = {
 
 // A region to review that a user judged keeps its id: nobody is asked twice.
 def taken = hierarchy.getAllObjects(false).collect { it.getID() } as Set
+// A class that was given here outweighs a judgment made outside.
+def added = judged.values().findAll { !taken.contains(it.getID()) }
+hierarchy.addObjects(added)
+taken.addAll(added.collect { it.getID() })
+predicted = predicted.findAll { it.isTile() || !judged.containsKey(regionOf(it)) }
 predicted = predicted.findAll { !(taken.contains(it.getID()) && it.getMeasurements().containsKey(OWN_RANK)) }
 // A contour that a user accepted keeps its id; the new one at its place needs another.
 predicted.findAll { taken.contains(it.getID()) }.each { it.setID(ownId()) }
 hierarchy.addObjects(predicted)
 
 def known = project.getPathClasses()
-def missing = predicted.findResults { it.getPathClass() }.unique().findAll { !known.contains(it) }
+def missing = (predicted + added).findResults { it.getPathClass() }.unique().findAll { !known.contains(it) }
 if (missing && saves) {
     // A project that lists none gets QuPath's default ones, unless it lists ours.
     if (known) {
@@ -172,7 +202,7 @@ if (missing && saves) {
     }
 }
 fireHierarchyUpdate()
-save(metadata.collectEntries { key, value -> [key, value.getAsString()] }) { it.startsWith(OWN_PREFIX) }
+save(metadata.collectEntries { key, value -> [key, value.getAsString()] }) { hasPredictions && it.startsWith(OWN_PREFIX) }
 project.syncChanges()
 
 def tiles = predicted.count { it.isTile() }
@@ -180,7 +210,8 @@ def regions = predicted.count { it.isAnnotation() && it.getMeasurements().contai
 def contours = predicted.size() - tiles - regions
 def counted = { count, noun -> "${count} ${noun}${count == 1 ? '' : 's'}" }
 println "qprd: ${counted(tiles, 'tile')}${regions ? ", ${counted(regions, 'region')} to review" : ''} and " +
-        "${counted(contours, 'contour')} into ${name}, ${counted(earlier.size(), 'earlier one')} replaced"
+        "${counted(contours, 'contour')} into ${name}, ${counted(earlier.size(), 'earlier one')} replaced" +
+        (added ? ", ${counted(added.size(), 'judgment')} made in the browser" : '')
 
 // QuPath takes the end of any script for a change of the image, and would ask whether to save it.
 def seen = getCurrentImageData()

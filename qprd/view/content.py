@@ -305,7 +305,6 @@ class Content:
             regions.append(
                 {
                     "id": region.id,
-                    "name": region.name,
                     "rings": overlays.rings(region.polygon),
                     "score": measured.get(MEAN_SCORE),
                     "probability": measured.get(MEAN_PROBABILITY),

@@ -13,8 +13,10 @@ from shapely.affinity import translate
 from shapely.geometry import Polygon, box
 
 from qprd.errors import QprdError
-from qprd.predictions import MEAN_SCORE, PredictedContour, object_id
+from qprd.predictions import MEAN_SCORE, PredictedAnnotation, PredictedContour, object_id
 from qprd.qupath.exchange import ExchangeProject
+from qprd.qupath.java import QuPath
+from qprd.qupath.paquo_backend import PaquoProject
 from qprd.qupath.project import Annotation, PathClass
 from qprd.qupath.reviews import (
     Verdict,
@@ -23,8 +25,11 @@ from qprd.qupath.reviews import (
     review_file,
     with_judgments,
 )
+from qprd.qupath.scripts import script_folder
 from qprd.sampling.regions import label_regions
 from tests.helpers.drawn_project import HEIGHT, MPP, WIDTH, copied, edit, train
+from tests.helpers.script_session import run
+from tests.helpers.small_project import predictions
 
 ACCEPTED, REJECTED = box(400, 400, 464, 464), box(100, 500, 164, 564)
 CLASSES = {"accepted": PathClass("Tumor"), "rejected": PathClass("Normal")}
@@ -41,7 +46,7 @@ def contour(polygon: Polygon, index: int = 0) -> PredictedContour:
     return PredictedContour(number, polygon, f"qprd {index + 1}", {MEAN_SCORE: 1.0})
 
 
-def judge(project: Path, region: PredictedContour, verdict: Verdict, note: str = "") -> None:
+def judge(project: Path, region: PredictedAnnotation, verdict: Verdict, note: str = "") -> None:
     with ExchangeProject(project) as opened:
         path_class = CLASSES.get(verdict, PathClass("Tumor: qprd"))
         add_judgment(
@@ -183,3 +188,60 @@ def test_links_out_of_the_project_are_refused(project: Path, tmp_path: Path) -> 
                 name="",
             )
     assert outside.read_bytes() == b""
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_judgments_come_into_qupath_once_and_are_qupaths_from_then_on(
+    qupath: QuPath, colon_project: Path
+) -> None:
+    path = colon_project
+    with ExchangeProject(path) as opened:
+        entry = opened.entries()[0]
+        opened.write_predictions(entry, predictions())
+        stored = opened.read_predictions(entry)
+    (accepted,), (rejected,) = stored.contours, stored.review
+    judge(path, accepted, "accepted")
+    judge(path, rejected, "rejected")
+    script = script_folder() / "import_predictions.groovy"
+
+    def classes_in_qupath() -> list[tuple[str, str | None, bool]]:
+        with PaquoProject(path) as opened:
+            found = opened.annotations_in_qupath(opened.entries()[0])
+        ids = (accepted.id, rejected.id)
+        return [(one.id, one.class_name, one.predicted) for one in found if one.id in ids]
+
+    expected = [(accepted.id, "Tumor", True), (rejected.id, "Normal", True)]
+    log = run(script, path, "--save")
+    assert "2 judgments made in the browser" in log
+    assert sorted(classes_in_qupath()) == sorted(expected)
+    with PaquoProject(path) as project:
+        assert len(project.read_predictions(project.entries()[0]).tiles) == 3
+
+    judge(path, accepted, "rejected")
+    log = run(script, path, "--save")
+    assert "judgment" not in log
+    assert sorted(classes_in_qupath()) == sorted(expected)
+    with PaquoProject(path) as project:
+        found = project.annotations(project.entries()[0])
+        assert [one.class_name for one in found if one.id == accepted.id] == ["Tumor"]
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_judgments_come_into_a_project_that_was_written_by_qupath(
+    qupath: QuPath, colon_project: Path
+) -> None:
+    with PaquoProject(colon_project) as opened:
+        entry = opened.entries()[0]
+        opened.write_predictions(entry, predictions())
+        before = opened.read_predictions(entry)
+    (accepted,) = before.contours
+    judge(colon_project, accepted, "accepted")
+    run(script_folder() / "import_predictions.groovy", colon_project, "--save")
+    with PaquoProject(colon_project) as opened:
+        entry = opened.entries()[0]
+        after = opened.read_predictions(entry)
+        classes = {one.id: one.class_name for one in opened.annotations_in_qupath(entry)}
+    assert classes[accepted.id] == "Tumor"
+    assert after == replace(before, contours=(), contour_class=after.contour_class)

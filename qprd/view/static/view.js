@@ -304,7 +304,7 @@ function tellRegion() {
   const mean = region && (region.probability == null
     ? `mean score ${number(region.score, 3)}` : `mean probability ${number(region.probability)}`);
   $("region").textContent = !region ? "" : [
-    `${current + 1}. ${region.name}`, mean, `${number(region.areaMm2, 3)} mm²`,
+    `${current + 1}. ${region.isContour ? "contour" : "region"}`, mean, `${number(region.areaMm2, 3)} mm²`,
     VERDICTS[region.verdict] + (region.inQuPath ? " in QuPath, which alone can change it" : "")
       + (region.by && !region.inQuPath ? `, by ${region.by}` : ""),
   ].join(" · ");
