@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
-from qprd.qupath.precision import DECIMALS
+from qprd.qupath.precision import on_grid
 from qprd.qupath.project import SCORED_PLANE
 
 MAX_NESTED = 64
@@ -52,24 +52,29 @@ def parse_geometry(geometry: object, depth: int = 0) -> BaseGeometry | None:
         return shapely.GeometryCollection([part for part in parts if part is not None])
     if not isinstance(kind, str) or kind not in _GEOMETRY_DEPTH:
         raise ValueError(f"{kind!r} is no kind of geometry")
-    coordinates = _rounded(geometry.get("coordinates"), _GEOMETRY_DEPTH[kind])
+    given = geometry.get("coordinates")
+    if kind == "MultiPoint" and isinstance(given, list):
+        given = [position for position in given if position != []]
+    coordinates = _rounded(given, _GEOMETRY_DEPTH[kind])
     if kind.endswith("Polygon"):
         polygons = coordinates if kind == "MultiPolygon" else [coordinates]
         if any(_has_no_area(ring) for rings in polygons for ring in rings):
             raise ValueError("its outline has fewer than three corners")
         # GEOS crashes on an empty hole; a polygon without an outline has no area.
-        # Arrays, as shapely takes lists position by position.
         polygons = [
-            [np.array(ring) for ring in rings if ring] for rings in polygons if any(rings[:1])
+            [ring for ring in rings if len(ring)] for rings in polygons if any(map(len, rings[:1]))
         ]
         coordinates = polygons if kind == "MultiPolygon" else next(iter(polygons), [])
     if kind.startswith("Multi"):
-        coordinates = [part for part in coordinates if part]
+        coordinates = [part for part in coordinates if len(part)]
+    if isinstance(coordinates, np.ndarray):
+        # Of points and lines shapely takes lists alone.
+        coordinates = coordinates.tolist()
     return shape({"type": kind, "coordinates": coordinates}) if coordinates else None
 
 
-def _has_no_area(ring: list[list[float]]) -> bool:
-    return 0 < len(ring) < 6 and len(set(map(tuple, ring))) < 3
+def _has_no_area(ring: NDArray[np.float64]) -> bool:
+    return 0 < len(ring) < 6 and len(np.unique(ring, axis=0)) < 3
 
 
 def positions(geometry: object, depth: int = 0) -> Iterator[tuple[float, float]]:
@@ -88,21 +93,30 @@ def positions(geometry: object, depth: int = 0) -> Iterator[tuple[float, float]]
             yield from positions(part, depth + 1)
 
 
-def _rounded(coordinates: object, depth: int) -> list[Any]:
-    """Nested lists of x and y with QuPath's two decimals; a third coordinate is left out."""
+def _rounded(coordinates: object, depth: int) -> Any:
+    """Nested lists of arrays (n, 2) of x and y with QuPath's two decimals; of a point, (2,).
+
+    A third coordinate is left out.
+
+    Raises:
+        ValueError: they are something else.
+        OverflowError: a number is too large.
+    """
     if not isinstance(coordinates, list):
         raise ValueError("its coordinates are no lists of numbers")
-    if depth > 0:
+    if depth > 1:
         return [_rounded(part, depth - 1) for part in coordinates]
-    if coordinates and len(coordinates) < 2:
+    found = coordinates if depth else [coordinates] * bool(coordinates)
+    if not all(isinstance(position, list) for position in found):
+        raise ValueError("its coordinates are no lists of numbers")
+    if any(len(position) < 2 for position in found):
         raise ValueError("a position has not two numbers")
-    for number in coordinates:
-        if not isinstance(number, int | float) or isinstance(number, bool):
-            raise ValueError("a coordinate is not a number")
-        if not math.isfinite(number):
-            raise ValueError("a coordinate is not a finite number")
-    # "+ 0.0" turns -0.0 into 0.0.
-    return [round(float(number), DECIMALS) + 0.0 for number in coordinates[:2]]
+    if not {type(number) for position in found for number in position} <= {int, float}:
+        raise ValueError("a coordinate is not a number")
+    numbers = np.array([position[:2] for position in found], np.float64).reshape(-1, 2)
+    if not np.isfinite(numbers).all():
+        raise ValueError("a coordinate is not a finite number")
+    return on_grid(numbers) if depth else on_grid(numbers).ravel()
 
 
 def parse_plane(geometry: object) -> tuple[int, int]:

@@ -102,7 +102,7 @@ def train_project(
             made_from=made_from(
                 prepared.table,
                 prepared.identities,
-                prepared.seen(config),
+                prepared.seen(),
                 teacher_sha256=start.teacher.weights_sha256,
                 parent_sha256=start.ancestors[0].sha256 if start.ancestors else None,
             ),
@@ -161,7 +161,7 @@ def train_project(
         slides={split: [s.name for s in prepared.slides_in(split)] for split in SPLITS},
         origin=Origin(
             parent=None if start.parent is None else start.parent.name,
-            changes=start.changes(prepared.seen(config)),
+            changes=start.changes(prepared.seen()),
             review=training.review,
         ),
         best_epoch=None if outcome.best is None else outcome.best.epoch,
@@ -243,8 +243,8 @@ def _training_info(
             "operating_point": None if figures.achieved is None else asdict(figures.achieved),
         },
         ancestors=start.ancestors,
-        annotations=without_long_lists(prepared.seen(config)),
-        review=prepared.review_counts(config),
+        annotations=without_long_lists(prepared.seen()),
+        review=prepared.review_counts(),
     )
 
 

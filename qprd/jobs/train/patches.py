@@ -43,6 +43,35 @@ _NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True)
+class DrawnOnSlide:
+    """What a bundle records of the annotations of a slide, as they were when it was sampled.
+
+    Attributes:
+        seen: The annotations with a say in a training.
+        judged: Number of judged predictions by what they mean.
+    """
+
+    seen: SlideAnnotations
+    judged: Mapping[Role, int]
+
+    @classmethod
+    def of(
+        cls, entry: Entry, annotations: Iterable[Annotation], config: TrainConfig
+    ) -> DrawnOnSlide:
+        """Make the record of an entry."""
+        roles = list(_with_roles(annotations, config))
+        digests = (
+            (annotation.id, annotation_sha256(annotation.class_name, annotation.geometry))
+            for annotation, role in roles
+            if role not in ("pending", "other")
+        )
+        return cls(
+            SlideAnnotations.of(entry.id, recorded_name(entry.name), digests),
+            Counter(role for annotation, role in roles if annotation.predicted),
+        )
+
+
+@dataclass(frozen=True)
 class PreparedPatches:
     """All that is known before the first patch is read.
 
@@ -53,7 +82,7 @@ class PreparedPatches:
         table: The patches.
         notes: What the user should know of slides and annotations.
         assume_mpp: Resolution of slides that do not state theirs.
-        annotations: Of each chosen entry whose annotations can be read, by its id.
+        drawn: What is recorded of the annotations of each usable slide, by its id.
     """
 
     slides: tuple[SlideRegions, ...]
@@ -62,7 +91,7 @@ class PreparedPatches:
     table: PatchTable
     notes: tuple[str, ...]
     assume_mpp: float | None
-    annotations: Mapping[str, Sequence[Annotation]]
+    drawn: Mapping[str, DrawnOnSlide]
 
     def without(
         self, entry_id: str, error: QprdError, patches: Path | None, config: TrainConfig
@@ -89,31 +118,18 @@ class PreparedPatches:
         """Open the slide of an entry."""
         return open_slide(self.entries[entry_id], assume_mpp=self.assume_mpp)
 
-    def seen(self, config: TrainConfig) -> tuple[SlideAnnotations, ...]:
+    def seen(self) -> tuple[SlideAnnotations, ...]:
         """The annotations with a say in the training; those of test slides have none."""
-        return tuple(
-            SlideAnnotations.of(
-                slide,
-                recorded_name(self.entries[slide].name),
-                (
-                    (annotation.id, annotation_sha256(annotation.class_name, annotation.geometry))
-                    for annotation, role in _with_roles(self.annotations[slide], config)
-                    if role not in ("pending", "other")
-                ),
-            )
-            for slide in self._used_slides()
-        )
+        return tuple(self.drawn[slide].seen for slide in self._used_slides())
 
-    def review_counts(self, config: TrainConfig) -> ReviewCounts:
+    def review_counts(self) -> ReviewCounts:
         """How much of the training comes from reviewed predictions."""
         patches = self.table.subset("train").patches
         training = {patch.slide for patch in patches}
-        judged = Counter(
-            (slide in training, role)
-            for slide in self._used_slides()
-            for annotation, role in _with_roles(self.annotations[slide], config)
-            if annotation.predicted
-        )
+        judged = Counter[tuple[bool, Role]]()
+        for slide in self._used_slides():
+            for role, count in self.drawn[slide].judged.items():
+                judged[slide in training, role] += count
         reviewed = Counter(patch.label for patch in patches if patch.reviewed)
         return ReviewCounts(
             accepted=judged[True, "tumor"],
@@ -159,7 +175,7 @@ def prepare_patches(
     for entry in entries:
         metadata_split(entry.metadata, entry.name)  # a wrong one stops the training, not its slide
     drawn = read_drawn(project, entries)
-    annotations = drawn.annotations
+    annotations, recorded = drawn.annotations, {}
     left_out = [
         _unread(entry, drawn.unreadable[entry.id].classes, config)
         for entry in entries
@@ -184,12 +200,14 @@ def prepare_patches(
             task.advance()
             if entry.id in drawn.unreadable:
                 continue
-            classes = [annotation.class_name for annotation in annotations[entry.id]]
+            own = annotations[entry.id]
+            classes = [annotation.class_name for annotation in own]
             if not config.unannotated_normal and not _is_labelled(classes, config):
                 unlabelled.append(entry)
                 continue
             try:
-                slides.append(slide_regions(entry, annotations[entry.id], config, notes))
+                slides.append(slide_regions(entry, own, config, notes))
+                recorded[entry.id] = DrawnOnSlide.of(entry, own, config)
             except QprdError as error:
                 notes.append(error.line_about(entry.name))
                 left_out.append(_unread(entry, classes, config))
@@ -226,7 +244,7 @@ def prepare_patches(
         patch_table(slides, left_out, patches, config, notes),
         tuple(notes),
         config.assume_mpp,
-        annotations,
+        recorded,
     )
 
 
