@@ -15,6 +15,7 @@ from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.doctor.checks import Check, Status, passed, warning
 from qprd.jobs.doctor.writes import check_writes
+from qprd.names import counted
 from qprd.predictions import BUNDLE, DATE
 from qprd.progress import Progress
 from qprd.qupath.project import Entry, Project
@@ -126,7 +127,7 @@ class ProjectStatus:
     def _results(self) -> Iterator[Check]:
         counts = Counter(result.state for result in self.results)
         told = ", ".join(f"{counts[state]} {state}" for state in ("fresh", "stale", "missing"))
-        yield passed("results", f"{told}, of {len(self.results)} images")
+        yield passed("results", f"{told}, of {counted(len(self.results), 'image')}")
         for reason in dict.fromkeys(r.reason for r in self.results if r.state == "stale"):
             found = [r for r in self.results if r.reason == reason and r.state == "stale"]
             yield warning(

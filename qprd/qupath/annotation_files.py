@@ -16,7 +16,7 @@ from pathlib import Path
 
 from qprd.errors import QprdError, read_errors
 from qprd.files.layout import ProjectLayout
-from qprd.names import composed
+from qprd.names import composed, counted
 from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.geojson import annotations_of, objects_of, own_member_of, read_root
 from qprd.qupath.image_record import require_image
@@ -64,7 +64,7 @@ class AnnotationSource:
             return None
         if self.in_qupath is None:
             return "no annotations exported"
-        return f"{self.in_qupath} annotations in QuPath, none exported"
+        return f"{counted(self.in_qupath, 'annotation')} in QuPath, none exported"
 
     @property
     def note(self) -> str | None:

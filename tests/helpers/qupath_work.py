@@ -225,7 +225,7 @@ def make_predictions(
             PredictedContour(
                 object_id(bundle, entry_id, "contour", number),
                 outline,
-                None if number else "a name",
+                f"qprd lesion {number}",
                 {MEAN_SCORE: 3.3, MAX_SCORE: 5.1, AREA_UM2: outline.area * 0.25},
             )
             for number, outline in enumerate(outlines)

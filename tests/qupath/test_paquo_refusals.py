@@ -184,6 +184,6 @@ def test_an_image_whose_data_are_cut_in_half_is_refused_and_the_other_written(
     outcome = CliRunner().invoke(app, words)
     assert outcome.exit_code == 1
     assert "not written: colon_2.tif: QuPath's data of this image are not used" in outcome.output
-    assert "to 1 images" in outcome.output
+    assert "to 1 image " in outcome.output
     assert data.read_bytes() == left
     assert of_ours(snapshot(worked_project, "1"))
