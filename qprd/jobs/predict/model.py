@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from qprd.model.network import Network
 
 #: Settings that belong to a project, or to the model as it was loaded.
-_OF_A_PROJECT = {"images", "image", "exclude", "uncertain", "assume_mpp", "tissue_class"}
+_OF_A_PROJECT = {
+    "images",
+    "image",
+    "exclude",
+    "uncertain",
+    "uncertain_on",
+    "assume_mpp",
+    "tissue_class",
+}
 _OF_THE_MODEL = {"weights", "device", "precision"}
 
 
