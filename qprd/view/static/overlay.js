@@ -82,7 +82,8 @@ export class Overlay {
       }
     }
     for (const region of this.layers.regions) {
-      if (region === this.chosen || region.isContour || !shown.contours) continue;
+      const open = !region.isContour && region.verdict === "none";
+      if (region === this.chosen || !open || !shown.contours) continue;
       context.setLineDash([6 / scale, 4 / scale]);
       stroke(region.path, CASING, 4);
       stroke(region.path, LINE, 2);

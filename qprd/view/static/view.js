@@ -26,6 +26,8 @@ viewer.canvas.setAttribute("role", "application");
 viewer.addHandler("canvas-key", (event) => {
   event.preventDefaultAction = /^[a-z]$/i.test(event.originalEvent.key);
 });
+// Under the small map in the corner.
+viewer.canvas.append($("overlay"));
 const overlay = new Overlay(viewer, $("overlay"), $("scale"));
 
 async function ask(address, options) {
@@ -163,10 +165,9 @@ function show(found) {
   slides.find((row) => row.id === slide.id)?.button.scrollIntoView({ block: "nearest" });
   tell([...slide.problems, ...(slide.notes ?? [])]);
   overlay.layers.drawn = (slide.annotations ?? []).map(drawnShape);
-  setRegions(slide.regions ?? []);
   setFacts();
   setThreshold();
-  overlay.layers.contours = predicted();
+  setRegions(slide.regions ?? []);
   viewer.open({
     width: slide.width, height: slide.height, tileSize: slide.tileSize,
     minLevel: 0, maxLevel: slide.lastLevel,
@@ -227,8 +228,10 @@ function zoomTo(left, top, right, bottom) {
 
 // The threshold
 
+/** The contours of the prediction; those that are judged are drawn in the color of their class. */
 function predicted() {
-  return (slide.regions ?? []).filter((region) => region.isContour).map(({ rings }) => pathOf(rings));
+  return slide.regions.filter(({ isContour, verdict }) => isContour && verdict === "none")
+    .map(({ path }) => path);
 }
 
 function setThreshold() {
@@ -292,6 +295,7 @@ function setRegions(regions) {
   for (const region of regions) region.path = pathOf(region.rings);
   overlay.layers.regions = regions;
   overlay.chosen = regions[current] ?? null;
+  if ($("reset").disabled) overlay.layers.contours = predicted();
   tellRegion();
 }
 
