@@ -100,10 +100,19 @@ def make_fabric(
         accelerator=kind,
         devices=devices,
         num_nodes=max(rank.count // devices, 1),
-        strategy=DDPStrategy(timeout=_PATIENCE),
+        # Batch norms see all processes, so that their buffers are the same anyway.
+        strategy=DDPStrategy(timeout=_PATIENCE, broadcast_buffers=False),
         plugins=[started_by],
         precision=precise,
     )
+
+
+def end_others(fabric: Fabric) -> None:
+    """End the processes that this one has started to compute with it, if they are still there."""
+    started = getattr(fabric.strategy.launcher, "procs", [])
+    for process in started:
+        process.kill()
+    started.clear()  # whoever watches over them would end this process too
 
 
 FabricPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]

@@ -23,7 +23,7 @@ from qprd.sampling.dataset import PatchDataset
 from qprd.sampling.table import Patch, PatchTable
 from qprd.scoring.by_patch import score_patches
 from qprd.settings import Recipe, TrainConfig
-from qprd.training.loop import ValidationPatches
+from qprd.training.history import ValidationPatches
 from qprd.training.recipes import model_of, train_model
 
 

@@ -21,6 +21,7 @@ from qprd.checked import Backend
 from qprd.given_settings import some_settings
 from qprd.jobs.predict.model import Model
 from qprd.progress import Progress, progress_bars
+from qprd.ranks import this_rank
 from qprd.settings import Precision, PredictConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ def train(
         settings: Options of ``qprd train``, the fields of `TrainConfig`.
 
     Returns:
-        The model; ``training`` has the patches, the slides, the figures and the notes.
+        The model; ``training`` has the patches, the slides, the figures and the notes. Where
+        several processes train together it is None in all but the first.
 
     Raises:
         QprdError: a setting is unknown or out of range, nothing can be learned from the project,
@@ -110,17 +112,26 @@ def train(
         >>> model.training.patches["train"] == {"normal": 30, "tumor": 8}
         True
     """
+    from qprd.jobs.train.follow import follow
     from qprd.jobs.train.job import train_project
     from qprd.jobs.train.run import stopped_run
 
-    run = None
+    run, leads = None, this_rank().is_first
     if resume or finish:
         refuse_with_resume(parent=parent, patches=patches)
-        run = stopped_run(project.path, resume if isinstance(resume, str) else None)
+        name = resume if isinstance(resume, str) else None
+        run = stopped_run(project.path, name, or_running=not leads)
         _LOG.info(f"Resuming {run.name}.")
         resolved = resumed_settings(run, config, settings)
     else:
         resolved = training_settings(config, settings, parent)
+    if not leads:
+        return Model(
+            follow(resolved),
+            weights=resolved.weights,
+            device=resolved.device,
+            precision=resolved.precision,
+        )
     with ExitStack() as stack:
         if log_dir is not None:
             from qprd.training.tracking import logged_to

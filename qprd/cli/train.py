@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +24,7 @@ from qprd.cli.options import (
 )
 from qprd.cli.session import report
 from qprd.option import PATCHES
+from qprd.ranks import this_rank
 from qprd.settings import TrainConfig
 
 _RUN = re.compile(r"\d{8}-\d{6}-")
@@ -95,11 +98,15 @@ def train(
     import qprd
     from qprd.api.arguments import training_settings
 
+    # The other processes of a training say nothing, do not read the project, and need no QuPath.
+    leads = this_rank().is_first
+    if not leads:
+        logging.getLogger("qprd").setLevel(logging.WARNING)
     resumes = resume is not None or finish
-    with qprd.log_events(log_json, "train"):
+    with qprd.log_events(log_json if leads else None, "train"):
         # A mistake in the settings is said before the project is opened.
         checked = config if resumes else training_settings(config, given, from_bundle)
-        with project.open() as opened:
+        with (project if leads else replace(project, backend="exchange")).open() as opened:
             model = qprd.train(
                 opened,
                 checked,
@@ -110,5 +117,5 @@ def train(
                 log_dir=log_dir,
                 **(given if resumes else {}),
             )
-        assert model.training is not None
-        report(model.training, json)
+        if model.training is not None:
+            report(model.training, json)

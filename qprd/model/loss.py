@@ -36,6 +36,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from qprd.errors import ExitCode, QprdError
+from qprd.model.processes import mean_count
 from qprd.settings import Labels, Similarity
 
 #: S_t below which the logarithm goes on as a straight line.
@@ -111,8 +112,12 @@ def _check_modes(similarity: Similarity, labels: Labels) -> None:
 
 
 def _mean(terms: Tensor, used: Tensor) -> Tensor:
-    """Return the mean of the used terms; if there are none, 0 with a gradient."""
-    return torch.where(used, terms, 0).sum() / used.sum().clamp(min=1)
+    """Return the mean of the used terms; if there are none, 0 with a gradient.
+
+    In several processes it is the share of this one's terms in the mean of all, times the number of
+    processes.
+    """
+    return torch.where(used, terms, 0).sum() / mean_count(used.sum())
 
 
 def focal_terms(similarity: Tensor, y: Tensor, *, alpha: float, gamma: float) -> Tensor:

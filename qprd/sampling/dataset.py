@@ -18,7 +18,6 @@ from qprd.errors import QprdError
 from qprd.sampling.region_index import RegionIndex
 from qprd.sampling.regions import LabelRegions
 from qprd.sampling.table import PatchTable
-from qprd.settings import Labels
 from qprd.slides.slide import Slide
 
 Pixels = NDArray[np.uint8]
@@ -72,14 +71,9 @@ class PatchDataset:
         table: The patches.
         images: Their pixels from `decode_all`, (n, 3, p, p) uint8.
         patch_px: Edge p of a patch.
-        labels: ``"patch"`` or ``"mask"``.
-        regions: Label regions by entry id, for ``labels="mask"``.
+        masks: Labels of locations from `rasterize_labels`, in place of one for each patch.
         augment: Flip and rotate by multiples of 90 degrees, chosen by seed, epoch and index.
         seed: Seed of the augmentation.
-
-    Raises:
-        QprdError: A mask is wanted, and the regions of a slide are missing or ``patch_px`` is not
-            a multiple of 4.
     """
 
     def __init__(
@@ -88,8 +82,7 @@ class PatchDataset:
         images: Pixels,
         *,
         patch_px: int,
-        labels: Labels = "patch",
-        regions: Mapping[str, LabelRegions] | None = None,
+        masks: NDArray[np.int8] | None = None,
         augment: bool = False,
         seed: int = 0,
     ) -> None:
@@ -100,9 +93,7 @@ class PatchDataset:
         self._images = images
         self._seed = seed
         self._y = torch.tensor([Y[patch.label] for patch in table.patches])
-        self._masks = (
-            rasterize_labels(table, regions or {}, patch_px=patch_px) if labels == "mask" else None
-        )
+        self._masks = masks
 
     def __len__(self) -> int:
         return len(self._images)

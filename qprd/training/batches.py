@@ -26,6 +26,8 @@ class TrainingBatches:
             normalization has no variance of it.
         seed: Of the order.
         device: Where the tensors go.
+        part: Number of this process and of all processes: each batch is dealt out to them. A part
+            may be empty.
 
     Attributes:
         generator: Of the order.
@@ -33,12 +35,19 @@ class TrainingBatches:
     """
 
     def __init__(
-        self, dataset: PatchDataset, *, batch_size: int, seed: int, device: torch.device
+        self,
+        dataset: PatchDataset,
+        *,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self.waited_s = 0.0
         self.generator = torch.Generator().manual_seed(seed)
         self._dataset = dataset
         self._device = device
+        self._part = slice(part[0], None, part[1])
         self._order: DataLoader[int] = DataLoader(
             range(len(dataset)),  # type: ignore[arg-type]
             batch_size=batch_size,
@@ -56,7 +65,7 @@ class TrainingBatches:
         """Yield the batches of one epoch, with the epoch's view of each patch."""
 
         def make(chosen: NDArray[np.int64]) -> PatchBatch:
-            return self._on_device(self._dataset.batch(chosen, number))
+            return self._on_device(self._dataset.batch(chosen[self._part], number))
 
         batches = read_ahead(make, self._order)
         while True:

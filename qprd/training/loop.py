@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
-from torch._dynamo.exc import TorchDynamoException
-from torch.optim.lr_scheduler import OneCycleLR
 
 from qprd.bundle.names import HISTORY_FILE
 from qprd.errors import ExitCode, QprdError
-from qprd.evaluation.metrics import auroc
-from qprd.evaluation.operating_point import accuracy_threshold
-from qprd.files.atomic import replacing, write_errors
+from qprd.files.atomic import write_errors
 from qprd.model.frd import FRD
 from qprd.model.loss import Loss
 from qprd.model.network import Network
+from qprd.model.processes import joint_batch_norm
 from qprd.progress import Progress, Task
-from qprd.sampling.dataset import PatchBatch, PatchDataset
+from qprd.sampling.dataset import PatchDataset
 from qprd.scoring.by_patch import score_patches
 from qprd.settings import TrainConfig
 from qprd.training.batches import TrainingBatches
@@ -38,48 +33,24 @@ from qprd.training.checkpoint import (
     restore_optimizer,
     restore_random,
 )
+from qprd.training.history import (
+    Epoch,
+    Kept,
+    ValidationPatches,
+    is_better,
+    note_of,
+    row_of,
+    save_history,
+)
+from qprd.training.learner import Learner, build_learner, learn_epoch
 from qprd.training.teacher_cache import TeacherCache
 from qprd.training.tracking import track_epoch
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-    from lightning_fabric.plugins import Precision
 
-#: Share of the steps over which an annealed rate rises.
-_WARM_UP = 0.1
 #: Times an annealed training looks at the validation patches, which choose nothing in it.
 _LOOKS = 5
-#: Devices on which Adam updates all weights in one pass.
-_FUSED = ("cpu", "cuda")
-
-
-@dataclass(frozen=True)
-class ValidationPatches:
-    """Decoded patches that choose the epoch, the threshold and the calibration.
-
-    Attributes:
-        images: uint8, (N, 3, P, P), RGB; in memory or memory-mapped.
-        tumor: bool, (N,).
-    """
-
-    images: NDArray[np.uint8]
-    tumor: NDArray[np.bool_]
-
-    @property
-    def has_both_classes(self) -> bool:
-        """Whether accuracy, threshold and calibration are defined."""
-        return bool(self.tumor.any() and not self.tumor.all())
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One row of ``history.csv``; validation figures are None where there was no validation."""
-
-    epoch: int
-    loss: float
-    val_accuracy: float | None
-    val_auroc: float | None
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -130,6 +101,9 @@ def fit(
     Topin 2019), and the last epoch is kept: validation patches choose nothing, and are looked at
     after five of the epochs only.
 
+    Where several processes train together, each has its part of every batch, and the first one
+    validates and keeps what is to be kept; the others have an outcome without it.
+
     Args:
         model: Trained in place.
         train: At least two patches.
@@ -148,212 +122,170 @@ def fit(
         QprdError: The training diverged, or the checkpoint is damaged or cannot be written.
     """
     batches = TrainingBatches(
-        train, batch_size=config.batch_size, seed=config.seed, device=fabric.device
+        train,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        device=fabric.device,
+        part=(fabric.global_rank, fabric.world_size),
     )
     steps = config.epochs * len(batches)
-    learner = _learner(model, config, fabric, cache, steps if annealed else None)
-    history: list[Epoch] = []
-    best: _Kept | None = None
-    if (found := Checkpoint.load(folder)) is not None:
-        with damaged_unless_whole(cast("Path", folder)):
-            history, best = _restore(found, model, learner, batches)
-    diverged = False
-    with progress.task("training", steps) as task:
+    learner = build_learner(model, config, fabric, cache, steps if annealed else None)
+    training = _Training(model, learner, batches, val, annealed=annealed, folder=folder)
+    with progress.task("training", steps) as task, joint_batch_norm(model):
         if cache is not None:
             task.note(str(cache))
-        if history:
-            task.advance(len(history) * len(batches))
-        for number in range(len(history) + 1, 1 + (0 if finish else config.epochs)):
-            started = time.perf_counter()
-            scores = None
-            try:
-                mean_loss = _epoch(batches.epoch(number), loss, learner, fabric, task)
-                _check_finite(number, mean_loss)
-                looked_at = not annealed or _is_looked_at(number, config.epochs)
-                if val is not None and looked_at:
-                    scores = score_validation(model, val, config, fabric)
-            except QprdError:
-                if best is None:
-                    raise
-                diverged = True  # the epochs before are worth keeping
-                break
-            row = _row(number, mean_loss, scores, val, time.perf_counter() - started)
-            history.append(row)
-            if best is None or annealed or _is_better(row, best.epoch):
-                best = _Kept(row, _copy(model.trainable_state()), scores)
-            if folder is not None:
-                _checkpoint(model, learner, batches, history, best).save(folder)
-                with write_errors("The history", folder):
-                    save_history(history, folder / HISTORY_FILE)
-            task.note(_note(row))
-            rate = float(learner.adam.param_groups[0]["lr"])
-            track_epoch(row, rate=rate, config=config, model=model, val=val, fabric=fabric)
-    if best is None:
-        raise QprdError(
-            "No epoch of this training is finished.",
-            where="--finish",
-            fix="Resume it without --finish.",
-            exit_code=ExitCode.USAGE,
-        )
-    model.load_trainable_state(best.state)
-    kept, val_scores = best.epoch, best.val_scores
-    if val_scores is None and val is not None:  # an annealed one was finished between two looks
-        val_scores = score_validation(model, val, config, fabric)
-        kept = _row(kept.epoch, kept.loss, val_scores, val, kept.seconds)
-    return TrainingOutcome(tuple(history), kept, diverged, val_scores, batches.waited_s)
+        training.restore(task)
+        epochs = 0 if finish else config.epochs
+        while len(training.history) < epochs and not training.diverged:
+            training.epoch(loss, config, fabric, task)
+    return training.outcome(config, fabric)
 
 
-@dataclass(frozen=True)
-class _Learner:
-    """The parts that a training step needs, set up on its device.
+class _Training:
+    """A training between two epochs.
 
     Attributes:
-        module: The network as Fabric runs it.
-        adam: The optimizer, whose state is saved.
-        optimizer: The same as Fabric steps it.
-        schedule: Of the rate, if it is annealed.
-        cache: Of the teacher's maps.
-        precision: Scales the loss where 16 bits need it.
+        history: A row for each finished epoch.
+        diverged: Whether the loss or the scores are no longer finite.
     """
 
-    module: nn.Module
-    adam: torch.optim.Optimizer
-    optimizer: torch.optim.Optimizer
-    schedule: OneCycleLR | None
-    cache: TeacherCache | None
-    precision: Precision
+    def __init__(
+        self,
+        model: FRD,
+        learner: Learner,
+        batches: TrainingBatches,
+        val: ValidationPatches | None,
+        *,
+        annealed: bool,
+        folder: Path | None,
+    ) -> None:
+        self.history: list[Epoch] = []
+        self.diverged = False
+        self._best: Kept | None = None
+        self._model = model
+        self._learner = learner
+        self._batches = batches
+        self._val = val
+        self._annealed = annealed
+        self._folder = folder
 
+    def epoch(self, loss: Loss, config: TrainConfig, fabric: Fabric, task: Task) -> None:
+        """Train for an epoch, and keep what is to be kept.
 
-def _learner(
-    model: FRD,
-    config: TrainConfig,
-    fabric: Fabric,
-    cache: TeacherCache | None,
-    annealed_steps: int | None,
-) -> _Learner:
-    model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(
-        model.trainable_parameters(),
-        lr=config.lr,
-        betas=(0.5, 0.999),
-        fused=fabric.device.type in _FUSED,
-    )
-    network = cast("nn.Module", torch.compile(model)) if config.compile else model
-    module, wrapped = fabric.setup(network, optimizer)
-    schedule = None
-    if annealed_steps is not None:
-        schedule = OneCycleLR(
-            optimizer,
-            config.lr,
-            total_steps=annealed_steps,
-            # PyTorch divides by zero where the rate rises for one step.
-            pct_start=_WARM_UP if annealed_steps * _WARM_UP != 1 else 2 * _WARM_UP,
-            cycle_momentum=False,
-        )
-    return _Learner(module, optimizer, wrapped, schedule, cache, fabric.strategy.precision)
-
-
-def _epoch(
-    batches: Iterable[PatchBatch],
-    loss: Loss,
-    learner: _Learner,
-    fabric: Fabric,
-    task: Task,
-) -> float:
-    """Learn from every batch once, and return the mean loss; wait for the device at the end."""
-    learner.module.train()
-    losses: list[torch.Tensor] = []
-    for batch in batches:
-        known = None
-        if learner.cache is not None:
-            known = learner.cache.maps(batch.images, batch.patches, batch.symmetries)
+        Raises:
+            QprdError: it diverged, and no epoch was finished before; or the disk is full.
+        """
+        started, number = time.perf_counter(), len(self.history) + 1
+        mean_loss, scores = math.nan, None
         try:
-            teacher_maps, student_maps = learner.module(batch.images, known)
-        except TorchDynamoException as error:
+            mean_loss = learn_epoch(self._batches.epoch(number), loss, self._learner, fabric, task)
+            _check_finite(number, mean_loss)
+            looked_at = not self._annealed or _is_looked_at(number, config.epochs)
+            if self._val is not None and looked_at:
+                scores = score_validation(self._model, self._val, config, fabric)
+        except QprdError:
+            if self._best is None and fabric.is_global_zero:
+                raise
+            self.diverged = True  # the epochs before are worth keeping
+        self.diverged = fabric.broadcast(self.diverged)
+        if self.diverged:
+            return
+        row = row_of(number, mean_loss, scores, self._val, time.perf_counter() - started)
+        self.history.append(row)
+        if fabric.is_global_zero:
+            self._keep(row, scores)
+            task.note(note_of(row))
+            rate = float(self._learner.adam.param_groups[0]["lr"])
+            track_epoch(
+                row, rate=rate, config=config, model=self._model, val=self._val, fabric=fabric
+            )
+
+    def _keep(self, row: Epoch, scores: NDArray[np.float32] | None) -> None:
+        if self._best is None or self._annealed or is_better(row, self._best.epoch):
+            self._best = Kept(row, _copy(self._model.trainable_state()), scores)
+        if self._folder is not None:
+            self._checkpoint(self._best).save(self._folder)
+            with write_errors("The history", self._folder):
+                save_history(self.history, self._folder / HISTORY_FILE)
+
+    def _checkpoint(self, best: Kept) -> Checkpoint:
+        """All that the next epoch depends on."""
+        learner = self._learner
+        moments, rest = optimizer_parts(learner.adam, learner.schedule)
+        tensors = {
+            "model": self._model.trainable_state(),
+            "optimizer": moments,
+            "random": random_states(self._batches.generator),
+        }
+        if best.epoch != self.history[-1]:
+            tensors["best"] = best.state
+        if best.val_scores is not None:
+            tensors["validation"] = {"scores": torch.from_numpy(best.val_scores)}
+        if learner.cache is not None and learner.cache.in_files:
+            tensors["cache"] = {"slots": learner.cache.state()}
+        record = {
+            "history": [asdict(row) for row in self.history],
+            "best": asdict(best.epoch),
+            "optimizer": rest,
+            "precision": learner.precision.state_dict(),
+        }
+        return Checkpoint(tensors, record)
+
+    def restore(self, task: Task) -> None:
+        """Go on from the checkpoint in the folder, if there is one.
+
+        Raises:
+            QprdError: it is damaged.
+        """
+        found, learner = Checkpoint.load(self._folder), self._learner
+        if found is None or self._folder is None:
+            return
+        record = found.record
+        with damaged_unless_whole(self._folder):
+            self._model.load_trainable_state(found.part("model"))
+            restore_optimizer(
+                learner.adam, learner.schedule, found.part("optimizer"), record["optimizer"]
+            )
+            restore_random(found.part("random"), self._batches.generator)
+            learner.precision.load_state_dict(record["precision"])
+            if learner.cache is not None and learner.cache.in_files and "cache" in found.tensors:
+                learner.cache.restore(found.part("cache")["slots"])
+            scores = found.part("validation").get("scores")
+            self.history = [Epoch(**row) for row in record["history"]]
+            self._best = Kept(
+                Epoch(**record["best"]),
+                found.part("best") or found.part("model"),
+                None if scores is None else scores.numpy(),
+            )
+        task.advance(len(self.history) * len(self._batches))
+
+    def outcome(self, config: TrainConfig, fabric: Fabric) -> TrainingOutcome:
+        """Load the weights that are kept; in other processes than the first nothing is.
+
+        Raises:
+            QprdError: there are none.
+        """
+        history, waited_s = tuple(self.history), self._batches.waited_s
+        if not fabric.is_global_zero:
+            return TrainingOutcome(history, None, self.diverged, None, waited_s)
+        if self._best is None:
             raise QprdError(
-                f"PyTorch cannot compile the network: {str(error).splitlines()[0]}",
-                where="--compile",
-                fix="Train without it, or install a C++ compiler.",
-                exit_code=ExitCode.FAILED,
-            ) from error
-        value = loss(teacher_maps, student_maps, batch.target)
-        learner.optimizer.zero_grad(set_to_none=True)
-        fabric.backward(value)
-        learner.optimizer.step()
-        if learner.schedule is not None:
-            learner.schedule.step()
-        losses.append(value.detach())
-        task.advance()
-    return float(torch.stack(losses).mean())
+                "No epoch of this training is finished.",
+                where="--finish",
+                fix="Resume it without --finish.",
+                exit_code=ExitCode.USAGE,
+            )
+        self._model.load_trainable_state(self._best.state)
+        best, scores = self._best.epoch, self._best.val_scores
+        if scores is None and self._val is not None:  # an annealed one, between two looks
+            scores = score_validation(self._model, self._val, config, fabric)
+            best = row_of(best.epoch, best.loss, scores, self._val, best.seconds)
+        return TrainingOutcome(history, best, self.diverged, scores, waited_s)
 
 
 def _is_looked_at(epoch: int, epochs: int) -> bool:
     """Whether an annealed training validates after this epoch: evenly, and after the last one."""
     return epoch * _LOOKS // epochs > (epoch - 1) * _LOOKS // epochs
-
-
-@dataclass(frozen=True)
-class _Kept:
-    epoch: Epoch
-    state: dict[str, torch.Tensor]
-    val_scores: NDArray[np.float32] | None
-
-
-def _checkpoint(
-    model: FRD,
-    learner: _Learner,
-    batches: TrainingBatches,
-    history: Sequence[Epoch],
-    best: _Kept,
-) -> Checkpoint:
-    """All that the next epoch depends on."""
-    moments, rest = optimizer_parts(learner.adam, learner.schedule)
-    tensors = {
-        "model": model.trainable_state(),
-        "optimizer": moments,
-        "random": random_states(batches.generator),
-    }
-    if best.epoch.epoch != history[-1].epoch:
-        tensors["best"] = best.state
-    if best.val_scores is not None:
-        tensors["validation"] = {"scores": torch.from_numpy(best.val_scores)}
-    if learner.cache is not None:
-        tensors["cache"] = {"slots": learner.cache.state()}
-    record = {
-        "history": [asdict(row) for row in history],
-        "best": asdict(best.epoch),
-        "optimizer": rest,
-        "precision": learner.precision.state_dict(),
-    }
-    return Checkpoint(tensors, record)
-
-
-def _restore(
-    found: Checkpoint, model: FRD, learner: _Learner, batches: TrainingBatches
-) -> tuple[list[Epoch], _Kept]:
-    """Set all that a checkpoint holds; return the rows so far, and what is kept of them."""
-    record = found.record
-    model.load_trainable_state(found.part("model"))
-    restore_optimizer(learner.adam, learner.schedule, found.part("optimizer"), record["optimizer"])
-    restore_random(found.part("random"), batches.generator)
-    learner.precision.load_state_dict(record["precision"])
-    if learner.cache is not None and "cache" in found.tensors:
-        learner.cache.restore(found.part("cache")["slots"])
-    scores = found.part("validation").get("scores")
-    kept = _Kept(
-        Epoch(**record["best"]),
-        found.part("best") or found.part("model"),
-        None if scores is None else scores.numpy(),
-    )
-    return [Epoch(**row) for row in record["history"]], kept
-
-
-def save_history(history: Sequence[Epoch], path: Path) -> None:
-    """Write a CSV file with a line for each epoch, whole or not at all."""
-    with replacing(path) as new, new.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Epoch)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in history)
 
 
 def score_validation(
@@ -379,32 +311,5 @@ def _check_finite(number: int, loss: float) -> None:
         )
 
 
-def _row(
-    number: int,
-    loss: float,
-    scores: NDArray[np.float32] | None,
-    val: ValidationPatches | None,
-    seconds: float,
-) -> Epoch:
-    if scores is None or val is None or not val.has_both_classes:
-        return Epoch(number, loss, None, None, seconds)
-    threshold = accuracy_threshold(val.tumor, scores)
-    accuracy = None if threshold is None else threshold.accuracy
-    return Epoch(number, loss, accuracy, auroc(val.tumor, scores), seconds)
-
-
-def _is_better(row: Epoch, kept: Epoch) -> bool:
-    if row.val_accuracy is None or kept.val_accuracy is None:
-        return True
-    return (row.val_accuracy, row.val_auroc or 0.0) > (kept.val_accuracy, kept.val_auroc or 0.0)
-
-
 def _copy(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
-
-
-def _note(row: Epoch) -> str:
-    text = f"loss {row.loss:.4f}"
-    if row.val_accuracy is not None and row.val_auroc is not None:
-        text += f"  val accuracy {row.val_accuracy:.3f}  AUROC {row.val_auroc:.3f}"
-    return text

@@ -30,13 +30,15 @@ from qprd.model.frd import FRD, StandardizedFRD
 from qprd.model.inference import faster_teacher
 from qprd.model.loss import build_loss
 from qprd.model.network import Network
+from qprd.model.processes import gathered, take_from_first
 from qprd.model.registry import head_named, loss_named
 from qprd.progress import Progress
 from qprd.sampling.dataset import SYMMETRIES, PatchDataset, symmetric
 from qprd.sampling.stain import restained
 from qprd.settings import Recipe, TrainConfig
 from qprd.training.checkpoint import Checkpoint, damaged_unless_whole, has_checkpoint
-from qprd.training.loop import TrainingOutcome, ValidationPatches, fit, score_validation
+from qprd.training.history import ValidationPatches
+from qprd.training.loop import TrainingOutcome, fit, score_validation
 from qprd.training.teacher_cache import TeacherCache
 from qprd.training.tracking import track_fit
 
@@ -74,7 +76,7 @@ def train_model(
         tumor: (N,), their labels.
         val: Patches of other slides, or None.
         config: Settings.
-        fabric: Device and precision.
+        fabric: Device and precision; launched, if several processes compute together.
         progress: Shows bars.
         folder: Where a `TeacherCache` and a `Checkpoint` have their files; a training whose folder
             has a checkpoint goes on from there. None keeps nothing.
@@ -95,7 +97,7 @@ def train_model(
                 model.load_trainable_state(found.part("model"))
         else:
             _fit_discriminant(model, images, tumor, config, fabric=fabric, progress=progress)
-            if folder is not None:
+            if folder is not None and fabric.is_global_zero:
                 Checkpoint({"model": model.trainable_state()}, {}).save(folder)
         scores = None if val is None else score_validation(model, val, config, fabric)
         track_fit(model, val, scores, fabric)
@@ -112,14 +114,19 @@ def train_model(
     cache = teacher_cache_for(model, dataset, config, fabric, folder)
     if isinstance(model, StandardizedFRD):
         model.to(memory_format=torch.channels_last)
-        if folder is None or not has_checkpoint(folder):  # which has the means and deviations
-            normal = _batches(images, np.flatnonzero(~tumor), config, fabric)
+        is_known = folder is not None and has_checkpoint(folder)
+        if fabric.is_global_zero and not is_known:
+            normal = (
+                (patches, _pixels(images, patches, fabric))
+                for patches in _blocks(np.flatnonzero(~tumor), config.batch_size)
+            )
             model.head.fit_standardization(
                 cache.maps(batch, patches, np.zeros_like(patches))
                 if cache
                 else model.raw_maps(batch)
                 for patches, batch in normal
             )
+        take_from_first(model.head)
     return fit(
         model,
         dataset,
@@ -148,7 +155,8 @@ def _fit_discriminant(
     """Fit a discriminant to patches in all their symmetries, each in another stain.
 
     Without augmentation it is fitted to the patches as they are. Features reach the head batch by
-    batch.
+    batch. Where several processes compute together, each takes its batches, and the first one has
+    the head.
 
     Raises:
         QprdError: the patches of the two classes are the same.
@@ -159,13 +167,19 @@ def _fit_discriminant(
     with progress.task("training", len(symmetries) * len(images)) as task:
         for symmetry in symmetries:
             turned = symmetric(images, symmetry)  # a view, so a memory map stays on disk
-            for patches, batch in _batches(
-                turned, np.arange(len(images)), config, fabric, stained=config.augment
-            ):
-                with fabric.autocast():
-                    maps = model.score_parts(batch)
-                head.add(moments(maps), tumor[patches])
+            for patches in _blocks(np.arange(len(images)), config.batch_size * fabric.world_size):
+                own = patches[fabric.global_rank * config.batch_size :][: config.batch_size]
+                features = None
+                if len(own):
+                    batch = _pixels(turned, own, fabric, stained=config.augment)
+                    with fabric.autocast():
+                        features = moments(model.score_parts(batch))
+                features = gathered(features)
+                if fabric.is_global_zero:
+                    head.add(features, tumor[patches])
                 task.advance(len(patches))
+    if not fabric.is_global_zero:
+        return
     try:
         model.head.set(head.classifier())
     except ValueError as error:
@@ -177,20 +191,17 @@ def _fit_discriminant(
         ) from error
 
 
-def _batches(
-    images: NDArray[np.uint8],
-    chosen: NDArray[np.int64],
-    config: TrainConfig,
-    fabric: Fabric,
-    *,
-    stained: bool = False,
-) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-    """Yield numbers and pixels, on the device, of the chosen patches, as they are or restained."""
-    for start in range(0, len(chosen), config.batch_size):
-        patches = chosen[start : start + config.batch_size]
-        pixels = restained(images[patches]) if stained else np.ascontiguousarray(images[patches])
-        batch = torch.from_numpy(pixels)
-        yield patches, batch.to(fabric.device)
+def _blocks(patches: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    """Numbers of patches in their order, so many at a time."""
+    return (patches[start : start + size] for start in range(0, len(patches), size))
+
+
+def _pixels(
+    images: NDArray[np.uint8], patches: NDArray[np.int64], fabric: Fabric, *, stained: bool = False
+) -> Tensor:
+    """The chosen patches on the device, as they are or restained."""
+    chosen = restained(images[patches]) if stained else np.ascontiguousarray(images[patches])
+    return torch.from_numpy(chosen).to(fabric.device)
 
 
 def teacher_cache_for(
@@ -207,6 +218,8 @@ def teacher_cache_for(
     """
     if fabric.device.type != "cpu":
         return None
+    if fabric.world_size > 1:
+        folder = None  # each process keeps its own maps
 
     def teacher(images: Tensor) -> list[Tensor]:
         with fabric.autocast():
@@ -221,6 +234,6 @@ def teacher_cache_for(
         ],
         patches=len(dataset),
         symmetries=SYMMETRIES if dataset.augment else 1,
-        budget_bytes=int(config.teacher_cache * 2**30),
+        budget_bytes=int(config.teacher_cache * 2**30 / fabric.world_size),
         folder=folder,
     )

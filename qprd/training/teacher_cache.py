@@ -94,7 +94,7 @@ class TeacherCache:
 
     def __str__(self) -> str:
         """Describe the memory or disk space it takes."""
-        where = "on disk" if self._files else "in memory"
+        where = "on disk" if self.in_files else "in memory"
         share = self._slots / self._views if self._views else 0.0
         return f"teacher's maps: {self.size_bytes / 2**30:.2g} GiB {where} for {share:.0%} of views"
 
@@ -131,6 +131,11 @@ class TeacherCache:
             both[torch.from_numpy(missing)] = of_missing.permute(0, 2, 3, 1)
             merged.append(both.permute(0, 3, 1, 2))
         return merged
+
+    @property
+    def in_files(self) -> bool:
+        """Whether maps are kept in files and not in memory."""
+        return bool(self._files)
 
     def state(self) -> Tensor:
         """Where each view is kept, for `restore`; the files are forced to the disk."""

@@ -25,7 +25,7 @@ from qprd.settings import TrainConfig
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from qprd.training.loop import Epoch, ValidationPatches
+    from qprd.training.history import Epoch, ValidationPatches
 
 #: Validation patches of each label that are shown, and at how many epochs of a training at most.
 _SHOWN, _PICTURES = 4, 10

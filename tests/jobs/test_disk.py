@@ -124,7 +124,7 @@ def test_a_bundle_for_which_there_is_no_room_is_written_later_without_training_a
     assert "--resume" in str(caught.value.fix)
     (disk / FILLER).unlink()
     (run,) = runs_of(small)
-    monkeypatch.setattr("qprd.training.loop._epoch", None)
+    monkeypatch.setattr("qprd.training.loop.learn_epoch", None)
     with ExchangeProject(small) as opened:
         summary = train_project(
             opened, run.config({}, None), resumed=run, progress=SilentProgress()
@@ -140,24 +140,20 @@ def test_a_disk_that_fills_up_after_the_bundle_leaves_it_usable(
 ) -> None:
     from qprd.jobs.train import job
     from qprd.review import training_plot
-    from qprd.training import loop
+    from qprd.training import history
 
     disk = mounted("size=400m")
     small = copied(project, disk / "project")
-    #: The history is also written into the run's folder, after its only epoch.
     just_before = {
-        PATCHES_FILE: (job, "save_records", 1),
-        HISTORY_FILE: (loop, "save_history", 2),
-        PLOT_FILE: (training_plot, "training_plot", 1),
+        PATCHES_FILE: (job, "save_records"),
+        HISTORY_FILE: (history, "save_history"),
+        PLOT_FILE: (training_plot, "training_plot"),
     }
-    module, name, at_call = just_before[full_at]
+    module, name = just_before[full_at]
     original = getattr(module, name)
-    calls = []
 
     def full(*args: object, **options: object) -> object:
-        calls.append(name)
-        if len(calls) == at_call:
-            fill(disk)
+        fill(disk)
         return original(*args, **options)
 
     monkeypatch.setattr(module, name, full)

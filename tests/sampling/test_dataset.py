@@ -86,7 +86,8 @@ def test_masks_of_real_patches_agree_with_their_label(
 ) -> None:
     own = {s.entry_id: s.regions for s in colon_slides}
     pixels = np.zeros((16, 3, 64, 64), np.uint8)
-    dataset = PatchDataset(colon_table, pixels, patch_px=64, labels="mask", regions=own)
+    masks = rasterize_labels(colon_table, own, patch_px=64)
+    dataset = PatchDataset(colon_table, pixels, patch_px=64, masks=masks)
     for patch, mask in zip(colon_table.patches, whole(dataset).target, strict=True):
         y = 1 if patch.label == "normal" else 0
         assert mask.shape == (16, 16)
@@ -107,9 +108,8 @@ def test_augmentation_is_one_of_eight_symmetries_and_moves_the_mask_along() -> N
     own = regions(MultiPolygon([box(0, 0, 8, 4)]))
     pixels = np.zeros((64, 3, 16, 16), dtype=np.uint8)
     pixels[:, :, :4, :8] = 255
-    dataset = PatchDataset(
-        table, pixels, patch_px=16, labels="mask", regions={"1": own}, augment=True, seed=3
-    )
+    masks = rasterize_labels(table, {"1": own}, patch_px=16)
+    dataset = PatchDataset(table, pixels, patch_px=16, masks=masks, augment=True, seed=3)
     batch = whole(dataset)
     for image, mask in zip(batch.images, batch.target, strict=True):
         np.testing.assert_array_equal(image[0, ::4, ::4].numpy() == 255, mask.numpy() == 0)

@@ -11,7 +11,8 @@ import torch
 from qprd.errors import QprdError
 from qprd.settings import Recipe
 from qprd.training.checkpoint import CHECKPOINT_FILE
-from qprd.training.loop import TrainingOutcome, ValidationPatches
+from qprd.training.history import ValidationPatches
+from qprd.training.loop import TrainingOutcome
 from tests.helpers.stops_after import StopsAfter
 from tests.training.test_recipes import patches, state_of, trained
 

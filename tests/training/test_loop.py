@@ -17,17 +17,12 @@ from qprd.given_settings import train_config
 from qprd.model.frd import FRD
 from qprd.model.loss import SimilarityLoss, build_loss
 from qprd.progress import SilentProgress
-from qprd.sampling.dataset import PatchDataset
+from qprd.sampling.dataset import PatchDataset, rasterize_labels
 from qprd.sampling.regions import LabelRegions
 from qprd.sampling.table import Patch, PatchTable
 from qprd.settings import TrainConfig
-from qprd.training.loop import (
-    Epoch,
-    TrainingOutcome,
-    ValidationPatches,
-    fit,
-    save_history,
-)
+from qprd.training.history import Epoch, ValidationPatches, save_history
+from qprd.training.loop import TrainingOutcome, fit
 from tests.helpers.stops_after import StopsAfter
 
 PATCH_PX = 32
@@ -239,9 +234,9 @@ def test_masks_are_what_the_loss_sees() -> None:
         Patch("1", "a", 40 * i, 0, 32.0, 0.5, "tumor" if t else "normal", "train")
         for i, t in enumerate(is_tumor)
     )
-    data = PatchDataset(
-        PatchTable(rows), images, patch_px=PATCH_PX, labels="mask", regions={"1": regions}
-    )
+    table = PatchTable(rows)
+    masks = rasterize_labels(table, {"1": regions}, patch_px=PATCH_PX)
+    data = PatchDataset(table, images, patch_px=PATCH_PX, masks=masks)
     seen: list[torch.Tensor] = []
     real = build_loss(n_tumor=3, n_normal=6, similarity="location", labels="mask")
 

@@ -23,7 +23,8 @@ from qprd.sampling.stain import restained
 from qprd.sampling.table import Patch, PatchTable
 from qprd.scoring.by_patch import score_patches
 from qprd.settings import Recipe, TrainConfig
-from qprd.training.loop import TrainingOutcome, ValidationPatches
+from qprd.training.history import ValidationPatches
+from qprd.training.loop import TrainingOutcome
 from qprd.training.recipes import model_of, train_model
 from tests.helpers.extensions import documented_package
 

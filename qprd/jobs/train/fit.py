@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qprd.errors import QprdError
 from qprd.files.atomic import write_errors
@@ -16,12 +14,13 @@ from qprd.jobs.train.patches import PreparedPatches
 from qprd.jobs.train.run import Run
 from qprd.progress import Progress
 from qprd.sampling.dataset import (
-    Opener,
     PatchDataset,
     SlideReadError,
     decode_all,
     open_decoded,
+    rasterize_labels,
 )
+from qprd.sampling.splits import Split
 from qprd.sampling.table import PatchTable
 from qprd.settings import TrainConfig
 
@@ -31,20 +30,7 @@ if TYPE_CHECKING:
     from qprd.model.network import Network
     from qprd.training.loop import TrainingOutcome
 
-
-@dataclass(frozen=True)
-class DecodedPatches:
-    """Patches with their pixels.
-
-    Attributes:
-        prepared: The patches.
-        train: (n, 3, p, p) uint8, those of training.
-        val: The same of validation.
-    """
-
-    prepared: PreparedPatches
-    train: NDArray[np.uint8]
-    val: NDArray[np.uint8]
+_READ: tuple[Split, ...] = ("train", "val")
 
 
 def read_patches(
@@ -53,8 +39,10 @@ def read_patches(
     config: TrainConfig,
     run: Run,
     progress: Progress,
-) -> DecodedPatches:
-    """Read the pixels of all patches of training and validation, or find them again.
+) -> PreparedPatches:
+    """Read the pixels of all patches of training and validation into files of a run.
+
+    If the run has them they are not read again.
 
     Args:
         prepared: The patches.
@@ -63,32 +51,30 @@ def read_patches(
         run: Keeps them in its folder.
         progress: Shows what takes long.
 
+    Returns:
+        The patches that were read.
+
     Raises:
         QprdError: there are fewer than two training patches, too few slides can be read, or the
             disk is full.
     """
     known = run.table()
-    files = [run.folder / split / "patches.npy" for split in ("train", "val")]
-    while True:
-        tables = [prepared.table.subset("train"), prepared.table.subset("val")]
-        if len(tables[0]) < 2:
-            raise QprdError(
-                "Training needs at least two patches.",
-                where="--normal",
-                fix="Ask for more patches.",
-            )
-        if prepared.table == known and all(file.is_file() for file in files):
-            return DecodedPatches(prepared, *map(open_decoded, files))
+    while len(prepared.table.subset("train")) >= 2:
+        if prepared.table == known and all(_pixels(run, split).is_file() for split in _READ):
+            return prepared
         try:
-            images = _decoded(prepared.open, files, tables, config.patch_px, progress)
-            return DecodedPatches(prepared, *images)
+            _read(prepared, config, run, progress)
+            return prepared
         except SlideReadError as error:
             prepared = without(prepared, error)
+    raise QprdError(
+        "Training needs at least two patches.", where="--normal", fix="Ask for more patches."
+    )
 
 
 def fit_model(
     model: Network,
-    patches: DecodedPatches,
+    table: PatchTable,
     config: TrainConfig,
     run: Run,
     *,
@@ -96,13 +82,13 @@ def fit_model(
     progress: Progress,
     finish: bool = False,
 ) -> TrainingOutcome:
-    """Train a model on patches.
+    """Train a model on patches that were read.
 
     Args:
         model: Trained in place.
-        patches: The patches of training and validation.
+        table: The patches of training and validation.
         config: Settings.
-        run: Its folder has what the training goes on from, and gets what it can go on from.
+        run: Has their pixels; its folder has what the training goes on from, and gets it.
         fabric: Device and precision.
         progress: Shows what takes long.
         finish: Train no more epochs than the run has.
@@ -110,26 +96,28 @@ def fit_model(
     Raises:
         QprdError: the disk is full, or the training diverged.
     """
-    from qprd.training.loop import ValidationPatches
+    from qprd.training.history import ValidationPatches
     from qprd.training.recipes import train_model
 
-    table = patches.prepared.table
     train, val = table.subset("train"), table.subset("val")
+    images = open_decoded(_pixels(run, "train"))
+    held_out = None
+    if len(val) and fabric.is_global_zero:
+        held_out = ValidationPatches(open_decoded(_pixels(run, "val")), val.is_tumor)
     dataset = PatchDataset(
         train,
-        patches.train,
+        images,
         patch_px=config.patch_px,
-        labels=config.labels,
-        regions={slide.entry_id: slide.regions for slide in patches.prepared.slides},
+        masks=np.load(_masks(run)) if config.labels == "mask" else None,
         augment=config.augment,
         seed=config.seed,
     )
     return train_model(
         model,
         dataset,
-        patches.train,
+        images,
         train.is_tumor,
-        val=ValidationPatches(patches.val, val.is_tumor) if len(val) else None,
+        val=held_out,
         config=config,
         fabric=fabric,
         progress=progress,
@@ -138,31 +126,35 @@ def fit_model(
     )
 
 
-def _decoded(
-    opener: Opener,
-    files: Sequence[Path],
-    tables: Sequence[PatchTable],
-    patch_px: int,
-    progress: Progress,
-) -> list[NDArray[np.uint8]]:
-    """Read the patches of each table into its file: (N, 3, P, P)."""
-    images = []
+def _pixels(run: Run, split: Split) -> Path:
+    return run.folder / split / "patches.npy"
+
+
+def _masks(run: Run) -> Path:
+    return run.folder / "train" / "masks.npy"
+
+
+def _read(prepared: PreparedPatches, config: TrainConfig, run: Run, progress: Progress) -> None:
+    """Write the images of the patches of each split, (N, 3, P, P), and the masks if there are."""
+    tables = {split: prepared.table.subset(split) for split in _READ}
     with (
-        progress.task("reading patches", sum(map(len, tables))) as task,
-        write_errors("The cache of training patches", files[0].parent),
+        progress.task("reading patches", sum(map(len, tables.values()))) as task,
+        write_errors("The cache of training patches", run.folder),
     ):
-        for file, table in zip(files, tables, strict=True):
+        for split, table in tables.items():
+            file = _pixels(run, split)
             file.parent.mkdir(exist_ok=True)
-            images.append(
-                decode_all(
-                    table,
-                    opener,
-                    patch_px=patch_px,
-                    folder=file.parent,
-                    max_ram_bytes=0,
-                    progress=lambda _done, _all: task.advance(),
-                )
+            images = decode_all(
+                table,
+                prepared.open,
+                patch_px=config.patch_px,
+                folder=file.parent,
+                max_ram_bytes=0,
+                progress=lambda _done, _all: task.advance(),
             )
             if not len(table):  # which has no file yet
-                np.save(file, images[-1])
-    return images
+                np.save(file, images)
+        if config.labels == "mask":
+            regions = {slide.entry_id: slide.regions for slide in prepared.slides}
+            train = tables["train"]
+            np.save(_masks(run), rasterize_labels(train, regions, patch_px=config.patch_px))

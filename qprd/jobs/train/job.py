@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -62,15 +63,16 @@ def train_project(
     from qprd.bundle.reading import next_number
     from qprd.bundle.records import BundleInfo, NetworkInfo, TeacherInfo
     from qprd.bundle.writing import new_bundle_folder, save_bundle
-    from qprd.device import make_fabric
+    from qprd.device import end_others, make_fabric
     from qprd.jobs.train.fit import fit_model, read_patches
+    from qprd.jobs.train.follow import lead
     from qprd.model.registry import require_added
 
     started = time.perf_counter()
     layout = ProjectLayout(project.path)
     layout.require_writable()
     # What can fail at once comes before what takes long.
-    fabric = make_fabric(config.device, config.precision)
+    fabric = make_fabric(config.device, config.precision, config.devices)
     if resumed is not None:
         parent = resumed.parent(project.path)
         patches = None if resumed.record().sampled else resumed.folder / PATCHES_FILE
@@ -88,9 +90,8 @@ def train_project(
         return checked(prepared.without(error.entry_id, error, patches, config))
 
     prepared = checked(prepare_patches(project, config, patches, progress, earlier=start.use_of))
-    with training_run(project.path, config, resumed) as run:
-        decoded = read_patches(prepared, without, config, run, progress)
-        prepared = decoded.prepared
+    with training_run(project.path, config, resumed) as run, ExitStack() as stack:
+        prepared = read_patches(prepared, without, config, run, progress)
         n_tumor = int(prepared.table.subset("train").is_tumor.sum())
         model = start.model(config, n_tumor)
         if resumed is None:
@@ -108,11 +109,11 @@ def train_project(
             ),
         )
         run.begin(record, prepared.table)
+        stack.callback(end_others, fabric)
+        lead(fabric, run, config, finish=finish)
         outcome = fit_model(
-            model, decoded, config, run, fabric=fabric, progress=progress, finish=finish
+            model, prepared.table, config, run, fabric=fabric, progress=progress, finish=finish
         )
-        # Files that are open cannot be removed everywhere.
-        del decoded
         scorer = _scorer(model, config, fabric, progress)
         validation = validate(
             outcome.val_scores,
@@ -141,6 +142,8 @@ def train_project(
                 created=now,
             )
             save_bundle(bundle, model, info)
+        fabric.broadcast(str(bundle.resolve()))
+        stack.pop_all()
     save_records(bundle, prepared.table, outcome)
 
     notes = [*start.notes, *prepared.notes, *prepared.table.notes, *validation.notes]

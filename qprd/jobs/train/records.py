@@ -47,7 +47,7 @@ def save_records(bundle: Path, table: PatchTable, outcome: TrainingOutcome) -> N
     Each file is whole or not there.
     """
     from qprd.review.training_plot import training_plot
-    from qprd.training.loop import save_history
+    from qprd.training.history import save_history
 
     rows = [asdict(row) for row in outcome.history]
     records: dict[str, Callable[[Path], object]] = {PATCHES_FILE: table.to_csv}

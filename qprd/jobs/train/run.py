@@ -198,14 +198,19 @@ def folder_is_hidden(run: Run) -> bool:
     return run.name.startswith(".")
 
 
-def stopped_run(project: Path, name: str | None) -> Run:
+def stopped_run(project: Path, name: str | None, *, or_running: bool = False) -> Run:
     """Find a run that was stopped: by its name, or the newest.
+
+    Args:
+        project: The project file.
+        name: Its name; None for the newest.
+        or_running: Whether it may be under way, as the process that leads this one is at it.
 
     Raises:
         QprdError: there is none, or it is under way.
     """
     runs = runs_of(project)
-    stopped = [run for run in runs if not run.is_running]
+    stopped = [run for run in runs if or_running or not run.is_running]
     if name is None and stopped:
         return stopped[-1]
     named = [run for run in runs if run.name == name]
