@@ -184,7 +184,7 @@ def _predict_one(folder: Path) -> None:
     opened, _ = open_project(folder / "project.qpproj", backend="exchange")
     with opened:
         config = predict_config({"images": ("slide_0.tif",), "device": "cpu", "precision": "32"})
-        predict_project(opened, config, progress=SilentProgress())
+        predict_project(opened, config, force=True, progress=SilentProgress())
 
 
 def _sample(folder: Path) -> None:
