@@ -114,7 +114,7 @@ def test_commands_log_what_they_do_and_how_they_failed(project: Path, tmp_path: 
         "train",
         "predict",
     ]
-    assert {"progress", "message", "warning", "finished"} <= set(kinds)
+    assert {"progress", "message", "slide", "warning", "finished"} <= set(kinds)
     wrong = {**TRAINING, "tumor_class": "Lesion"}
     run_qprd("train", project, "--log-json", log, "--backend", "exchange", *flags_of(wrong))
     error, finished = events_of(log.read_text())[-2:]

@@ -25,8 +25,8 @@ def report(summary: Summary, json: Path | None, content: object = None) -> None:
     from qprd.jobs.reporting import write_json_object
     from qprd.progress import printable
 
-    for note in getattr(summary, "notes", ()):
-        emit("warning", message=note)
+    for told in (*getattr(summary, "notes", ()), *getattr(summary, "problems", ())):
+        emit("warning", message=told)
 
     # Printed first: what took long to compute is shown even if the file cannot be written.
     for line in summary.lines():

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
 from qprd.errors import QprdError
+from qprd.events import emit
 from qprd.given_settings import stored_train_config
 from qprd.predictions import LesionPoints, ScoreMap
 from qprd.results.contours import ProbabilityOf, contours, inside_image
@@ -282,5 +283,13 @@ def save_slide(found: SlideScores, folder: Path) -> SlideResult:
                 unscored=found.unscored,
             )
         ),
+    )
+    emit(
+        "slide",
+        image=result.image,
+        entry=result.entry_id,
+        slide_score=result.slide_score,
+        contours=result.contours,
+        seconds=round(result.seconds, 3),
     )
     return result
