@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import qprd
 from qprd.cli import app
 from qprd.errors import QprdError
-from qprd.files.backups import Subject, read_runs
+from qprd.files.backups import MANIFEST, Subject, read_runs
 from qprd.files.journal import Change, apply
 from qprd.files.layout import ProjectLayout
 from qprd.files.session import WriteAccess
@@ -317,7 +317,8 @@ def test_doctor_tells_of_backups_and_of_what_was_left_unfinished(project: Path) 
     write_some(project, "second", 0)
     assert "WARN  writing: the write-back of 20" in told()
     assert "was broken off: some images may be new and some old" in told()
-    ProjectLayout(project).journal.write_text("{}")
+    step = read_runs(project)[0].steps[0].folder
+    (step / MANIFEST).rename(ProjectLayout(project).journal)
     before = {path: path.read_bytes() for path in project.parent.rglob("*") if path.is_file()}
     assert "WARN  writing: a command was killed while it wrote" in told()
     after = {path: path.read_bytes() for path in project.parent.rglob("*") if path.is_file()}
