@@ -188,7 +188,7 @@ def test_annotations_that_cannot_be_read_cost_a_prediction_only_their_regions_to
     trained_project: Path,
 ) -> None:
     spoil(trained_project, 3)
-    summary = predict(trained_project, uncertain=5, write_back=True)
+    summary = predict(trained_project, uncertain=5, uncertain_on="all", write_back=True)
     assert [slide.image for slide in summary.slides] == list(NAMES)
     (problem,) = about(THIRD, summary.problems)
     assert "regions to review" in problem
@@ -227,7 +227,7 @@ def test_a_slide_that_vanishes_after_it_was_scored_keeps_its_results(
     with ExchangeProject(trained_project) as opened:
         summary = predict_project(
             opened,
-            prediction(uncertain=5),
+            prediction(uncertain=5, uncertain_on="all"),
             progress=TakesSlideAway("uncertain regions", slide),  # type: ignore[arg-type]
         )
     assert len(summary.slides) == 3
