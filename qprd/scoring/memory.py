@@ -31,7 +31,10 @@ def cores_px(free: int, per_px: float) -> list[int]:
 
 
 def free_bytes(device: torch.device, weights: int) -> int:
-    """Free memory for fields; on a CPU together with the weights at most 3.5 GiB.
+    """Memory for fields; on a CPU half of it all, with the weights, and at most 3.5 GiB.
+
+    What is free on a CPU changes from moment to moment, and with the size of a field the last
+    digits of the scores would, too.
 
     Args:
         device: Where the network is.
@@ -42,10 +45,10 @@ def free_bytes(device: torch.device, weights: int) -> int:
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     try:
-        unused = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows and macOS do not tell
-        unused = _CPU_BYTES
-    return max(min(unused, _CPU_BYTES - weights), 0)
+        half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, ValueError, OSError):  # Windows does not tell
+        half = _CPU_BYTES
+    return max(min(half, _CPU_BYTES) - weights, 0)
 
 
 def out_of_memory(device: torch.device) -> QprdError:

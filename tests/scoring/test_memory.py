@@ -24,10 +24,24 @@ def test_cores_grow_with_the_memory_and_can_be_halved() -> None:
 
 
 def test_weights_take_their_part_of_a_machines_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = {"SC_PAGE_SIZE": 1, "SC_AVPHYS_PAGES": 1 << 40}
+    sizes = {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 1 << 40}
     monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
     cpu = torch.device("cpu")
     assert free_bytes(cpu, 0) - free_bytes(cpu, 1 << 29) == 1 << 29
     assert free_bytes(cpu, 1 << 40) == 0
-    sizes["SC_AVPHYS_PAGES"] = 1 << 20
-    assert free_bytes(cpu, 1 << 29) == 1 << 20
+    sizes["SC_PHYS_PAGES"] = 1 << 31
+    assert free_bytes(cpu, 1 << 29) == (1 << 30) - (1 << 29)
+
+
+def test_the_size_of_fields_does_not_depend_on_what_else_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def sysconf(name: str) -> int:
+        asked.append(name)
+        return 1 << 16
+
+    monkeypatch.setattr(os, "sysconf", sysconf)
+    free_bytes(torch.device("cpu"), 0)
+    assert set(asked) <= {"SC_PHYS_PAGES", "SC_PAGE_SIZE"}
