@@ -35,6 +35,7 @@ from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.reporting import write_json_object
 from qprd.jobs.train.run import runs_of
+from qprd.results.folder import SCORE_MAP
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
 #: Exit codes of commands that a signal ended: said by qprd, or by the system before it could.
@@ -54,11 +55,13 @@ class Command:
         words: What follows ``qprd``; the project is added.
         again: What follows it when it is run again on a project.
         made: Digests of what it has made, by name.
+        before: What has to be run on the project once before; nothing if empty.
     """
 
     words: tuple[str, ...]
     again: Callable[[Path], tuple[str, ...]]
     made: Callable[[Path], dict[str, str]]
+    before: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,9 @@ def main() -> None:
 
 def _kills_of(name: str, project: Path, count: int, rng: np.random.Generator) -> list[Kill]:
     command = _COMMANDS[name]
+    if command.before:
+        project = _copy(project, "template")
+        _run(project, command.before)
     undisturbed = _copy(project, "undisturbed")
     started = time.perf_counter()
     _finish(undisturbed, command, again=False)
@@ -155,7 +161,10 @@ def _struck(project: Path, command: Command, how: signal.Signals, at_s: float) -
 
 
 def _finish(project: Path, command: Command, *, again: bool) -> None:
-    words = command.again(project) if again else command.words
+    _run(project, command.again(project) if again else command.words)
+
+
+def _run(project: Path, words: tuple[str, ...]) -> None:
     done = subprocess.run(  # noqa: S603
         [*_QPRD, *words, str(project)], capture_output=True, check=False
     )
@@ -164,7 +173,9 @@ def _finish(project: Path, command: Command, *, again: bool) -> None:
 
 
 def _left(project: Path) -> str:
-    """What a killed training left, in words."""
+    """What a killed command left, in words."""
+    if scored := _score_maps(project):
+        return f"{len(scored)} slides"
     runs = runs_of(project)
     if runs:
         return f"{runs[0].epochs} epochs"
@@ -184,6 +195,14 @@ def _trained(project: Path) -> dict[str, str]:
     return {
         "weights": hashlib.sha256((bundle / MODEL_FILE).read_bytes()).hexdigest(),
         "scoring": json.dumps(scoring),
+    }
+
+
+def _score_maps(project: Path) -> dict[str, str]:
+    """The score maps of all slides, by entry."""
+    return {
+        path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in ProjectLayout(project).results.glob(f"[!.]*/{SCORE_MAP}")
     }
 
 
@@ -213,10 +232,13 @@ def _report(kills: list[Kill]) -> str:
 _QPRD = (sys.executable, "-m", "qprd")
 #: Until Python has started, a signal ends it in its own way.
 _START_S = 1.0
+_PREDICT = ("predict", "--device", "cpu", "--write-back", "--uncertain", "4")
+_BUNDLE = _training("--recipe", "best", "--tumor", "8").words
 _COMMANDS: Mapping[str, Command] = {
     "train, paper": _training("--recipe", "paper", "--tumor", "8", "--epochs", "4"),
     "train, best without tumor": _training("--recipe", "best", "--tumor", "0", "--epochs", "4"),
     "train, best": _training("--recipe", "best", "--tumor", "8"),
+    "predict": Command(_PREDICT, lambda _: _PREDICT, _score_maps, before=_BUNDLE),
 }
 
 
