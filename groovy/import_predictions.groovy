@@ -18,6 +18,7 @@
 
 import com.google.gson.JsonObject
 import com.google.gson.JsonSyntaxException
+import groovy.transform.Field
 import javafx.application.Platform
 import qupath.lib.io.GsonTools
 import qupath.lib.objects.hierarchy.events.PathObjectHierarchyEvent
@@ -26,203 +27,297 @@ import qupath.lib.scripting.ScriptParameters
 
 import java.nio.charset.StandardCharsets
 import java.nio.file.Files
+import java.nio.file.Path
 
-// As in qprd/predictions.py; a test compares the two.
-final OWN = 'qprd'
-final OLD_TILE = 'qprd tile'
-final OWN_SCORE = 'qprd: score'
-final OWN_MEAN_SCORE = 'qprd: mean score'
-final OWN_RANK = 'qprd: review rank'
-final OWN_PREFIX = 'qprd: '
-final OWN_ID = 0x71707264L
+def image = projectImage()
+println importPredictions(image)
+keepUnchanged(image)
 
-// The rule of qprd's Python code (qprd/predictions.py, qprd/qupath/geojson.py): annotations of a class
-// such as "Tumor: qprd" that have our mean score, and tiles that have
-// our score and no name (those of earlier versions have one).
-def isOwnClass = { pathClass ->
-    pathClass != null && pathClass.toString().split(':').any { it.strip() == OWN }
+// ---- part names: generated from parts/names.groovy, do not edit here ----
+@Field static final String OWN = 'qprd'
+@Field static final String OLD_TILE = 'qprd tile'
+@Field static final String OWN_PREFIX = 'qprd: '
+@Field static final String OWN_SCORE = 'qprd: score'
+@Field static final String OWN_MEAN_SCORE = 'qprd: mean score'
+@Field static final String OWN_RANK = 'qprd: review rank'
+@Field static final long OWN_ID = 0x71707264L
+// ---- end of part names ----
+
+// ---- part image: generated from parts/image.groovy, do not edit here ----
+/**
+ * An image with its place in a project. The entry is null outside of a project, and the viewer is null unless it
+ * shows the image. What is shown is saved when a script changes it.
+ */
+Map imageOf(project, data, viewer) {
+    def entry = project == null || data == null ? null : project.getEntry(data)
+    def inView = viewer != null && viewer.getImageData() == data
+    [project: project, entry: entry, data: data, hierarchy: data?.getHierarchy(), viewer: inView ? viewer : null,
+     saves: inView, folder: project?.getPath()?.getParent()?.resolve('qprd'),
+     name: entry?.getOriginalImageName() ?: data?.getServer()?.getMetadata()?.getName()]
 }
-def isOwn = { object ->
-    def measurements = object.getMeasurements()
-    object.isAnnotation() ? isOwnClass(object.getPathClass()) && measurements.containsKey(OWN_MEAN_SCORE)
-            : object.isTile() && object.getName() in [null, OLD_TILE] && measurements.containsKey(OWN_SCORE)
+
+/** The image that the script runs for. "Run for project" saves it, but not "Run for project (without saving)". */
+Map currentImage() {
+    def image = imageOf(getProject(), getCurrentImageData(), getCurrentViewer())
+    image.saves = image.viewer != null || binding.getVariable('qupath.script.batchSave')
+    image
 }
 
-def project = getProject()
-def entry = getProjectEntry()
-if (project == null || entry == null) {
-    throw new IllegalStateException('qprd: open an image of a project first')
+/** The image that the script runs for, which must be one of a project. */
+Map projectImage() {
+    def image = currentImage()
+    if (image.entry == null) {
+        throw new IllegalStateException('qprd: open an image of a project first')
+    }
+    image
 }
-def name = entry.getOriginalImageName()
 
-// Metadata are kept in the project, and objects with the image: both are saved, or neither. So the image is
-// saved here, but not by "Run for project (without saving)".
-def viewer = getCurrentViewer()
-def inView = viewer != null && viewer.getImageData() == getCurrentImageData()
-def saves = inView || binding.getVariable('qupath.script.batchSave')
-def save = { Map<String, String> metadata, Closure<Boolean> outdated ->
-    if (saves) {
-        entry.saveImageData(getCurrentImageData())
-        new ArrayList(entry.getMetadataKeys()).findAll(outdated).each { entry.removeMetadataValue(it) }
-        metadata.each { key, value -> entry.putMetadataValue(key, value) }
+/** Let QuPath not ask whether to save an image that was only looked at: it takes the end of any script for a change. */
+void keepUnchanged(Map image) {
+    def data = image.data
+    if (image.viewer == null || data.isChanged()) {
+        return
+    }
+    image.hierarchy.addListener(new PathObjectHierarchyListener() {
+        boolean ended = false
+        void hierarchyChanged(PathObjectHierarchyEvent event) {
+            if (!ended && event.getSource() instanceof ScriptParameters) {
+                data.setChanged(false)
+            }
+            ended = true
+        }
+    })
+}
+
+/** What an image had when it was saved, as QuPath counts it; null if it never was. */
+JsonObject savedHierarchy(Map image) {
+    def file = image.entry?.getEntryPath()?.resolve('summary.json')
+    if (file == null || !Files.isRegularFile(file)) {
+        return null
+    }
+    def summary = GsonTools.getInstance().fromJson(Files.readString(file, StandardCharsets.UTF_8), JsonObject.class)
+    summary?.getAsJsonObject('hierarchy')
+}
+
+/**
+ * Refuse an image that has lost its objects: QuPath shows one whose data file it cannot read without any, and
+ * saving it replaces that file.
+ */
+void refuseLostObjects(Map image, String outcome, Closure<String> beforehand = { '' }) {
+    // The root object counts as one.
+    def saved = image.hierarchy.isEmpty() ? savedHierarchy(image)?.get('nObjects') : null
+    if (saved != null && saved.getAsLong() > 1) {
+        throw new IllegalStateException("qprd: ${image.name} had objects when it was saved, and has none now: ${outcome}. " +
+                "Its data file may be damaged${beforehand()}. " +
+                'If you deleted them, save the image and run this again.')
     }
 }
-def file = project.getPath().getParent().resolve('qprd').resolve('predictions').resolve(entry.getID() + '.geojson')
-def reviews = project.getPath().getParent().resolve('qprd').resolve('reviews').resolve(entry.getID() + '.jsonl')
-def hasPredictions = Files.isRegularFile(file)
-if (!hasPredictions && !Files.isRegularFile(reviews)) {
-    println "qprd: no predictions for ${name} (${file})"
-    return
+
+String counted(int count, String noun) {
+    "${count} ${noun}${count == 1 ? '' : 's'}"
+}
+// ---- end of part image ----
+
+// ---- part objects: generated from parts/objects.groovy, do not edit here ----
+List<String> partsOf(pathClass) {
+    pathClass == null ? [] : pathClass.toString().split(':').collect { it.strip() }
 }
 
-// Entries get other ids when a project is made anew, and "qprd" folders can be copied: as in
-// qprd/qupath/image_record.py, but for the fingerprint.
-def refuseAnotherImage = { record, from ->
+boolean isOwnClass(pathClass) {
+    partsOf(pathClass).contains(OWN)
+}
+
+boolean isOwnTile(object) {
+    object.isTile() && object.getName() in [null, OLD_TILE] && object.getMeasurements().containsKey(OWN_SCORE)
+}
+
+boolean isOwnAnnotation(object) {
+    object.isAnnotation() && isOwnClass(object.getPathClass()) && object.getMeasurements().containsKey(OWN_MEAN_SCORE)
+}
+
+boolean isOwn(object) {
+    isOwnTile(object) || isOwnAnnotation(object)
+}
+
+/** A random id of ours, as qprd/predictions.py makes them. */
+UUID ownId() {
+    def random = UUID.randomUUID()
+    new UUID((OWN_ID << 32) | (random.getMostSignificantBits() & 0xffffffffL), random.getLeastSignificantBits())
+}
+
+/** Take objects of ours out. Users may have nested objects of theirs below them: these move up first. */
+void removeOwn(Map image, Collection objects) {
+    def own = objects as LinkedHashSet
+    own.each { object ->
+        def others = object.getChildObjects().findAll { !own.contains(it) }
+        if (others) {
+            def parent = object.getParent()
+            while (own.contains(parent)) {
+                parent = parent.getParent()
+            }
+            parent.addChildObjects(others)
+        }
+    }
+    image.hierarchy.removeObjects(own, false)
+}
+// ---- end of part objects ----
+
+// ---- part records: generated from parts/records.groovy, do not edit here ----
+/**
+ * Refuse what was written for another image: entries get other ids when a project is made anew, and "qprd"
+ * folders can be copied. As in qprd/qupath/image_record.py, but for the fingerprint.
+ */
+void refuseAnotherImage(Map image, JsonObject record, Path file, String command) {
     def textOf = { key -> record?.get(key)?.getAsString() }
     def fileName = { uri -> uri == null ? null : uri.tokenize('/').last() }
-    def another = textOf('entry') != null && textOf('entry') != entry.getID()
+    def another = textOf('entry') != null && textOf('entry') != image.entry.getID()
     try {
-        def server = getCurrentServer()
+        def server = image.data.getServer()
         [width: server.getWidth(), height: server.getHeight()].each { key, size ->
             another |= record?.has(key) && Math.abs(record.get(key).getAsInt() - size) > 1
         }
     } catch (Exception ignored) {
         // The slide is not there.
     }
-    if (textOf('image') != null && textOf('image') != name) {
-        another |= textOf('uri') == null || fileName(textOf('uri')) != fileName(entry.getURIs()[0]?.toString())
+    if (textOf('image') != null && textOf('image') != image.name) {
+        another |= textOf('uri') == null || fileName(textOf('uri')) != fileName(image.entry.getURIs()[0]?.toString())
     }
     if (another) {
-        throw new IllegalStateException("qprd: ${from} is of the image ${textOf('image')}, and this image is ${name}: " +
-                'nothing was changed. Run qprd predict --write-back for this image.')
+        throw new IllegalStateException("qprd: ${file} is of the image ${textOf('image')}, and this image is ${image.name}: " +
+                "nothing was changed. Run ${command} for this image.")
     }
 }
+// ---- end of part records ----
 
-// All is read and checked before anything is changed.
-def gson = GsonTools.getInstance()
-def root = hasPredictions ? gson.fromJson(Files.readString(file, StandardCharsets.UTF_8), JsonObject.class) : null
-refuseAnotherImage(root?.getAsJsonObject(OWN), file)
-def predicted = hasPredictions ? GsonTools.parseObjectsFromGeoJSON(root) : []
-if (!predicted.every(isOwn)) {
-    throw new IllegalStateException("qprd: ${file} holds objects that are not qprd's; nothing was changed")
-}
-def metadata = root?.getAsJsonObject(OWN)?.getAsJsonObject('metadata')?.asMap() ?: [:]
-if (!metadata.keySet().every { it.startsWith(OWN_PREFIX) }) {
-    throw new IllegalStateException("qprd: ${file} holds metadata that is not qprd's; nothing was changed")
-}
-
-// Judgments made outside QuPath, as in qprd/qupath/reviews.py: of those about a region the last counts.
-def regionOf = { object -> [object.getID(), object.getROI().getAllPoints() as Set] }
-def judged = [:]
-if (Files.isRegularFile(reviews)) {
-    Files.readString(reviews, StandardCharsets.UTF_8).split('\n').findAll { it.strip() }.each { text ->
-        def line
-        try {
-            line = gson.fromJson(text, JsonObject.class)
-        } catch (JsonSyntaxException ignored) {
-            // The rest of a line whose writer was killed.
-            return
-        }
-        refuseAnotherImage(line.getAsJsonObject('image'), reviews)
-        def region = GsonTools.parseObjectsFromGeoJSON(line.get('feature'))[0]
-        judged[regionOf(region)] = line.get('verdict').getAsString() == 'none' ? null : region
+// ---- part saving: generated from parts/saving.groovy, do not edit here ----
+/**
+ * Save a changed image and the metadata of its entry. QuPath keeps metadata in the project, and objects with the
+ * image: both are saved, or neither.
+ */
+void saveImage(Map image, Map<String, String> metadata, Closure<Boolean> outdated) {
+    image.hierarchy.fireHierarchyChangedEvent(this)
+    if (image.saves) {
+        def entry = image.entry
+        entry.saveImageData(image.data)
+        new ArrayList(entry.getMetadataKeys()).findAll(outdated).each { entry.removeMetadataValue(it) }
+        metadata.each { key, value -> entry.putMetadataValue(key, value) }
     }
-    judged = judged.findAll { it.value != null }
+    image.project.syncChanges()
 }
 
-// QuPath shows an image without objects when it cannot read the image's data file, and saving then
-// replaces that file: keep a copy.
-def hierarchy = getCurrentHierarchy()
-def summaryFile = entry.getEntryPath().resolve('summary.json')
-if (hierarchy.isEmpty() && Files.isRegularFile(summaryFile)) {
-    def summary = gson.fromJson(Files.readString(summaryFile, StandardCharsets.UTF_8), JsonObject.class)
-    // The root object counts as one.
-    def saved = summary?.getAsJsonObject('hierarchy')?.get('nObjects')
-    if (saved != null && saved.getAsLong() > 1) {
-        def data = entry.getEntryPath().resolve('data.qpdata')
-        def copy = project.getPath().getParent().resolve('qprd').resolve('backup').resolve(entry.getID() + '.qpdata')
-        if (Files.isRegularFile(data) && !Files.exists(copy)) {
-            Files.createDirectories(copy.getParent())
-            Files.copy(data, copy)
-        }
-        throw new IllegalStateException("qprd: ${name} had objects when it was saved, and has none now: nothing was " +
-                "imported. Its data file may be damaged; a copy is ${copy}. " +
-                'If you deleted them, save the image and run this again.')
-    }
-}
-
-// Users may have nested objects of theirs below ours: these move up before ours go.
-def earlier = hierarchy.getAllObjects(false).findAll {
-    isOwn(it) && (hasPredictions || it.isAnnotation() && judged.containsKey(regionOf(it)))
-} as LinkedHashSet
-earlier.each { object ->
-    def others = object.getChildObjects().findAll { !earlier.contains(it) }
-    if (others) {
-        def parent = object.getParent()
-        while (earlier.contains(parent)) {
-            parent = parent.getParent()
-        }
-        parent.addChildObjects(others)
-    }
-}
-hierarchy.removeObjects(earlier, false)
-
-// As qprd/predictions.py makes ids of ours.
-def ownId = {
-    def random = UUID.randomUUID()
-    new UUID((OWN_ID << 32) | (random.getMostSignificantBits() & 0xffffffffL), random.getLeastSignificantBits())
-}
-
-// A region to review that a user judged keeps its id: nobody is asked twice.
-def taken = hierarchy.getAllObjects(false).collect { it.getID() } as Set
-// A class that was given here outweighs a judgment made outside.
-def added = judged.values().findAll { !taken.contains(it.getID()) }
-hierarchy.addObjects(added)
-taken.addAll(added.collect { it.getID() })
-predicted = predicted.findAll { it.isTile() || !judged.containsKey(regionOf(it)) }
-predicted = predicted.findAll { !(taken.contains(it.getID()) && it.getMeasurements().containsKey(OWN_RANK)) }
-// A contour that a user accepted keeps its id; the new one at its place needs another.
-predicted.findAll { taken.contains(it.getID()) }.each { it.setID(ownId()) }
-hierarchy.addObjects(predicted)
-
-def known = project.getPathClasses()
-def missing = (predicted + added).findResults { it.getPathClass() }.unique().findAll { !known.contains(it) }
-if (missing && saves) {
+/** Add the classes that objects bear to the project's list and to that of the open window, which would replace it. */
+void listClasses(project, Collection objects) {
+    def known = project.getPathClasses()
+    def missing = objects.findResults { it.getPathClass() }.unique().findAll { !known.contains(it) }
     // A project that lists none gets QuPath's default ones, unless it lists ours.
-    if (known) {
+    if (missing && known) {
         project.setPathClasses(known + missing)
     }
     def gui = getQuPath()
-    if (gui != null) {
-        // The open window keeps its own list, and would write that over the project's.
+    if (missing && gui != null) {
         Platform.runLater {
             def shown = gui.getAvailablePathClasses()
             missing.findAll { !shown.contains(it) }.each { shown.add(it) }
         }
     }
 }
-fireHierarchyUpdate()
-save(metadata.collectEntries { key, value -> [key, value.getAsString()] }) { hasPredictions && it.startsWith(OWN_PREFIX) }
-project.syncChanges()
+// ---- end of part saving ----
 
-def tiles = predicted.count { it.isTile() }
-def regions = predicted.count { it.isAnnotation() && it.getMeasurements().containsKey(OWN_RANK) }
-def contours = predicted.size() - tiles - regions
-def counted = { count, noun -> "${count} ${noun}${count == 1 ? '' : 's'}" }
-println "qprd: ${counted(tiles, 'tile')}${regions ? ", ${counted(regions, 'region')} to review" : ''} and " +
-        "${counted(contours, 'contour')} into ${name}, ${counted(earlier.size(), 'earlier one')} replaced" +
-        (added ? ", ${counted(added.size(), 'judgment')} made in the browser" : '')
-
-// QuPath takes the end of any script for a change of the image, and would ask whether to save it.
-def seen = getCurrentImageData()
-if (inView && !seen.isChanged()) {
-    seen.getHierarchy().addListener(new PathObjectHierarchyListener() {
-        boolean ended = false
-        void hierarchyChanged(PathObjectHierarchyEvent event) {
-            if (!ended && event.getSource() instanceof ScriptParameters) {
-                seen.setChanged(false)
-            }
-            ended = true
-        }
-    })
+// ---- part predictions: generated from parts/predictions.groovy, do not edit here ----
+/** What two regions have in common that are the same. */
+List regionOf(object) {
+    [object.getID(), object.getROI().getAllPoints() as Set]
 }
+
+/** Judgments made outside QuPath by region, as in qprd/qupath/reviews.py: of those about a region the last counts. */
+Map judgmentsIn(Path file, Closure check) {
+    if (!Files.isRegularFile(file)) {
+        return [:]
+    }
+    def judged = [:]
+    Files.readString(file, StandardCharsets.UTF_8).split('\n').findAll { it.strip() }.each { text ->
+        def line
+        try {
+            line = GsonTools.getInstance().fromJson(text, JsonObject.class)
+        } catch (JsonSyntaxException ignored) {
+            // The rest of a line whose writer was killed.
+            return
+        }
+        check(line.getAsJsonObject('image'))
+        def region = GsonTools.parseObjectsFromGeoJSON(line.get('feature'))[0]
+        judged[regionOf(region)] = line.get('verdict').getAsString() == 'none' ? null : region
+    }
+    judged.findAll { it.value != null }
+}
+
+/** A copy of the data file of an image, kept for good; says where it is. */
+String keepDataFile(Map image) {
+    def data = image.entry.getEntryPath().resolve('data.qpdata')
+    def copy = image.folder.resolve('backup').resolve(image.entry.getID() + '.qpdata')
+    if (Files.isRegularFile(data) && !Files.exists(copy)) {
+        Files.createDirectories(copy.getParent())
+        Files.copy(data, copy)
+    }
+    "; a copy is ${copy}"
+}
+
+/**
+ * Bring predictions and judgments into an image, which is saved if it saves, and say what was done. What an earlier
+ * run of qprd put there is replaced; nothing else is touched.
+ */
+String importPredictions(Map image) {
+    def file = image.folder.resolve('predictions').resolve(image.entry.getID() + '.geojson')
+    def reviews = image.folder.resolve('reviews').resolve(image.entry.getID() + '.jsonl')
+    def hasPredictions = Files.isRegularFile(file)
+    if (!hasPredictions && !Files.isRegularFile(reviews)) {
+        return "qprd: no predictions for ${image.name} (${file})"
+    }
+    def command = 'qprd predict --write-back'
+
+    // All is read and checked before anything is changed.
+    def gson = GsonTools.getInstance()
+    def root = hasPredictions ? gson.fromJson(Files.readString(file, StandardCharsets.UTF_8), JsonObject.class) : null
+    refuseAnotherImage(image, root?.getAsJsonObject(OWN), file, command)
+    def predicted = hasPredictions ? GsonTools.parseObjectsFromGeoJSON(root) : []
+    if (!predicted.every { isOwn(it) }) {
+        throw new IllegalStateException("qprd: ${file} holds objects that are not qprd's; nothing was changed")
+    }
+    def metadata = root?.getAsJsonObject(OWN)?.getAsJsonObject('metadata')?.asMap() ?: [:]
+    if (!metadata.keySet().every { it.startsWith(OWN_PREFIX) }) {
+        throw new IllegalStateException("qprd: ${file} holds metadata that is not qprd's; nothing was changed")
+    }
+    def judged = judgmentsIn(reviews) { refuseAnotherImage(image, it, reviews, command) }
+    refuseLostObjects(image, 'nothing was imported') { keepDataFile(image) }
+
+    def hierarchy = image.hierarchy
+    def earlier = hierarchy.getAllObjects(false).findAll {
+        isOwn(it) && (hasPredictions || it.isAnnotation() && judged.containsKey(regionOf(it)))
+    }
+    removeOwn(image, earlier)
+
+    // A region to review that a user judged keeps its id: nobody is asked twice.
+    def taken = hierarchy.getAllObjects(false).collect { it.getID() } as Set
+    // A class that was given here outweighs a judgment made outside.
+    def added = judged.values().findAll { !taken.contains(it.getID()) }
+    hierarchy.addObjects(added)
+    taken.addAll(added.collect { it.getID() })
+    predicted = predicted.findAll { it.isTile() || !judged.containsKey(regionOf(it)) }
+    predicted = predicted.findAll { !(taken.contains(it.getID()) && it.getMeasurements().containsKey(OWN_RANK)) }
+    // A contour that a user accepted keeps its id; the new one at its place needs another.
+    predicted.findAll { taken.contains(it.getID()) }.each { it.setID(ownId()) }
+    hierarchy.addObjects(predicted)
+
+    if (image.saves) {
+        listClasses(image.project, predicted + added)
+    }
+    saveImage(image, metadata.collectEntries { key, value -> [key, value.getAsString()] }) {
+        hasPredictions && it.startsWith(OWN_PREFIX)
+    }
+    def tiles = predicted.count { it.isTile() }
+    def regions = predicted.count { it.isAnnotation() && it.getMeasurements().containsKey(OWN_RANK) }
+    def contours = predicted.size() - tiles - regions
+    "qprd: ${counted(tiles, 'tile')}${regions ? ", ${counted(regions, 'region')} to review" : ''} and " +
+            "${counted(contours, 'contour')} into ${image.name}, ${counted(earlier.size(), 'earlier one')} replaced" +
+            (added ? ", ${counted(added.size(), 'judgment')} made in the browser" : '')
+}
+// ---- end of part predictions ----

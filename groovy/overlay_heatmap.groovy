@@ -42,54 +42,118 @@ final COLOR_MAP = 'Magma'
 final HIDE_DETECTIONS = true
 // Ends of the colors for raw scores, [low, high]; null takes those of the image. Probabilities: 0 to 1.
 final RAW_RANGE = null
-
 // Memory: a larger map is thinned out.
 final MAX_PIXELS = 16_000_000L
 
-def project = getProject()
-def entry = getProjectEntry()
-if (project == null || entry == null) {
-    throw new IllegalStateException('qprd: open an image of a project first')
+def image = projectImage()
+def viewer = image.viewer
+keepUnchanged(image)
+if (viewer == null) {
+    refuseLostObjects(image, 'nothing is shown')
 }
-def name = entry.getOriginalImageName()
-def viewer = getCurrentViewer()
-def inView = viewer != null && viewer.getImageData() == getCurrentImageData()
+if (!SHOW) {
+    if (viewer != null) {
+        Platform.runLater { viewer.resetCustomPixelLayerOverlay() }
+    }
+    return
+}
+def map = scoreMapOf(image, MAX_PIXELS)
+if (map == null) {
+    println "qprd: no score map of ${image.name} (${scoreMapFile(image)}): run \"qprd predict\" first"
+    return
+}
+def range = map.calibrated ? [0.0d, 1.0d] : RAW_RANGE ?: [map.low, map.high]
+println "qprd: ${image.name}: ${map.scored} cells of ${map.cell} px, ${map.calibrated ? 'probability' : 'raw score'} " +
+        "from ${map.low} to ${map.high}, colors from ${range[0]} to ${range[1]}"
+if (viewer == null) {
+    return
+}
+def least = THRESHOLD == null ? Double.NEGATIVE_INFINITY : THRESHOLD as double
+def overlay = overlayOf(viewer, map, range, least, COLOR_MAP)
+Platform.runLater {
+    viewer.getOverlayOptions().setShowPixelClassification(true)
+    viewer.getOverlayOptions().setOpacity(OPACITY as float)
+    if (HIDE_DETECTIONS) {
+        viewer.getOverlayOptions().setShowDetections(false)
+    }
+    viewer.setCustomPixelLayerOverlay(overlay)
+}
 
-// QuPath takes the end of any script for a change of the image, and would ask whether to save it.
-def seen = getCurrentImageData()
-if (inView && !seen.isChanged()) {
-    seen.getHierarchy().addListener(new PathObjectHierarchyListener() {
+// ---- part image: generated from parts/image.groovy, do not edit here ----
+/**
+ * An image with its place in a project. The entry is null outside of a project, and the viewer is null unless it
+ * shows the image. What is shown is saved when a script changes it.
+ */
+Map imageOf(project, data, viewer) {
+    def entry = project == null || data == null ? null : project.getEntry(data)
+    def inView = viewer != null && viewer.getImageData() == data
+    [project: project, entry: entry, data: data, hierarchy: data?.getHierarchy(), viewer: inView ? viewer : null,
+     saves: inView, folder: project?.getPath()?.getParent()?.resolve('qprd'),
+     name: entry?.getOriginalImageName() ?: data?.getServer()?.getMetadata()?.getName()]
+}
+
+/** The image that the script runs for. "Run for project" saves it, but not "Run for project (without saving)". */
+Map currentImage() {
+    def image = imageOf(getProject(), getCurrentImageData(), getCurrentViewer())
+    image.saves = image.viewer != null || binding.getVariable('qupath.script.batchSave')
+    image
+}
+
+/** The image that the script runs for, which must be one of a project. */
+Map projectImage() {
+    def image = currentImage()
+    if (image.entry == null) {
+        throw new IllegalStateException('qprd: open an image of a project first')
+    }
+    image
+}
+
+/** Let QuPath not ask whether to save an image that was only looked at: it takes the end of any script for a change. */
+void keepUnchanged(Map image) {
+    def data = image.data
+    if (image.viewer == null || data.isChanged()) {
+        return
+    }
+    image.hierarchy.addListener(new PathObjectHierarchyListener() {
         boolean ended = false
         void hierarchyChanged(PathObjectHierarchyEvent event) {
             if (!ended && event.getSource() instanceof ScriptParameters) {
-                seen.setChanged(false)
+                data.setChanged(false)
             }
             ended = true
         }
     })
 }
 
-// QuPath shows an image without objects when it cannot read the image's data file, and saving it, as
-// "Run for project" does, then replaces that file.
-def summaryFile = entry.getEntryPath().resolve('summary.json')
-if (!inView && getCurrentHierarchy().isEmpty() && Files.isRegularFile(summaryFile)) {
-    def summary = GsonTools.getInstance().fromJson(Files.readString(summaryFile, StandardCharsets.UTF_8), JsonObject.class)
-    // The root object counts as one.
-    def saved = summary?.getAsJsonObject('hierarchy')?.get('nObjects')
-    if (saved != null && saved.getAsLong() > 1) {
-        throw new IllegalStateException("qprd: ${name} had objects when it was saved, and has none now. Its data file may be " +
-                'damaged. If you deleted them, save the image and run this again.')
+/** What an image had when it was saved, as QuPath counts it; null if it never was. */
+JsonObject savedHierarchy(Map image) {
+    def file = image.entry?.getEntryPath()?.resolve('summary.json')
+    if (file == null || !Files.isRegularFile(file)) {
+        return null
     }
+    def summary = GsonTools.getInstance().fromJson(Files.readString(file, StandardCharsets.UTF_8), JsonObject.class)
+    summary?.getAsJsonObject('hierarchy')
 }
 
-if (!SHOW) {
-    if (inView) {
-        Platform.runLater { viewer.resetCustomPixelLayerOverlay() }
+/**
+ * Refuse an image that has lost its objects: QuPath shows one whose data file it cannot read without any, and
+ * saving it replaces that file.
+ */
+void refuseLostObjects(Map image, String outcome, Closure<String> beforehand = { '' }) {
+    // The root object counts as one.
+    def saved = image.hierarchy.isEmpty() ? savedHierarchy(image)?.get('nObjects') : null
+    if (saved != null && saved.getAsLong() > 1) {
+        throw new IllegalStateException("qprd: ${image.name} had objects when it was saved, and has none now: ${outcome}. " +
+                "Its data file may be damaged${beforehand()}. " +
+                'If you deleted them, save the image and run this again.')
     }
-    return
 }
-// The folder may be of another project, whose images had the same ids: as qprd does for results.
-def resultsOf = { Path folder ->
+// ---- end of part image ----
+
+// ---- part records: generated from parts/records.groovy, do not edit here ----
+/** What "qprd predict" saved about this image; null if there is nothing. */
+JsonObject resultsOf(Map image) {
+    def folder = image.folder.resolve('results').resolve(image.entry.getID())
     def file = folder.resolve('slide.json')
     if (!Files.isRegularFile(file)) {
         return null
@@ -100,101 +164,99 @@ def resultsOf = { Path folder ->
     if (frame.get('rotation').getAsInt() % 180 != 0) {
         sides = sides.reverse()
     }
-    def server = getCurrentServer()
+    def server = image.data.getServer()
     // An image may have been renamed since.
-    def names = [name, entry.getURIs()[0]?.toString()?.tokenize('/')?.last()]
-    def same = slide.get('entry_id').getAsString() == entry.getID() && names.contains(slide.get('image').getAsString()) &&
+    def names = [image.name, image.entry.getURIs()[0]?.toString()?.tokenize('/')?.last()]
+    def same = slide.get('entry_id').getAsString() == image.entry.getID() && names.contains(slide.get('image').getAsString()) &&
             [sides, [server.getWidth(), server.getHeight()]].transpose().every { Math.abs(it[0] - it[1]) <= 1 }
     if (!same) {
         throw new IllegalStateException("qprd: ${folder} has results of the image ${slide.get('image').getAsString()}, and " +
-                "this image is ${name}: nothing was changed. Run qprd predict for this image.")
+                "this image is ${image.name}: nothing was changed. Run qprd predict for this image.")
     }
     slide
 }
+// ---- end of part records ----
 
-def folder = project.getPath().getParent().resolve('qprd').resolve('results').resolve(entry.getID())
-def file = folder.resolve('score_map.ome.tif')
-if (!Files.isRegularFile(file)) {
-    println "qprd: no score map of ${name} (${file}): run \"qprd predict\" first"
-    return
+// ---- part overlay: generated from parts/overlay.groovy, do not edit here ----
+Path scoreMapFile(Map image) {
+    image.folder.resolve('results').resolve(image.entry.getID()).resolve('score_map.ome.tif')
 }
 
-resultsOf(folder)
-
-// By Java's own reader: it is in every QuPath, and reads the largest level.
-def values = null
-def description = null
-def step = 1
-def size = null
-def stream = ImageIO.createImageInputStream(file.toFile())
-try {
-    def reader = ImageIO.getImageReadersByFormatName('tiff').next()
-    reader.setInput(stream)
-    size = [reader.getWidth(0), reader.getHeight(0)]
-    while ((size[0] as long) * size[1] > MAX_PIXELS * step * step) {
-        step++
+/** The score map of an image, thinned out by whole steps to the most pixels that are wanted; null if there is none. */
+Map scoreMapOf(Map image, long mostPixels) {
+    def file = scoreMapFile(image)
+    if (!Files.isRegularFile(file)) {
+        return null
     }
-    def how = reader.getDefaultReadParam()
-    how.setSourceSubsampling(step, step, 0, 0)
-    values = reader.read(0, how).getRaster()
-    description = TIFFDirectory.createFromMetadata(reader.getImageMetadata(0)).getTIFFField(270).getAsString(0)
-} finally {
-    stream?.close()
-}
-def factory = DocumentBuilderFactory.newInstance()
-factory.setFeature('http://apache.org/xml/features/disallow-doctype-decl', true)
-def root = factory.newDocumentBuilder().parse(new ByteArrayInputStream(description.getBytes(StandardCharsets.UTF_8))).getDocumentElement()
-def all = { tag -> def nodes = root.getElementsByTagName(tag); (0..<nodes.getLength()).collect { nodes.item(it) } }
-def calibrated = all('Channel')[0].getAttribute('Name') == 'probability'
-def grid = all('M').collectEntries { [it.getAttribute('K'), Double.parseDouble(it.getTextContent())] }
+    resultsOf(image)
 
-def server = getCurrentServer()
-def cell = grid.cell_px
-def fits = grid.x_px == 0 && grid.y_px == 0 && Math.ceil(server.getWidth() / cell - 1e-6) == size[0] &&
-        Math.ceil(server.getHeight() / cell - 1e-6) == size[1]
-if (!fits) {
-    throw new IllegalStateException("qprd: the score map of ${name} is of an image of another size: nothing is shown. " +
-            'Run "qprd predict" again.')
+    // By Java's own reader: it is in every QuPath, and reads the largest level.
+    def values = null
+    def description = null
+    def step = 1
+    def size = null
+    def stream = ImageIO.createImageInputStream(file.toFile())
+    try {
+        def reader = ImageIO.getImageReadersByFormatName('tiff').next()
+        reader.setInput(stream)
+        size = [reader.getWidth(0), reader.getHeight(0)]
+        while ((size[0] as long) * size[1] > mostPixels * step * step) {
+            step++
+        }
+        def how = reader.getDefaultReadParam()
+        how.setSourceSubsampling(step, step, 0, 0)
+        values = reader.read(0, how).getRaster()
+        description = TIFFDirectory.createFromMetadata(reader.getImageMetadata(0)).getTIFFField(270).getAsString(0)
+    } finally {
+        stream?.close()
+    }
+    def factory = DocumentBuilderFactory.newInstance()
+    factory.setFeature('http://apache.org/xml/features/disallow-doctype-decl', true)
+    def root = factory.newDocumentBuilder().parse(new ByteArrayInputStream(description.getBytes(StandardCharsets.UTF_8))).getDocumentElement()
+    def all = { tag -> def nodes = root.getElementsByTagName(tag); (0..<nodes.getLength()).collect { nodes.item(it) } }
+    def grid = all('M').collectEntries { [it.getAttribute('K'), Double.parseDouble(it.getTextContent())] }
+
+    def server = image.data.getServer()
+    def cell = grid.cell_px
+    def fits = grid.x_px == 0 && grid.y_px == 0 && Math.ceil(server.getWidth() / cell - 1e-6) == size[0] &&
+            Math.ceil(server.getHeight() / cell - 1e-6) == size[1]
+    if (!fits) {
+        throw new IllegalStateException("qprd: the score map of ${image.name} is of an image of another size: nothing is shown. " +
+                'Run "qprd predict" again.')
+    }
+    def (width, height) = [values.getWidth(), values.getHeight()]
+    float[] scores = values.getSamples(0, 0, width, height, 0, (float[]) null)
+    def scored = 0
+    def low = Float.POSITIVE_INFINITY
+    def high = Float.NEGATIVE_INFINITY
+    for (float score : scores) {
+        if (!Float.isNaN(score)) {
+            scored++
+            low = Math.min(low, score)
+            high = Math.max(high, score)
+        }
+    }
+    [scores: scores, width: width, height: height, cell: cell, step: step, scored: scored, low: low, high: high,
+     calibrated: all('Channel')[0].getAttribute('Name') == 'probability']
 }
 
-def (width, height) = [values.getWidth(), values.getHeight()]
-float[] scores = values.getSamples(0, 0, width, height, 0, (float[]) null)
-def scored = 0
-def low = Float.POSITIVE_INFINITY
-def high = Float.NEGATIVE_INFINITY
-for (float score : scores) {
-    if (!Float.isNaN(score)) {
-        scored++
-        low = Math.min(low, score)
-        high = Math.max(high, score)
+/** A layer over the image in the colors of its score map; what is below the least value is clear. */
+BufferedImageOverlay overlayOf(viewer, Map map, List range, double least, String colorMap) {
+    def colors = ColorMaps.getColorMaps().get(colorMap)
+    def picture = new BufferedImage(map.width, map.height, BufferedImage.TYPE_INT_ARGB)
+    int[] pixels = new int[map.width * map.height]
+    float[] scores = map.scores
+    for (int i = 0; i < scores.length; i++) {
+        // Groovy takes NaN, not scored, for greater than any number.
+        if (!Float.isNaN(scores[i]) && scores[i] >= least) {
+            pixels[i] = colors.getColor(scores[i], range[0], range[1]) | 0xff000000
+        }
     }
+    picture.setRGB(0, 0, map.width, map.height, pixels, 0, map.width)
+    def pitch = map.step * map.cell
+    def region = ImageRegion.createInstance(0, 0, Math.round(map.width * pitch) as int, Math.round(map.height * pitch) as int, 0, 0)
+    def overlay = new BufferedImageOverlay(viewer, [(region): picture])
+    overlay.setInterpolation(ImageInterpolation.BILINEAR)
+    overlay
 }
-def range = calibrated ? [0.0d, 1.0d] : RAW_RANGE ?: [low, high]
-println "qprd: ${name}: ${scored} cells of ${cell} px, ${calibrated ? 'probability' : 'raw score'} " +
-        "from ${low} to ${high}, colors from ${range[0]} to ${range[1]}"
-if (!inView) {
-    return
-}
-
-def map = ColorMaps.getColorMaps().get(COLOR_MAP)
-def picture = new BufferedImage(width, height, BufferedImage.TYPE_INT_ARGB)
-def least = THRESHOLD == null ? Double.NEGATIVE_INFINITY : THRESHOLD as double
-int[] pixels = new int[width * height]
-for (int i = 0; i < scores.length; i++) {
-    // Groovy takes NaN, not scored, for greater than any number.
-    if (!Float.isNaN(scores[i]) && scores[i] >= least) {
-        pixels[i] = map.getColor(scores[i], range[0], range[1]) | 0xff000000
-    }
-}
-picture.setRGB(0, 0, width, height, pixels, 0, width)
-def region = ImageRegion.createInstance(0, 0, Math.round(width * step * cell) as int, Math.round(height * step * cell) as int, 0, 0)
-def overlay = new BufferedImageOverlay(viewer, [(region): picture])
-overlay.setInterpolation(ImageInterpolation.BILINEAR)
-Platform.runLater {
-    viewer.getOverlayOptions().setShowPixelClassification(true)
-    viewer.getOverlayOptions().setOpacity(OPACITY as float)
-    if (HIDE_DETECTIONS) {
-        viewer.getOverlayOptions().setShowDetections(false)
-    }
-    viewer.setCustomPixelLayerOverlay(overlay)
-}
+// ---- end of part overlay ----

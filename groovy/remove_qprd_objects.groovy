@@ -15,6 +15,7 @@
  */
 
 import com.google.gson.JsonObject
+import groovy.transform.Field
 import javafx.application.Platform
 import qupath.lib.io.GsonTools
 import qupath.lib.objects.hierarchy.events.PathObjectHierarchyEvent
@@ -24,115 +25,170 @@ import qupath.lib.scripting.ScriptParameters
 import java.nio.charset.StandardCharsets
 import java.nio.file.Files
 
-// As in qprd/predictions.py; a test compares the two.
-final OWN = 'qprd'
-final OLD_TILE = 'qprd tile'
-final OWN_SCORE = 'qprd: score'
-final OWN_MEAN_SCORE = 'qprd: mean score'
-final OWN_PREFIX = 'qprd: '
-
-// The rule of qprd's Python code (qprd/predictions.py, qprd/qupath/geojson.py): annotations of a class
-// such as "Tumor: qprd" that have our mean score, and tiles that have
-// our score and no name (those of earlier versions have one).
-def isOwnClass = { pathClass ->
-    pathClass != null && pathClass.toString().split(':').any { it.strip() == OWN }
-}
-def isOwn = { object ->
-    def measurements = object.getMeasurements()
-    object.isAnnotation() ? isOwnClass(object.getPathClass()) && measurements.containsKey(OWN_MEAN_SCORE)
-            : object.isTile() && object.getName() in [null, OLD_TILE] && measurements.containsKey(OWN_SCORE)
-}
-
-def project = getProject()
-def entry = getProjectEntry()
-if (project == null || entry == null) {
-    throw new IllegalStateException('qprd: open an image of a project first')
-}
-def name = entry.getOriginalImageName()
-
-// Metadata are kept in the project, and objects with the image: both are saved, or neither. So the image is
-// saved here, but not by "Run for project (without saving)".
-def viewer = getCurrentViewer()
-def inView = viewer != null && viewer.getImageData() == getCurrentImageData()
-def saves = inView || binding.getVariable('qupath.script.batchSave')
-def save = { Map<String, String> metadata, Closure<Boolean> outdated ->
-    if (saves) {
-        entry.saveImageData(getCurrentImageData())
-        new ArrayList(entry.getMetadataKeys()).findAll(outdated).each { entry.removeMetadataValue(it) }
-        metadata.each { key, value -> entry.putMetadataValue(key, value) }
-    }
-}
-
-// QuPath shows an image without objects when it cannot read the image's data file, and saving then
-// replaces that file.
-def hierarchy = getCurrentHierarchy()
-def summaryFile = entry.getEntryPath().resolve('summary.json')
-if (hierarchy.isEmpty() && Files.isRegularFile(summaryFile)) {
-    def summary = GsonTools.getInstance().fromJson(Files.readString(summaryFile, StandardCharsets.UTF_8), JsonObject.class)
-    // The root object counts as one.
-    def saved = summary?.getAsJsonObject('hierarchy')?.get('nObjects')
-    if (saved != null && saved.getAsLong() > 1) {
-        throw new IllegalStateException("qprd: ${name} had objects when it was saved, and has none now: nothing was " +
-                'removed. Its data file may be damaged. If you deleted them, save the image and run this again.')
-    }
-}
-
-// Users may have nested objects of theirs below ours: these move up before ours go.
-def own = hierarchy.getAllObjects(false).findAll(isOwn) as LinkedHashSet
-own.each { object ->
-    def others = object.getChildObjects().findAll { !own.contains(it) }
-    if (others) {
-        def parent = object.getParent()
-        while (own.contains(parent)) {
-            parent = parent.getParent()
-        }
-        parent.addChildObjects(others)
-    }
-}
-hierarchy.removeObjects(own, false)
-
-fireHierarchyUpdate()
-save([:]) { it.startsWith(OWN_PREFIX) }
+def image = projectImage()
+refuseLostObjects(image, 'nothing was removed')
+def own = image.hierarchy.getAllObjects(false).findAll { isOwn(it) }
+removeOwn(image, own)
+saveImage(image, [:]) { it.startsWith(OWN_PREFIX) }
 
 // Classes of ours that no image bears any more leave the list. Other images are known by their summaries.
-def borne = hierarchy.getAllObjects(false).findResults { it.getPathClass() } as Set
+def borne = image.hierarchy.getAllObjects(false).findResults { it.getPathClass() } as Set
 def bears = { other, pathClass ->
-    def path = other.getEntryPath().resolve('summary.json')
-    def summary = Files.isRegularFile(path)
-            ? GsonTools.getInstance().fromJson(Files.readString(path, StandardCharsets.UTF_8), JsonObject.class) : null
-    def counts = ['annotation', 'detection'].collect {
-        summary?.getAsJsonObject('hierarchy')?.getAsJsonObject(it + 'ClassificationCounts')
-    }
+    def summary = savedHierarchy([entry: other])
+    def counts = ['annotation', 'detection'].collect { summary?.getAsJsonObject(it + 'ClassificationCounts') }
     counts.any { it == null ? other.hasImageData() : it.has(pathClass.toString()) }
 }
-def others = project.getImageList().reverse().findAll { it != entry }
-def gone = !saves ? [] : project.getPathClasses().findAll { pathClass ->
+def others = image.project.getImageList().reverse().findAll { it != image.entry }
+def gone = !image.saves ? [] : image.project.getPathClasses().findAll { pathClass ->
     isOwnClass(pathClass) && !borne.contains(pathClass) && !others.any { bears(it, pathClass) }
 }
 if (gone) {
-    project.setPathClasses(project.getPathClasses() - gone)
+    image.project.setPathClasses(image.project.getPathClasses() - gone)
+    image.project.syncChanges()
     def gui = getQuPath()
     if (gui != null) {
         // The open window keeps its own list, and would write that over the project's.
         Platform.runLater { gui.getAvailablePathClasses().removeAll(gone) }
     }
 }
-project.syncChanges()
-
 def tiles = own.count { it.isTile() }
-def counted = { count, noun -> "${count} ${noun}${count == 1 ? '' : 's'}" }
-println "qprd: ${counted(tiles, 'tile')} and ${counted(own.size() - tiles, 'annotation')} out of ${name}"
+println "qprd: ${counted(tiles, 'tile')} and ${counted(own.size() - tiles, 'annotation')} out of ${image.name}"
+keepUnchanged(image)
 
-// QuPath takes the end of any script for a change of the image, and would ask whether to save it.
-def seen = getCurrentImageData()
-if (inView && !seen.isChanged()) {
-    seen.getHierarchy().addListener(new PathObjectHierarchyListener() {
+// ---- part names: generated from parts/names.groovy, do not edit here ----
+@Field static final String OWN = 'qprd'
+@Field static final String OLD_TILE = 'qprd tile'
+@Field static final String OWN_PREFIX = 'qprd: '
+@Field static final String OWN_SCORE = 'qprd: score'
+@Field static final String OWN_MEAN_SCORE = 'qprd: mean score'
+// ---- end of part names ----
+
+// ---- part image: generated from parts/image.groovy, do not edit here ----
+/**
+ * An image with its place in a project. The entry is null outside of a project, and the viewer is null unless it
+ * shows the image. What is shown is saved when a script changes it.
+ */
+Map imageOf(project, data, viewer) {
+    def entry = project == null || data == null ? null : project.getEntry(data)
+    def inView = viewer != null && viewer.getImageData() == data
+    [project: project, entry: entry, data: data, hierarchy: data?.getHierarchy(), viewer: inView ? viewer : null,
+     saves: inView, folder: project?.getPath()?.getParent()?.resolve('qprd'),
+     name: entry?.getOriginalImageName() ?: data?.getServer()?.getMetadata()?.getName()]
+}
+
+/** The image that the script runs for. "Run for project" saves it, but not "Run for project (without saving)". */
+Map currentImage() {
+    def image = imageOf(getProject(), getCurrentImageData(), getCurrentViewer())
+    image.saves = image.viewer != null || binding.getVariable('qupath.script.batchSave')
+    image
+}
+
+/** The image that the script runs for, which must be one of a project. */
+Map projectImage() {
+    def image = currentImage()
+    if (image.entry == null) {
+        throw new IllegalStateException('qprd: open an image of a project first')
+    }
+    image
+}
+
+/** Let QuPath not ask whether to save an image that was only looked at: it takes the end of any script for a change. */
+void keepUnchanged(Map image) {
+    def data = image.data
+    if (image.viewer == null || data.isChanged()) {
+        return
+    }
+    image.hierarchy.addListener(new PathObjectHierarchyListener() {
         boolean ended = false
         void hierarchyChanged(PathObjectHierarchyEvent event) {
             if (!ended && event.getSource() instanceof ScriptParameters) {
-                seen.setChanged(false)
+                data.setChanged(false)
             }
             ended = true
         }
     })
 }
+
+/** What an image had when it was saved, as QuPath counts it; null if it never was. */
+JsonObject savedHierarchy(Map image) {
+    def file = image.entry?.getEntryPath()?.resolve('summary.json')
+    if (file == null || !Files.isRegularFile(file)) {
+        return null
+    }
+    def summary = GsonTools.getInstance().fromJson(Files.readString(file, StandardCharsets.UTF_8), JsonObject.class)
+    summary?.getAsJsonObject('hierarchy')
+}
+
+/**
+ * Refuse an image that has lost its objects: QuPath shows one whose data file it cannot read without any, and
+ * saving it replaces that file.
+ */
+void refuseLostObjects(Map image, String outcome, Closure<String> beforehand = { '' }) {
+    // The root object counts as one.
+    def saved = image.hierarchy.isEmpty() ? savedHierarchy(image)?.get('nObjects') : null
+    if (saved != null && saved.getAsLong() > 1) {
+        throw new IllegalStateException("qprd: ${image.name} had objects when it was saved, and has none now: ${outcome}. " +
+                "Its data file may be damaged${beforehand()}. " +
+                'If you deleted them, save the image and run this again.')
+    }
+}
+
+String counted(int count, String noun) {
+    "${count} ${noun}${count == 1 ? '' : 's'}"
+}
+// ---- end of part image ----
+
+// ---- part objects: generated from parts/objects.groovy, do not edit here ----
+List<String> partsOf(pathClass) {
+    pathClass == null ? [] : pathClass.toString().split(':').collect { it.strip() }
+}
+
+boolean isOwnClass(pathClass) {
+    partsOf(pathClass).contains(OWN)
+}
+
+boolean isOwnTile(object) {
+    object.isTile() && object.getName() in [null, OLD_TILE] && object.getMeasurements().containsKey(OWN_SCORE)
+}
+
+boolean isOwnAnnotation(object) {
+    object.isAnnotation() && isOwnClass(object.getPathClass()) && object.getMeasurements().containsKey(OWN_MEAN_SCORE)
+}
+
+boolean isOwn(object) {
+    isOwnTile(object) || isOwnAnnotation(object)
+}
+
+/** Take objects of ours out. Users may have nested objects of theirs below them: these move up first. */
+void removeOwn(Map image, Collection objects) {
+    def own = objects as LinkedHashSet
+    own.each { object ->
+        def others = object.getChildObjects().findAll { !own.contains(it) }
+        if (others) {
+            def parent = object.getParent()
+            while (own.contains(parent)) {
+                parent = parent.getParent()
+            }
+            parent.addChildObjects(others)
+        }
+    }
+    image.hierarchy.removeObjects(own, false)
+}
+// ---- end of part objects ----
+
+// ---- part saving: generated from parts/saving.groovy, do not edit here ----
+/**
+ * Save a changed image and the metadata of its entry. QuPath keeps metadata in the project, and objects with the
+ * image: both are saved, or neither.
+ */
+void saveImage(Map image, Map<String, String> metadata, Closure<Boolean> outdated) {
+    image.hierarchy.fireHierarchyChangedEvent(this)
+    if (image.saves) {
+        def entry = image.entry
+        entry.saveImageData(image.data)
+        new ArrayList(entry.getMetadataKeys()).findAll(outdated).each { entry.removeMetadataValue(it) }
+        metadata.each { key, value -> entry.putMetadataValue(key, value) }
+    }
+    image.project.syncChanges()
+}
+// ---- end of part saving ----

@@ -16,6 +16,7 @@
 
 import com.google.gson.JsonObject
 import groovy.transform.CompileStatic
+import groovy.transform.Field
 import javafx.application.Platform
 import org.locationtech.jts.algorithm.locate.IndexedPointInAreaLocator
 import org.locationtech.jts.geom.Coordinate
@@ -38,7 +39,6 @@ import qupath.lib.scripting.ScriptParameters
 import java.nio.ByteBuffer
 import java.nio.charset.StandardCharsets
 import java.nio.file.Files
-import java.nio.file.Path
 import java.security.MessageDigest
 
 // A probability, or a raw score where the tiles have no probability.
@@ -48,114 +48,163 @@ final MIN_AREA_UM2 = 5000
 // Outlines are simplified by at most this.
 final TOLERANCE_UM = 4
 
-// As in qprd/predictions.py; a test compares the two.
-final OWN = 'qprd'
-final OLD_TILE = 'qprd tile'
-final OWN_SCORE = 'qprd: score'
-final OWN_PROBABILITY = 'qprd: probability'
-final OWN_MEAN_SCORE = 'qprd: mean score'
-final OWN_MAX_SCORE = 'qprd: max score'
-final OWN_MEAN_PROBABILITY = 'qprd: mean probability'
-final OWN_AREA = 'qprd: area um^2'
-final OWN_NUMBER = 'qprd: number'
-final OWN_BUNDLE = 'qprd: bundle'
-final OWN_THRESHOLD = 'qprd: threshold'
-final OWN_PROBABILITY_THRESHOLD = 'qprd: probability threshold'
-final OWN_THRESHOLD_SET_IN = 'qprd: threshold set in'
-final OWN_PREFIX = 'qprd: '
-final CONTOUR_CLASS = 'Tumor: qprd'
-final CONTOUR_COLOR = [255, 140, 0]
-final TILE_COLOR = 0x01ffffff
-final REVIEW = 'Review'
+def image = projectImage()
+refuseLostObjects(image, 'nothing was changed')
+def grid = gridOf(image)
+if (grid == null) {
+    println "qprd: ${image.name} has no tiles of qprd: run \"qprd predict --write-back\" first"
+    return
+}
+println drawContours(image, grid, THRESHOLD, MIN_AREA_UM2, TOLERANCE_UM)
+keepUnchanged(image)
 
-// The rule of qprd's Python code (qprd/predictions.py, qprd/qupath/geojson.py): annotations of a class
-// such as "Tumor: qprd" that have our mean score, and tiles that have
-// our score and no name (those of earlier versions have one).
-def partsOf = { pathClass -> pathClass == null ? [] : pathClass.toString().split(':').collect { it.strip() } }
-def isOwnClass = { pathClass -> partsOf(pathClass).contains(OWN) && !partsOf(pathClass).contains(REVIEW) }
-def isOwnContour = { object ->
+// ---- part names: generated from parts/names.groovy, do not edit here ----
+@Field static final String OWN = 'qprd'
+@Field static final String REVIEW = 'Review'
+@Field static final String OLD_TILE = 'qprd tile'
+@Field static final String OWN_PREFIX = 'qprd: '
+@Field static final String OWN_SCORE = 'qprd: score'
+@Field static final String OWN_PROBABILITY = 'qprd: probability'
+@Field static final String OWN_MEAN_SCORE = 'qprd: mean score'
+@Field static final String OWN_MAX_SCORE = 'qprd: max score'
+@Field static final String OWN_MEAN_PROBABILITY = 'qprd: mean probability'
+@Field static final String OWN_AREA = 'qprd: area um^2'
+@Field static final String OWN_NUMBER = 'qprd: number'
+@Field static final String OWN_BUNDLE = 'qprd: bundle'
+@Field static final String OWN_THRESHOLD = 'qprd: threshold'
+@Field static final String OWN_PROBABILITY_THRESHOLD = 'qprd: probability threshold'
+@Field static final String OWN_THRESHOLD_SET_IN = 'qprd: threshold set in'
+@Field static final String CONTOUR_CLASS = 'Tumor: qprd'
+@Field static final List CONTOUR_COLOR = [255, 140, 0]
+@Field static final int TILE_COLOR = 0x01ffffff
+// ---- end of part names ----
+
+// ---- part image: generated from parts/image.groovy, do not edit here ----
+/**
+ * An image with its place in a project. The entry is null outside of a project, and the viewer is null unless it
+ * shows the image. What is shown is saved when a script changes it.
+ */
+Map imageOf(project, data, viewer) {
+    def entry = project == null || data == null ? null : project.getEntry(data)
+    def inView = viewer != null && viewer.getImageData() == data
+    [project: project, entry: entry, data: data, hierarchy: data?.getHierarchy(), viewer: inView ? viewer : null,
+     saves: inView, folder: project?.getPath()?.getParent()?.resolve('qprd'),
+     name: entry?.getOriginalImageName() ?: data?.getServer()?.getMetadata()?.getName()]
+}
+
+/** The image that the script runs for. "Run for project" saves it, but not "Run for project (without saving)". */
+Map currentImage() {
+    def image = imageOf(getProject(), getCurrentImageData(), getCurrentViewer())
+    image.saves = image.viewer != null || binding.getVariable('qupath.script.batchSave')
+    image
+}
+
+/** The image that the script runs for, which must be one of a project. */
+Map projectImage() {
+    def image = currentImage()
+    if (image.entry == null) {
+        throw new IllegalStateException('qprd: open an image of a project first')
+    }
+    image
+}
+
+/** Let QuPath not ask whether to save an image that was only looked at: it takes the end of any script for a change. */
+void keepUnchanged(Map image) {
+    def data = image.data
+    if (image.viewer == null || data.isChanged()) {
+        return
+    }
+    image.hierarchy.addListener(new PathObjectHierarchyListener() {
+        boolean ended = false
+        void hierarchyChanged(PathObjectHierarchyEvent event) {
+            if (!ended && event.getSource() instanceof ScriptParameters) {
+                data.setChanged(false)
+            }
+            ended = true
+        }
+    })
+}
+
+/** What an image had when it was saved, as QuPath counts it; null if it never was. */
+JsonObject savedHierarchy(Map image) {
+    def file = image.entry?.getEntryPath()?.resolve('summary.json')
+    if (file == null || !Files.isRegularFile(file)) {
+        return null
+    }
+    def summary = GsonTools.getInstance().fromJson(Files.readString(file, StandardCharsets.UTF_8), JsonObject.class)
+    summary?.getAsJsonObject('hierarchy')
+}
+
+/**
+ * Refuse an image that has lost its objects: QuPath shows one whose data file it cannot read without any, and
+ * saving it replaces that file.
+ */
+void refuseLostObjects(Map image, String outcome, Closure<String> beforehand = { '' }) {
+    // The root object counts as one.
+    def saved = image.hierarchy.isEmpty() ? savedHierarchy(image)?.get('nObjects') : null
+    if (saved != null && saved.getAsLong() > 1) {
+        throw new IllegalStateException("qprd: ${image.name} had objects when it was saved, and has none now: ${outcome}. " +
+                "Its data file may be damaged${beforehand()}. " +
+                'If you deleted them, save the image and run this again.')
+    }
+}
+
+String counted(int count, String noun) {
+    "${count} ${noun}${count == 1 ? '' : 's'}"
+}
+// ---- end of part image ----
+
+// ---- part objects: generated from parts/objects.groovy, do not edit here ----
+List<String> partsOf(pathClass) {
+    pathClass == null ? [] : pathClass.toString().split(':').collect { it.strip() }
+}
+
+boolean isOwnClass(pathClass) {
+    partsOf(pathClass).contains(OWN)
+}
+
+boolean isOwnTile(object) {
+    object.isTile() && object.getName() in [null, OLD_TILE] && object.getMeasurements().containsKey(OWN_SCORE)
+}
+
+boolean isOwnAnnotation(object) {
     object.isAnnotation() && isOwnClass(object.getPathClass()) && object.getMeasurements().containsKey(OWN_MEAN_SCORE)
 }
 
-def project = getProject()
-def entry = getProjectEntry()
-if (project == null || entry == null) {
-    throw new IllegalStateException('qprd: open an image of a project first')
+boolean isOwnContour(object) {
+    isOwnAnnotation(object) && !partsOf(object.getPathClass()).contains(REVIEW)
 }
-def name = entry.getOriginalImageName()
 
-// Metadata are kept in the project, and objects with the image: both are saved, or neither. So the image is
-// saved here, but not by "Run for project (without saving)".
-def viewer = getCurrentViewer()
-def inView = viewer != null && viewer.getImageData() == getCurrentImageData()
-def saves = inView || binding.getVariable('qupath.script.batchSave')
-def save = { Map<String, String> metadata, Closure<Boolean> outdated ->
-    if (saves) {
-        entry.saveImageData(getCurrentImageData())
-        new ArrayList(entry.getMetadataKeys()).findAll(outdated).each { entry.removeMetadataValue(it) }
-        metadata.each { key, value -> entry.putMetadataValue(key, value) }
+List ownTiles(Map image) {
+    image.hierarchy.getTileObjects().findAll { isOwnTile(it) } as List
+}
+
+/** The measurement that tiles are shown by: their probability, or the raw score where one has none. */
+String tileMeasurement(List tiles) {
+    tiles.every { it.getMeasurements().containsKey(OWN_PROBABILITY) } ? OWN_PROBABILITY : OWN_SCORE
+}
+
+/** Take objects of ours out. Users may have nested objects of theirs below them: these move up first. */
+void removeOwn(Map image, Collection objects) {
+    def own = objects as LinkedHashSet
+    own.each { object ->
+        def others = object.getChildObjects().findAll { !own.contains(it) }
+        if (others) {
+            def parent = object.getParent()
+            while (own.contains(parent)) {
+                parent = parent.getParent()
+            }
+            parent.addChildObjects(others)
+        }
     }
+    image.hierarchy.removeObjects(own, false)
 }
+// ---- end of part objects ----
 
-// QuPath shows an image without objects when it cannot read the image's data file, and saving then
-// replaces that file.
-def hierarchy = getCurrentHierarchy()
-def gson = GsonTools.getInstance()
-def summaryFile = entry.getEntryPath().resolve('summary.json')
-if (hierarchy.isEmpty() && Files.isRegularFile(summaryFile)) {
-    def summary = gson.fromJson(Files.readString(summaryFile, StandardCharsets.UTF_8), JsonObject.class)
-    // The root object counts as one.
-    def saved = summary?.getAsJsonObject('hierarchy')?.get('nObjects')
-    if (saved != null && saved.getAsLong() > 1) {
-        throw new IllegalStateException("qprd: ${name} had objects when it was saved, and has none now: nothing was " +
-                'changed. Its data file may be damaged. If you deleted them, save the image and run this again.')
-    }
-}
-
-def tiles = getTileObjects().findAll { it.getName() in [null, OLD_TILE] && it.getMeasurements().containsKey(OWN_SCORE) }
-if (tiles.isEmpty()) {
-    println "qprd: ${name} has no tiles of qprd: run \"qprd predict --write-back\" first"
-    return
-}
-def calibrated = tiles.every { it.getMeasurements().containsKey(OWN_PROBABILITY) }
-def measurement = calibrated ? OWN_PROBABILITY : OWN_SCORE
-
-// The tiles are cells of a grid: find it.
-def edge = tiles.collect { Math.max(it.getROI().getBoundsWidth(), it.getROI().getBoundsHeight()) }.max()
-def left = tiles.min { it.getROI().getBoundsX() }.getROI().getBoundsX()
-def top = tiles.min { it.getROI().getBoundsY() }.getROI().getBoundsY()
-def columnOf = { tile -> Math.round((tile.getROI().getBoundsX() - left) / edge) as int }
-def rowOf = { tile -> Math.round((tile.getROI().getBoundsY() - top) / edge) as int }
-def last = tiles.max { it.getROI().getBoundsX() }
-def lowest = tiles.max { it.getROI().getBoundsY() }
-def columns = columnOf(last) + 1
-def rows = rowOf(lowest) + 1
-// Positions are rounded to 0.01 px; over the whole grid that does not matter.
-def pitch = columns > 1 ? (last.getROI().getBoundsX() - left) / (columns - 1)
-        : rows > 1 ? (lowest.getROI().getBoundsY() - top) / (rows - 1) : edge
-tiles.each { tile ->
-    def roi = tile.getROI()
-    // Those at the right and lower edge of the slide end there.
-    def whole = { length, isLast -> Math.abs(length - edge) < 0.02 || isLast && length < edge }
-    def fits = whole(roi.getBoundsWidth(), columnOf(tile) == columns - 1) &&
-            whole(roi.getBoundsHeight(), rowOf(tile) == rows - 1) &&
-            Math.abs(left + columnOf(tile) * pitch - roi.getBoundsX()) < 1 &&
-            Math.abs(top + rowOf(tile) * pitch - roi.getBoundsY()) < 1
-    if (!fits) {
-        throw new IllegalStateException("qprd: the tiles of ${name} are not those of one prediction: nothing was " +
-                'changed. Run "qprd write-back" or import_predictions.groovy to have them anew.')
-    }
-}
-def grid = new Grid(left, top, pitch, rows, columns)
-tiles.each { tile ->
-    def cell = rowOf(tile) * columns + columnOf(tile)
-    def measured = tile.getMeasurementList()
-    grid.scores[cell] = measured.get(OWN_SCORE)
-    grid.probabilities[cell] = calibrated ? measured.get(OWN_PROBABILITY) : Double.NaN
-}
-
-// The folder may be of another project, whose images had the same ids: as qprd does for results.
-def resultsOf = { Path folder ->
+// ---- part records: generated from parts/records.groovy, do not edit here ----
+/** What "qprd predict" saved about this image; null if there is nothing. */
+JsonObject resultsOf(Map image) {
+    def folder = image.folder.resolve('results').resolve(image.entry.getID())
     def file = folder.resolve('slide.json')
     if (!Files.isRegularFile(file)) {
         return null
@@ -166,131 +215,181 @@ def resultsOf = { Path folder ->
     if (frame.get('rotation').getAsInt() % 180 != 0) {
         sides = sides.reverse()
     }
-    def server = getCurrentServer()
+    def server = image.data.getServer()
     // An image may have been renamed since.
-    def names = [name, entry.getURIs()[0]?.toString()?.tokenize('/')?.last()]
-    def same = slide.get('entry_id').getAsString() == entry.getID() && names.contains(slide.get('image').getAsString()) &&
+    def names = [image.name, image.entry.getURIs()[0]?.toString()?.tokenize('/')?.last()]
+    def same = slide.get('entry_id').getAsString() == image.entry.getID() && names.contains(slide.get('image').getAsString()) &&
             [sides, [server.getWidth(), server.getHeight()]].transpose().every { Math.abs(it[0] - it[1]) <= 1 }
     if (!same) {
         throw new IllegalStateException("qprd: ${folder} has results of the image ${slide.get('image').getAsString()}, and " +
-                "this image is ${name}: nothing was changed. Run qprd predict for this image.")
+                "this image is ${image.name}: nothing was changed. Run qprd predict for this image.")
     }
     slide
 }
+// ---- end of part records ----
 
-// The resolution: QuPath's, or the one that the prediction assumed.
-def server = getCurrentServer()
-def calibration = server.getPixelCalibration()
-def mpp = calibration.hasPixelSizeMicrons() ? calibration.getAveragedPixelSizeMicrons() : Double.NaN
-if (Double.isNaN(mpp)) {
-    def folder = project.getPath().getParent().resolve('qprd').resolve('results').resolve(entry.getID())
-    mpp = resultsOf(folder)?.get('mpp')?.getAsDouble() ?: Double.NaN
+// ---- part saving: generated from parts/saving.groovy, do not edit here ----
+/**
+ * Save a changed image and the metadata of its entry. QuPath keeps metadata in the project, and objects with the
+ * image: both are saved, or neither.
+ */
+void saveImage(Map image, Map<String, String> metadata, Closure<Boolean> outdated) {
+    image.hierarchy.fireHierarchyChangedEvent(this)
+    if (image.saves) {
+        def entry = image.entry
+        entry.saveImageData(image.data)
+        new ArrayList(entry.getMetadataKeys()).findAll(outdated).each { entry.removeMetadataValue(it) }
+        metadata.each { key, value -> entry.putMetadataValue(key, value) }
+    }
+    image.project.syncChanges()
 }
-def known = !Double.isNaN(mpp)
-def image = new Envelope(0, server.getWidth(), 0, server.getHeight())
-def polygons = grid.contours(calibrated, THRESHOLD as double, image,
-        known ? MIN_AREA_UM2 / (mpp * mpp) as double : 0d, known ? TOLERANCE_UM / mpp as double : 0d)
 
-// All is known; what follows changes the image.
-def earlier = hierarchy.getAllObjects(false).findAll(isOwnContour) as LinkedHashSet
-def projectClasses = project.getPathClasses()
-def contourClass = earlier.findResult { it.getPathClass() } ?:
-        tiles.findResult { isOwnClass(it.getPathClass()) ? it.getPathClass() : null } ?:
-        projectClasses.find { isOwnClass(it) } ?: PathClass.fromString(CONTOUR_CLASS, ColorTools.packRGB(*CONTOUR_COLOR))
-
-// Users may have nested objects of theirs below ours: these move up before ours go.
-earlier.each { object ->
-    def others = object.getChildObjects().findAll { !earlier.contains(it) }
-    if (others) {
-        def parent = object.getParent()
-        while (earlier.contains(parent)) {
-            parent = parent.getParent()
-        }
-        parent.addChildObjects(others)
-    }
-}
-hierarchy.removeObjects(earlier, false)
-
-// A contour that a user accepted keeps its id; the new one at its place needs another.
-def taken = hierarchy.getAllObjects(false).collect { it.getID() } as HashSet
-def bundle = entry.getMetadataValue(OWN_BUNDLE) ?: ''
-def plane = tiles[0].getROI().getImagePlane()
-def contours = polygons.withIndex().collect { polygon, index ->
-    def contour = PathObjects.createAnnotationObject(GeometryTools.geometryToROI(polygon, plane), contourClass)
-    def id = Grid.uuid("${bundle}/${entry.getID()}/contour/${index}")
-    for (int again = 1; taken.contains(id); again++) {
-        id = Grid.uuid("${bundle}/${entry.getID()}/contour/${index}/${again}")
-    }
-    taken.add(id)
-    contour.setID(id)
-    def measured = contour.getMeasurementList()
-    measured.put(OWN_NUMBER, index + 1 as double)
-    def cells = grid.cellsIn(polygon)
-    measured.put(OWN_MEAN_SCORE, cells.collect { grid.scores[it] }.average() as double)
-    measured.put(OWN_MAX_SCORE, cells.collect { grid.scores[it] }.max() as double)
-    if (calibrated) {
-        measured.put(OWN_MEAN_PROBABILITY, cells.collect { grid.probabilities[it] }.average() as double)
-    }
-    if (known) {
-        measured.put(OWN_AREA, polygon.getArea() * mpp * mpp)
-    }
-    contour
-}
-hierarchy.addObjects(contours)
-
-def above = tiles.findAll { it.getMeasurementList().get(measurement) >= THRESHOLD } as LinkedHashSet
-tiles.each { tile ->
-    if (above.contains(tile)) {
-        tile.setPathClass(contourClass)
-        // A new class takes the color away, and QuPath would outline the tile.
-        tile.setColor(TILE_COLOR)
-    } else if (isOwnClass(tile.getPathClass())) {
-        tile.resetPathClass()
-    }
-}
-hierarchy.fireObjectClassificationsChangedEvent(this, tiles)
-
-// The threshold of a slide is a raw score: the lowest that reaches the probability, or one that no tile reaches.
-def scoreOf = { tile -> tile.getMeasurementList().get(OWN_SCORE) }
-def raw = !calibrated ? THRESHOLD as double : above ? above.collect(scoreOf).min() : tiles.collect(scoreOf).max() + 0.001d
-def told = [(OWN_THRESHOLD): String.format(Locale.ROOT, '%.4f', raw), (OWN_THRESHOLD_SET_IN): 'QuPath'] +
-        (calibrated ? [(OWN_PROBABILITY_THRESHOLD): THRESHOLD.toString()] : [:])
-def kind = measurement - OWN_PREFIX
-if (saves && !projectClasses.contains(contourClass)) {
+/** Add the classes that objects bear to the project's list and to that of the open window, which would replace it. */
+void listClasses(project, Collection objects) {
+    def known = project.getPathClasses()
+    def missing = objects.findResults { it.getPathClass() }.unique().findAll { !known.contains(it) }
     // A project that lists none gets QuPath's default ones, unless it lists ours.
-    if (projectClasses) {
-        project.setPathClasses(projectClasses + contourClass)
+    if (missing && known) {
+        project.setPathClasses(known + missing)
     }
     def gui = getQuPath()
-    if (gui != null) {
-        // The open window keeps its own list, and would write that over the project's.
+    if (missing && gui != null) {
         Platform.runLater {
-            def listed = gui.getAvailablePathClasses()
-            if (!listed.contains(contourClass)) {
-                listed.add(contourClass)
-            }
+            def shown = gui.getAvailablePathClasses()
+            missing.findAll { !shown.contains(it) }.each { shown.add(it) }
         }
     }
 }
-fireHierarchyUpdate()
-save(told) { false }
-project.syncChanges()
-def counted = { count, noun -> "${count} ${noun}${count == 1 ? '' : 's'}" }
-println "qprd: ${above.size()} of ${tiles.size()} tiles of ${name} have a ${kind} of ${THRESHOLD} or more: " +
-        "${counted(contours.size(), 'contour')}, ${counted(earlier.size(), 'earlier one')} replaced"
+// ---- end of part saving ----
 
-// QuPath takes the end of any script for a change of the image, and would ask whether to save it.
-def seen = getCurrentImageData()
-if (inView && !seen.isChanged()) {
-    seen.getHierarchy().addListener(new PathObjectHierarchyListener() {
-        boolean ended = false
-        void hierarchyChanged(PathObjectHierarchyEvent event) {
-            if (!ended && event.getSource() instanceof ScriptParameters) {
-                seen.setChanged(false)
-            }
-            ended = true
+// ---- part contours: generated from parts/contours.groovy, do not edit here ----
+/** The tiles of an image as a grid; null if it has none. */
+Grid gridOf(Map image) {
+    def tiles = ownTiles(image)
+    if (tiles.isEmpty()) {
+        return null
+    }
+    def calibrated = tileMeasurement(tiles) == OWN_PROBABILITY
+    def edge = tiles.collect { Math.max(it.getROI().getBoundsWidth(), it.getROI().getBoundsHeight()) }.max()
+    def left = tiles.min { it.getROI().getBoundsX() }.getROI().getBoundsX()
+    def top = tiles.min { it.getROI().getBoundsY() }.getROI().getBoundsY()
+    def columnOf = { tile -> Math.round((tile.getROI().getBoundsX() - left) / edge) as int }
+    def rowOf = { tile -> Math.round((tile.getROI().getBoundsY() - top) / edge) as int }
+    def last = tiles.max { it.getROI().getBoundsX() }
+    def lowest = tiles.max { it.getROI().getBoundsY() }
+    def columns = columnOf(last) + 1
+    def rows = rowOf(lowest) + 1
+    // Positions are rounded to 0.01 px; over the whole grid that does not matter.
+    def pitch = columns > 1 ? (last.getROI().getBoundsX() - left) / (columns - 1)
+            : rows > 1 ? (lowest.getROI().getBoundsY() - top) / (rows - 1) : edge
+    def grid = new Grid(tiles, calibrated, left, top, pitch, rows, columns)
+    tiles.each { tile ->
+        def roi = tile.getROI()
+        // Those at the right and lower edge of the slide end there.
+        def whole = { length, isLast -> Math.abs(length - edge) < 0.02 || isLast && length < edge }
+        def fits = whole(roi.getBoundsWidth(), columnOf(tile) == columns - 1) &&
+                whole(roi.getBoundsHeight(), rowOf(tile) == rows - 1) &&
+                Math.abs(left + columnOf(tile) * pitch - roi.getBoundsX()) < 1 &&
+                Math.abs(top + rowOf(tile) * pitch - roi.getBoundsY()) < 1
+        if (!fits) {
+            throw new IllegalStateException("qprd: the tiles of ${image.name} are not those of one prediction: nothing was " +
+                    'changed. Run "qprd write-back" or import_predictions.groovy to have them anew.')
         }
-    })
+        def cell = rowOf(tile) * columns + columnOf(tile)
+        def measured = tile.getMeasurementList()
+        grid.scores[cell] = measured.get(OWN_SCORE)
+        grid.probabilities[cell] = calibrated ? measured.get(OWN_PROBABILITY) : Double.NaN
+    }
+    grid
+}
+
+/** Micrometers a pixel: QuPath's, or those that the prediction assumed; NaN if neither is known. */
+double resolutionOf(Map image) {
+    def calibration = image.data.getServer().getPixelCalibration()
+    calibration.hasPixelSizeMicrons() ? calibration.getAveragedPixelSizeMicrons()
+            : resultsOf(image)?.get('mpp')?.getAsDouble() ?: Double.NaN
+}
+
+/**
+ * Outlines of what is at or above a threshold, largest first; nothing is changed. Without a known resolution none
+ * is dropped and none simplified.
+ */
+List<Polygon> outlinesAt(Map image, Grid grid, double threshold, double minAreaUm2, double toleranceUm) {
+    def server = image.data.getServer()
+    def mpp = resolutionOf(image)
+    def frame = new Envelope(0, server.getWidth(), 0, server.getHeight())
+    Double.isNaN(mpp) ? grid.contours(threshold, frame, 0d, 0d)
+            : grid.contours(threshold, frame, minAreaUm2 / (mpp * mpp), toleranceUm / mpp)
+}
+
+/**
+ * Replace the contours of an image by those at a threshold, save it with that threshold, and say what was done.
+ * Tiles at or above it get the class of the contours.
+ */
+String drawContours(Map image, Grid grid, double threshold, double minAreaUm2, double toleranceUm) {
+    def polygons = outlinesAt(image, grid, threshold, minAreaUm2, toleranceUm)
+    def mpp = resolutionOf(image)
+    def (hierarchy, project, tiles) = [image.hierarchy, image.project, grid.tiles]
+
+    // All is known; what follows changes the image.
+    def earlier = hierarchy.getAllObjects(false).findAll { isOwnContour(it) }
+    def isContourClass = { isOwnClass(it) && !partsOf(it).contains(REVIEW) }
+    def contourClass = earlier.findResult { it.getPathClass() } ?:
+            tiles.findResult { isContourClass(it.getPathClass()) ? it.getPathClass() : null } ?:
+            project.getPathClasses().find(isContourClass) ?: PathClass.fromString(CONTOUR_CLASS, ColorTools.packRGB(*CONTOUR_COLOR))
+    removeOwn(image, earlier)
+
+    // A contour that a user accepted keeps its id; the new one at its place needs another.
+    def taken = hierarchy.getAllObjects(false).collect { it.getID() } as HashSet
+    def bundle = image.entry.getMetadataValue(OWN_BUNDLE) ?: ''
+    def plane = tiles[0].getROI().getImagePlane()
+    def contours = polygons.withIndex().collect { polygon, index ->
+        def contour = PathObjects.createAnnotationObject(GeometryTools.geometryToROI(polygon, plane), contourClass)
+        def id = Grid.uuid("${bundle}/${image.entry.getID()}/contour/${index}")
+        for (int again = 1; taken.contains(id); again++) {
+            id = Grid.uuid("${bundle}/${image.entry.getID()}/contour/${index}/${again}")
+        }
+        taken.add(id)
+        contour.setID(id)
+        def measured = contour.getMeasurementList()
+        measured.put(OWN_NUMBER, index + 1 as double)
+        def cells = grid.cellsIn(polygon)
+        measured.put(OWN_MEAN_SCORE, cells.collect { grid.scores[it] }.average() as double)
+        measured.put(OWN_MAX_SCORE, cells.collect { grid.scores[it] }.max() as double)
+        if (grid.calibrated) {
+            measured.put(OWN_MEAN_PROBABILITY, cells.collect { grid.probabilities[it] }.average() as double)
+        }
+        if (!Double.isNaN(mpp)) {
+            measured.put(OWN_AREA, polygon.getArea() * mpp * mpp)
+        }
+        contour
+    }
+    hierarchy.addObjects(contours)
+
+    def measurement = tileMeasurement(tiles)
+    def above = tiles.findAll { it.getMeasurementList().get(measurement) >= threshold } as LinkedHashSet
+    tiles.each { tile ->
+        if (above.contains(tile)) {
+            tile.setPathClass(contourClass)
+            // A new class takes the color away, and QuPath would outline the tile.
+            tile.setColor(TILE_COLOR)
+        } else if (isContourClass(tile.getPathClass())) {
+            tile.resetPathClass()
+        }
+    }
+    hierarchy.fireObjectClassificationsChangedEvent(this, tiles)
+
+    // The threshold of a slide is a raw score: the lowest that reaches the probability, or one that no tile reaches.
+    def scoreOf = { tile -> tile.getMeasurementList().get(OWN_SCORE) }
+    def raw = !grid.calibrated ? threshold : above ? above.collect(scoreOf).min() : tiles.collect(scoreOf).max() + 0.001d
+    def told = [(OWN_THRESHOLD): String.format(Locale.ROOT, '%.4f', raw), (OWN_THRESHOLD_SET_IN): 'QuPath'] +
+            (grid.calibrated ? [(OWN_PROBABILITY_THRESHOLD): threshold.toString()] : [:])
+    if (image.saves) {
+        listClasses(project, contours + above.toList())
+    }
+    saveImage(image, told) { false }
+    "qprd: ${above.size()} of ${tiles.size()} tiles of ${image.name} have a ${measurement - OWN_PREFIX} of ${threshold} or more: " +
+            "${counted(contours.size(), 'contour')}, ${counted(earlier.size(), 'earlier one')} replaced"
 }
 
 /** The scores of the tiles, and the outlines of what is at or above a threshold. */
@@ -298,10 +397,14 @@ if (inView && !seen.isChanged()) {
 class Grid {
     final double left, top, pitch
     final int rows, columns
+    final List tiles
+    final boolean calibrated
     final double[] scores, probabilities
     private final GeometryFactory factory = new GeometryFactory()
 
-    Grid(double left, double top, double pitch, int rows, int columns) {
+    Grid(List tiles, boolean calibrated, double left, double top, double pitch, int rows, int columns) {
+        this.tiles = tiles
+        this.calibrated = calibrated
         this.left = left
         this.top = top
         this.pitch = pitch
@@ -318,7 +421,7 @@ class Grid {
      * marching squares with linear interpolation, along the edge of a tile where tissue ends.
      * Largest first.
      */
-    List<Polygon> contours(boolean calibrated, double threshold, Envelope image, double minArea, double tolerance) {
+    List<Polygon> contours(double threshold, Envelope image, double minArea, double tolerance) {
         def polygonizer = new Polygonizer(true)
         outline(excess(calibrated ? probabilities : scores, threshold), polygonizer)
         def large = new ArrayList<Geometry>()
@@ -478,3 +581,4 @@ class Grid {
         pieces.add(factory.createLineString([from, to] as Coordinate[]))
     }
 }
+// ---- end of part contours ----

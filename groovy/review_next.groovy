@@ -18,6 +18,7 @@
  */
 
 import com.google.gson.JsonObject
+import groovy.transform.Field
 import javafx.application.Platform
 import javafx.geometry.Insets
 import javafx.scene.Scene
@@ -43,129 +44,23 @@ final REJECTED = 'Normal'
 // A contour that is longer than two such edges is asked about in squares of this edge, at most so many.
 final PIECE_UM = 500
 final MOST_PIECES = 20
-
-// As in qprd/predictions.py; a test compares the two.
-final OWN = 'qprd'
-final OWN_MEAN_SCORE = 'qprd: mean score'
-final OWN_MEAN_PROBABILITY = 'qprd: mean probability'
-final OWN_SCORE = 'qprd: score'
-final OWN_PROBABILITY = 'qprd: probability'
-final OWN_NUMBER = 'qprd: number'
-final OWN_RANK = 'qprd: review rank'
-final OWN_PREFIX = 'qprd: '
-final OWN_ID = 0x71707264L
-final REVIEW = 'Review'
 final TITLE = 'qprd: review'
 
-def partsOf = { pathClass -> pathClass == null ? [] : pathClass.toString().split(':').collect { it.strip() } }
-def isReview = { object -> partsOf(object.getPathClass()) == [REVIEW, OWN] }
-def isContour = { object ->
-    def parts = partsOf(object.getPathClass())
-    parts.contains(OWN) && !parts.contains(REVIEW) && object.getMeasurements().containsKey(OWN_MEAN_SCORE)
+def image = currentImage()
+def viewer = image.viewer
+keepUnchanged(image)
+if (viewer == null) {
+    refuseLostObjects(image, 'nothing is shown')
 }
-
-def entry = getProjectEntry()
-def name = entry?.getOriginalImageName() ?: getCurrentServer().getMetadata().getName()
-def viewer = getCurrentViewer()
-def inView = viewer != null && viewer.getImageData() == getCurrentImageData()
-
-// QuPath takes the end of any script for a change of the image, and would ask whether to save it.
-def seen = getCurrentImageData()
-if (inView && !seen.isChanged()) {
-    seen.getHierarchy().addListener(new PathObjectHierarchyListener() {
-        boolean ended = false
-        void hierarchyChanged(PathObjectHierarchyEvent event) {
-            if (!ended && event.getSource() instanceof ScriptParameters) {
-                seen.setChanged(false)
-            }
-            ended = true
-        }
-    })
-}
-
-// QuPath shows an image without objects when it cannot read the image's data file, and saving it, as
-// "Run for project" does, then replaces that file.
-def summaryFile = entry?.getEntryPath()?.resolve('summary.json')
-if (!inView && summaryFile != null && getCurrentHierarchy().isEmpty() && Files.isRegularFile(summaryFile)) {
-    def summary = GsonTools.getInstance().fromJson(Files.readString(summaryFile, StandardCharsets.UTF_8), JsonObject.class)
-    // The root object counts as one.
-    def saved = summary?.getAsJsonObject('hierarchy')?.get('nObjects')
-    if (saved != null && saved.getAsLong() > 1) {
-        throw new IllegalStateException("qprd: ${name} had objects when it was saved, and has none now. Its data file may be " +
-                'damaged. If you deleted them, save the image and run this again.')
-    }
-}
-
-def annotations = getAnnotationObjects()
-// NaN, of a region whose outline was changed, comes last.
-def rankOf = { object -> object.getMeasurementList().get(OWN_RANK) }
-def regions = annotations.findAll(isReview).sort(false) { a, b -> rankOf(a) <=> rankOf(b) ?: a.getID() <=> b.getID() }
-def contours = annotations.findAll(isContour)
-def calibrated = contours.every { it.getMeasurements().containsKey(OWN_MEAN_PROBABILITY) }
-def measurement = calibrated ? OWN_MEAN_PROBABILITY : OWN_MEAN_SCORE
-
-// Nobody can answer for a contour that covers half a slide. It is cut into squares, of which those are shown whose
-// tissue is least certain and that nobody has judged. They are in the image once somebody accepts or rejects them.
-def server = getCurrentServer()
-def calibration = server.getPixelCalibration()
-def edge = PIECE_UM / (calibration.hasPixelSizeMicrons() ? calibration.getAveragedPixelSizeMicrons() : 0.5d)
-def numberOf = { object -> object.getMeasurementList().get(OWN_NUMBER) }
-def pieceOf = [:]
-def isLarge = { Math.max(it.getROI().getBoundsWidth(), it.getROI().getBoundsHeight()) > 2 * edge }
-def cut = { contour ->
-    def roi = contour.getROI()
-    def geometry = roi.getGeometry()
-    def outline = PreparedGeometryFactory.prepare(geometry)
-    def values = [:].withDefault { [] }
-    getTileObjects().findAll { it.getMeasurements().containsKey(OWN_SCORE) }.each { tile ->
-        def (x, y) = [tile.getROI().getCentroidX(), tile.getROI().getCentroidY()]
-        if (outline.contains(geometry.getFactory().createPoint(new Coordinate(x, y)))) {
-            values[[(x / edge) as int, (y / edge) as int]] << tile.getMeasurementList()
-        }
-    }
-    def judged = annotations.findAll { !partsOf(it.getPathClass()).contains(OWN) }.collect { it.getROI().getGeometry() }
-    values.findResults { cell, measured ->
-        def square = GeometryTools.createRectangle(cell[0] * edge, cell[1] * edge, edge, edge)
-        def part = GeometryTools.ensurePolygonal(square.intersection(geometry))
-        def known = judged.sum { it.intersects(part) ? it.intersection(part).getArea() : 0d } ?: 0d
-        if (part.getArea() < 0.1 * edge * edge || known > 0.5 * part.getArea()) {
-            return null
-        }
-        def piece = PathObjects.createAnnotationObject(GeometryTools.geometryToROI(part, roi.getImagePlane()),
-                contour.getPathClass())
-        def random = UUID.randomUUID()
-        piece.setID(new UUID((OWN_ID << 32) | (random.getMostSignificantBits() & 0xffffffffL),
-                random.getLeastSignificantBits()))
-        def average = { key -> measured.collect { it.get(key) }.average() as double }
-        piece.getMeasurementList().put(OWN_MEAN_SCORE, average(OWN_SCORE))
-        if (calibrated) {
-            piece.getMeasurementList().put(OWN_MEAN_PROBABILITY, average(OWN_PROBABILITY))
-        }
-        pieceOf[piece.getID()] = numberOf(contour)
-        piece
-    }
-}
-def meanOf = { object -> object.getMeasurementList().get(measurement) }
-def byMean = { a, b -> meanOf(a) <=> meanOf(b) ?: a.getID() <=> b.getID() }
-def (large, small) = contours.split(isLarge)
-def pieces = large.collectMany(cut).sort(false) { a, b -> meanOf(a) <=> meanOf(b) ?:
-        a.getROI().getBoundsY() <=> b.getROI().getBoundsY() ?: a.getROI().getBoundsX() <=> b.getROI().getBoundsX() }
-def items = regions + (small + pieces.take(MOST_PIECES)).sort(false, byMean)
-def tell = { object ->
-    def number = { value -> Double.isNaN(value) ? '' : " ${value as int}" }
-    def what = isReview(object) ? 'Region' + number(rankOf(object)) :
-            pieceOf.containsKey(object.getID()) ? 'Piece of contour' + number(pieceOf[object.getID()]) : 'Contour' + number(numberOf(object))
-    def mean = meanOf(object)
-    what + (Double.isNaN(mean) ? '' : ", ${measurement - OWN_PREFIX} ${String.format(Locale.ROOT, '%.3f', mean)}")
-}
-def counted = { count, noun -> "${count} ${noun}${count == 1 ? '' : 's'}" }
-println "qprd: ${name} has ${counted(regions.size(), 'region')} and ${counted(contours.size(), 'contour')} to review" +
-        (!large ? '' : "; ${large.size()} ${large.size() == 1 ? 'is' : 'are'} large: " +
-                "${counted(Math.min(pieces.size(), MOST_PIECES), 'piece')} of ${large.size() == 1 ? 'it' : 'them'}")
-if (!inView) {
+def review = reviewOf(image, ACCEPTED, PIECE_UM, MOST_PIECES)
+def items = review.items
+println "qprd: ${image.name} has ${counted(review.regions, 'region')} and ${counted(review.contours, 'contour')} to review" +
+        (!review.large ? '' : "; ${review.large} ${review.large == 1 ? 'is' : 'are'} large: " +
+                "${counted(review.pieces, 'piece')} of ${review.large == 1 ? 'it' : 'them'}")
+if (viewer == null) {
     items.eachWithIndex { object, index ->
         def roi = object.getROI()
-        println "${index + 1}. ${tell(object)} at (${Math.round(roi.getCentroidX())}, ${Math.round(roi.getCentroidY())})"
+        println "${index + 1}. ${review.told[object.getID()]} at (${Math.round(roi.getCentroidX())}, ${Math.round(roi.getCentroidY())})"
     }
     return
 }
@@ -173,18 +68,9 @@ if (items.isEmpty()) {
     return
 }
 
-def imageData = getCurrentImageData()
-def hierarchy = imageData.getHierarchy()
-def tumor = contours.findResult { object -> (partsOf(object.getPathClass()) - OWN).join(': ') ?: null } ?: 'Tumor'
-def acceptedAs = { object ->
-    ACCEPTED ?: (isReview(object) ? tumor : (partsOf(object.getPathClass()) - OWN).join(': ') ?: tumor)
-}
-
 Platform.runLater {
     Window.getWindows().findAll { it instanceof Stage && it.getTitle() == TITLE }.each { it.close() }
     def at = 0
-    def told = items.collectEntries { [it.getID(), tell(it)] }
-    def accepted = items.collectEntries { [it.getID(), acceptedAs(it)] }
     def judged = [] as Set
     def said = new Label()
     def window = new Stage()
@@ -194,7 +80,7 @@ Platform.runLater {
         window.sizeToScene()
     }
     def stillHere = {
-        def here = viewer.getImageData() == imageData
+        def here = viewer.getImageData() == image.data
         if (!here) {
             window.close()
         }
@@ -209,8 +95,8 @@ Platform.runLater {
         def roi = object.getROI()
         def id = object.getID()
         def classes = judged.contains(id) ? "Its class is ${object.getPathClass()} now."
-                : "Accept gives it the class ${accepted[id]}, Reject ${REJECTED}."
-        say("${at + 1} of ${items.size()}, ${items.size() - judged.size()} without an answer\n${told[id]}\n${classes}")
+                : "Accept gives it the class ${review.accepted[id]}, Reject ${REJECTED}."
+        say("${at + 1} of ${items.size()}, ${items.size() - judged.size()} without an answer\n${review.told[id]}\n${classes}")
         def needed = Math.max(roi.getBoundsWidth() / viewer.getView().getWidth(), roi.getBoundsHeight() / viewer.getView().getHeight())
         viewer.setDownsampleFactor(Math.max(3 * needed, 1d))
         viewer.centerROI(roi)
@@ -224,14 +110,8 @@ Platform.runLater {
     }
     def classify = { className ->
         if (stillHere() && at < items.size()) {
-            def object = items[at]
-            object.setPathClass(PathClass.fromString(className))
-            judged << object.getID()
-            if (object.getParent() == null) {
-                hierarchy.addObject(object)
-            } else {
-                hierarchy.fireObjectClassificationsChangedEvent(window, [object])
-            }
+            judge(image, items[at], className, window)
+            judged << items[at].getID()
             step(1)
         }
     }
@@ -241,7 +121,7 @@ Platform.runLater {
         made
     }
     def buttons = new HBox(6,
-            button('_Accept') { if (at < items.size()) { classify(accepted[items[at].getID()]) } },
+            button('_Accept') { if (at < items.size()) { classify(review.accepted[items[at].getID()]) } },
             button('_Reject') { classify(REJECTED) },
             button('_Next') { step(1) },
             button('_Back') { step(-1) })
@@ -258,3 +138,210 @@ Platform.runLater {
     window.show()
     show()
 }
+
+// ---- part names: generated from parts/names.groovy, do not edit here ----
+@Field static final String OWN = 'qprd'
+@Field static final String REVIEW = 'Review'
+@Field static final String OWN_PREFIX = 'qprd: '
+@Field static final String OWN_SCORE = 'qprd: score'
+@Field static final String OWN_PROBABILITY = 'qprd: probability'
+@Field static final String OWN_MEAN_SCORE = 'qprd: mean score'
+@Field static final String OWN_MEAN_PROBABILITY = 'qprd: mean probability'
+@Field static final String OWN_NUMBER = 'qprd: number'
+@Field static final String OWN_RANK = 'qprd: review rank'
+@Field static final long OWN_ID = 0x71707264L
+// ---- end of part names ----
+
+// ---- part image: generated from parts/image.groovy, do not edit here ----
+/**
+ * An image with its place in a project. The entry is null outside of a project, and the viewer is null unless it
+ * shows the image. What is shown is saved when a script changes it.
+ */
+Map imageOf(project, data, viewer) {
+    def entry = project == null || data == null ? null : project.getEntry(data)
+    def inView = viewer != null && viewer.getImageData() == data
+    [project: project, entry: entry, data: data, hierarchy: data?.getHierarchy(), viewer: inView ? viewer : null,
+     saves: inView, folder: project?.getPath()?.getParent()?.resolve('qprd'),
+     name: entry?.getOriginalImageName() ?: data?.getServer()?.getMetadata()?.getName()]
+}
+
+/** The image that the script runs for. "Run for project" saves it, but not "Run for project (without saving)". */
+Map currentImage() {
+    def image = imageOf(getProject(), getCurrentImageData(), getCurrentViewer())
+    image.saves = image.viewer != null || binding.getVariable('qupath.script.batchSave')
+    image
+}
+
+/** Let QuPath not ask whether to save an image that was only looked at: it takes the end of any script for a change. */
+void keepUnchanged(Map image) {
+    def data = image.data
+    if (image.viewer == null || data.isChanged()) {
+        return
+    }
+    image.hierarchy.addListener(new PathObjectHierarchyListener() {
+        boolean ended = false
+        void hierarchyChanged(PathObjectHierarchyEvent event) {
+            if (!ended && event.getSource() instanceof ScriptParameters) {
+                data.setChanged(false)
+            }
+            ended = true
+        }
+    })
+}
+
+/** What an image had when it was saved, as QuPath counts it; null if it never was. */
+JsonObject savedHierarchy(Map image) {
+    def file = image.entry?.getEntryPath()?.resolve('summary.json')
+    if (file == null || !Files.isRegularFile(file)) {
+        return null
+    }
+    def summary = GsonTools.getInstance().fromJson(Files.readString(file, StandardCharsets.UTF_8), JsonObject.class)
+    summary?.getAsJsonObject('hierarchy')
+}
+
+/**
+ * Refuse an image that has lost its objects: QuPath shows one whose data file it cannot read without any, and
+ * saving it replaces that file.
+ */
+void refuseLostObjects(Map image, String outcome, Closure<String> beforehand = { '' }) {
+    // The root object counts as one.
+    def saved = image.hierarchy.isEmpty() ? savedHierarchy(image)?.get('nObjects') : null
+    if (saved != null && saved.getAsLong() > 1) {
+        throw new IllegalStateException("qprd: ${image.name} had objects when it was saved, and has none now: ${outcome}. " +
+                "Its data file may be damaged${beforehand()}. " +
+                'If you deleted them, save the image and run this again.')
+    }
+}
+
+String counted(int count, String noun) {
+    "${count} ${noun}${count == 1 ? '' : 's'}"
+}
+// ---- end of part image ----
+
+// ---- part objects: generated from parts/objects.groovy, do not edit here ----
+List<String> partsOf(pathClass) {
+    pathClass == null ? [] : pathClass.toString().split(':').collect { it.strip() }
+}
+
+boolean isOwnClass(pathClass) {
+    partsOf(pathClass).contains(OWN)
+}
+
+boolean isReviewClass(pathClass) {
+    partsOf(pathClass) == [REVIEW, OWN]
+}
+
+boolean isOwnAnnotation(object) {
+    object.isAnnotation() && isOwnClass(object.getPathClass()) && object.getMeasurements().containsKey(OWN_MEAN_SCORE)
+}
+
+boolean isOwnContour(object) {
+    isOwnAnnotation(object) && !partsOf(object.getPathClass()).contains(REVIEW)
+}
+
+/** A random id of ours, as qprd/predictions.py makes them. */
+UUID ownId() {
+    def random = UUID.randomUUID()
+    new UUID((OWN_ID << 32) | (random.getMostSignificantBits() & 0xffffffffL), random.getLeastSignificantBits())
+}
+// ---- end of part objects ----
+
+// ---- part review: generated from parts/review.groovy, do not edit here ----
+/**
+ * What is to review, in its order: regions by their rank, then contours and pieces of large ones, the least certain
+ * first.
+ *
+ * @param accepted  class of what is accepted; null takes that of the contour without "qprd"
+ * @param pieceUm   a contour that is longer than two such edges is asked about in squares of this edge
+ * @param most      so many pieces at the most
+ * @return items, and by their ids what is told of each and which class it gets; how many regions, contours, large
+ *         ones and pieces there are
+ */
+Map reviewOf(Map image, String accepted, double pieceUm, int most) {
+    def annotations = image.hierarchy.getAnnotationObjects()
+    // NaN, of a region whose outline was changed, comes last.
+    def rankOf = { object -> object.getMeasurementList().get(OWN_RANK) }
+    def numberOf = { object -> object.getMeasurementList().get(OWN_NUMBER) }
+    def regions = annotations.findAll { isReviewClass(it.getPathClass()) }
+            .sort(false) { a, b -> rankOf(a) <=> rankOf(b) ?: a.getID() <=> b.getID() }
+    def contours = annotations.findAll { isOwnContour(it) }
+    def calibrated = contours.every { it.getMeasurements().containsKey(OWN_MEAN_PROBABILITY) }
+    def measurement = calibrated ? OWN_MEAN_PROBABILITY : OWN_MEAN_SCORE
+    def meanOf = { object -> object.getMeasurementList().get(measurement) }
+
+    def calibration = image.data.getServer().getPixelCalibration()
+    def edge = pieceUm / (calibration.hasPixelSizeMicrons() ? calibration.getAveragedPixelSizeMicrons() : 0.5d)
+    def (large, small) = contours.split { Math.max(it.getROI().getBoundsWidth(), it.getROI().getBoundsHeight()) > 2 * edge }
+    def numberOfPiece = [:]
+    def pieces = large.collectMany { contour ->
+        piecesOf(image, contour, edge, calibrated).each { numberOfPiece[it.getID()] = numberOf(contour) }
+    }
+    pieces = pieces.sort(false) { a, b -> meanOf(a) <=> meanOf(b) ?:
+            a.getROI().getBoundsY() <=> b.getROI().getBoundsY() ?: a.getROI().getBoundsX() <=> b.getROI().getBoundsX() }
+    def byMean = { a, b -> meanOf(a) <=> meanOf(b) ?: a.getID() <=> b.getID() }
+    def items = regions + (small + pieces.take(most)).sort(false, byMean)
+
+    def tell = { object ->
+        def number = { value -> Double.isNaN(value) ? '' : " ${value as int}" }
+        def what = isReviewClass(object.getPathClass()) ? 'Region' + number(rankOf(object)) :
+                numberOfPiece.containsKey(object.getID()) ? 'Piece of contour' + number(numberOfPiece[object.getID()])
+                        : 'Contour' + number(numberOf(object))
+        def mean = meanOf(object)
+        what + (Double.isNaN(mean) ? '' : ", ${measurement - OWN_PREFIX} ${String.format(Locale.ROOT, '%.3f', mean)}")
+    }
+    def plain = { object -> (partsOf(object.getPathClass()) - OWN).join(': ') ?: null }
+    def tumor = contours.findResult(plain) ?: 'Tumor'
+    def classOf = { object ->
+        accepted ?: (isReviewClass(object.getPathClass()) ? tumor : plain(object) ?: tumor)
+    }
+    [items: items, told: items.collectEntries { [it.getID(), tell(it)] },
+     accepted: items.collectEntries { [it.getID(), classOf(it)] },
+     regions: regions.size(), contours: contours.size(), large: large.size(), pieces: Math.min(pieces.size(), most)]
+}
+
+/**
+ * Squares of a contour, as nobody can answer for one that covers half a slide: those with tissue that nobody has
+ * judged. They are in the image once somebody accepts or rejects them.
+ */
+List piecesOf(Map image, contour, double edge, boolean calibrated) {
+    def roi = contour.getROI()
+    def geometry = roi.getGeometry()
+    def outline = PreparedGeometryFactory.prepare(geometry)
+    def values = [:].withDefault { [] }
+    image.hierarchy.getTileObjects().findAll { it.getMeasurements().containsKey(OWN_SCORE) }.each { tile ->
+        def (x, y) = [tile.getROI().getCentroidX(), tile.getROI().getCentroidY()]
+        if (outline.contains(geometry.getFactory().createPoint(new Coordinate(x, y)))) {
+            values[[(x / edge) as int, (y / edge) as int]] << tile.getMeasurementList()
+        }
+    }
+    def judged = image.hierarchy.getAnnotationObjects().findAll { !isOwnClass(it.getPathClass()) }
+            .collect { it.getROI().getGeometry() }
+    values.findResults { cell, measured ->
+        def square = GeometryTools.createRectangle(cell[0] * edge, cell[1] * edge, edge, edge)
+        def part = GeometryTools.ensurePolygonal(square.intersection(geometry))
+        def known = judged.sum { it.intersects(part) ? it.intersection(part).getArea() : 0d } ?: 0d
+        if (part.getArea() < 0.1 * edge * edge || known > 0.5 * part.getArea()) {
+            return null
+        }
+        def piece = PathObjects.createAnnotationObject(GeometryTools.geometryToROI(part, roi.getImagePlane()),
+                contour.getPathClass())
+        piece.setID(ownId())
+        def average = { key -> measured.collect { it.get(key) }.average() as double }
+        piece.getMeasurementList().put(OWN_MEAN_SCORE, average(OWN_SCORE))
+        if (calibrated) {
+            piece.getMeasurementList().put(OWN_MEAN_PROBABILITY, average(OWN_PROBABILITY))
+        }
+        piece
+    }
+}
+
+/** Give an item a class, by which it is the user's. A piece comes into the image then. */
+void judge(Map image, object, String className, source) {
+    object.setPathClass(PathClass.fromString(className))
+    if (object.getParent() == null) {
+        image.hierarchy.addObject(object)
+    } else {
+        image.hierarchy.fireObjectClassificationsChangedEvent(source, [object])
+    }
+}
+// ---- end of part review ----

@@ -14,6 +14,7 @@
  */
 
 import com.google.gson.JsonObject
+import groovy.transform.Field
 import javafx.application.Platform
 import qupath.lib.color.ColorMaps
 import qupath.lib.gui.tools.MeasurementMapper
@@ -35,61 +36,23 @@ final COLOR_MAP = 'Magma'
 // Ends of the colors for raw scores, [low, high]; null takes those of the image. Probabilities: 0 to 1.
 final RAW_RANGE = null
 
-// As in qprd/predictions.py; a test compares the two.
-final OLD_TILE = 'qprd tile'
-final OWN_SCORE = 'qprd: score'
-final OWN_PROBABILITY = 'qprd: probability'
-final OWN_PREFIX = 'qprd: '
-
-def entry = getProjectEntry()
-def name = entry?.getOriginalImageName() ?: getCurrentServer().getMetadata().getName()
-def viewer = getCurrentViewer()
-def inView = viewer != null && viewer.getImageData() == getCurrentImageData()
-
-// QuPath takes the end of any script for a change of the image, and would ask whether to save it.
-def seen = getCurrentImageData()
-if (inView && !seen.isChanged()) {
-    seen.getHierarchy().addListener(new PathObjectHierarchyListener() {
-        boolean ended = false
-        void hierarchyChanged(PathObjectHierarchyEvent event) {
-            if (!ended && event.getSource() instanceof ScriptParameters) {
-                seen.setChanged(false)
-            }
-            ended = true
-        }
-    })
+def image = currentImage()
+keepUnchanged(image)
+if (image.viewer == null) {
+    refuseLostObjects(image, 'nothing is shown')
 }
-
-// QuPath shows an image without objects when it cannot read the image's data file, and saving it, as
-// "Run for project" does, then replaces that file.
-def summaryFile = entry?.getEntryPath()?.resolve('summary.json')
-if (!inView && summaryFile != null && getCurrentHierarchy().isEmpty() && Files.isRegularFile(summaryFile)) {
-    def summary = GsonTools.getInstance().fromJson(Files.readString(summaryFile, StandardCharsets.UTF_8), JsonObject.class)
-    // The root object counts as one.
-    def saved = summary?.getAsJsonObject('hierarchy')?.get('nObjects')
-    if (saved != null && saved.getAsLong() > 1) {
-        throw new IllegalStateException("qprd: ${name} had objects when it was saved, and has none now. Its data file may be " +
-                'damaged. If you deleted them, save the image and run this again.')
-    }
-}
-
-def tiles = getTileObjects().findAll { it.getName() in [null, OLD_TILE] && it.getMeasurements().containsKey(OWN_SCORE) }
-if (tiles.isEmpty()) {
-    println "qprd: ${name} has no tiles of qprd: run \"qprd predict --write-back\" first"
+def scores = tileScores(image, RAW_RANGE)
+if (scores == null) {
+    println "qprd: ${image.name} has no tiles of qprd: run \"qprd predict --write-back\" first"
     return
 }
-def calibrated = tiles.every { it.getMeasurements().containsKey(OWN_PROBABILITY) }
-def measurement = calibrated ? OWN_PROBABILITY : OWN_SCORE
-def values = tiles.collect { it.getMeasurements().get(measurement) as double }
-def range = calibrated ? [0.0d, 1.0d] : RAW_RANGE ?: [values.min(), values.max()]
 def least = THRESHOLD == null ? Double.NEGATIVE_INFINITY : THRESHOLD as double
-println "qprd: ${values.count { it >= least }} of ${tiles.size()} tiles of ${name} shown, ${measurement - OWN_PREFIX}, " +
-        "colors from ${range[0]} to ${range[1]}"
-
-if (!inView) {
+println "qprd: ${scores.values.count { it >= least }} of ${scores.tiles.size()} tiles of ${image.name} shown, " +
+        "${scores.measurement - OWN_PREFIX}, colors from ${scores.range[0]} to ${scores.range[1]}"
+if (image.viewer == null) {
     return
 }
-def options = viewer.getOverlayOptions()
+def options = image.viewer.getOverlayOptions()
 if (!SHOW) {
     Platform.runLater {
         options.resetMeasurementMapper()
@@ -97,22 +60,129 @@ if (!SHOW) {
     }
     return
 }
-def magma = ColorMaps.getColorMaps().get(COLOR_MAP)
-// No color at all would leave a tile in the color of the one painted before it when zoomed out, and a
-// color without opacity is opaque to QuPath: this is as good as invisible.
-final UNSEEN = 0x01000000
-def colors = new ColorMaps.ColorMap() {
-    String getName() { COLOR_MAP }
-    Integer getColor(double value, double low, double high) {
-        value >= least ? magma.getColor(value, low, high) : UNSEEN
-    }
-}
-def mapper = new MeasurementMapper(colors, measurement, tiles)
-mapper.setDisplayMinValue(range[0])
-mapper.setDisplayMaxValue(range[1])
+def mapper = tileColors(scores, least, COLOR_MAP)
 Platform.runLater {
     options.setShowDetections(true)
     options.setFillDetections(true)
     options.setOpacity(OPACITY as float)
     options.setMeasurementMapper(mapper)
 }
+
+// ---- part names: generated from parts/names.groovy, do not edit here ----
+@Field static final String OLD_TILE = 'qprd tile'
+@Field static final String OWN_PREFIX = 'qprd: '
+@Field static final String OWN_SCORE = 'qprd: score'
+@Field static final String OWN_PROBABILITY = 'qprd: probability'
+// ---- end of part names ----
+
+// ---- part image: generated from parts/image.groovy, do not edit here ----
+/**
+ * An image with its place in a project. The entry is null outside of a project, and the viewer is null unless it
+ * shows the image. What is shown is saved when a script changes it.
+ */
+Map imageOf(project, data, viewer) {
+    def entry = project == null || data == null ? null : project.getEntry(data)
+    def inView = viewer != null && viewer.getImageData() == data
+    [project: project, entry: entry, data: data, hierarchy: data?.getHierarchy(), viewer: inView ? viewer : null,
+     saves: inView, folder: project?.getPath()?.getParent()?.resolve('qprd'),
+     name: entry?.getOriginalImageName() ?: data?.getServer()?.getMetadata()?.getName()]
+}
+
+/** The image that the script runs for. "Run for project" saves it, but not "Run for project (without saving)". */
+Map currentImage() {
+    def image = imageOf(getProject(), getCurrentImageData(), getCurrentViewer())
+    image.saves = image.viewer != null || binding.getVariable('qupath.script.batchSave')
+    image
+}
+
+/** Let QuPath not ask whether to save an image that was only looked at: it takes the end of any script for a change. */
+void keepUnchanged(Map image) {
+    def data = image.data
+    if (image.viewer == null || data.isChanged()) {
+        return
+    }
+    image.hierarchy.addListener(new PathObjectHierarchyListener() {
+        boolean ended = false
+        void hierarchyChanged(PathObjectHierarchyEvent event) {
+            if (!ended && event.getSource() instanceof ScriptParameters) {
+                data.setChanged(false)
+            }
+            ended = true
+        }
+    })
+}
+
+/** What an image had when it was saved, as QuPath counts it; null if it never was. */
+JsonObject savedHierarchy(Map image) {
+    def file = image.entry?.getEntryPath()?.resolve('summary.json')
+    if (file == null || !Files.isRegularFile(file)) {
+        return null
+    }
+    def summary = GsonTools.getInstance().fromJson(Files.readString(file, StandardCharsets.UTF_8), JsonObject.class)
+    summary?.getAsJsonObject('hierarchy')
+}
+
+/**
+ * Refuse an image that has lost its objects: QuPath shows one whose data file it cannot read without any, and
+ * saving it replaces that file.
+ */
+void refuseLostObjects(Map image, String outcome, Closure<String> beforehand = { '' }) {
+    // The root object counts as one.
+    def saved = image.hierarchy.isEmpty() ? savedHierarchy(image)?.get('nObjects') : null
+    if (saved != null && saved.getAsLong() > 1) {
+        throw new IllegalStateException("qprd: ${image.name} had objects when it was saved, and has none now: ${outcome}. " +
+                "Its data file may be damaged${beforehand()}. " +
+                'If you deleted them, save the image and run this again.')
+    }
+}
+// ---- end of part image ----
+
+// ---- part objects: generated from parts/objects.groovy, do not edit here ----
+boolean isOwnTile(object) {
+    object.isTile() && object.getName() in [null, OLD_TILE] && object.getMeasurements().containsKey(OWN_SCORE)
+}
+
+List ownTiles(Map image) {
+    image.hierarchy.getTileObjects().findAll { isOwnTile(it) } as List
+}
+
+/** The measurement that tiles are shown by: their probability, or the raw score where one has none. */
+String tileMeasurement(List tiles) {
+    tiles.every { it.getMeasurements().containsKey(OWN_PROBABILITY) } ? OWN_PROBABILITY : OWN_SCORE
+}
+// ---- end of part objects ----
+
+// ---- part heatmap: generated from parts/heatmap.groovy, do not edit here ----
+/**
+ * What the tiles of an image are colored by: the tiles, their measurement, and the ends of the colors, 0 and 1 for
+ * probabilities. Null where there are none.
+ */
+Map tileScores(Map image, List rawRange) {
+    def tiles = ownTiles(image)
+    if (tiles.isEmpty()) {
+        return null
+    }
+    def measurement = tileMeasurement(tiles)
+    def values = tiles.collect { it.getMeasurements().get(measurement) as double }
+    [tiles: tiles, measurement: measurement, values: values,
+     range: measurement == OWN_PROBABILITY ? [0.0d, 1.0d] : rawRange ?: [values.min(), values.max()]]
+}
+
+/** Colors of tiles; those below the least value are as good as invisible. */
+MeasurementMapper tileColors(Map scores, double least, String name) {
+    def map = ColorMaps.getColorMaps().get(name)
+    // No color at all would leave a tile in the color of the one painted before it when zoomed out, and a
+    // color without opacity is opaque to QuPath.
+    def unseen = 0x01000000
+    def colors = new ColorMaps.ColorMap() {
+        String getName() { name }
+        Integer getColor(double value, double low, double high) {
+            value >= least ? map.getColor(value, low, high) : unseen
+        }
+    }
+    def mapper = new MeasurementMapper(colors, scores.measurement, scores.tiles)
+    mapper.setDisplayMinValue(scores.range[0])
+    mapper.setDisplayMaxValue(scores.range[1])
+    mapper
+}
+// ---- end of part heatmap ----

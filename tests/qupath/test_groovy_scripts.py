@@ -132,50 +132,47 @@ def is_own(item: dict[str, Any]) -> bool:
 #: What the scripts call the names of `qprd.predictions`.
 MIRRORED = {
     "OWN": ours.OWN,
+    "REVIEW": ours.class_parts(ours.REVIEW_CLASS)[0],
     "OLD_TILE": ours.OLD_TILE_NAME,
+    "FAULT": ours.FAULT,
+    "OWN_PREFIX": ours.OWN_PREFIX,
     "OWN_SCORE": ours.SCORE,
     "OWN_PROBABILITY": ours.PROBABILITY,
     "OWN_MEAN_SCORE": ours.MEAN_SCORE,
     "OWN_MAX_SCORE": ours.MAX_SCORE,
     "OWN_MEAN_PROBABILITY": ours.MEAN_PROBABILITY,
     "OWN_AREA": ours.AREA_UM2,
-    "OWN_RANK": ours.REVIEW_RANK,
     "OWN_NUMBER": ours.NUMBER,
-    "FAULT": ours.FAULT,
-    "OWN_PREFIX": ours.OWN_PREFIX,
+    "OWN_RANK": ours.REVIEW_RANK,
     "OWN_BUNDLE": ours.BUNDLE,
     "OWN_THRESHOLD": ours.THRESHOLD,
     "OWN_PROBABILITY_THRESHOLD": ours.PROBABILITY_THRESHOLD,
     "OWN_THRESHOLD_SET_IN": ours.THRESHOLD_SET_IN,
     "CONTOUR_CLASS": ours.CONTOUR_CLASS,
-    "REVIEW": ours.class_parts(ours.REVIEW_CLASS)[0],
+    "CONTOUR_COLOR": list(ours.CONTOUR_COLOR),
+    "TILE_COLOR": f"0x{ours.TILE_COLOR:08x}",
+    "OWN_ID": f"0x{ours.OWN_ID[:8]}L",
 }
-ALL_SCRIPTS = sorted(path.name for path in script_folder().glob("*.groovy"))
 
 
-@pytest.mark.parametrize("name", ALL_SCRIPTS)
-def test_each_script_has_the_names_that_python_has(name: str) -> None:
-    text = (script_folder() / name).read_text(encoding="utf-8")
+def test_scripts_have_the_names_that_python_has() -> None:
+    text = (script_folder() / "parts" / "names.groovy").read_text(encoding="utf-8")
+    constants = dict(re.findall(r"^@Field static final \w+ (\w+) = (.*)$", text, re.MULTILINE))
+    assert {name: value.strip("'") for name, value in constants.items()} == {
+        name: str(value) for name, value in MIRRORED.items()
+    }
+    contours = (script_folder() / "parts" / "contours.groovy").read_text(encoding="utf-8")
+    assert f"UUID.fromString('{ours._NAMESPACE}')" in contours
+
+
+@pytest.mark.parametrize("path", sorted(script_folder().glob("*.groovy")), ids=lambda it: it.stem)
+def test_a_script_says_which_qupath_it_is_for_and_each_name_of_ours_once(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
     assert "0.5.1, 0.6 and 0.7" in text
-    constants = dict(re.findall(r"^final (\w+) = '([^']*)'$", text, re.MULTILINE))
-    found = {key: value for key, value in constants.items() if key in MIRRORED}
-    assert found == {key: MIRRORED[key] for key in found}
-    if found:
-        assert "As in qprd/predictions.py" in text
-    others = set(constants) - set(found)
-    assert {key for key in others if key.startswith("OWN") or "qprd" in constants[key]} <= {"TITLE"}
-    code = re.sub(r"^final .*$", "", text, flags=re.MULTILINE)
-    # A key or a name of ours is said once, in its constant; sentences begin with "qprd: " too.
+    code = re.sub(r"^@Field static final .*$|^final TITLE = .*$", "", text, flags=re.MULTILINE)
+    # Sentences begin with "qprd: " too.
     assert not re.search(r"'qprd: [^']*'(?! ?\+| *\))", code)
     assert not re.search(r"'qprd tile'|\"qprd: [a-z ]+\"", code)
-
-
-def test_the_script_that_draws_contours_gives_them_pythons_color_and_ids() -> None:
-    text = (script_folder() / "rethreshold.groovy").read_text(encoding="utf-8")
-    assert f"CONTOUR_COLOR = {list(ours.CONTOUR_COLOR)}" in text
-    assert f"UUID.fromString('{ours._NAMESPACE}')" in text
-    assert f"0x{ours.OWN_ID[:8]}L" in text
-    assert f"TILE_COLOR = 0x{ours.TILE_COLOR:08x}" in text
 
 
 @pytest.mark.qupath

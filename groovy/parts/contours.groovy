@@ -1,0 +1,339 @@
+/* Contours of an image at any threshold, drawn from its tiles. */
+
+import groovy.transform.CompileStatic
+import org.locationtech.jts.algorithm.locate.IndexedPointInAreaLocator
+import org.locationtech.jts.geom.Coordinate
+import org.locationtech.jts.geom.Envelope
+import org.locationtech.jts.geom.Geometry
+import org.locationtech.jts.geom.GeometryFactory
+import org.locationtech.jts.geom.LinearRing
+import org.locationtech.jts.geom.Location
+import org.locationtech.jts.geom.Polygon
+import org.locationtech.jts.geom.PrecisionModel
+import org.locationtech.jts.operation.polygonize.Polygonizer
+import org.locationtech.jts.operation.union.UnaryUnionOp
+import org.locationtech.jts.precision.GeometryPrecisionReducer
+import org.locationtech.jts.simplify.TopologyPreservingSimplifier
+
+import java.nio.ByteBuffer
+import java.nio.charset.StandardCharsets
+import java.security.MessageDigest
+
+/** The tiles of an image as a grid; null if it has none. */
+Grid gridOf(Map image) {
+    def tiles = ownTiles(image)
+    if (tiles.isEmpty()) {
+        return null
+    }
+    def calibrated = tileMeasurement(tiles) == OWN_PROBABILITY
+    def edge = tiles.collect { Math.max(it.getROI().getBoundsWidth(), it.getROI().getBoundsHeight()) }.max()
+    def left = tiles.min { it.getROI().getBoundsX() }.getROI().getBoundsX()
+    def top = tiles.min { it.getROI().getBoundsY() }.getROI().getBoundsY()
+    def columnOf = { tile -> Math.round((tile.getROI().getBoundsX() - left) / edge) as int }
+    def rowOf = { tile -> Math.round((tile.getROI().getBoundsY() - top) / edge) as int }
+    def last = tiles.max { it.getROI().getBoundsX() }
+    def lowest = tiles.max { it.getROI().getBoundsY() }
+    def columns = columnOf(last) + 1
+    def rows = rowOf(lowest) + 1
+    // Positions are rounded to 0.01 px; over the whole grid that does not matter.
+    def pitch = columns > 1 ? (last.getROI().getBoundsX() - left) / (columns - 1)
+            : rows > 1 ? (lowest.getROI().getBoundsY() - top) / (rows - 1) : edge
+    def grid = new Grid(tiles, calibrated, left, top, pitch, rows, columns)
+    tiles.each { tile ->
+        def roi = tile.getROI()
+        // Those at the right and lower edge of the slide end there.
+        def whole = { length, isLast -> Math.abs(length - edge) < 0.02 || isLast && length < edge }
+        def fits = whole(roi.getBoundsWidth(), columnOf(tile) == columns - 1) &&
+                whole(roi.getBoundsHeight(), rowOf(tile) == rows - 1) &&
+                Math.abs(left + columnOf(tile) * pitch - roi.getBoundsX()) < 1 &&
+                Math.abs(top + rowOf(tile) * pitch - roi.getBoundsY()) < 1
+        if (!fits) {
+            throw new IllegalStateException("qprd: the tiles of ${image.name} are not those of one prediction: nothing was " +
+                    'changed. Run "qprd write-back" or import_predictions.groovy to have them anew.')
+        }
+        def cell = rowOf(tile) * columns + columnOf(tile)
+        def measured = tile.getMeasurementList()
+        grid.scores[cell] = measured.get(OWN_SCORE)
+        grid.probabilities[cell] = calibrated ? measured.get(OWN_PROBABILITY) : Double.NaN
+    }
+    grid
+}
+
+/** Micrometers a pixel: QuPath's, or those that the prediction assumed; NaN if neither is known. */
+double resolutionOf(Map image) {
+    def calibration = image.data.getServer().getPixelCalibration()
+    calibration.hasPixelSizeMicrons() ? calibration.getAveragedPixelSizeMicrons()
+            : resultsOf(image)?.get('mpp')?.getAsDouble() ?: Double.NaN
+}
+
+/**
+ * Outlines of what is at or above a threshold, largest first; nothing is changed. Without a known resolution none
+ * is dropped and none simplified.
+ */
+List<Polygon> outlinesAt(Map image, Grid grid, double threshold, double minAreaUm2, double toleranceUm) {
+    def server = image.data.getServer()
+    def mpp = resolutionOf(image)
+    def frame = new Envelope(0, server.getWidth(), 0, server.getHeight())
+    Double.isNaN(mpp) ? grid.contours(threshold, frame, 0d, 0d)
+            : grid.contours(threshold, frame, minAreaUm2 / (mpp * mpp), toleranceUm / mpp)
+}
+
+/**
+ * Replace the contours of an image by those at a threshold, save it with that threshold, and say what was done.
+ * Tiles at or above it get the class of the contours.
+ */
+String drawContours(Map image, Grid grid, double threshold, double minAreaUm2, double toleranceUm) {
+    def polygons = outlinesAt(image, grid, threshold, minAreaUm2, toleranceUm)
+    def mpp = resolutionOf(image)
+    def (hierarchy, project, tiles) = [image.hierarchy, image.project, grid.tiles]
+
+    // All is known; what follows changes the image.
+    def earlier = hierarchy.getAllObjects(false).findAll { isOwnContour(it) }
+    def isContourClass = { isOwnClass(it) && !partsOf(it).contains(REVIEW) }
+    def contourClass = earlier.findResult { it.getPathClass() } ?:
+            tiles.findResult { isContourClass(it.getPathClass()) ? it.getPathClass() : null } ?:
+            project.getPathClasses().find(isContourClass) ?: PathClass.fromString(CONTOUR_CLASS, ColorTools.packRGB(*CONTOUR_COLOR))
+    removeOwn(image, earlier)
+
+    // A contour that a user accepted keeps its id; the new one at its place needs another.
+    def taken = hierarchy.getAllObjects(false).collect { it.getID() } as HashSet
+    def bundle = image.entry.getMetadataValue(OWN_BUNDLE) ?: ''
+    def plane = tiles[0].getROI().getImagePlane()
+    def contours = polygons.withIndex().collect { polygon, index ->
+        def contour = PathObjects.createAnnotationObject(GeometryTools.geometryToROI(polygon, plane), contourClass)
+        def id = Grid.uuid("${bundle}/${image.entry.getID()}/contour/${index}")
+        for (int again = 1; taken.contains(id); again++) {
+            id = Grid.uuid("${bundle}/${image.entry.getID()}/contour/${index}/${again}")
+        }
+        taken.add(id)
+        contour.setID(id)
+        def measured = contour.getMeasurementList()
+        measured.put(OWN_NUMBER, index + 1 as double)
+        def cells = grid.cellsIn(polygon)
+        measured.put(OWN_MEAN_SCORE, cells.collect { grid.scores[it] }.average() as double)
+        measured.put(OWN_MAX_SCORE, cells.collect { grid.scores[it] }.max() as double)
+        if (grid.calibrated) {
+            measured.put(OWN_MEAN_PROBABILITY, cells.collect { grid.probabilities[it] }.average() as double)
+        }
+        if (!Double.isNaN(mpp)) {
+            measured.put(OWN_AREA, polygon.getArea() * mpp * mpp)
+        }
+        contour
+    }
+    hierarchy.addObjects(contours)
+
+    def measurement = tileMeasurement(tiles)
+    def above = tiles.findAll { it.getMeasurementList().get(measurement) >= threshold } as LinkedHashSet
+    tiles.each { tile ->
+        if (above.contains(tile)) {
+            tile.setPathClass(contourClass)
+            // A new class takes the color away, and QuPath would outline the tile.
+            tile.setColor(TILE_COLOR)
+        } else if (isContourClass(tile.getPathClass())) {
+            tile.resetPathClass()
+        }
+    }
+    hierarchy.fireObjectClassificationsChangedEvent(this, tiles)
+
+    // The threshold of a slide is a raw score: the lowest that reaches the probability, or one that no tile reaches.
+    def scoreOf = { tile -> tile.getMeasurementList().get(OWN_SCORE) }
+    def raw = !grid.calibrated ? threshold : above ? above.collect(scoreOf).min() : tiles.collect(scoreOf).max() + 0.001d
+    def told = [(OWN_THRESHOLD): String.format(Locale.ROOT, '%.4f', raw), (OWN_THRESHOLD_SET_IN): 'QuPath'] +
+            (grid.calibrated ? [(OWN_PROBABILITY_THRESHOLD): threshold.toString()] : [:])
+    if (image.saves) {
+        listClasses(project, contours + above.toList())
+    }
+    saveImage(image, told) { false }
+    "qprd: ${above.size()} of ${tiles.size()} tiles of ${image.name} have a ${measurement - OWN_PREFIX} of ${threshold} or more: " +
+            "${counted(contours.size(), 'contour')}, ${counted(earlier.size(), 'earlier one')} replaced"
+}
+
+/** The scores of the tiles, and the outlines of what is at or above a threshold. */
+@CompileStatic
+class Grid {
+    final double left, top, pitch
+    final int rows, columns
+    final List tiles
+    final boolean calibrated
+    final double[] scores, probabilities
+    private final GeometryFactory factory = new GeometryFactory()
+
+    Grid(List tiles, boolean calibrated, double left, double top, double pitch, int rows, int columns) {
+        this.tiles = tiles
+        this.calibrated = calibrated
+        this.left = left
+        this.top = top
+        this.pitch = pitch
+        this.rows = rows
+        this.columns = columns
+        scores = new double[rows * columns]
+        probabilities = new double[rows * columns]
+        Arrays.fill(scores, Double.NaN)
+        Arrays.fill(probabilities, Double.NaN)
+    }
+
+    /**
+     * The iso-line of the surface through the centers of the tiles, as qprd/results/contours.py draws it:
+     * marching squares with linear interpolation, along the edge of a tile where tissue ends.
+     * Largest first.
+     */
+    List<Polygon> contours(double threshold, Envelope image, double minArea, double tolerance) {
+        def polygonizer = new Polygonizer(true)
+        outline(excess(calibrated ? probabilities : scores, threshold), polygonizer)
+        def large = new ArrayList<Geometry>()
+        for (Polygon polygon : polygonsOf(polygonizer.getGeometry())) {
+            def holes = (0..<polygon.getNumInteriorRing()).collect { int i -> polygon.getInteriorRingN(i) }
+                    .findAll { factory.createPolygon(it).getArea() >= minArea }
+            def filled = factory.createPolygon(polygon.getExteriorRing(), holes as LinearRing[])
+            if (filled.getArea() >= minArea) {
+                // Where a ring begins is chance, and the simplification keeps that point.
+                large.add(filled.norm())
+            }
+        }
+        if (large.isEmpty()) {
+            return []
+        }
+        large.sort()
+        // A hole that was filled may have had a region in it. All are simplified together, so that none
+        // crosses another, and then rounded each by itself, so that none is joined to another.
+        def simple = TopologyPreservingSimplifier.simplify(UnaryUnionOp.union(large), tolerance)
+        def frame = factory.toGeometry(image)
+        return polygonsOf(simple)
+                .collectMany { polygonsOf(GeometryPrecisionReducer.reduce(it.intersection(frame), new PrecisionModel(100))) }
+                .findAll { it.getArea() > 0 && it.getArea() >= minArea }
+                .sort { Polygon a, Polygon b -> b.getArea() <=> a.getArea() ?: a.compareTo(b) }
+    }
+
+    /** The tiles whose centers are in a polygon; of one too thin to have any, those it overlaps. */
+    List<Integer> cellsIn(Polygon polygon) {
+        def bounds = polygon.getEnvelopeInternal()
+        def locator = new IndexedPointInAreaLocator(polygon)
+        def inside = new ArrayList<Integer>()
+        def touched = new ArrayList<Integer>()
+        int toRow = Math.min(rows - 1, (int) Math.floor((bounds.getMaxY() - top) / pitch))
+        int toColumn = Math.min(columns - 1, (int) Math.floor((bounds.getMaxX() - left) / pitch))
+        for (int row = Math.max(0, (int) Math.floor((bounds.getMinY() - top) / pitch)); row <= toRow; row++) {
+            for (int column = Math.max(0, (int) Math.floor((bounds.getMinX() - left) / pitch)); column <= toColumn; column++) {
+                int cell = row * columns + column
+                if (Double.isNaN(scores[cell])) {
+                    continue
+                }
+                touched.add(cell)
+                def center = new Coordinate(left + (column + 0.5d) * pitch, top + (row + 0.5d) * pitch)
+                if (locator.locate(center) != Location.EXTERIOR) {
+                    inside.add(cell)
+                }
+            }
+        }
+        return inside.isEmpty() ? touched : inside
+    }
+
+    /** A UUID, as qprd/predictions.py makes it. */
+    static UUID uuid(CharSequence text) {
+        def space = UUID.fromString('6d2f2ad4-30b8-5b0c-9d0e-6f1b7d0c8a11')
+        def digest = MessageDigest.getInstance('SHA-1')
+        digest.update(ByteBuffer.allocate(16).putLong(space.getMostSignificantBits())
+                .putLong(space.getLeastSignificantBits()).array())
+        byte[] hash = digest.digest(text.toString().getBytes(StandardCharsets.UTF_8))
+        hash[6] = (byte) ((hash[6] & 0x0f) | 0x50)
+        hash[8] = (byte) ((hash[8] & 0x3f) | 0x80)
+        def buffer = ByteBuffer.wrap(hash)
+        // Ids of ours begin with "qprd".
+        return new UUID((0x71707264L << 32) | (buffer.getLong() & 0xffffffffL), buffer.getLong())
+    }
+
+    private static List<Polygon> polygonsOf(Geometry geometry) {
+        def found = new ArrayList<Polygon>()
+        for (int i = 0; i < geometry.getNumGeometries(); i++) {
+            def part = geometry.getGeometryN(i)
+            if (part instanceof Polygon && !part.isEmpty()) {
+                found.add((Polygon) part)
+            }
+        }
+        return found
+    }
+
+    /**
+     * How far each tile is over the threshold, with one cell of outside on every side; never 0, which
+     * would put the outline through a center. A cell without a tile gets the negative mean of its
+     * neighbors above the threshold: the outline is midway.
+     */
+    private double[] excess(double[] values, double threshold) {
+        int width = columns + 2
+        double largest = 0
+        // Groovy takes NaN for greater than any number.
+        for (double value : values) {
+            if (!Double.isNaN(value) && Math.abs(value - threshold) > largest) {
+                largest = Math.abs(value - threshold)
+            }
+        }
+        double smallest = 1e-3d * (largest > 0 ? largest : 1)
+        def over = new double[(rows + 2) * width]
+        Arrays.fill(over, Double.NaN)
+        for (int row = 0; row < rows; row++) {
+            for (int column = 0; column < columns; column++) {
+                double value = values[row * columns + column]
+                if (!Double.isNaN(value)) {
+                    over[(row + 1) * width + column + 1] = value >= threshold ? Math.max(value - threshold, smallest)
+                            : Math.min(value - threshold, -smallest)
+                }
+            }
+        }
+        double[] result = over.clone()
+        for (int row = 0; row < rows + 2; row++) {
+            for (int column = 0; column < width; column++) {
+                int cell = row * width + column
+                if (!Double.isNaN(over[cell])) {
+                    continue
+                }
+                double total = 0
+                int count = 0
+                double[] around = [row > 0 ? over[cell - width] : Double.NaN, row <= rows ? over[cell + width] : Double.NaN,
+                                   column > 0 ? over[cell - 1] : Double.NaN, column <= columns ? over[cell + 1] : Double.NaN]
+                for (double neighbor : around) {
+                    if (!Double.isNaN(neighbor) && neighbor > 0) {
+                        total += neighbor
+                        count++
+                    }
+                }
+                // A hair below, so that a corner between two cells of tissue and two of glass does not join.
+                result[cell] = count > 0 ? Math.min(-(1 + 1e-9d) * total / count, -smallest) : -smallest
+            }
+        }
+        return result
+    }
+
+    /** The outline of what is positive, piece by piece: one or two for each square of four centers. */
+    private void outline(double[] excess, Polygonizer pieces) {
+        int width = columns + 2
+        for (int row = 0; row <= rows; row++) {
+            for (int column = 0; column <= columns; column++) {
+                double a = excess[row * width + column], b = excess[row * width + column + 1]
+                double d = excess[(row + 1) * width + column], e = excess[(row + 1) * width + column + 1]
+                // A side is walked the same way for both of its squares, which so find the same point.
+                def upper = (a > 0) == (b > 0) ? null : at(column + a / (a - b), row)
+                def lower = (d > 0) == (e > 0) ? null : at(column + d / (d - e), row + 1)
+                def before = (a > 0) == (d > 0) ? null : at(column, row + a / (a - d))
+                def after = (b > 0) == (e > 0) ? null : at(column + 1, row + b / (b - e))
+                def crossed = [upper, lower, before, after].findAll { it != null }
+                if (crossed.size() == 2) {
+                    piece(pieces, crossed[0], crossed[1])
+                } else if (crossed.size() == 4) {
+                    // Two corners across are inside: their mean decides whether they are joined.
+                    boolean joined = a + b + d + e > 0
+                    piece(pieces, upper, (a > 0) == joined ? after : before)
+                    piece(pieces, lower, (a > 0) == joined ? before : after)
+                }
+            }
+        }
+    }
+
+    private Coordinate at(double column, double row) {
+        // Column and row 1 are the center of the first cell.
+        return new Coordinate(left + (column - 0.5d) * pitch, top + (row - 0.5d) * pitch)
+    }
+
+    private void piece(Polygonizer pieces, Coordinate from, Coordinate to) {
+        pieces.add(factory.createLineString([from, to] as Coordinate[]))
+    }
+}
