@@ -52,7 +52,7 @@ def measure(setup: Setup) -> Iterator[Row]:
         ours, floor = seconds(
             lambda: opened.write_predictions(entry, predictions),
             lambda: _bare(bare, tiles),
-            repeats=2,
+            repeats=4,
         )
     yield Row(
         *row,

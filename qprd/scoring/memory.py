@@ -20,7 +20,7 @@ _HALVINGS: Final = 3
 #: Share of the free memory that a field may take.
 _FIELD_SHARE: Final = 0.5
 #: Bytes of main memory for weights and fields on a CPU; larger fields are hardly faster there.
-_CPU_BYTES: Final = 7 << 29
+_CPU_BYTES: Final = 5 << 29
 
 
 def cores_px(free: int, per_px: float) -> list[int]:
@@ -31,7 +31,7 @@ def cores_px(free: int, per_px: float) -> list[int]:
 
 
 def free_bytes(device: torch.device, weights: int) -> int:
-    """Memory for fields; on a CPU half of it all, with the weights, and at most 3.5 GiB.
+    """Memory for fields; on a CPU half of it all, with the weights, and at most 2.5 GiB.
 
     What is free on a CPU changes from moment to moment, and with the size of a field the last
     digits of the scores would, too.
