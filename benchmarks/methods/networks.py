@@ -90,7 +90,7 @@ def _lite0(weights: str, outputs: int) -> Network:
         raise QprdError(
             f"The network {EFFICIENTNET_LITE0} needs timm, which is not installed.",
             where="--network",
-            fix='pip install "qprd[demo]"',
+            fix='pip install "qprd[timm]"',
         ) from error
     model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     if weights != "none":

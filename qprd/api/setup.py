@@ -131,7 +131,7 @@ def draw_demo(
         The project file.
 
     Raises:
-        QprdError: the folder is not empty or cannot be written, or ``qprd[demo]`` is not installed.
+        QprdError: the folder is not empty or cannot be written, or ``qprd[timm]`` is not installed.
 
     Example:
         >>> path = qprd.draw_demo("another demo", size_px=(500, 500))
@@ -160,7 +160,7 @@ def run_demo(
         progress: False shows no bars.
 
     Raises:
-        QprdError: the folder is not empty or cannot be written, or ``qprd[demo]`` is not installed.
+        QprdError: the folder is not empty or cannot be written, or ``qprd[timm]`` is not installed.
     """
     from qprd.jobs import demo
 

@@ -295,7 +295,7 @@ def write_pyramidal_tiff(image: NDArray[np.uint8], path: Path, mpp: float) -> No
     except ImportError as error:
         raise QprdError(
             f"Writing slides needs the package {error.name}, which is not installed.",
-            fix='pip install "qprd[demo]"',
+            fix='pip install "qprd[timm]"',
         ) from error
     level = image
     with tifffile.TiffWriter(path) as tiff:

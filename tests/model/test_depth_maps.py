@@ -14,7 +14,7 @@ from qprd.model.depth_maps import DepthMaps, chosen_layers, create_any_size, req
 
 @pytest.fixture(scope="module")
 def timm() -> ModuleType:
-    return pytest.importorskip("timm", reason="the extra 'demo' is not installed")
+    return pytest.importorskip("timm", reason="the extra 'timm' is not installed")
 
 
 def noise(edge: int, batch: int = 2) -> Tensor:

@@ -27,7 +27,7 @@ TINY = KnownTeacher(
 
 @pytest.fixture(scope="module")
 def timm() -> ModuleType:
-    return pytest.importorskip("timm", reason="the extra 'demo' is not installed")
+    return pytest.importorskip("timm", reason="the extra 'timm' is not installed")
 
 
 @pytest.fixture

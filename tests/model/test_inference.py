@@ -16,7 +16,7 @@ from qprd.settings import ModelKind
 def with_lived_in_norms(teacher: str, kind: ModelKind = "frd") -> Network:
     """A model whose batch norms are not those of the initialization, where folding is nothing."""
     if teacher not in ("resnet18", "resnet50"):
-        pytest.importorskip("timm", reason="the extra 'demo' is not installed")
+        pytest.importorskip("timm", reason="the extra 'timm' is not installed")
     model = build_network(MODELS[kind], build_teacher(teacher, pretrained=False), 0)
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():
@@ -119,7 +119,7 @@ def test_nothing_is_folded_where_folding_would_change_the_maps() -> None:
 
 @pytest.mark.parametrize("kind", ["discriminant", "frd"])
 def test_a_transformer_is_shared_with_the_model_not_copied(kind: ModelKind) -> None:
-    pytest.importorskip("timm", reason="the extra 'demo' is not installed")
+    pytest.importorskip("timm", reason="the extra 'timm' is not installed")
     model = build_network(MODELS[kind], build_teacher("timm:test_vit", pretrained=False), 0).eval()
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     expected = scores(model, images)

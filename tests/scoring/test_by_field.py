@@ -55,7 +55,7 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slide]:
 
 
 def make_model(kind: ModelKind, teacher: str = "efficientnet_lite0") -> Network:
-    pytest.importorskip("timm", reason="the extra 'demo' is not installed")
+    pytest.importorskip("timm", reason="the extra 'timm' is not installed")
     return for_inference(random_model(kind, teacher))
 
 

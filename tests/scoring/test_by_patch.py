@@ -44,7 +44,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def model() -> FRD:
-    pytest.importorskip("timm", reason="the extra 'demo' is not installed")
+    pytest.importorskip("timm", reason="the extra 'timm' is not installed")
     torch.manual_seed(0)
     return build_network(FRD, build_teacher("efficientnet_lite0", pretrained=False), 0).eval()
 

