@@ -39,6 +39,7 @@ __all__ = [
     "status",
     "train",
     "undo",
+    "versions",
     "view_results",
     "write_back",
 ]
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         list_teachers,
         run_demo,
         status,
+        versions,
     )
     from qprd.errors import QprdError
     from qprd.events import log_events
@@ -74,6 +76,7 @@ _MODULES = {
         "list_teachers",
         "run_demo",
         "status",
+        "versions",
     ),
     "qprd.errors": ("QprdError",),
     "qprd.events": ("log_events",),

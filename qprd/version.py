@@ -1,3 +1,8 @@
-"""The version of this package."""
+"""The version of this package, which the build takes from the tag in git."""
 
-__version__ = "0.1.0"
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("qprd")
+except PackageNotFoundError:  # a checkout that nobody installed
+    __version__ = "0+unknown"

@@ -74,6 +74,18 @@ def doctor(
     )
 
 
+def versions() -> dict[str, str]:
+    """Find the versions of qprd, Python, PyTorch, OpenSlide and QuPath, without loading them.
+
+    Example:
+        >>> list(qprd.versions())
+        ['qprd', 'Python', 'PyTorch', 'OpenSlide', 'QuPath']
+    """
+    from qprd.jobs.versions import found_versions
+
+    return found_versions()
+
+
 def status(project: Project, *, progress: bool | Progress = True) -> ProjectStatus:
     """Find out which bundles and results a project has, and what commands left in it.
 

@@ -9,7 +9,6 @@ import typer
 from typer.core import TyperGroup
 
 from qprd.errors import ExitCode, QprdError, Terminated
-from qprd.version import __version__
 
 
 class _UserErrors(TyperGroup):
@@ -55,11 +54,17 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def _before_any_command(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option(
+            "--version", is_eager=True, help="Print the versions of qprd and of what it works with."
+        ),
     ] = False,
 ) -> None:
     if version:
-        typer.echo(f"qprd {__version__}")
+        import qprd
+
+        for name, found in qprd.versions().items():
+            typer.echo(f"{name} {found}")
         raise typer.Exit
     log = logging.getLogger("qprd")
     log.setLevel(logging.INFO)

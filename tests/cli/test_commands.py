@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
@@ -158,8 +159,27 @@ def test_a_backend_that_does_not_exist_is_answered_with_those_that_do(command: s
     assert all(word in printed for word in ("auto", "paquo", "exchange"))
 
 
-def test_the_version_is_printed() -> None:
-    assert run("--version") == (0, f"qprd {qprd.__version__}\n")
+def test_the_versions_are_printed_without_loading_torch_or_java() -> None:
+    code = (
+        "import sys, jpype\n"
+        "from typer.testing import CliRunner\n"
+        "from qprd.cli import app\n"
+        "print(CliRunner().invoke(app, ['--version']).output, end='')\n"
+        "print('torch' in sys.modules, jpype.isJVMStarted())\n"
+    )
+    done = child("-c", code)
+    assert done.returncode == 0, done.stderr
+    *lines, loaded = done.stdout.splitlines()
+    assert lines[0] == f"qprd {qprd.__version__}"
+    assert [line.split()[0] for line in lines] == [
+        "qprd",
+        "Python",
+        "PyTorch",
+        "OpenSlide",
+        "QuPath",
+    ]
+    assert f"PyTorch {importlib.metadata.version('torch')}" in lines
+    assert loaded == "False False"
 
 
 def test_help_is_quick_it_loads_neither_torch_nor_java() -> None:
@@ -192,7 +212,7 @@ def test_a_mistake_is_told_before_anything_heavy_is_loaded(tmp_path: Path) -> No
 
 def test_it_runs_as_a_module(tmp_path: Path) -> None:
     done = child("-m", "qprd", "--version", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, f"qprd {qprd.__version__}\n")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, f"qprd {qprd.__version__}")
 
 
 @pytest.mark.parametrize("command", ["train", "predict", "write-back"])
