@@ -2,10 +2,14 @@
 
     python benchmarks/ablation.py --data DIR --normal 400 --seeds 5
     python benchmarks/ablation.py --project PROJECT ...
-    python benchmarks/ablation.py --data DIR --surrounded ...
+    python benchmarks/ablation.py --data DIR --rows students ...
 
-Every row stands with its validation AUROC, by which ideas were chosen, and its test AUROC, by
-which none was. The features of a patch are computed once for all seeds and ideas.
+``--rows recipe`` changes one idea of the recipe at a time; ``context`` adds what is around a patch,
+which is then the middle of an image of twice its edge; ``students`` adds a student that learns from
+the same patches; ``normal`` learns from normal patches alone.
+
+Every row stands with its validation AUROC, by which ideas were chosen, and its test AUROC, by which
+none was. The features of a patch are computed once for all seeds and ideas.
 """
 
 from __future__ import annotations
@@ -32,10 +36,19 @@ from harness.splits import SplitSizes, draw_split
 from harness.tables import markdown_table, provenance, publish, spread_cell
 from methods.ideas import CONTEXT_IDEAS, IDEAS, idea_scores
 from methods.interface import MethodOptions
+from methods.students import normal_only_scores, student_scores
 from qprd.errors import ExitCode, QprdError
 from qprd.evaluation.metrics import auroc
 
 _TUMOR = (3, 9, 30, 90)
+#: What can be compared, and what a table says of it.
+_ROWS = {
+    "recipe": "Each row differs from best in what it says.",
+    "context": "Each row differs from best in what it says.",
+    "students": "The score is that of best and, for the stated share, of a student that was "
+    "trained on the same patches, each in units of its deviation over normal validation patches.",
+    "normal": "No row knows a tumor patch.",
+}
 
 
 @dataclass(frozen=True)
@@ -61,18 +74,18 @@ def main() -> None:
     """Parse, run every seed, print the table."""
     arguments = _parse()
     options = method_options(arguments)
-    counts = sorted(set(arguments.tumor))
-    if counts[0] < 1:
+    counts = [0] if arguments.rows == "normal" else sorted(set(arguments.tumor))
+    if counts[0] < 1 and arguments.rows != "normal":
         raise QprdError(
             "Without tumor patches there is no discriminant.",
             where="--tumor",
-            fix="Give counts of 1 or more.",
+            fix="Give counts of 1 or more, or --rows normal.",
             exit_code=ExitCode.USAGE,
         )
     edge = patch_px(arguments)
     with open_source(arguments) as folder:
         sizes = sizes_of(folder, arguments, counts[-1])
-        images = PatchImages(folder, 2 * edge if arguments.surrounded else edge)
+        images = PatchImages(folder, 2 * edge if arguments.rows == "context" else edge)
         rows: list[Row] = []
         for tumor in counts:
             for seed in seeds(arguments):
@@ -83,12 +96,12 @@ def main() -> None:
                     replace(sizes, tumor=tumor),
                     seed,
                     options,
-                    surrounded=arguments.surrounded,
+                    compared=arguments.rows,
                 )
                 _write(rows, arguments.csv)
                 seconds = time.perf_counter() - started
                 print(f"{tumor} tumor patches, seed {seed}: {seconds:.0f} s", file=sys.stderr)
-        text = _report(rows, counts, sizes)
+        text = _report(rows, counts, sizes, arguments.rows)
         text += provenance(folder, edge, sizes, seeds(arguments))
     publish(text, arguments.markdown)
 
@@ -98,11 +111,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--tumor", type=int, nargs="+", default=list(_TUMOR), metavar="N")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="a line an idea and seed")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="the table as printed")
-    parser.add_argument(
-        "--surrounded",
-        action="store_true",
-        help="a patch is the middle of an image of twice its edge: try what is around it",
-    )
+    parser.add_argument("--rows", choices=_ROWS, default="recipe", help="what to compare")
     return parser.parse_args()
 
 
@@ -113,16 +122,20 @@ def _run(
     seed: int,
     options: MethodOptions,
     *,
-    surrounded: bool,
+    compared: str,
 ) -> list[Row]:
     split = draw_split(folder, sizes, seed)
-    scores = idea_scores(
-        (images[split.train], images[split.val], images[split.test]),
-        folder.tumor[split.train],
-        options,
-        CONTEXT_IDEAS if surrounded else IDEAS,
-        surrounded=surrounded,
-    )
+    parts = images[split.train], images[split.val], images[split.test]
+    train_tumor = folder.tumor[split.train]
+    if compared == "students":
+        labels = train_tumor, folder.tumor[split.val]
+        scores = student_scores(parts, labels, options, seed)
+    elif compared == "normal":
+        scores = normal_only_scores(parts, options, seed)
+    elif compared == "context":
+        scores = idea_scores(parts, train_tumor, options, CONTEXT_IDEAS, surrounded=True)
+    else:
+        scores = idea_scores(parts, train_tumor, options, IDEAS)
     rows = []
     for idea, found in scores.items():
         on_val = auroc(folder.tumor[split.val], found.val)
@@ -150,10 +163,10 @@ def _write(rows: list[Row], file: Path | None) -> None:
         ) from error
 
 
-def _report(rows: list[Row], counts: list[int], sizes: SplitSizes) -> str:
+def _report(rows: list[Row], counts: list[int], sizes: SplitSizes, compared: str) -> str:
     text = (
-        f"Trained on {sizes.normal} normal patches and as many tumor patches as stated. Each row "
-        "differs from best in what it says.\n"
+        f"Trained on {sizes.normal} normal patches and as many tumor patches as stated. "
+        f"{_ROWS[compared]}\n"
     )
     for figure, name in (("val_auroc", "Validation"), ("auroc", "Test")):
         head = ["idea", *map(str, counts), "mean"]

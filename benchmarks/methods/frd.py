@@ -8,8 +8,10 @@ the epoch of the best validation accuracy. Beyond the paper, flips and quarter t
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from methods.interface import Images, Labels, MethodOptions, Scores
 from methods.teachers import teacher_of
@@ -17,6 +19,8 @@ from qprd.device import make_fabric
 from qprd.errors import QprdError
 from qprd.given_settings import train_config
 from qprd.model.assembly import build_network
+from qprd.model.frd import StandardizedFRD
+from qprd.model.loss import Loss
 from qprd.model.network import Network
 from qprd.progress import Progress, SilentProgress, TerminalProgress
 from qprd.sampling.dataset import PatchDataset
@@ -24,7 +28,21 @@ from qprd.sampling.table import Patch, PatchTable
 from qprd.scoring.by_patch import score_patches
 from qprd.settings import Recipe, TrainConfig
 from qprd.training.history import ValidationPatches
-from qprd.training.recipes import model_of, train_model
+from qprd.training.loop import fit
+from qprd.training.recipes import model_of, teacher_cache_for, train_model
+
+
+@dataclass(frozen=True)
+class TrainStudent:
+    """A student of ``--recipe best`` that is trained with tumor patches, too.
+
+    Attributes:
+        model: What it is.
+        loss: What it minimizes.
+    """
+
+    model: type[StandardizedFRD]
+    loss: Loss
 
 
 class ReverseDistillation:
@@ -34,9 +52,18 @@ class ReverseDistillation:
         options: Teacher, epochs, rate, loss, augmentation.
         recipe: How the model is built and trained.
         focal: False leaves out the tumor patches.
+        student: Train this, and not what the recipe trains.
     """
 
-    def __init__(self, options: MethodOptions, recipe: Recipe, *, focal: bool) -> None:
+    def __init__(
+        self,
+        options: MethodOptions,
+        recipe: Recipe,
+        *,
+        focal: bool,
+        student: TrainStudent | None = None,
+    ) -> None:
+        self._student = student
         self._options = options
         self._recipe = recipe
         self._focal = focal
@@ -61,6 +88,9 @@ class ReverseDistillation:
         if len(images) < 2:
             raise QprdError("Training needs at least two patches.", where="--normal")
         config = self._config(images.shape[-1], seed)
+        if self._student is not None:
+            self._model = self._trained_student(self._student, images, tumor, config)
+            return
         model = model_of(self._recipe, int(tumor.sum()))
         self._model = build_network(model, teacher_of(self._options), seed)
         train_model(
@@ -73,6 +103,31 @@ class ReverseDistillation:
             fabric=self._fabric,
             progress=training_progress(),
         )
+
+    def _trained_student(
+        self, student: TrainStudent, images: Images, tumor: Labels, config: TrainConfig
+    ) -> Network:
+        """Train it as `qprd.training.recipes.train_model` does without tumor patches."""
+        model = build_network(student.model, teacher_of(self._options), config.seed)
+        model.to(self._fabric.device).to(memory_format=torch.channels_last)
+        normal = torch.from_numpy(images[~tumor]).to(self._fabric.device)
+        with torch.no_grad():
+            model.head.fit_standardization(
+                model.raw_maps(batch) for batch in normal.split(config.batch_size)
+            )
+        dataset = _dataset(images, tumor, config)
+        fit(
+            model,
+            dataset,
+            student.loss,
+            None,
+            config,
+            fabric=self._fabric,
+            progress=training_progress(),
+            annealed=True,
+            cache=teacher_cache_for(model, dataset, config, self._fabric, None),
+        )
+        return model
 
     def score(self, images: Images) -> Scores:
         """Mean of the smoothed score map; of ``paper`` 0..6."""

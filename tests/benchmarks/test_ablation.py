@@ -107,6 +107,22 @@ def test_the_command_writes_a_row_for_each_idea_and_seed(
     assert table in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("rows", "replaced"), [("students", "student_scores"), ("normal", "normal_only_scores")]
+)
+def test_rows_that_learn_otherwise_are_asked_for_by_name(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path, rows: str, replaced: str
+) -> None:
+    monkeypatch.setattr(ablation, replaced, _few_ideas)
+    sizes = ("--normal", 8, "--tumor", 2, "--val", 2, "--test", 4, "--patch-px", 32, "--seeds", 1)
+    arguments = ("--data", folder, *sizes, "--rows", rows, "--csv", tmp_path / "a.csv")
+    monkeypatch.setattr(sys, "argv", ["ablation.py", *map(str, arguments)])
+    ablation.main()
+    with (tmp_path / "a.csv").open(newline="") as file:
+        found = [(row["idea"], row["tumor"]) for row in csv.DictReader(file)]
+    assert found == [("bluer", "0" if rows == "normal" else "2")]
+
+
 def _few_ideas(
     images: tuple[NDArray[np.uint8], ...], *_: object, **__: object
 ) -> dict[str, IdeaScores]:
