@@ -33,6 +33,7 @@ ROWS = (
     "rivals",
     "network",
     "transformer",
+    "closed_form",
     "reading",
     "training_step",
     "write_back",

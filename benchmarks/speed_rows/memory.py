@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import tissue_mask
+from speed_rows import transformer
 from speed_rows.network import NETWORKS
 from speed_rows.row import Row, Setup, seconds
 from speed_rows.slides import write_slide
@@ -29,11 +31,15 @@ def measure(setup: Setup) -> Iterator[Row]:
     slide = setup.folder / "sparse.tif"
     write_slide(slide, _SIZE, _ISLANDS, _MPP)
     width, height = _SIZE
-    for teacher, recipe in NETWORKS:
-        prepare(setup.folder / teacher, slide, _MPP, _MPP, teacher=teacher, recipe=recipe)
-        found = spent(setup.folder / teacher, setup.device)
+    networks = NETWORKS
+    if importlib.util.find_spec("timm") is not None:
+        networks = (*NETWORKS, (f"timm:{transformer.NETWORK}", "best"))
+    for teacher, recipe in networks:
+        name = teacher.removeprefix("timm:")
+        prepare(setup.folder / name, slide, _MPP, _MPP, teacher=teacher, recipe=recipe)
+        found = spent(setup.folder / name, setup.device)
         yield Row(
-            f"memory for {width:,} x {height:,} px, {teacher}",
+            f"memory for {width:,} x {height:,} px, {name}",
             f"{_LIMIT_GB:g} GB",
             "<=",
             1.0,

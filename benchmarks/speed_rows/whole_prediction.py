@@ -85,7 +85,9 @@ def prepare_model(
         network=NetworkInfo(
             TeacherInfo.of(model.teacher), recipe, model.kind, model_mpp, config.patch_px
         ),
-        scoring=ScoringInfo("fields", config.patch_score, threshold=None),
+        scoring=ScoringInfo(
+            "patches" if model.teacher.sees_all else "fields", config.patch_score, threshold=None
+        ),
         training=TrainingInfo(config=config.model_dump(mode="json"), slides=slides),
     )
     save_bundle(ProjectLayout(project).bundles / info.name, model, info)
