@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,11 +19,17 @@ from qprd.model.network import Network
 from tests.helpers.small_models import PATCH_PX, bundle_info, curve_through, random_model, scores_of
 
 
-@pytest.fixture(scope="module")
-def transformer() -> Network:
-    """A discriminant of a ViT that was built for patches of another size."""
+@pytest.fixture(scope="module", params=["test_vit", "vit_small_patch14_dinov2"])
+def transformer(request: pytest.FixtureRequest) -> Network:
+    """A discriminant of a ViT that was built for patches of another size: a toy, and DINOv2's."""
     pytest.importorskip("timm", reason="the extra 'timm' is not installed")
-    return random_model("discriminant", "timm:test_vit")
+    if request.param == "test_vit":
+        return random_model("discriminant", "timm:test_vit")
+    shared_data: Path = request.getfixturevalue("shared_data")
+    weights = shared_data / "weights" / f"{request.param}.safetensors"
+    if not weights.is_file():
+        pytest.skip(f"no weights at {weights}")
+    return random_model("discriminant", f"timm:{request.param}", weights)
 
 
 def test_torchscript_gives_qprds_probabilities(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,9 +26,12 @@ from qprd.settings import ModelKind, PatchScore
 PATCH_PX = 64
 
 
-def random_model(kind: ModelKind, teacher: str = "resnet18") -> Network:
-    """Every part of it has a say in the score."""
-    model = build_network(MODELS[kind], build_teacher(teacher, pretrained=False), 0)
+def random_model(
+    kind: ModelKind, teacher: str = "resnet18", weights: Path | None = None
+) -> Network:
+    """Every part of it has a say in the score; without weights the teacher is random, too."""
+    frozen = build_teacher(teacher, pretrained=weights is not None, weights=weights)
+    model = build_network(MODELS[kind], frozen, 0)
     generator = torch.Generator().manual_seed(0)
     for name, buffer in model.named_buffers():
         if name.startswith("head."):

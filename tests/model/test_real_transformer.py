@@ -1,10 +1,11 @@
-"""A real ViT-S/14 of DINOv2, if its weights are there: maps, scores, exports."""
+"""A real ViT-S/14 of DINOv2, if its weights are there: its maps and scores."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from qprd.model.teacher import Teacher, build_teacher
+from tests.helpers.small_models import random_model, scores_of
 
 NAME = "timm:vit_small_patch14_dinov2"
 
@@ -39,10 +41,10 @@ def reference(weights: Path) -> Any:
     return model.eval()
 
 
-def patches(shared_data: Path, edge: int) -> Tensor:
+def patches(shared_data: Path, edge: int, count: int = 2) -> Tensor:
     from skimage import io
 
-    files = sorted((shared_data / "patches" / "pcam" / "images").iterdir())[:2]
+    files = sorted((shared_data / "patches" / "pcam" / "images").iterdir())[:count]
     images = torch.stack([torch.from_numpy(io.imread(file)[..., :3]) for file in files])
     return functional.interpolate(images.permute(0, 3, 1, 2).float(), (edge, edge)).byte()
 
@@ -66,3 +68,15 @@ def test_maps_of_patches_are_those_of_timm(
     for f, wanted in zip(found, expected, strict=True):
         assert f.shape == (2, 384, enlarged // 14, enlarged // 14)
         torch.testing.assert_close(f, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_score_map_has_no_seams_as_each_patch_has_its_score_whatever_is_scored_with_it(
+    shared_data: Path, weights: Path
+) -> None:
+    pytest.importorskip("timm", reason="the extra 'timm' is not installed")
+    model = random_model("discriminant", NAME, weights)
+    images = patches(shared_data, 128, count=6).numpy()
+    together = scores_of(model, images)
+    alone = np.concatenate([scores_of(model, images[n : n + 1]) for n in range(len(images))])
+    assert np.ptp(together) > 1e-3
+    np.testing.assert_allclose(alone, together, rtol=0, atol=1e-5)
