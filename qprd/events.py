@@ -5,13 +5,16 @@ Code that has something to tell calls `emit`, which does nothing unless `log_eve
 
 from __future__ import annotations
 
+import _thread
 import json
 import logging
 import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TextIO
@@ -27,15 +30,28 @@ FORMAT = 1
 _sinks: list[_Sink] = []
 
 
-class _Sink:
-    """A stream that gets events; one that cannot be written any more is left alone."""
+class _Sink(logging.Handler):
+    """A stream that gets events, among them what the library logs.
+
+    One that cannot be written any more is left alone.
+    """
 
     def __init__(self, stream: TextIO) -> None:
+        super().__init__()
         self._stream = stream
         self._lock = threading.RLock()
         self._is_broken = False
 
-    def write(self, line: str) -> None:
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = "warning" if record.levelno >= logging.WARNING else "message"
+        self.tell(kind, message=record.getMessage())
+
+    def tell(self, event: str, **values: object) -> None:
+        """Write one event."""
+        time_now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        content = {"event": event, "time": time_now, **values}
+        line = json.dumps(_plain(content), default=str) + "\n"
         with self._lock:
             if self._is_broken:
                 return
@@ -49,15 +65,6 @@ class _Sink:
                 logging.getLogger(__name__).warning("No more events are logged: %s", error)
 
 
-class _Messages(logging.Handler):
-    """Turns what the library logs into events."""
-
-    @override
-    def emit(self, record: logging.LogRecord) -> None:
-        kind = "warning" if record.levelno >= logging.WARNING else "message"
-        emit(kind, message=record.getMessage())
-
-
 def emit(event: str, **values: object) -> None:
     """Tell whoever listens what has happened.
 
@@ -66,13 +73,43 @@ def emit(event: str, **values: object) -> None:
         values: What belongs to it; paths and the like are written as text, and numbers that are
             not finite as null.
     """
-    if not _sinks:
-        return
-    time_now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-    content = {"event": event, "time": time_now, **values}
-    line = json.dumps(_plain(content), default=str) + "\n"
     for sink in _sinks:
-        sink.write(line)
+        sink.tell(event, **values)
+
+
+@contextmanager
+def only_events_on_stdout(command: str) -> Iterator[None]:
+    """Log events to standard output, and send whatever else is written there to standard error.
+
+    Lines are ASCII and end in a line feed on every system. Another program can stop the command by
+    writing the line ``stop`` to its standard input, as SIGTERM does.
+    """
+    with ExitStack() as stack:
+        try:
+            number = sys.stdout.fileno()
+        except OSError:
+            # A stand-in, as in a notebook or a test.
+            stream = sys.stdout
+        else:
+            sys.stdout.flush()
+            stream = stack.enter_context(
+                os.fdopen(os.dup(number), "w", encoding="ascii", newline="\n")
+            )
+            # What is not Python, and processes that are started, write there too.
+            os.dup2(sys.stderr.fileno(), number)
+            threading.Thread(target=_obey, daemon=True).start()
+        stack.enter_context(redirect_stdout(sys.stderr))
+        stack.enter_context(log_events(stream, command))
+        yield
+
+
+def _obey() -> None:
+    """End the command when another program asks for it."""
+    # Unbuffered, as a buffer's lock would be waited for at the end of the process.
+    with suppress(OSError), open(0, "rb", buffering=0, closefd=False) as orders:
+        for line in orders:
+            if line.strip() == b"stop":
+                _thread.interrupt_main(signal.SIGTERM)
 
 
 def is_logged() -> bool:
@@ -102,27 +139,32 @@ def log_events(log: Path | str | TextIO | None, command: str) -> Iterator[None]:
         with _opened(Path(log)) as stream, log_events(stream, command):
             yield
         return
-    sink, messages, logger = _Sink(log), _Messages(), logging.getLogger("qprd")
+    sink, logger = _Sink(log), logging.getLogger("qprd")
     level = logger.level
-    logger.addHandler(messages)
+    logger.addHandler(sink)
     logger.setLevel(min(level or logging.INFO, logging.INFO))
     _sinks.append(sink)
     started, code = time.monotonic(), int(ExitCode.OK)
     try:
-        emit("started", command=command, qprd=__version__, format=FORMAT, process=os.getpid())
+        sink.tell("started", command=command, qprd=__version__, format=FORMAT, process=os.getpid())
         yield
     except BaseException as error:
         code = _exit_code(error)
         if isinstance(error, QprdError):
-            emit("error", message=error.problem, where=error.where, fix=error.fix)
+            sink.tell("error", message=error.problem, where=error.where, fix=error.fix)
+        elif isinstance(error, KeyboardInterrupt):
+            sink.tell("stopped", message=str(error) or "The same command goes on with it.")
+        elif hasattr(error, "format_message"):
+            fix = "qprd COMMAND --help shows what it takes."
+            sink.tell("error", message=error.format_message(), where=None, fix=fix)
         elif isinstance(error, Exception) and not hasattr(error, "exit_code"):
-            emit("error", message=f"{type(error).__name__}: {error}", where=None, fix=None)
+            sink.tell("error", message=f"{type(error).__name__}: {error}", where=None, fix=None)
         raise
     finally:
-        emit("finished", exit_code=code, seconds=round(time.monotonic() - started, 3))
+        sink.tell("finished", exit_code=code, seconds=round(time.monotonic() - started, 3))
         with suppress(ValueError):
             _sinks.remove(sink)
-        logger.removeHandler(messages)
+        logger.removeHandler(sink)
         logger.setLevel(level)
 
 

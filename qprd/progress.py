@@ -8,6 +8,7 @@ import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from qprd.events import emit, is_logged
@@ -45,7 +46,7 @@ class Task(Protocol):
 class Progress(Protocol):
     """Makes bars."""
 
-    def task(self, title: str, total: int) -> AbstractContextManager[Task]:
+    def task(self, title: str, total: int, unit: str = "slide") -> AbstractContextManager[Task]:
         """A bar of ``total`` units that vanishes when its work is done."""
         ...
 
@@ -54,7 +55,7 @@ class SilentProgress:
     """Shows nothing: for tests, libraries and ``--quiet``."""
 
     @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Task]:  # noqa: ARG002
+    def task(self, title: str, total: int, unit: str = "slide") -> Iterator[Task]:  # noqa: ARG002
         """A bar that is not shown."""
         yield _SilentTask()
 
@@ -71,14 +72,14 @@ class TerminalProgress:
     """Bars on standard error or in a notebook; in a log file, a line now and then."""
 
     @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Task]:
+    def task(self, title: str, total: int, unit: str = "slide") -> Iterator[Task]:
         """One bar with rate and time left, or the lines that stand for it."""
         if not (sys.stderr.isatty() or _in_notebook()):
-            yield _LoggedTask(printable(title), total)
+            yield _LoggedTask(printable(title), total, unit)
             return
         from tqdm.auto import tqdm
 
-        with tqdm(total=total, desc=printable(title), dynamic_ncols=True) as bar:
+        with tqdm(total=total, desc=printable(title), unit=unit, dynamic_ncols=True) as bar:
             yield _BarTask(bar)
 
 
@@ -98,30 +99,51 @@ class _BarTask:
         self._bar.set_postfix_str(printable(text))
 
 
+@dataclass
+class _Pace:
+    """How fast a task goes on, since it began."""
+
+    total: int
+    done: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_done(self) -> bool:
+        return self.done == self.total
+
+    @property
+    def rate(self) -> float | None:
+        """Units a second; None before the first."""
+        return self.done / max(time.monotonic() - self.started, 1e-9) if self.done else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time that the rest takes at this rate; None before the first unit."""
+        return (self.total - self.done) / self.rate if self.rate else None
+
+
 class _LoggedTask:
     """A line at each note, and otherwise one a minute."""
 
-    def __init__(self, title: str, total: int) -> None:
+    def __init__(self, title: str, total: int, unit: str) -> None:
         self._title = title
-        self._total = total
-        self._done = 0
-        self._started = self._told = time.monotonic()
+        self._pace = _Pace(total)
+        self._unit = unit
+        self._told = time.monotonic()
 
     def advance(self, count: int = 1) -> None:
-        self._done += count
-        if time.monotonic() - self._told >= _SECONDS_BETWEEN_LINES or self._done == self._total:
+        self._pace.done += count
+        if time.monotonic() - self._told >= _SECONDS_BETWEEN_LINES or self._pace.is_done:
             self._tell("")
 
     def note(self, text: str) -> None:
         self._tell(f"  {text}")
 
     def _tell(self, text: str) -> None:
-        self._told = time.monotonic()
-        elapsed = max(self._told - self._started, 1e-9)
-        rate = self._done / elapsed
-        left = (self._total - self._done) / rate if rate else 0.0
+        self._told, pace = time.monotonic(), self._pace
         print(
-            f"{self._title}: {self._done}/{self._total}  {rate:.1f}/s  {left:.0f} s left{text}",
+            f"{self._title}: {pace.done}/{pace.total}  {pace.rate or 0:.1f} {self._unit}/s  "
+            f"{pace.seconds_left or 0:.0f} s left{text}",
             file=sys.stderr,
             flush=True,
         )
@@ -134,32 +156,41 @@ class _EmittingProgress:
         self._shown = shown
 
     @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Task]:
+    def task(self, title: str, total: int, unit: str = "slide") -> Iterator[Task]:
         """A bar, and an event a second at the most."""
-        with self._shown.task(title, total) as bar:
-            yield _EmittingTask(title, total, bar)
+        with self._shown.task(title, total, unit) as bar:
+            yield _EmittingTask(title, total, unit, bar)
 
 
 class _EmittingTask:
-    def __init__(self, title: str, total: int, bar: Task) -> None:
+    def __init__(self, title: str, total: int, unit: str, bar: Task) -> None:
         self._title = title
-        self._total = total
+        self._unit = unit
+        self._pace = _Pace(total)
         self._bar = bar
-        self._done = 0
         self._emit()
 
     def advance(self, count: int = 1) -> None:
         self._bar.advance(count)
-        self._done += count
-        if time.monotonic() - self._told >= _SECONDS_BETWEEN_EVENTS or self._done == self._total:
+        self._pace.done += count
+        if time.monotonic() - self._told >= _SECONDS_BETWEEN_EVENTS or self._pace.is_done:
             self._emit()
 
     def note(self, text: str) -> None:
         self._bar.note(text)
 
     def _emit(self) -> None:
-        self._told = time.monotonic()
-        emit("progress", task=self._title, done=self._done, total=self._total)
+        self._told, pace = time.monotonic(), self._pace
+        rate, left = pace.rate, pace.seconds_left
+        emit(
+            "progress",
+            task=self._title,
+            done=pace.done,
+            total=pace.total,
+            unit=self._unit,
+            rate=None if rate is None else round(rate, 3),
+            seconds_left=None if left is None else round(left, 1),
+        )
 
 
 def progress_bars(progress: bool | Progress) -> Progress:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import typer
+from click import UsageError
 
 import qprd
 from qprd.errors import QprdError
@@ -56,7 +57,8 @@ def test_a_block_is_logged_from_its_start_to_its_end() -> None:
     [
         (QprdError("Bad.", where="here", fix="Mend it."), 3, ["Bad."]),
         (ZeroDivisionError("by zero"), 1, ["ZeroDivisionError: by zero"]),
-        (KeyboardInterrupt(), 130, []),
+        (KeyboardInterrupt("Kept. Go on."), 130, ["Kept. Go on."]),
+        (UsageError("No such option."), 2, ["No such option."]),
         (typer.Exit(1), 1, []),
     ],
 )
@@ -78,6 +80,9 @@ def test_progress_is_told_at_both_ends_and_seldom_between() -> None:
     assert (told[0]["task"], told[0]["done"], told[0]["total"]) == ("reading", 0, 1000)
     assert told[-1]["done"] == 1000
     assert len(told) < 10
+    assert (told[0]["unit"], told[0]["rate"], told[0]["seconds_left"]) == ("slide", None, None)
+    assert told[-1]["rate"] > 0
+    assert told[-1]["seconds_left"] == 0
     assert isinstance(progress_bars(False), SilentProgress)
 
 

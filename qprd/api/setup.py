@@ -14,6 +14,7 @@ from qprd.progress import Progress, progress_bars
 if TYPE_CHECKING:
     from qprd.jobs.demo import DemoSummary
     from qprd.jobs.doctor.checks import Examination
+    from qprd.jobs.groovy import ScriptCopies
     from qprd.jobs.status import ProjectStatus
     from qprd.jobs.teachers import TeacherList
     from qprd.qupath.project import Project
@@ -86,11 +87,21 @@ def versions() -> dict[str, str]:
     return found_versions()
 
 
-def status(project: Project, *, progress: bool | Progress = True) -> ProjectStatus:
+def status(
+    project: Project,
+    *,
+    drawn: bool = False,
+    tumor_class: Sequence[str] = (),
+    normal_class: Sequence[str] = (),
+    progress: bool | Progress = True,
+) -> ProjectStatus:
     """Find out which bundles and results a project has, and what commands left in it.
 
     Args:
         project: Only read.
+        drawn: Also count what is drawn on each image, which reads all annotations.
+        tumor_class: Classes that mean tumor; empty for those of `TrainConfig`.
+        normal_class: Classes that mean normal tissue; empty for those of `TrainConfig`.
         progress: False shows no bars.
 
     Example:
@@ -98,8 +109,14 @@ def status(project: Project, *, progress: bool | Progress = True) -> ProjectStat
         'demo_1.tif'
     """
     from qprd.jobs.status import project_status
+    from qprd.sampling.classes import Classes
 
-    return project_status(project, progress=progress_bars(progress))
+    classes = {"tumor_class": names_of(tumor_class), "normal_class": names_of(normal_class)}
+    return project_status(
+        project,
+        drawn=Classes.of(train_config(classes)) if drawn else None,
+        progress=progress_bars(progress),
+    )
 
 
 def list_teachers(
@@ -179,19 +196,20 @@ def run_demo(
     return demo.run_demo(Path(folder), backend=backend, seed=seed, progress=progress_bars(progress))
 
 
-def copy_scripts(folder: str | Path) -> list[Path]:
-    """Copy the Groovy scripts that run inside QuPath into a folder.
+def copy_scripts(folder: str | Path | None = None) -> ScriptCopies:
+    """Copy the Groovy scripts that run inside QuPath.
 
     Args:
-        folder: Made if need be; earlier copies are replaced.
+        folder: Made if need be; earlier copies are replaced, and kept under another name where a
+            person has changed them. None takes the folder in which QuPath lists user scripts.
 
     Raises:
-        QprdError: the folder cannot be written.
+        QprdError: the folder cannot be written, or QuPath's is not known.
 
     Example:
-        >>> [path.name for path in qprd.copy_scripts("scripts")][0]
+        >>> [path.name for path in qprd.copy_scripts("scripts").scripts][0]
         'export_annotations.groovy'
     """
     from qprd.jobs import groovy
 
-    return groovy.copy_scripts(Path(folder))
+    return groovy.copy_scripts(path_of(folder))

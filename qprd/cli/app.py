@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from qprd.errors import ExitCode, QprdError, Terminated
+from qprd.events import only_events_on_stdout
+from qprd.ranks import this_rank
 
 
 class _UserErrors(TyperGroup):
     """Prints user errors without a traceback; exit codes are never 0 then."""
 
     def invoke(self, ctx: Any) -> Any:
+        words = [*ctx._protected_args, *ctx.args]
+        # Before the command's options are read, as what is wrong with them is an event, too. Of the
+        # processes of one command the first alone speaks.
+        speaks = "--events" in words and this_rank().is_first
         try:
-            return super().invoke(ctx)
+            with only_events_on_stdout(words[0]) if speaks else nullcontext():
+                return super().invoke(ctx)
         except QprdError as error:
             from qprd.progress import printable
 
@@ -68,4 +76,5 @@ def _before_any_command(
         raise typer.Exit
     log = logging.getLogger("qprd")
     log.setLevel(logging.INFO)
-    log.handlers = [_Messages()]
+    log.handlers = [one for one in log.handlers if not isinstance(one, _Messages)]
+    log.addHandler(_Messages())

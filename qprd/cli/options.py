@@ -80,6 +80,14 @@ LogJsonOption = Annotated[
         help="Append a line of JSON to this file for each thing that happens, as it happens.",
     ),
 ]
+EventsOption = Annotated[
+    bool,
+    typer.Option(
+        "--events",
+        help="For other programs: write a line of JSON to standard output for each thing that "
+        "happens, as it happens, and nothing else there.",
+    ),
+]
 BundleOption = Annotated[
     Path | None,
     typer.Option(
@@ -135,6 +143,7 @@ class ProjectOptions:
             rich_help_panel=PROJECT,
         ),
     ] = None
+    events: EventsOption = False
 
     def open(self) -> Project:
         """Open the project."""

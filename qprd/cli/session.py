@@ -22,15 +22,17 @@ def report(summary: Summary, json: Path | None, content: object = None) -> None:
         content: What to write to it instead of the summary's fields.
     """
     from qprd.events import emit
-    from qprd.jobs.reporting import write_json_object
+    from qprd.jobs.reporting import plain, write_json_object
     from qprd.progress import printable
 
     for told in (*getattr(summary, "notes", ()), *getattr(summary, "problems", ())):
         emit("warning", message=told)
 
+    lines, content = [*map(printable, summary.lines())], summary if content is None else content
+    emit("result", lines=lines, content=plain(content))
     # Printed first: what took long to compute is shown even if the file cannot be written.
-    for line in summary.lines():
-        typer.echo(printable(line))
-    write_json_object(json, summary if content is None else content)
+    for line in lines:
+        typer.echo(line)
+    write_json_object(json, content)
     if getattr(summary, "failed", 0):
         raise typer.Exit(ExitCode.FAILED)

@@ -6,7 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -21,6 +21,9 @@ from qprd.progress import Progress
 from qprd.qupath.project import Entry, Project
 from qprd.results.folder import SLIDE, load_slide_result
 from qprd.results.freshness import Freshness
+from qprd.sampling.classes import Classes, role_of
+from qprd.sampling.split_metadata import metadata_split
+from qprd.sampling.splits import Split
 from qprd.settings import PredictConfig
 
 if TYPE_CHECKING:
@@ -75,6 +78,11 @@ class ResultStatus:
         reason: Why it is stale, else empty.
         written: Whether the result is in QuPath's project; ``waiting`` if it is in a file that
             ``import_predictions.groovy`` has not read yet.
+        slide_score: Of the result; None without one.
+        split: By its metadata; None where qprd chooses.
+        tumor: Number of annotations that label tumor, judged predictions included; None if it was
+            not asked for, or if they cannot be read.
+        normal: The same of normal tissue.
     """
 
     image: str
@@ -82,6 +90,10 @@ class ResultStatus:
     state: Literal["fresh", "stale", "missing"]
     reason: str
     written: Literal["yes", "waiting", "no"]
+    slide_score: float | None = None
+    split: Split | None = None
+    tumor: int | None = None
+    normal: int | None = None
 
 
 @dataclass(frozen=True)
@@ -170,10 +182,13 @@ class ProjectStatus:
         return lines
 
 
-def project_status(project: Project, *, progress: Progress) -> ProjectStatus:
+def project_status(
+    project: Project, *, drawn: Classes | None = None, progress: Progress
+) -> ProjectStatus:
     """Find out what a project has of qprd; nothing is changed.
 
-    A slide is opened only if its file has changed since it was predicted.
+    A slide is opened only if its file has changed since it was predicted. Annotations are read and
+    counted where classes are given that are ``drawn``.
     """
     from qprd.jobs.train.run import runs_of
 
@@ -182,7 +197,9 @@ def project_status(project: Project, *, progress: Progress) -> ProjectStatus:
     results = []
     with progress.task("looking at results", len(entries)) as task:
         for entry in entries:
-            results.append(_result(project, entry, inputs))
+            tumor, normal = (None, None) if drawn is None else _drawn(project, entry, drawn)
+            result = _result(project, entry, inputs)
+            results.append(replace(result, split=_split(entry), tumor=tumor, normal=normal))
             task.advance()
     known = {entry.id for entry in entries}
     kept = sorted(path.parent.name for path in layout.results.glob(f"[!.]*/{SLIDE}"))
@@ -245,7 +262,23 @@ def _result(project: Project, entry: Entry, inputs: Inputs | None) -> ResultStat
         if inputs is None
         else inputs.freshness(project, entry)
     )
-    return ResultStatus(entry.name, entry.id, found.state, found.reason, written)
+    score = result.slide_score
+    return ResultStatus(entry.name, entry.id, found.state, found.reason, written, score)
+
+
+def _split(entry: Entry) -> Split | None:
+    with suppress(QprdError):
+        return metadata_split(entry.metadata, entry.name)
+    return None
+
+
+def _drawn(project: Project, entry: Entry, classes: Classes) -> tuple[int | None, int | None]:
+    """Number of annotations that label tumor, and normal tissue; None if they cannot be read."""
+    try:
+        roles = Counter(role_of(found, classes) for found in project.annotations(entry))
+    except QprdError:
+        return None, None
+    return roles["tumor"], roles["normal"] + roles["rejected"]
 
 
 def _names(results: Sequence[ResultStatus]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from qprd.errors import QprdError
+from qprd.events import emit
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.changes import RELOAD, ProjectChange, change_images, changed_files
 from qprd.names import counted
@@ -178,4 +179,6 @@ def write_back_entries(
         goes_on=goes_on,
         wait=wait,
     )
+    for report in () if dry_run else written:
+        emit("written", image=report.image_name, entry=report.entry_id)
     return WriteBackSummary(**change, written=tuple(written), bundles=bundles)

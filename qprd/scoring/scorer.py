@@ -70,7 +70,7 @@ class SlideScorer:
             stride=self.stride or self.patch_px // 2,
             min_tissue=self.min_tissue,
         )
-        with self.progress.task(name, int(grid.wanted.sum())) as task:
+        with self.progress.task(name, int(grid.wanted.sum()), "patch") as task:
             if self.scoring == "fields":
                 return score_slide_by_field(
                     self.model,
@@ -109,7 +109,7 @@ class SlideScorer:
         together: dict[tuple[str, float], list[int]] = {}
         for index, patch in enumerate(table.patches):
             together.setdefault((patch.slide, patch.mpp), []).append(index)
-        with self.progress.task("validating on fields", len(table)) as task:
+        with self.progress.task("validating on fields", len(table), "patch") as task:
             for (entry_id, mpp), members in together.items():
                 corners = np.array([(table.patches[i].x, table.patches[i].y) for i in members])
                 try:

@@ -131,7 +131,7 @@ def fit(
     steps = config.epochs * len(batches)
     learner = build_learner(model, config, fabric, cache, steps if annealed else None)
     training = _Training(model, learner, batches, val, annealed=annealed, folder=folder)
-    with progress.task("training", steps) as task, joint_batch_norm(model):
+    with progress.task("training", steps, "step") as task, joint_batch_norm(model):
         if cache is not None:
             task.note(str(cache))
         training.restore(task)

@@ -164,7 +164,7 @@ def _fit_discriminant(
     model.to(memory_format=torch.channels_last)
     head = head_named(config.head)()
     symmetries = range(SYMMETRIES if config.augment else 1)
-    with progress.task("training", len(symmetries) * len(images)) as task:
+    with progress.task("training", len(symmetries) * len(images), "patch") as task:
         for symmetry in symmetries:
             turned = symmetric(images, symmetry)  # a view, so a memory map stays on disk
             for patches in _blocks(np.arange(len(images)), config.batch_size * fabric.world_size):

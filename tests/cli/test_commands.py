@@ -24,7 +24,7 @@ from qprd.settings import PredictConfig, TrainConfig
 ROOT = typer.main.get_command(app)
 COMMANDS = sorted(ROOT.commands)  # type: ignore[attr-defined]
 
-PROJECT = {"--backend", "--slides", "--annotations"}
+PROJECT = {"--backend", "--slides", "--annotations", "--events"}
 CHOICE = {"--image", "--exclude"}
 
 #: The options of each command, but for the settings of train and predict.
@@ -57,8 +57,9 @@ OPTIONS = {
     "remove": PROJECT | CHOICE | {"--exclude", "--dry-run", "--json"},
     "undo": PROJECT | {"--all", "--dry-run", "--json"},
     "view": PROJECT | {"--port", "--assume-mpp", "--min-area-um2", "--tolerance-um"},
-    "status": PROJECT | {"--json"},
-    "import-asap": {"--backend", "--slides", "--image", "--tumor-class", "--dry-run", "--json"},
+    "status": PROJECT | {"--drawn", "--tumor-class", "--normal-class", "--json"},
+    "import-asap": PROJECT - {"--annotations"}
+    | {"--image", "--tumor-class", "--dry-run", "--json"},
     "export": CHOICE | {"--format", "--output", "--exclude", "--tiles", "--weights", "--json"},
     "doctor": PROJECT
     | {
@@ -72,7 +73,7 @@ OPTIONS = {
     },
     "teachers": {"--measure", "--device", "--json"},
     "demo": {"--backend", "--seed", "--json"},
-    "groovy": {"--json"},
+    "groovy": {"--install", "--json"},
 }
 
 

@@ -16,7 +16,7 @@ class StopsAfter(SilentProgress):
         self._title = title
 
     @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Task]:
+    def task(self, title: str, total: int, unit: str = "slide") -> Iterator[Task]:
         if title == self._title:
             yield self
         else:

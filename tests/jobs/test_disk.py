@@ -56,7 +56,7 @@ class FillsTheDisk:
         self._title, self._disk = title, disk
 
     @contextmanager
-    def task(self, title: str, total: int) -> Iterator[FillsTheDisk._Task]:
+    def task(self, title: str, total: int, unit: str = "slide") -> Iterator[FillsTheDisk._Task]:
         yield self._Task(self._disk if title == self._title else None)
 
     class _Task:

@@ -42,7 +42,7 @@ class PressesCtrlC:
         self._title, self._at = title, at
 
     @contextmanager
-    def task(self, title: str, total: int) -> Iterator[PressesCtrlC._Task]:
+    def task(self, title: str, total: int, unit: str = "slide") -> Iterator[PressesCtrlC._Task]:
         yield self._Task(self._at if title == self._title else -1)
 
     class _Task:

@@ -205,7 +205,7 @@ class TakesSlideAway:
         self._title, self._slide = title, slide
 
     @contextmanager
-    def task(self, title: str, total: int) -> Iterator[SilentProgress]:
+    def task(self, title: str, total: int, unit: str = "slide") -> Iterator[SilentProgress]:
         if title == self._title:
             self._slide.unlink()
         with SilentProgress().task(title, total) as task:

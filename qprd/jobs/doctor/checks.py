@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -25,12 +26,14 @@ class Check:
         subject: What was looked at.
         finding: What was seen.
         fix: What to do, for WARN and FAIL.
+        images: Names of the images that it is about.
     """
 
     status: Status
     subject: str
     finding: str
     fix: str | None = None
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,11 @@ def passed(subject: str, finding: str) -> Check:
     return Check(Status.PASS, subject, finding)
 
 
-def warning(subject: str, finding: str, fix: str | None = None) -> Check:
+def warning(
+    subject: str, finding: str, fix: str | None = None, images: Iterable[str] = ()
+) -> Check:
     """A check that found what is worth mending."""
-    return Check(Status.WARN, subject, finding, fix)
+    return Check(Status.WARN, subject, finding, fix, tuple(images))
 
 
 def failure(subject: str, finding: str | QprdError, fix: str | None = None) -> Check:

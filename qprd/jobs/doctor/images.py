@@ -96,7 +96,8 @@ def _look_at_annotations(
         note = project.annotation_note(entry)
         annotations = project.annotations(entry)
     except QprdError as error:
-        images.faults.append(warning(entry.name, f"{error.problem} ({error.where})", error.fix))
+        told = f"{error.problem} ({error.where})"
+        images.faults.append(warning(entry.name, told, error.fix, [entry.name]))
         return np.empty((0, 4))
     if note is not None:
         images.missing.setdefault(note, []).append(entry)
@@ -123,6 +124,7 @@ def _faults(entry: Entry, annotations: Sequence[Annotation]) -> Iterator[Check]:
             entry.name,
             f"{what} is left out: {annotation.fault}{more}",
             "Draw it again in QuPath, or delete it.",
+            [entry.name],
         )
 
 

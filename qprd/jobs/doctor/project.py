@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from qprd.errors import QprdError
 from qprd.jobs.doctor.checks import Check, Status, failure, passed, warning
@@ -34,7 +34,7 @@ def check_project(project: Project, config: TrainConfig, progress: Progress) -> 
     usable = images.usable
     yield from _grouped(images.failures)
     for doubt, members in images.doubts.items():
-        yield warning(name_list(members, _NAMES_SHOWN), doubt)
+        yield warning(name_list(members, _NAMES_SHOWN), doubt, images=_names(members))
     if usable:
         yield passed(
             "slides",
@@ -67,18 +67,25 @@ def _grouped(failures: Sequence[tuple[Entry, QprdError]]) -> Iterator[Check]:
             if len(members) > 1
             else ""
         )
-        yield warning(count, f"{error.problem}{names}", fix)
+        images = _names(member for member, _ in members)
+        yield warning(count, f"{error.problem}{names}", fix, images)
+
+
+def _names(entries: Iterable[Entry]) -> list[str]:
+    return [entry.name for entry in entries]
 
 
 def _annotations(images: Images) -> Iterator[Check]:
     yield from images.faults
     for note, members in images.missing.items():
-        yield warning("annotations", f"{note} [{name_list(members, _NAMES_SHOWN)}]")
+        finding = f"{note} [{name_list(members, _NAMES_SHOWN)}]"
+        yield warning("annotations", finding, images=_names(members))
     for note, members in images.unlabeled.items():
         yield warning(
             "annotations",
             f"{note} [{name_list(members, _NAMES_SHOWN)}]",
             "Set their class in QuPath, or name it with --tumor-class or --normal-class.",
+            _names(members),
         )
     classes = images.classes
     listed = ", ".join(f"{name} ({count})" for name, count in classes.most_common()) or "none"
@@ -102,6 +109,7 @@ def _training(images: Images, config: TrainConfig) -> Iterator[Check]:
             "training",
             f"one slide with {wanted}: {ready[0].name}; it would be split by area",
             "Annotate a second slide: validation on another slide is what can be believed.",
+            _names(ready),
         )
     else:
         splits = Counter(metadata_split(entry.metadata, entry.name) or "by seed" for entry in ready)

@@ -36,7 +36,7 @@ def publish(
         QprdError: One of them cannot be written.
     """
     steps = len(summary.false_positives) + len(summary.misses) + 1
-    with progress.task("drawing the page", steps) as task:
+    with progress.task("drawing the page", steps, "picture") as task:
         cards: list[list[dict[str, object]]] = []
         for mistakes in (summary.false_positives, summary.misses):
             cards.append([])

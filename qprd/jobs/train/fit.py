@@ -138,7 +138,7 @@ def _read(prepared: PreparedPatches, config: TrainConfig, run: Run, progress: Pr
     """Write the images of the patches of each split, (N, 3, P, P), and the masks if there are."""
     tables = {split: prepared.table.subset(split) for split in _READ}
     with (
-        progress.task("reading patches", sum(map(len, tables.values()))) as task,
+        progress.task("reading patches", sum(map(len, tables.values())), "patch") as task,
         write_errors("The cache of training patches", run.folder),
     ):
         for split, table in tables.items():

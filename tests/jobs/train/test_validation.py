@@ -200,7 +200,7 @@ class FailsOn(SilentProgress):
     def __init__(self, title: str, error: BaseException) -> None:
         self.title, self.error = title, error
 
-    def task(self, title: str, total: int):  # type: ignore[no-untyped-def]
+    def task(self, title: str, total: int, unit: str = "slide"):  # type: ignore[no-untyped-def]
         if title == self.title:
             raise self.error
         return super().task(title, total)
