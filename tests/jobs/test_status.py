@@ -100,10 +100,10 @@ def test_the_command_prints_it_and_writes_it_as_json(predicted: Path, tmp_path: 
         "state": "missing",
         "reason": "",
         "written": "no",
-            "slide_score": None,
-            "split": None,
-            "tumor": None,
-            "normal": None,
+        "slide_score": None,
+        "split": None,
+        "tumor": None,
+        "normal": None,
     }
 
 
