@@ -21,7 +21,7 @@ from typing import TextIO
 
 from typing_extensions import override
 
-from qprd.errors import ExitCode, QprdError
+from qprd.errors import ExitCode, QprdError, Terminated
 from qprd.version import __version__
 
 #: Raised whenever events change in a way that breaks programs which read them.
@@ -182,8 +182,10 @@ def _opened(file: Path) -> TextIO:
 
 def _exit_code(error: BaseException) -> int:
     """The exit code of a process that ends by an exception; typer's Exit has its own."""
+    if isinstance(error, Terminated):
+        return int(ExitCode.TERMINATED)
     if isinstance(error, KeyboardInterrupt):
-        return int(getattr(error, "exit_code", ExitCode.INTERRUPTED))
+        return int(ExitCode.INTERRUPTED)
     return int(getattr(error, "exit_code", ExitCode.FAILED))
 
 

@@ -12,7 +12,7 @@ import typer
 from click import UsageError
 
 import qprd
-from qprd.errors import QprdError
+from qprd.errors import QprdError, Terminated
 from qprd.events import emit, log_events
 from qprd.progress import SilentProgress, progress_bars
 from tests.helpers.drawn_project import PREDICTION, TRAINING, flags_of, run_qprd
@@ -58,6 +58,7 @@ def test_a_block_is_logged_from_its_start_to_its_end() -> None:
         (QprdError("Bad.", where="here", fix="Mend it."), 3, ["Bad."]),
         (ZeroDivisionError("by zero"), 1, ["ZeroDivisionError: by zero"]),
         (KeyboardInterrupt("Kept. Go on."), 130, ["Kept. Go on."]),
+        (Terminated("Kept. Go on."), 143, ["Kept. Go on."]),
         (UsageError("No such option."), 2, ["No such option."]),
         (typer.Exit(1), 1, []),
     ],

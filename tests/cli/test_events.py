@@ -151,7 +151,8 @@ def test_a_training_that_is_stopped_says_how_to_go_on(
         assert process.stdout is not None
         output = b""
         while b'"event": "epoch"' not in output:
-            output += process.stdout.readline()
+            output += (line := process.stdout.readline())
+            assert line, output
         if by_line:
             process.stdin.write(b"stop\n")
             process.stdin.flush()
