@@ -18,9 +18,7 @@ def evaluate(
     project: ProjectGroup,
     given: Annotated[
         Given,
-        settings(
-            TrainConfig, "images", "exclude", "assume_mpp", "unannotated_normal", "tissue_class"
-        ),
+        settings(TrainConfig, "images", "exclude", "assume_mpp", "unannotated_normal"),
     ],
     split: Annotated[
         Literal["test", "val", "all"] | None,

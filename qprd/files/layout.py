@@ -39,6 +39,10 @@ class ProjectLayout:
         """Predictions as plain files, one folder an entry, and ``index.html``."""
         return self.root / "results"
 
+    def earlier(self, entry_id: str) -> Path:
+        """What is kept of the last result of another bundle, of one entry."""
+        return self.root / "earlier" / entry_id
+
     @property
     def claims(self) -> Path:
         """Which process is at work on which slide; there only during predictions."""

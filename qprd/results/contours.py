@@ -99,6 +99,36 @@ def contours(
     return _largest_first(polygons[shapely.area(polygons) * px2_to_um2 >= min_area_um2])
 
 
+def contours_in_image(
+    score_map: ScoreMap,
+    threshold: float,
+    size: tuple[int, int],
+    *,
+    min_area_um2: float,
+    tolerance_um: float,
+    probability_of: ProbabilityOf | None = None,
+) -> list[Polygon]:
+    """The contours of a prediction: those of `contours`, clipped to the image.
+
+    Args:
+        score_map: Scores.
+        threshold: Raw score, inclusive.
+        size: Width and height of the image in level-0 pixels.
+        min_area_um2: Smaller contours are dropped, smaller holes filled.
+        tolerance_um: How far simplified outlines may be from the exact ones.
+        probability_of: Turns raw scores into probabilities; None without a calibration.
+    """
+    polygons = contours(
+        score_map,
+        threshold,
+        min_area_um2=min_area_um2,
+        min_hole_um2=min_area_um2,
+        tolerance_um=tolerance_um,
+        probability_of=probability_of,
+    )
+    return inside_image(polygons, *size, min_area_px2=min_area_um2 / score_map.mpp**2)
+
+
 def inside_image(
     polygons: Sequence[Polygon], width: int, height: int, *, min_area_px2: float = 0.0
 ) -> list[Polygon]:

@@ -1,6 +1,6 @@
 """Results on disk: one folder per entry, written whole or not at all.
 
-- ``score_map.npz``: raw scores and their grid
+- ``score_map.npz``: raw scores, their grid, and what the slide shows where (`Surface`)
 - ``score_map.ome.tif``: the same as an image, of probabilities if there are any
 - ``predictions.geojson``: tiles and contours, which QuPath takes by drag and drop
 - ``review.geojson``: review regions, if they were asked for
@@ -13,12 +13,16 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
@@ -45,6 +49,8 @@ from qprd.results.tiff import write_score_tiff
 from qprd.settings import Scoring
 from qprd.slides.fingerprint import Fingerprint, SlideIdentity
 from qprd.slides.frame import Frame
+from qprd.slides.surface import Surface
+from qprd.slides.tissue import TissueMask
 
 SCORE_MAP = "score_map.npz"
 SCORE_TIFF = "score_map.ome.tif"
@@ -89,6 +95,10 @@ class SlideResult:
         notes: What the user should know of the slide.
         fingerprint: Of the slide's file; None in results of an earlier qprd.
         made_from: What the result depends on; None in results of an earlier qprd.
+        min_area_um2: Smallest contour, and smallest hole in one; None in results of an earlier
+            qprd.
+        tolerance_um: How far the contours may be from the exact ones; None likewise.
+        tissue_class: Classes whose annotations outlined the tissue; None likewise.
     """
 
     entry_id: str
@@ -110,6 +120,9 @@ class SlideResult:
     fingerprint: Fingerprint | None = None
     made_from: MadeFrom | None = None
     slide_probability: float | None = None
+    min_area_um2: float | None = None
+    tolerance_um: float | None = None
+    tissue_class: tuple[str, ...] | None = None
 
     @property
     def score_text(self) -> str:
@@ -150,6 +163,7 @@ def save_result(
     probabilities: NDArray[np.float64] | None,
     lesion_points: LesionPoints,
     overview: bytes,
+    tissue: TissueMask | None = None,
 ) -> None:
     """Write one entry's results; an earlier result stays until the new one is complete.
 
@@ -161,15 +175,20 @@ def save_result(
         probabilities: (rows, columns), 0..1, NaN where the scores are; None without a calibration.
         lesion_points: Where a lesion is suspected.
         overview: The picture, a PNG.
+        tissue: Where tissue was found, and what the rest of the slide shows.
 
     Raises:
         QprdError: The disk is full or the folder cannot be written; the earlier result is intact.
     """
     with write_errors("The results", folder), replacing_folder(folder) as partial:
+        found: dict[str, Any] = {}
+        if tissue is not None and tissue.surface is not None:
+            found = {"surface": tissue.surface, "downsample": np.array(tissue.downsample)}
         np.savez_compressed(
             partial / SCORE_MAP,
             scores=score_map.scores,
             grid=np.array([score_map.x, score_map.y, score_map.cell_px, score_map.mpp]),
+            **found,
         )
         write_score_tiff(partial / SCORE_TIFF, score_map, probabilities, image=slide.image)
         text = predictions_to_text(predictions)
@@ -177,6 +196,28 @@ def save_result(
         (partial / LESION_POINTS).write_text(_points_to_text(lesion_points), encoding="utf-8")
         (partial / SLIDE).write_text(json.dumps(asdict(slide), indent=2), encoding="utf-8")
         (partial / OVERVIEW).write_bytes(overview)
+
+
+def keep_earlier(folder: Path, earlier: Path, bundle: str) -> None:
+    """Keep the score map and the figures of a result that one of another bundle will replace.
+
+    Args:
+        folder: The result; nothing is kept if it is of the same bundle, missing or damaged.
+        earlier: The folder to keep it in, which holds no more than the last one.
+        bundle: Name of the bundle that predicts now.
+
+    Raises:
+        QprdError: The disk is full or the folder cannot be written.
+    """
+    try:
+        if load_slide_result(folder).bundle == bundle:
+            return
+        load_score_map(folder)
+    except QprdError:
+        return
+    with write_errors("The earlier results", earlier), replacing_folder(earlier) as partial:
+        for name in (SCORE_MAP, SLIDE):
+            shutil.copyfile(folder / name, partial / name)
 
 
 def is_complete(folder: Path) -> bool:
@@ -292,19 +333,45 @@ def load_score_map(folder: Path) -> ScoreMap:
     Raises:
         QprdError: There is no result, or it is damaged.
     """
+    with _arrays(folder) as archive:
+        scores = archive["scores"].astype(np.float32)
+        x, y, cell_px, mpp = (float(value) for value in archive["grid"])
+        if scores.ndim != 2 or not np.isfinite([x, y]).all() or not (cell_px > 0 and mpp > 0):
+            raise ValueError("no score map")
+    return ScoreMap(scores, x, y, cell_px, mpp)
+
+
+def load_tissue(folder: Path) -> TissueMask | None:
+    """Read where the prediction of one entry found tissue; None in results of an earlier qprd.
+
+    Raises:
+        QprdError: There is no result, or it is damaged.
+    """
+    with _arrays(folder) as archive:
+        if "surface" not in archive:
+            return None
+        surface, downsample = archive["surface"], float(archive["downsample"])
+        if surface.ndim != 2 or surface.dtype != np.uint8 or not downsample >= 1:
+            raise ValueError("no surface")
+    return TissueMask(surface == Surface.TISSUE, downsample, surface=surface)
+
+
+@contextmanager
+def _arrays(folder: Path) -> Iterator[NpzFile]:
+    """Open the arrays of one entry; whatever goes wrong in the block means that they are damaged.
+
+    Raises:
+        QprdError: There is no result, or it is damaged.
+    """
     try:
         with np.load(folder / SCORE_MAP, allow_pickle=False) as archive:
             _refuse_larger_than_stored(archive.zip)
-            scores = archive["scores"].astype(np.float32)
-            x, y, cell_px, mpp = (float(value) for value in archive["grid"])
+            yield archive
     except OSError as error:
         raise _missing(folder, error) from error
     except Exception as error:
         # Headers of arrays are Python expressions: a damaged one can raise anything.
         raise _damaged(folder / SCORE_MAP) from error
-    if scores.ndim != 2 or not np.isfinite([x, y]).all() or not (cell_px > 0 and mpp > 0):
-        raise _damaged(folder / SCORE_MAP)
-    return ScoreMap(scores, x, y, cell_px, mpp)
 
 
 def _refuse_larger_than_stored(archive: zipfile.ZipFile) -> None:

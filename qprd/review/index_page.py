@@ -25,6 +25,8 @@ class SlideRow:
         split: ``train`` or ``val`` if the model has seen the slide.
         files: Other files of the slide: label to path relative to the results folder.
         warnings: What the reader must know about this slide.
+        entry_id: Id of the entry; empty if there is nothing to look at.
+        slide_probability: The probability of the slide score; None without a calibration.
     """
 
     name: str
@@ -36,6 +38,8 @@ class SlideRow:
     split: str | None = None
     files: Mapping[str, PurePosixPath] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    entry_id: str = ""
+    slide_probability: float | None = None
 
     @property
     def tumor_percent(self) -> float | None:

@@ -31,13 +31,17 @@ from qprd.results.folder import (
     SCORE_TIFF,
     SLIDE,
     SlideResult,
+    keep_earlier,
     load_lesion_points,
     load_predictions,
     load_score_map,
     load_slide_result,
+    load_tissue,
     save_result,
 )
 from qprd.slides.frame import Frame
+from qprd.slides.surface import Surface
+from qprd.slides.tissue import TissueMask
 
 SCORES = np.array([[0.25, np.nan], [1.5, 2.0]], np.float32)
 SLIDE_RESULT = SlideResult(
@@ -70,7 +74,9 @@ def predictions(count: int = 3) -> Predictions:
     return Predictions(tiles, (contour,), metadata={"qprd: bundle": "b"})
 
 
-def save(folder: Path, *, tiles: int = 3, overview: bytes = b"png") -> None:
+def save(
+    folder: Path, *, tiles: int = 3, overview: bytes = b"png", tissue: TissueMask | None = None
+) -> None:
     score_map = ScoreMap(SCORES, 0.0, 8.0, 64.0, 0.5)
     save_result(
         folder,
@@ -80,6 +86,7 @@ def save(folder: Path, *, tiles: int = 3, overview: bytes = b"png") -> None:
         probabilities=SCORES.astype(np.float64) / 4.0,
         lesion_points=FOUND,
         overview=overview,
+        tissue=tissue,
     )
 
 
@@ -228,3 +235,30 @@ def test_a_full_disk_leaves_the_earlier_result(small_disk: Path) -> None:
     assert "disk space" in (caught.value.fix or "")
     assert len(load_predictions(folder).tiles) == 3
     assert [path.name for path in small_disk.iterdir()] == ["1"]
+
+
+def test_where_tissue_was_is_kept_with_the_scores(tmp_path: Path) -> None:
+    surface = np.array([[Surface.GLASS, Surface.TISSUE], [Surface.PEN, Surface.SMALL]], np.uint8)
+    save(tmp_path / "1", tissue=TissueMask(surface == Surface.TISSUE, 16.0, 0.5, surface))
+    found = load_tissue(tmp_path / "1")
+    assert found is not None
+    assert found.surface is not None
+    assert np.array_equal(found.surface, surface)
+    assert (found.mask.tolist(), found.downsample) == ([[False, True], [False, False]], 16.0)
+    np.testing.assert_array_equal(load_score_map(tmp_path / "1").scores, SCORES)
+    save(tmp_path / "2")
+    assert load_tissue(tmp_path / "2") is None
+
+
+def test_of_another_bundle_the_last_result_is_kept(tmp_path: Path) -> None:
+    folder, earlier = tmp_path / "1", tmp_path / "earlier" / "1"
+    keep_earlier(folder, earlier, "b")
+    save(folder)
+    keep_earlier(folder, earlier, SLIDE_RESULT.bundle)
+    assert not earlier.exists()
+    keep_earlier(folder, earlier, "another")
+    assert load_slide_result(earlier) == SLIDE_RESULT
+    np.testing.assert_array_equal(load_score_map(earlier).scores, SCORES)
+    (folder / "score_map.npz").write_bytes(b"")
+    keep_earlier(folder, earlier, "a third")
+    np.testing.assert_array_equal(load_score_map(earlier).scores, SCORES)

@@ -23,11 +23,11 @@ from qprd.jobs.evaluate.slide import (
 )
 from qprd.jobs.evaluate.split import EvaluatedSplit, choose_slides
 from qprd.jobs.evaluate.summary import EvaluateSummary, coverage_notes
-from qprd.jobs.predict.index import EVALUATION_PAGE
 from qprd.progress import Progress
 from qprd.qupath.drawn import Drawn, read_drawn
 from qprd.qupath.entry_slides import name_list, select_entries
 from qprd.qupath.project import Entry, Project
+from qprd.results.evaluation import EVALUATION_PAGE
 from qprd.results.folder import SlideResult, load_slide_result
 from qprd.settings import TrainConfig
 
@@ -43,7 +43,6 @@ def evaluate_project(
     images: Sequence[str] = (),
     exclude: Sequence[str] = (),
     unannotated_normal: bool = False,
-    tissue_class: Sequence[str] = (),
     assume_mpp: float | None = None,
     progress: Progress,
 ) -> EvaluateSummary:
@@ -60,7 +59,7 @@ def evaluate_project(
     layout = ProjectLayout(project.path)
     layout.require_writable()
     info = read_bundle_info(newest_bundle(layout.bundles) if bundle is None else bundle)
-    config = _config(info, unannotated_normal, tissue_class, assume_mpp)
+    config = _config(info, unannotated_normal, assume_mpp)
     entries = select_entries(project, images, exclude)
     drawn = read_drawn(project, entries)
     annotated = [entry for entry in entries if _has_truth(entry, drawn, config)]
@@ -142,18 +141,12 @@ def _has_truth(entry: Entry, drawn: Drawn, config: TrainConfig) -> bool:
     return classes is None or is_annotated(classes, config)
 
 
-def _config(
-    info: BundleInfo,
-    unannotated_normal: bool,
-    tissue_class: Sequence[str],
-    assume_mpp: float | None,
-) -> TrainConfig:
+def _config(info: BundleInfo, unannotated_normal: bool, assume_mpp: float | None) -> TrainConfig:
     """The classes and rules of the training, which decided what is normal."""
     config = stored_train_config(info.training.config, where=info.name)
     return config.model_copy(
         update={
             "unannotated_normal": unannotated_normal or config.unannotated_normal,
-            "tissue_class": tuple(tissue_class) or config.tissue_class,
             "assume_mpp": assume_mpp,
         }
     )

@@ -8,10 +8,11 @@ from qprd.evaluation.mistakes import Mistake
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.evaluate.slide import EvaluatedSlide
 from qprd.jobs.evaluate.summary import EvaluateSummary, level_tables, shown_number, slide_table
-from qprd.jobs.predict.index import EVALUATION_JSON, EVALUATION_PAGE, write_results_index
+from qprd.jobs.predict.index import write_results_index
 from qprd.jobs.reporting import write_json_object
 from qprd.progress import Progress
 from qprd.qupath.entry_slides import open_slide
+from qprd.results.evaluation import EVALUATION_JSON, EVALUATION_PAGE
 from qprd.review.crops import crop_jpeg
 from qprd.review.evaluation_plots import evaluation_figures
 from qprd.review.figures import figure_png
@@ -97,4 +98,6 @@ def _card(mistake: Mistake, evaluated: EvaluatedSlide, info: BundleInfo) -> dict
     score = f"score {mistake.score:.3f}"
     if (probability_of := info.scoring.probability_of) is not None:
         score += f", probability {float(probability_of(mistake.score)):.3f}"
-    return {"slide": evaluated.entry.name, "x": x, "y": y, "mpp": mpp, "score": score, "jpeg": jpeg}
+    entry = evaluated.entry
+    place = {"entry_id": entry.id, "slide": entry.name, "x": x, "y": y, "mpp": mpp}
+    return {**place, "score": score, "jpeg": jpeg}

@@ -31,6 +31,7 @@ from qprd.results.folder import (
     load_predictions,
     load_score_map,
     load_slide_result,
+    load_tissue,
 )
 from qprd.sampling.classes import is_derived, is_ignored_class
 from qprd.sampling.regions import LabelRegions
@@ -151,19 +152,28 @@ def evaluate_slide(
 ) -> EvaluatedSlide:
     """Compare the results of one slide with its annotations, which `drawn_by_people` has chosen.
 
-    Its tissue is found anew.
+    Its tissue is that of the prediction.
 
     Raises:
         QprdError: The slide or its results cannot be read, or its resolution or frame is not that
             of the prediction.
     """
     result, score_map = load_slide_result(folder), load_score_map(folder)
+    tissue_then = load_tissue(folder)
     require_same_image(entry, result.slide, result.frame)
     contours = [contour.polygon for contour in load_predictions(folder).contours]
     notes: list[str] = []
+    if tissue_then is None:
+        notes.append(
+            f"{entry.name}: its results do not say where tissue was found, as an earlier qprd made "
+            "them; it is found anew by the settings of the training"
+        )
     # A resolution that has to be assumed is that of the prediction, unless another one is given.
-    assumed = {"assume_mpp": config.assume_mpp or score_map.mpp}
-    slide = slide_regions(entry, annotations, config.model_copy(update=assumed), notes)
+    as_predicted: dict[str, object] = {"assume_mpp": config.assume_mpp or score_map.mpp}
+    if result.tissue_class is not None:
+        as_predicted["tissue_class"] = result.tissue_class
+    config = config.model_copy(update=as_predicted)
+    slide = slide_regions(entry, annotations, config, notes, tissue_then)
     if not math.isclose(slide.mpp, score_map.mpp, rel_tol=_SAME_MPP):
         raise QprdError(
             f"It was predicted at {score_map.mpp:.4g} um/px, and has {slide.mpp:.4g} um/px now.",

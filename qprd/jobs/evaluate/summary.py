@@ -124,7 +124,13 @@ class EvaluateSummary:
         }
         for kind in ("false_positives", "misses"):
             report[kind] = [
-                {"image": self.slides[i].entry.name, "x": m.x, "y": m.y, "score": m.score}
+                {
+                    "entry_id": self.slides[i].entry.id,
+                    "image": self.slides[i].entry.name,
+                    "x": m.x,
+                    "y": m.y,
+                    "score": m.score,
+                }
                 for i, m in getattr(self, kind)
             ]
         return report

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-
-from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from qprd.bundle.records import BundleInfo
 from qprd.errors import QprdError
-from qprd.files.jsonfile import read_text
 from qprd.files.layout import ProjectLayout
+from qprd.results.evaluation import EVALUATION_PAGE, RecordedEvaluation, last_evaluation
 from qprd.results.folder import OVERVIEW, PREDICTIONS, SLIDE, load_slide_result
 from qprd.review.index_page import SlideRow, write_index
 from qprd.version import __version__
-
-#: The page of the last evaluation, and its figures as JSON.
-EVALUATION_PAGE = "evaluation.html"
-EVALUATION_JSON = "evaluation.json"
-_MAX_EVALUATION_BYTES = 64 * 2**20
 
 
 def write_results_index(
@@ -32,7 +23,7 @@ def write_results_index(
     """
     folders = sorted(path.parent for path in layout.results.glob(f"[!.]*/{SLIDE}"))
     rows = [_row(folder, info) for folder in folders]
-    evaluation = _evaluation(layout)
+    evaluation = last_evaluation(layout)
     warnings = []
     scoring, validation = info.scoring, info.scoring.validation
     if scoring.threshold is None and not (validation and validation.tumor and validation.normal):
@@ -69,32 +60,9 @@ def write_results_index(
     )
 
 
-@dataclass(frozen=True)
-class _Evaluation:
-    """What the index shows of ``evaluation.json``."""
-
-    bundle: str
-    split: str
-    created: str
-    patch: Mapping[str, JsonValue]
-
-
-def _evaluation(layout: ProjectLayout) -> _Evaluation | None:
-    """The last evaluation; None if it is missing or damaged, as the index only mentions it."""
-    if not (layout.results / EVALUATION_PAGE).is_file():
-        return None
-    try:
-        text = read_text(
-            layout.results / EVALUATION_JSON,
-            what="an evaluation",
-            limit_bytes=_MAX_EVALUATION_BYTES,
-        )
-        return TypeAdapter(_Evaluation).validate_json(text)
-    except (QprdError, ValidationError):
-        return None
-
-
-def _described(evaluation: _Evaluation, info: BundleInfo, date: str) -> tuple[PurePosixPath, str]:
+def _described(
+    evaluation: RecordedEvaluation, info: BundleInfo, date: str
+) -> tuple[PurePosixPath, str]:
     area = evaluation.patch.get("auroc")
     text = f"evaluated on {evaluation.split} slides, {evaluation.created}"
     if isinstance(area, float):
@@ -123,8 +91,10 @@ def _row(folder: Path, info: BundleInfo) -> SlideRow:
         warnings.append("The model was trained on this slide.")
     return SlideRow(
         name=result.image,
+        entry_id=folder.name,
         picture=PurePosixPath(folder.name, OVERVIEW),
         slide_score=result.slide_score,
+        slide_probability=result.slide_probability,
         contours=result.contours,
         tumor_area_mm2=result.tumor_um2 / 1e6,
         tissue_area_mm2=result.tissue_um2 / 1e6,

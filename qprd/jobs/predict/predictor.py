@@ -125,11 +125,13 @@ class Predictor:
             frame=slide.frame,
             thumbnail=thumbnail,
             downsample=downsample,
+            tissue=tissue,
             unscored=unscored,
             model=self.info,
             config=self._config,
             created=self.date,
             seconds=time.perf_counter() - started,
+            tissue_class=self.tissue_class,
             notes=tuple(notes),
         )
 

@@ -13,7 +13,7 @@ from qprd.jobs.predict.predictor import Predictor
 from qprd.jobs.predict.slide_scores import save_slide
 from qprd.qupath.entry_slides import open_slide
 from qprd.qupath.project import Entry, Project
-from qprd.results.folder import SLIDE
+from qprd.results.folder import SLIDE, keep_earlier
 from qprd.settings import PredictConfig
 
 
@@ -144,6 +144,7 @@ class SlideQueue:
         annotations = project.annotations(entry) if predictor.tissue_class else ()
         with open_slide(entry, assume_mpp=self._work.config.assume_mpp) as slide:
             found = predictor.score(slide, entry.name, entry, annotations)
+        keep_earlier(layout.result(entry.id), layout.earlier(entry.id), found.model.name)
         save_slide(found, layout.result(entry.id))
 
     def _is_current(self, entry: Entry) -> bool:

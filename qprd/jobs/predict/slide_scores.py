@@ -14,7 +14,7 @@ from qprd.errors import QprdError
 from qprd.events import emit
 from qprd.given_settings import stored_train_config
 from qprd.predictions import LesionPoints, ScoreMap
-from qprd.results.contours import ProbabilityOf, contours, inside_image
+from qprd.results.contours import ProbabilityOf, contours_in_image
 from qprd.results.folder import RESULT_FILES, SlideResult, save_result
 from qprd.results.freshness import MadeFrom
 from qprd.results.lesion_points import lesion_points
@@ -22,6 +22,7 @@ from qprd.results.objects import predicted_objects
 from qprd.scoring.unscored import Unscored
 from qprd.settings import PredictConfig
 from qprd.slides.frame import Frame
+from qprd.slides.tissue import TissueMask
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,10 +44,12 @@ class SlideScores:
         frame: Size of the slide, and how it lies in its file.
         thumbnail: uint8, (height, width, 3), the whole slide.
         downsample: Level-0 pixels per pixel of the thumbnail.
+        tissue: Where tissue was found.
         unscored: What of the slide is neither glass nor scored.
         model: The bundle that scored it.
         config: Settings of the prediction.
         created: When, ISO 8601, UTC.
+        tissue_class: Classes whose annotations outline tissue.
 
     Example:
         >>> found = model.score("demo/slides/demo_4.tif")
@@ -67,11 +70,13 @@ class SlideScores:
     frame: Frame = field(repr=False)
     thumbnail: NDArray[np.uint8] = field(repr=False)
     downsample: float = field(repr=False)
+    tissue: TissueMask = field(repr=False)
     unscored: Unscored = field(repr=False)
     model: BundleInfo = field(repr=False)
     config: PredictConfig = field(repr=False)
     created: str = field(repr=False)
     seconds: float = field(repr=False)
+    tissue_class: tuple[str, ...] = field(repr=False)
     notes: tuple[str, ...] = ()
 
     @property
@@ -142,17 +147,14 @@ class SlideScores:
                 fix="Give a raw score: contours(threshold=1.0).",
             )
         area_um2 = self.config.min_area_um2 if min_area_um2 is None else min_area_um2
-        polygons = contours(
+        return contours_in_image(
             self.score_map,
             threshold,
+            (self.frame.width, self.frame.height),
             min_area_um2=area_um2,
-            min_hole_um2=area_um2,
             tolerance_um=self.config.tolerance_um if tolerance_um is None else tolerance_um,
             probability_of=self.probability_of,
         )
-        min_area_px2 = area_um2 / self.mpp**2
-        width, height = self.frame.width, self.frame.height
-        return inside_image(polygons, width, height, min_area_px2=min_area_px2)
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw the slide, its scores over it as colors, and the contours.
@@ -256,6 +258,9 @@ def save_slide(found: SlideScores, folder: Path) -> SlideResult:
         notes=found.notes,
         fingerprint=found.fingerprint,
         made_from=found.made_from,
+        min_area_um2=found.config.min_area_um2,
+        tolerance_um=found.config.tolerance_um,
+        tissue_class=found.tissue_class,
     )
     save_result(
         folder,
@@ -263,6 +268,7 @@ def save_slide(found: SlideScores, folder: Path) -> SlideResult:
         score_map,
         replace(predictions, metadata=result.metadata),
         probabilities=probabilities,
+        tissue=found.tissue,
         # Cells at the right and lower edge may have their centers beyond it.
         lesion_points=LesionPoints(
             points.scores,

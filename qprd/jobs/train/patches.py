@@ -37,6 +37,7 @@ from qprd.settings import TrainConfig
 from qprd.slides.fingerprint import KnownSlides, SlideIdentity
 from qprd.slides.remarks import OVERVIEW_PX, remarks
 from qprd.slides.slide import Slide
+from qprd.slides.tissue import TissueMask
 
 #: Names shown where a note concerns many images.
 _NAMES_SHOWN = 5
@@ -276,7 +277,11 @@ def _other_images(
 
 
 def slide_regions(
-    entry: Entry, annotations: Sequence[Annotation], config: TrainConfig, notes: list[str]
+    entry: Entry,
+    annotations: Sequence[Annotation],
+    config: TrainConfig,
+    notes: list[str],
+    tissue: TissueMask | None = None,
 ) -> SlideRegions:
     """Find the tissue of a slide and its label regions.
 
@@ -285,12 +290,15 @@ def slide_regions(
         annotations: Of the slide.
         config: Classes and rules.
         notes: What the user should know of tissue and annotations is added here.
+        tissue: Where tissue is, if that is known.
 
     Raises:
         QprdError: the slide cannot be read, or has no resolution.
     """
     with open_slide(entry, assume_mpp=config.assume_mpp) as slide:
-        tissue, tissue_notes = find_tissue_of(slide, annotations, config)
+        tissue_notes: list[str] = []
+        if tissue is None:
+            tissue, tissue_notes = find_tissue_of(slide, annotations, config)
         regions = label_regions(
             annotations,
             slide.width,

@@ -7,12 +7,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from shapely.geometry import box
 
 from qprd.bundle.reading import read_bundle_info
 from qprd.jobs.reporting import plain
-from qprd.results.folder import load_lesion_points
+from qprd.results.folder import SCORE_MAP, load_lesion_points
 from tests.helpers.drawn_project import (
     HEIGHT,
     MPP,
@@ -117,7 +118,7 @@ def test_drawn_tumor_that_was_not_scored_is_missed_and_said(predicted_project: P
     classes = ("Tumor", TUMOR), ("Normal", NORMAL), ("Tissue", box(0, 0, middle, HEIGHT))
     annotate(predicted_project, 2, drawn(*classes))
     predict(predicted_project, stride=32, images=[SECOND], threshold=-1, tissue_class="Tissue")
-    summary = evaluate(predicted_project, split="val", tissue_class=["Tissue"])
+    summary = evaluate(predicted_project, split="val")
     report: Any = plain(summary.report())
     (slide,) = report["slides"]
     for found in (report, slide):
@@ -137,6 +138,18 @@ def test_drawn_tumor_that_was_not_scored_is_missed_and_said(predicted_project: P
     for text in ("\n".join(summary.lines()), page):
         assert notes[0] in text
         assert "Not scored" in text
+
+
+def test_where_an_old_result_had_tissue_is_found_anew_and_said(predicted_project: Path) -> None:
+    recorded = evaluate(predicted_project, split="val")
+    assert not any("found anew" in note for note in recorded.notes)
+    file = result(predicted_project, 2) / SCORE_MAP
+    with np.load(file) as archive:
+        arrays = {name: archive[name] for name in ("scores", "grid")}
+    np.savez_compressed(file, **arrays)
+    anew = evaluate(predicted_project, split="val")
+    assert [note for note in anew.notes if SECOND in note and "found anew" in note]
+    assert anew.pixel.values() == recorded.pixel.values()
 
 
 def test_where_all_tumor_was_scored_nothing_is_said(predicted_project: Path) -> None:
