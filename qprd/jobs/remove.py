@@ -39,8 +39,8 @@ class RemoveSummary(ProjectChange):
         lines += self._closing("not removed")
         if self.removed and not self.in_qupath and not self.dry_run:
             lines.append(
-                "In QuPath, run groovy/import_predictions.groovy for the project: it takes out "
-                "what an earlier run of it brought in."
+                "In QuPath, run groovy/remove_qprd_objects.groovy for the project: it takes out "
+                "what was imported there, and the classes that nothing bears any more."
             )
         return lines
 
@@ -55,7 +55,9 @@ def remove_from_project(
 ) -> RemoveSummary:
     """Take tiles, contours and slide scores out of the project again, and nothing else.
 
-    Contours whose class a person changed are the person's, and stay. Result files stay too.
+    Contours whose class a person changed are the person's, and stay. Result files stay too. Without
+    a QuPath only the files for its scripts are emptied; what was imported, and classes in the
+    project's list, are taken out there.
     """
     entries = select_entries(project, images, exclude)
     removed: dict[str, int] = {}

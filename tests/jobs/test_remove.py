@@ -28,6 +28,7 @@ def test_all_of_ours_is_taken_out_again_and_nothing_else(trained_project: Path) 
     left = stored(trained_project, 1)
     assert (left.tiles, left.contours) == ((), ())
     assert (again.removed, again.problems) == ({}, ())
+    assert "remove_qprd_objects.groovy" in summary.lines()[-1]
     after = snapshot(trained_project.parent)
     assert {name: after[name] for name in before} == before
 
