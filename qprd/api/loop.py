@@ -236,7 +236,6 @@ def evaluate(
     images: Sequence[str] = (),
     exclude: Sequence[str] = (),
     unannotated_normal: bool = False,
-    tissue_class: Sequence[str] = (),
     assume_mpp: float | None = None,
     progress: bool | Progress = True,
 ) -> EvaluateSummary:
@@ -250,7 +249,6 @@ def evaluate(
         images: Names of the only images to use; empty for all.
         exclude: Names of images to leave out, which outweighs ``images``.
         unannotated_normal: Slides without annotations have no tumor.
-        tissue_class: Classes that outline tissue; empty for those of the training.
         assume_mpp: Resolution of slides that do not state theirs, micrometers per pixel.
         progress: False shows no bars.
 
@@ -270,7 +268,6 @@ def evaluate(
         images=names_of(images),
         exclude=names_of(exclude),
         unannotated_normal=unannotated_normal,
-        tissue_class=names_of(tissue_class),
         assume_mpp=assume_mpp,
         progress=progress_bars(progress),
     )
@@ -281,7 +278,7 @@ def view_results(
     *,
     port: int = 8765,
     announce: Callable[[str], object] = print,
-    **settings: Any,
+    assume_mpp: float | None = None,
 ) -> None:
     """Show a project in a browser of this computer, until it is interrupted.
 
@@ -289,14 +286,12 @@ def view_results(
         project: Only read, but for the judgments of a review.
         port: Where to listen; 0 takes a free one.
         announce: Gets the address, a line at a time.
-        settings: ``min_area_um2`` and ``tolerance_um`` of contours at other thresholds, and
-            ``assume_mpp``, as for `predict`.
+        assume_mpp: Resolution of slides that do not state theirs, micrometers per pixel.
 
     Raises:
         QprdError: ``qprd[view]`` is not installed, or the port is taken.
     """
     from qprd.jobs.view import serve_project
 
-    names = ("min_area_um2", "tolerance_um", "assume_mpp")
-    checked = some_settings(PredictConfig, names, settings)
+    checked = some_settings(PredictConfig, ("assume_mpp",), {"assume_mpp": assume_mpp})
     serve_project(project, port=port, announce=announce, **checked)

@@ -15,7 +15,7 @@ from qprd.settings import PredictConfig
 @expand
 def view(
     project: ProjectGroup,
-    given: Annotated[Given, settings(PredictConfig, "min_area_um2", "tolerance_um", "assume_mpp")],
+    given: Annotated[Given, settings(PredictConfig, "assume_mpp")],
     port: Annotated[
         int,
         typer.Option(

@@ -20,8 +20,6 @@ def serve_project(
     *,
     port: int,
     announce: Callable[[str], object],
-    min_area_um2: float,
-    tolerance_um: float,
     assume_mpp: float | None = None,
 ) -> None:
     """Show a project in a browser until Ctrl-C.
@@ -30,8 +28,6 @@ def serve_project(
         project: The project; only judgments are written to it.
         port: Where to listen; 0 takes a free one.
         announce: Tells the user the address.
-        min_area_um2: Smaller contours are dropped when the threshold is moved.
-        tolerance_um: How far simplified contours may be from the exact ones.
         assume_mpp: Resolution of slides that do not state theirs, micrometers per pixel.
 
     Raises:
@@ -50,9 +46,7 @@ def serve_project(
         ) from error
     from qprd.view.content import Content
 
-    content = Content(
-        project, min_area_um2=min_area_um2, tolerance_um=tolerance_um, assume_mpp=assume_mpp
-    )
+    content = Content(project, assume_mpp=assume_mpp)
     token = secrets.token_urlsafe(24)
     with closing(content), _listen(port) as listening:
         port = listening.getsockname()[1]

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from collections.abc import Collection, Sequence
 
 from qprd.errors import QprdError
-from qprd.files.jsonfile import read_text
 from qprd.qupath.project import Entry
+from qprd.results.evaluation import RecordedMistake, last_evaluation
 from qprd.sampling.split_metadata import metadata_split
 from qprd.view.predicted import NotFoundError, Results
-
-_EVALUATION = "evaluation.json"
-_MAX_EVALUATION_BYTES = 64 * 2**20
 
 
 def slide_row(entry: Entry, results: Results) -> dict[str, object]:
@@ -30,51 +23,37 @@ def slide_row(entry: Entry, results: Results) -> dict[str, object]:
         return row
     except QprdError as error:
         return {**row, "problem": error.problem}
-    result, probability_of = predicted.result, predicted.probability_of
+    result = predicted.result
     if "split" not in row and predicted.info is not None:
         row["split"] = predicted.info.training.use_of(result.slide)
-    row |= {"tumorMm2": result.tumor_um2 / 1e6, "contours": result.contours}
-    if result.slide_score is not None:
-        row["score"] = result.slide_score
-        if probability_of is not None:
-            row["probability"] = float(probability_of(np.array(result.slide_score)))
-    return row
+    return row | {
+        "tumorMm2": result.tumor_um2 / 1e6,
+        "contours": result.contours,
+        "score": result.slide_score,
+        "probability": predicted.probability(result.slide_score),
+    }
 
 
-@dataclass(frozen=True)
-class _Mistake:
-    """A mistake as the evaluation lists it: image name, level-0 pixels, raw score."""
+def worst_mistakes(entries: Collection[str], results: Results) -> dict[str, object]:
+    """The worst mistakes by kind, each with its slide and its place; empty without an evaluation.
 
-    image: str
-    x: float
-    y: float
-    score: float
-
-
-@dataclass(frozen=True)
-class _Evaluation:
-    """What is read of the last evaluation."""
-
-    false_positives: tuple[_Mistake, ...]
-    misses: tuple[_Mistake, ...]
-
-
-def worst_mistakes(entries: Sequence[Entry], results: Results) -> dict[str, object]:
-    """The worst mistakes by kind, each with the id of its slide; empty without an evaluation."""
-    file = results.layout.results / _EVALUATION
-    try:
-        text = read_text(file, what="an evaluation", limit_bytes=_MAX_EVALUATION_BYTES)
-        found = TypeAdapter(_Evaluation).validate_json(text)
-    except (QprdError, ValidationError):
+    Args:
+        entries: Ids of the slides that can be shown.
+        results: The results of the project.
+    """
+    evaluation = last_evaluation(results.layout)
+    if evaluation is None:
         return {}
-    names = [entry.name for entry in entries]
-    ids = {entry.name: entry.id for entry in entries if names.count(entry.name) == 1}
 
-    def places(mistakes: Sequence[_Mistake]) -> list[dict[str, object]]:
+    def places(mistakes: Sequence[RecordedMistake]) -> list[dict[str, object]]:
         return [
-            {"id": ids[one.image], "name": one.image, "x": one.x, "y": one.y, "score": one.score}
+            {"id": one.entry_id, "name": one.image, "x": one.x, "y": one.y, "score": one.score}
             for one in mistakes
-            if one.image in ids and all(map(math.isfinite, (one.x, one.y, one.score)))
+            if one.entry_id in entries and all(map(math.isfinite, (one.x, one.y, one.score)))
         ]
 
-    return {"falsePositives": places(found.false_positives), "misses": places(found.misses)}
+    return {
+        "split": evaluation.split,
+        "falsePositives": places(evaluation.false_positives),
+        "misses": places(evaluation.misses),
+    }

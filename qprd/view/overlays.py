@@ -12,8 +12,9 @@ from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
 from qprd.predictions import ScoreMap
-from qprd.results.contours import ProbabilityOf, contours, inside_image
+from qprd.results.contours import ProbabilityOf, contours_in_image
 from qprd.review.heatmap import COLORMAP, HATCH_COLOR
+from qprd.settings import PredictConfig
 from qprd.view.predicted import Predicted
 from qprd.view.tiles import as_png
 
@@ -67,18 +68,14 @@ def contours_at(
     *,
     threshold: float | None,
     probability: float | None,
-    min_area_um2: float,
-    tolerance_um: float,
 ) -> dict[str, object]:
-    """Outline the tumor at a threshold, as ``qprd predict --threshold`` does.
+    """Outline the tumor at a threshold, with the other settings of the prediction.
 
     Args:
-        predicted: The result.
+        predicted: The result; one that does not record its settings has the default ones.
         score_map: Its scores.
         threshold: A raw score; None takes the probability instead.
         probability: Of a calibrated bundle.
-        min_area_um2: Smaller contours are dropped, smaller holes filled.
-        tolerance_um: How far simplified outlines may be from the exact ones.
 
     Returns:
         The raw threshold, the outlines, and their area.
@@ -91,22 +88,19 @@ def contours_at(
         threshold = raw_threshold(probability, score_map, probability_of)
     if threshold is None or not np.isfinite(threshold):
         raise QprdError("There is no such threshold.", fix="Give a number.")
-    polygons = contours(
+    result, default = predicted.result, PredictConfig()
+    polygons = contours_in_image(
         score_map,
         threshold,
-        min_area_um2=min_area_um2,
-        min_hole_um2=min_area_um2,
-        tolerance_um=tolerance_um,
+        (result.frame.width, result.frame.height),
+        min_area_um2=default.min_area_um2 if result.min_area_um2 is None else result.min_area_um2,
+        tolerance_um=default.tolerance_um if result.tolerance_um is None else result.tolerance_um,
         probability_of=probability_of,
-    )
-    frame, px2_to_um2 = predicted.result.frame, score_map.mpp**2
-    polygons = inside_image(
-        polygons, frame.width, frame.height, min_area_px2=min_area_um2 / px2_to_um2
     )
     return {
         "threshold": threshold,
         "contours": [rings(polygon) for polygon in polygons],
-        "tumorMm2": sum(polygon.area for polygon in polygons) * px2_to_um2 / 1e6,
+        "tumorMm2": sum(polygon.area for polygon in polygons) * score_map.mpp**2 / 1e6,
     }
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from qprd.bundle.reading import read_bundle_info
 from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
@@ -58,10 +60,12 @@ class Predicted:
     """The result of an entry.
 
     Attributes:
+        folder: Where it is.
         result: Its figures.
         info: The bundle that predicted; None if that is not in the project any more.
     """
 
+    folder: Path
     result: SlideResult
     info: BundleInfo | None
 
@@ -69,6 +73,12 @@ class Predicted:
     def probability_of(self) -> ProbabilityOf | None:
         """Turns raw scores into probabilities; None without a calibration."""
         return None if self.info is None else self.info.scoring.probability_of
+
+    def probability(self, score: float | None) -> float | None:
+        """The probability of a raw score; None without one or without a calibration."""
+        if score is None or self.probability_of is None:
+            return None
+        return float(self.probability_of(np.array([score]))[0])
 
     @property
     def trained(self) -> TrainConfig:
@@ -91,43 +101,49 @@ class Results:
         # A large map has hundreds of MiB.
         self._maps = Latest(limit=2)
 
-    def load(self, entry: Entry) -> Predicted:
+    def load(self, entry: Entry, *, earlier: bool = False) -> Predicted:
         """The result of an entry, whatever slide it is of.
+
+        Args:
+            entry: The entry.
+            earlier: Take what is kept of the result of the bundle before.
 
         Raises:
             QprdError: There is none, or it is damaged.
         """
-        folder = self.layout.result(entry.id)
+        folder = self.layout.earlier(entry.id) if earlier else self.layout.result(entry.id)
         if not (folder / SLIDE).is_file():
             raise NotFoundError("This image is not predicted yet.", fix="Run qprd predict.")
 
         def read() -> Predicted:
             result = load_slide_result(folder)
-            return Predicted(result, self._bundle(result.bundle))
+            return Predicted(folder, result, self._bundle(result.bundle))
 
         return self._loaded.get(folder / SLIDE, read)
 
-    def of(self, entry: Entry) -> Predicted:
+    def of(self, entry: Entry, *, earlier: bool = False) -> Predicted:
         """The result of an entry, which is of the slide as the entry shows it.
+
+        The arguments are those of `load`.
 
         Raises:
             QprdError: There is none, it is damaged, or it is of another slide.
         """
-        predicted = self.load(entry)
+        predicted = self.load(entry, earlier=earlier)
 
         def check() -> None:
             require_same_image(entry, predicted.result.slide, predicted.result.frame)
 
-        self._checked.get(self.layout.result(entry.id) / SLIDE, check)
+        self._checked.get(predicted.folder / SLIDE, check)
         return predicted
 
-    def score_map(self, entry: Entry) -> ScoreMap:
-        """The score map of an entry.
+    def score_map(self, predicted: Predicted) -> ScoreMap:
+        """The score map of a result.
 
         Raises:
             QprdError: There is none, or it is damaged.
         """
-        folder = self.layout.result(entry.id)
+        folder = predicted.folder
         return self._maps.get(folder / SLIDE, lambda: load_score_map(folder))
 
     def _bundle(self, name: str) -> BundleInfo | None:

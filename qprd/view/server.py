@@ -8,8 +8,11 @@ the project; no address becomes a path.
 from __future__ import annotations
 
 import secrets
+from base64 import b64encode
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 from importlib.resources import files
+from pathlib import PurePath
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -25,6 +28,7 @@ from starlette.routing import Route
 
 from qprd.errors import QprdError
 from qprd.qupath.reviews import Verdict
+from qprd.review.index_page import INDEX_NAME
 from qprd.view.content import Content
 from qprd.view.predicted import NotFoundError
 
@@ -37,15 +41,20 @@ _PAGES = {
     "index.html": "text/html",
     "view.css": "text/css",
     "view.js": "text/javascript",
-    "overlay.js": "text/javascript",
+    "pane.js": "text/javascript",
     "openseadragon.min.js": "text/javascript",
 }
+_LINKED = {".png": "image/png", ".json": "application/json", ".geojson": "application/geo+json"}
 #: Of the style element that OpenSeadragon makes; a browser names it in its console.
 _STYLE_HASH = "sha256-9xTiqzfwFaL2SGb1rmr8gysEwVVjIvqWAgmZgqFqpEE="
+_POLICY = (
+    "default-src 'none'; {}; img-src 'self' blob: data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; "
-    f"style-src 'self' '{_STYLE_HASH}'; img-src 'self' blob: data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": _POLICY.format(
+        f"script-src 'self'; style-src 'self' '{_STYLE_HASH}'; connect-src 'self'"
+    ),
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -82,8 +91,22 @@ def make_app(content: Content, token: str, reviewer: str = "") -> Starlette:
 
     def image(kind: str, read: Callable[..., bytes]) -> Callable[[Request], Any]:
         return lambda request: Response(
-            read(request.path_params["id"]), media_type=f"image/{kind}", headers=_KEPT
+            read(request.path_params["id"], **_which(request)),
+            media_type=f"image/{kind}",
+            headers=_KEPT,
         )
+
+    def result_page(request: Request) -> Response:
+        return Response(
+            content.page(request.path_params["name"]),
+            media_type="text/html",
+            headers={"Content-Security-Policy": _result_page_policy()},
+        )
+
+    def linked(request: Request) -> Response:
+        entry_id, name = request.path_params["id"], request.path_params["name"]
+        found = content.linked_file(entry_id, name)
+        return Response(found, media_type=_LINKED[PurePath(name).suffix])
 
     def tile(request: Request) -> Response:
         place = request.path_params
@@ -95,6 +118,7 @@ def make_app(content: Content, token: str, reviewer: str = "") -> Starlette:
             request.path_params["id"],
             threshold=_number(request, "threshold"),
             probability=_number(request, "probability"),
+            **_which(request),
         )
         return _json(found)
 
@@ -120,8 +144,14 @@ def make_app(content: Content, token: str, reviewer: str = "") -> Starlette:
             Route("/", lambda _: page("index.html")),
             Route("/static/{name}", lambda request: page(request.path_params["name"])),
             Route("/project", lambda _: _json({**content.project(), "reviewer": reviewer})),
+            Route("/favicon.ico", lambda _: Response(status_code=204)),
+            Route("/results/{name}", result_page),
+            Route("/results/{id}/{name}", linked),
             Route(slide, lambda request: _json(content.slide(request.path_params["id"]))),
-            Route(f"{slide}/thumbnail", image("jpeg", content.thumbnail)),
+            Route(
+                f"{slide}/thumbnail",
+                image("jpeg", lambda entry_id, **_: content.thumbnail(entry_id)),
+            ),
             Route(f"{slide}/heatmap", image("png", content.heatmap)),
             Route(f"{slide}/unscored", image("png", content.unscored)),
             Route(f"{slide}/contours", contours),
@@ -156,7 +186,7 @@ def _guard(token: str) -> Callable[[Request, Any], Awaitable[Response]]:
             response = await answer(request)
         response.headers.setdefault("Cache-Control", "no-store")
         for name, value in _HEADERS.items():
-            response.headers[name] = value
+            response.headers.setdefault(name, value)
         return response
 
     return guard
@@ -168,6 +198,19 @@ def _from_this_page(request: Request) -> bool:
     if request.method in ("GET", "HEAD") or origin is None:
         return True
     return origin == f"http://{request.headers.get('host')}"
+
+
+def _result_page_policy() -> str:
+    """For pages in the project, which a stranger may have written: only our own script runs."""
+    template = (files("qprd.review") / "templates" / INDEX_NAME).read_text(encoding="utf-8")
+    script = template.partition("<script>")[2].partition("</script>")[0]
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    return _POLICY.format(f"script-src 'sha256-{digest}'; style-src 'unsafe-inline'")
+
+
+def _which(request: Request) -> dict[str, bool]:
+    """Whether a request is for the result of the bundle before."""
+    return {"earlier": True} if request.query_params.get("of") == "earlier" else {}
 
 
 def _number(request: Request, name: str) -> float | None:

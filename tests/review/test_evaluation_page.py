@@ -12,7 +12,9 @@ from tests.helpers.html_page import HOSTILE, Page
 
 
 def evaluation_page(folder: Path, text: str = "colon_2.tif", **changes: Any) -> Page:
-    card = SimpleNamespace(slide=text, x=1234.4, y=567.6, mpp=0.5, score=text, jpeg=b"jpeg")
+    card = SimpleNamespace(
+        entry_id="2", slide=text, x=1234.4, y=567.6, mpp=0.5, score=text, jpeg=b"jpeg"
+    )
     content: dict[str, Any] = {
         "split": "test",
         "facts": {text: text},
@@ -45,7 +47,11 @@ def test_the_page_shows_figures_curves_and_where_to_look(tmp_path: Path) -> None
         f"data:image/jpeg;base64,{base64.b64encode(b'jpeg').decode()}",
     ]
     assert all(image["alt"] for image in page.all("img"))
-    assert {link["href"] for link in page.all("a")} == {"index.html"}
+    there = "../#slide=2&x=1234&y=568&downsample=1"
+    assert [(link["href"], link.get("class")) for link in page.all("a")] == [
+        ("index.html", None),
+        (there, "served"),
+    ]
     assert [path.name for path in tmp_path.iterdir()] == ["evaluation.html"]
 
 

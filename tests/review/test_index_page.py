@@ -32,6 +32,7 @@ def test_page_shows_the_run_and_every_slide(tmp_path: Path) -> None:
         tissue_area_mm2=2.0,
         split="val",
         warnings=("The resolution was assumed.",),
+        slide_probability=0.984,
     )
     path = write_index(tmp_path, [slide], **SUMMARY)
     assert path == tmp_path / "index.html"
@@ -43,7 +44,7 @@ def test_page_shows_the_run_and_every_slide(tmp_path: Path) -> None:
         "0.957",
         "There are no validation slides.",
         "The resolution was assumed.",
-        "slide score 2.500 · threshold 1.500 · 3 contours, 0.500 mm² (25.0 % of tissue)",
+        "slide score 2.500 (probability 0.984) · threshold 1.500 · 3 contours, 0.500 mm² (25.0 % of tissue)",
     ):
         assert text in shown
     [image] = page.all("img")
@@ -98,7 +99,8 @@ def test_links_lead_to_the_files_whatever_their_names(tmp_path: Path, name: str)
             reached.add(target)
         else:
             assert parts.fragment in {attributes.get("id") for _, attributes in page.tags}
-    assert reached == set(files)
+    # The viewer, which shows the page below its own address and else hides the link.
+    assert reached == {*files, tmp_path / ".."}
 
 
 def test_page_refers_to_nothing_outside_its_folder(tmp_path: Path) -> None:

@@ -10,14 +10,26 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from qprd.jobs.evaluate.summary import EvaluateSummary
 from qprd.qupath.exchange import ExchangeProject
 from qprd.view.content import Content
 from qprd.view.server import TOKEN_HEADER, make_app
-from tests.helpers.drawn_project import copied, predict
+from tests.helpers.drawn_project import (
+    NAMES,
+    NORMAL,
+    TUMOR,
+    annotate,
+    copied,
+    exported,
+    predict,
+    train,
+)
+from tests.helpers.evaluated import evaluate
 
 TOKEN = "the token"
 ADDRESS = "http://127.0.0.1:8765"
-AREA_UM2, TOLERANCE_UM = 500.0, 4.0
+#: Of the prediction; unlike the default, so that it matters where it is taken from.
+AREA_UM2 = 500.0
 
 #: Opens a viewer of a project.
 View = Callable[[Path], Any]
@@ -30,17 +42,37 @@ def _predicted(_trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return project
 
 
+@pytest.fixture(scope="session")
+def _predicted_twice(_predicted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = copied(_predicted, tmp_path_factory.mktemp("twice") / "project")
+    train(project, seed=1)
+    predict(project, min_area_um2=AREA_UM2, stride=32, images=NAMES[:1])
+    return project
+
+
+@pytest.fixture
+def predicted_twice(_predicted_twice: Path, tmp_path: Path) -> Path:
+    """As `predicted`, and then the first slide by another bundle."""
+    return copied(_predicted_twice, tmp_path / "project")
+
+
 @pytest.fixture
 def predicted(_predicted: Path, tmp_path: Path) -> Path:
     """A project with results of its three slides and regions to review."""
     return copied(_predicted, tmp_path / "project")
 
 
+def evaluate_with_mistakes(project: Path) -> EvaluateSummary:
+    """Evaluate all slides; on the second, tumor and normal tissue are drawn the wrong way round."""
+    annotate(project, 2, exported([("Normal", TUMOR), ("Tumor", NORMAL)]))
+    return evaluate(project, split="all")
+
+
 @contextmanager
 def viewer(project: Path) -> Iterator[TestClient]:
     """A client that has the token of a project's viewer."""
     with ExchangeProject(project) as opened:
-        content = Content(opened, min_area_um2=AREA_UM2, tolerance_um=TOLERANCE_UM)
+        content = Content(opened)
         app = make_app(content, TOKEN, reviewer="Ana")
         yield TestClient(app, base_url=ADDRESS, headers={TOKEN_HEADER: TOKEN})
         content.close()

@@ -20,7 +20,7 @@ from qprd.qupath.exchange import ExchangeProject
 from qprd.view.content import Content
 from qprd.view.server import make_app
 from tests.helpers.drawn_project import edit
-from tests.view.conftest import AREA_UM2, TOKEN, TOLERANCE_UM
+from tests.view.conftest import TOKEN, evaluate_with_mistakes
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -53,7 +53,7 @@ def browser() -> Iterator[Browser]:
 def served(project: Path) -> Iterator[str]:
     """The address of the viewer of a project, token included."""
     with ExchangeProject(project) as opened:
-        content = Content(opened, min_area_um2=AREA_UM2, tolerance_um=TOLERANCE_UM)
+        content = Content(opened)
         app = make_app(content, TOKEN, reviewer="Ana")
         config = uvicorn.Config(app, port=0, log_level="error", lifespan="off")
         server = uvicorn.Server(config)
@@ -62,10 +62,12 @@ def served(project: Path) -> Iterator[str]:
         while not server.started:
             time.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}/?token={TOKEN}"
-        server.should_exit = server.force_exit = True
-        thread.join()
-        content.close()
+        try:
+            yield f"http://127.0.0.1:{port}/?token={TOKEN}"
+        finally:
+            server.should_exit = server.force_exit = True
+            thread.join()
+            content.close()
 
 
 @pytest.fixture
@@ -121,12 +123,13 @@ def pixels(page: Page, layer: str) -> str:
     return drawn
 
 
-SLIDE, OVERLAY = "#viewer .openseadragon-canvas canvas", "#overlay"
+SLIDE, OVERLAY = "#now .openseadragon-canvas canvas:not(.overlay)", "#now .overlay"
+SCALE, LENGTH = "#now .scale", "#now .length"
 
 
 def open_first(page: Page) -> None:
     page.click("#slides li:first-child button")
-    page.wait_for_selector("#scale", state="visible")
+    page.wait_for_selector(SCALE, state="visible")
     page.wait_for_load_state("networkidle")
 
 
@@ -134,10 +137,10 @@ def test_a_slide_is_moved_and_zoomed_by_mouse(show: Show) -> None:
     page = show()
     open_first(page)
     assert page.inner_text("#name") == "first.tif"
-    length, before = page.inner_text("#length"), pixels(page, SLIDE)
+    length, before = page.inner_text(LENGTH), pixels(page, SLIDE)
     assert re.fullmatch(r"\d+ µm", length)
     page.click("[aria-label='Zoom in']")
-    wait(lambda: page.inner_text("#length") != length, page)
+    wait(lambda: page.inner_text(LENGTH) != length, page)
     wait(lambda: pixels(page, SLIDE) != before, page)
     page.wait_for_timeout(600)
     before, drawn = pixels(page, SLIDE), pixels(page, OVERLAY)
@@ -154,7 +157,7 @@ def test_the_threshold_moves_the_contours_and_goes_back(show: Show, predicted: P
     page.uncheck("#heatmap")
     page.wait_for_timeout(500)
     as_predicted, told = pixels(page, OVERLAY), page.inner_text("#above")
-    with page.expect_response("**/contours?probability=*") as answer:
+    with page.expect_response("**/contours?*probability=*") as answer:
         page.fill("#threshold", page.get_attribute("#threshold", "max") or "1")
     assert len(answer.value.json()["contours"]) <= 1
     wait(lambda: page.inner_text("#above") != told, page)
@@ -176,11 +179,11 @@ def test_all_is_done_by_keyboard_alone(show: Show, predicted: Path) -> None:
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineWidth")
     assert outline == "3px"
     page.keyboard.press("Enter")
-    page.wait_for_selector("#scale", state="visible")
+    page.wait_for_selector(SCALE, state="visible")
     page.keyboard.press("v")
-    length, before = page.inner_text("#length"), pixels(page, SLIDE)
+    length, before = page.inner_text(LENGTH), pixels(page, SLIDE)
     page.keyboard.press("+")
-    wait(lambda: page.inner_text("#length") != length, page)
+    wait(lambda: page.inner_text(LENGTH) != length, page)
     page.keyboard.press("ArrowLeft")
     wait(lambda: pixels(page, SLIDE) != before, page)
     page.keyboard.press("n")
@@ -220,7 +223,68 @@ def test_letters_can_be_switched_off(show: Show, predicted: Path) -> None:
 def test_a_link_leads_to_a_place(show: Show) -> None:
     page = show(path="#slide=2&x=400&y=300")
     wait(lambda: page.inner_text("#name") == "second.tif", page)
-    wait(lambda: page.inner_text("#length") in ("50 µm", "20 µm"), page)
+    wait(lambda: page.inner_text(LENGTH) in ("50 µm", "20 µm"), page)
+
+
+def test_two_bundles_are_seen_side_by_side(browser: Browser, predicted_twice: Path) -> None:
+    before = "#before .openseadragon-canvas canvas:not(.overlay)", "#before .overlay"
+    with served(predicted_twice) as address:
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.goto(address)
+        open_first(page)
+        assert not page.is_visible("#before")
+        page.keyboard.press("b")
+        wait(lambda: "mm²" in page.inner_text("#before .caption"), page)
+        page.wait_for_timeout(800)
+        assert pixels(page, OVERLAY) != pixels(page, before[1])
+        assert pixels(page, SLIDE) == pixels(page, before[0])
+        for pane in ("#before", "#now"):
+            seen = pixels(page, SLIDE)
+            page.hover(pane)
+            page.mouse.wheel(0, -200)
+            page.wait_for_timeout(1500)
+            assert pixels(page, SLIDE) != seen
+            assert pixels(page, SLIDE) == pixels(page, before[0])
+        told, drawn = page.inner_text("#before .caption"), pixels(page, before[1])
+        page.fill("#threshold", "0.1")
+        wait(lambda: page.inner_text("#before .caption") != told, page)
+        assert pixels(page, before[1]) != drawn
+        page.click("#reset")
+        wait(lambda: page.inner_text("#before .caption") == told, page)
+        wait(lambda: pixels(page, before[1]) == drawn, page)
+        page.click("#slides li:nth-child(2) button")
+        wait(lambda: page.inner_text("#name") == "second.tif", page)
+        assert not page.is_visible("#before")
+        assert not page.is_visible("#compare")
+        page.click("#slides li:first-child button")
+        wait(lambda: page.is_visible("#before .scale"), page)
+        page.close()
+
+
+def test_pages_of_the_results_lead_into_the_viewer(show: Show, predicted: Path) -> None:
+    evaluate_with_mistakes(predicted)
+    page = show()
+    page.click("#pages a:has-text('Evaluation')")
+    page.click("figure a:has-text('Go there') >> nth=0")
+    page.wait_for_selector(SCALE, state="visible")
+    wait(lambda: page.inner_text(LENGTH) in ("50 µm", "20 µm"), page)
+    page.click("#pages a:has-text('All results')")
+    page.click("thead button:has-text('Slide') >> nth=0")
+    assert page.get_attribute("thead th >> nth=0", "aria-sort") == "ascending"
+    assert page.evaluate("[...document.images].every((one) => one.naturalWidth > 0)")
+    page.click("text=Zoom into this slide >> nth=1")
+    wait(lambda: page.inner_text("#name") == "second.tif", page)
+
+
+def test_the_same_pages_as_files_say_how_to_go_on(browser: Browser, predicted: Path) -> None:
+    evaluate_with_mistakes(predicted)
+    page = browser.new_page()
+    for name in ("index.html", "evaluation.html"):
+        page.goto((predicted.parent / "qprd" / "results" / name).as_uri())
+        assert page.locator(".served").count() > 1
+        assert not any(one.is_visible() for one in page.locator(".served").all())
+        assert "qprd view" in page.inner_text("body")
+    page.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -9,16 +9,27 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from shapely.geometry import Polygon
 from starlette.testclient import TestClient
 
 from qprd.bundle.reading import newest_bundle, read_bundle_info
 from qprd.predictions import CONTOUR_CLASS, PredictedContour
-from qprd.results.folder import load_predictions, load_score_map, load_slide_result
+from qprd.results.folder import SCORE_MAP, load_predictions, load_score_map, load_slide_result
+from qprd.slides.surface import Surface
 from qprd.view.overlays import raw_threshold
-from tests.helpers.drawn_project import annotate, edit, exported, outlines, predict, result, train
-from tests.view.conftest import AREA_UM2, viewer
+from tests.helpers.drawn_project import (
+    NAMES,
+    annotate,
+    edit,
+    exported,
+    outlines,
+    predict,
+    result,
+    train,
+)
+from tests.view.conftest import AREA_UM2, evaluate_with_mistakes, viewer
 
 
 def regions_of(client: TestClient) -> list[dict[str, Any]]:
@@ -37,6 +48,37 @@ def classify_in_qupath(project: Path, contour: PredictedContour, class_name: str
     feature: Any = exported([(class_name, contour.polygon)])["features"]
     drawn["features"].append({**feature[0], "id": contour.id})
     annotate(project, 1, drawn)
+
+
+def bundle_folder(project: Path) -> Path:
+    return project.parent / "qprd" / "bundles"
+
+
+def change_figures(project: Path, **changes: object) -> None:
+    """Change ``slide.json`` of the first result; None takes a value out."""
+    file = result(project, 1) / "slide.json"
+    values = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps({name: v for name, v in values.items() if v is not None}))
+
+
+def change_arrays(project: Path, **changes: NDArray[Any] | None) -> None:
+    """Change the arrays of the first result; None takes one out."""
+    file = result(project, 1) / SCORE_MAP
+    with np.load(file) as archive:
+        arrays = dict(archive) | changes
+    known: dict[str, Any] = {name: array for name, array in arrays.items() if array is not None}
+    np.savez_compressed(file, **known)
+
+
+def forget_what_is_recorded(project: Path) -> None:
+    """Leave of the first result what an earlier qprd recorded."""
+    change_figures(project, min_area_um2=None, tolerance_um=None, tissue_class=None)
+    change_arrays(project, surface=None, downsample=None)
+
+
+def alpha_of(client: TestClient, address: str) -> NDArray[np.uint8]:
+    image = np.asarray(Image.open(io.BytesIO(client.get(address).content)))
+    return image[..., 3]
 
 
 def area(rings: list[list[float]]) -> float:
@@ -90,10 +132,25 @@ def test_the_heatmap_has_a_pixel_a_cell(client: TestClient, predicted: Path) -> 
     assert luma.flat[np.nanargmax(scores)] > luma.flat[np.nanargmin(scores)]
 
 
-def test_what_is_not_scored_is_striped_on_the_whole_slide(client: TestClient) -> None:
-    image = Image.open(io.BytesIO(client.get("/slides/1/unscored").content))
-    found = client.get("/slides/1").json()
-    assert image.width / image.height == pytest.approx(found["width"] / found["height"], rel=0.1)
+def test_what_is_not_scored_is_striped_by_the_record_of_the_result(predicted: Path) -> None:
+    with viewer(predicted) as client:
+        found = client.get("/slides/1").json()
+        striped = alpha_of(client, "/slides/1/unscored")
+        change_arrays(predicted, surface=np.full((9, 9), Surface.PEN, np.uint8))
+        assert (alpha_of(client, "/slides/1/unscored") > 0).all()
+        forget_what_is_recorded(predicted)
+        assert np.array_equal(alpha_of(client, "/slides/1/unscored"), striped)
+        told = client.get("/slides/1").json()["notes"]
+    height, width = striped.shape
+    assert width / height == pytest.approx(found["width"] / found["height"], rel=0.1)
+    assert [note for note in told if note not in found["notes"] and "earlier qprd" in note]
+
+
+def test_contours_have_the_settings_of_the_record(client: TestClient, predicted: Path) -> None:
+    change_figures(predicted, min_area_um2=1e9)
+    assert client.get("/slides/1/contours?threshold=0").json()["contours"] == []
+    forget_what_is_recorded(predicted)
+    assert client.get("/slides/1/contours?threshold=0").json()["contours"] != []
 
 
 def test_contours_at_a_threshold_are_those_of_a_prediction(
@@ -116,7 +173,7 @@ def test_a_probability_is_the_lowest_score_that_has_it(
     client: TestClient, predicted: Path, probability: float
 ) -> None:
     score_map = load_score_map(result(predicted, 1))
-    info = read_bundle_info(newest_bundle(predicted.parent / "qprd" / "bundles"))
+    info = read_bundle_info(newest_bundle(bundle_folder(predicted)))
     probability_of = info.scoring.probability_of
     assert probability_of is not None
     threshold = raw_threshold(probability, score_map, probability_of)
@@ -174,13 +231,46 @@ def test_a_pending_region_in_qupath_can_be_judged(client: TestClient, predicted:
 
 
 def test_mistakes_lead_to_their_slides(client: TestClient, predicted: Path) -> None:
-    place = {"image": "second.tif", "x": 5.0, "y": 6.0, "score": 0.5}
-    gone = {**place, "image": "../gone"}
-    report = {"false_positives": [place, gone], "misses": [], "bundle": "b"}
-    (predicted.parent / "qprd" / "results" / "evaluation.json").write_text(json.dumps(report))
+    summary = evaluate_with_mistakes(predicted)
+    found = client.get("/project").json()
+    assert found["pages"] == ["index.html", "evaluation.html"]
+    mistakes = found["mistakes"]["falsePositives"] + found["mistakes"]["misses"]
+    worst = [*summary.false_positives, *summary.misses]
+    assert [(one["id"], one["x"], one["y"]) for one in mistakes] == [
+        (summary.slides[index].entry.id, mistake.x, mistake.y) for index, mistake in worst
+    ]
+    assert mistakes
+
+
+def test_mistakes_on_slides_that_are_gone_lead_nowhere(client: TestClient, predicted: Path) -> None:
+    file = evaluate_with_mistakes(predicted).page.with_name("evaluation.json")
+    report = json.loads(file.read_text())
+    for mistake in (*report["false_positives"], *report["misses"]):
+        mistake["entry_id"] = "../gone"
+    file.write_text(json.dumps(report))
     mistakes = client.get("/project").json()["mistakes"]
-    expected = {"id": "2", "name": "second.tif", "x": 5.0, "y": 6.0, "score": 0.5}
-    assert mistakes == {"falsePositives": [expected], "misses": []}
+    assert (mistakes["falsePositives"], mistakes["misses"]) == ([], [])
+
+
+def test_the_result_of_the_bundle_before_is_kept_beside_that_of_now(predicted_twice: Path) -> None:
+    bundles = sorted(path.name for path in bundle_folder(predicted_twice).iterdir())
+    with viewer(predicted_twice) as client:
+        found, other = client.get("/slides/1").json(), client.get("/slides/2").json()
+        earlier = found["earlier"]
+        assert [earlier["bundle"], found["bundle"]] == bundles
+        assert (other["bundle"], other["earlier"]) == (bundles[0], None)
+        assert client.get("/slides/2/heatmap?of=earlier").status_code == 404
+        heatmaps = [client.get(f"/slides/1/heatmap?of={of}").content for of in ("now", "earlier")]
+        assert heatmaps[0] != heatmaps[1]
+        drawn = client.get(f"/slides/1/contours?of=earlier&threshold={earlier['threshold']}")
+        assert drawn.json()["tumorMm2"] == pytest.approx(earlier["tumorMm2"])
+        assert client.get("/slides/1/unscored?of=earlier").status_code == 200
+    predict(predicted_twice, stride=32, images=NAMES[:1], threshold=0.5)
+    with viewer(predicted_twice) as client:
+        assert client.get("/slides/1").json()["earlier"] == earlier
+    predict(predicted_twice, stride=32, bundle=bundle_folder(predicted_twice) / bundles[0])
+    with viewer(predicted_twice) as client:
+        assert client.get("/slides/1").json()["earlier"]["bundle"] == bundles[1]
 
 
 def test_a_result_cannot_name_a_bundle_elsewhere(predicted: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from tests.helpers.evaluated import evaluate
 from tests.view.conftest import ADDRESS, TOKEN
 
 PAGES = ["/", "/project", "/slides/1", "/slides/1/tiles/0/0/0", "/static/view.js", "/nowhere"]
@@ -73,6 +74,22 @@ def test_browsers_are_told_to_load_nothing_from_elsewhere(client: TestClient, pa
     assert headers["referrer-policy"] == "no-referrer"
 
 
+@pytest.mark.parametrize("page", ["index.html", "evaluation.html"])
+def test_pages_of_the_results_run_no_script_but_ours(
+    client: TestClient, predicted: Path, page: str
+) -> None:
+    evaluate(predicted, split="all")
+    answer = client.get(f"/results/{page}")
+    policy = answer.headers["content-security-policy"]
+    assert re.search(r"script-src '(sha256-[^']+)';", policy)
+    assert "default-src 'none'" in policy
+    assert "connect-src" not in policy
+    assert '<html data-served lang="en">' in answer.text
+    assert "data-served" not in (predicted.parent / "qprd" / "results" / page).read_text()[:100]
+    picture = client.get("/results/1/overview.png")
+    assert (picture.status_code, picture.headers["content-type"]) == (200, "image/png")
+
+
 def test_the_pages_name_no_other_server() -> None:
     for file in (Path(__file__).parents[2] / "qprd" / "view" / "static").iterdir():
         if not file.name.startswith("openseadragon"):
@@ -82,6 +99,13 @@ def test_the_pages_name_no_other_server() -> None:
 @pytest.mark.parametrize(
     "page",
     [
+        "/results/nothing.html",
+        "/results/..%2f..%2fproject.qpproj",
+        "/results/1/score_map.npz",
+        "/results/../bundles/overview.png",
+        "/results/%2e%2e/overview.png",
+        "/results/4/overview.png",
+        "/slides/2/heatmap?of=earlier",
         "/static/../server.py",
         "/static/..%2fserver.py",
         "/static/%2e%2e/server.py",

@@ -1,6 +1,6 @@
 // The page: the list of slides, the panel of the open slide, the review, the keys.
 
-import { Overlay, boundsOf, pathOf } from "./overlay.js";
+import { Pane, boundsOf, moveTogether, pathOf } from "./pane.js";
 
 const $ = (id) => document.getElementById(id);
 const number = (value, digits = 2) => (value == null ? "–" : value.toFixed(digits));
@@ -15,20 +15,9 @@ let request = null;    // of contours, while it is under way
 let timer = 0;
 let judging = false;
 
-const viewer = OpenSeadragon({
-  element: $("viewer"), drawer: "canvas", showNavigationControl: false, showNavigator: true,
-  navigatorPosition: "BOTTOM_RIGHT", animationTime: 0.3, maxZoomPixelRatio: 8, visibilityRatio: 0.3,
-  gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
-});
-viewer.canvas.setAttribute("aria-label", "Slide: arrows move, plus and minus zoom");
-viewer.canvas.setAttribute("role", "application");
-// OpenSeadragon's own letters turn and flip the slide.
-viewer.addHandler("canvas-key", (event) => {
-  event.preventDefaultAction = /^[a-z]$/i.test(event.originalEvent.key);
-});
-// Under the small map in the corner.
-viewer.canvas.append($("overlay"));
-const overlay = new Overlay(viewer, $("overlay"), $("scale"));
+const now = new Pane($("now"), { showNavigator: true, navigatorPosition: "BOTTOM_RIGHT" });
+const { viewer } = now;
+let before = null;     // the pane of the bundle before, once it is needed
 
 async function ask(address, options) {
   const answer = await fetch(address, options);
@@ -103,11 +92,20 @@ function list() {
     ? `${found} slides` : `${found} of ${slides.length} slides`;
 }
 
+const PAGES = { "index.html": "All results", "evaluation.html": "Evaluation" };
+
+function listPages(pages) {
+  $("pages").hidden = !pages?.length;
+  $("pages").replaceChildren(...(pages ?? []).map(
+    (name) => element("a", PAGES[name], { href: `results/${name}` }),
+  ));
+}
+
 function listMistakes(mistakes) {
   for (const kind of ["falsePositives", "misses"]) {
     const links = (mistakes[kind] ?? []).map((one) => {
       const link = element("a", `${one.name}, score ${number(one.score, 3)}`);
-      link.href = `#${new URLSearchParams({ slide: one.id, x: one.x, y: one.y })}`;
+      link.href = `#${new URLSearchParams({ slide: one.id, x: one.x, y: one.y, downsample: 1 })}`;
       const item = element("li");
       item.append(link);
       return item;
@@ -140,67 +138,126 @@ async function open() {
       await new Promise((done) => viewer.addOnceHandler("open", done));
     } catch (error) {
       viewer.close();
-      overlay.clear();
-      overlay.draw();
+      now.clear();
+      now.draw();
       slide = null;
+      compare();
       $("name").textContent = slides.find((row) => row.id === id)?.name ?? "";
       tell([error.message]);
       return;
     }
   }
   if (wanted.has("x") && wanted.has("y")) {
-    overlay.place = [Number(wanted.get("x")), Number(wanted.get("y"))];
-    zoomTo(...overlay.place, ...overlay.place);
+    const place = [Number(wanted.get("x")), Number(wanted.get("y"))];
+    mark({ place });
+    zoomTo(...place, ...place, Number(wanted.get("downsample")) || 1);
   }
 }
 
 function show(found) {
   slide = found;
   current = -1;
-  overlay.clear();
-  overlay.mpp = slide.mpp ?? null;
+  now.clear();
+  before?.clear();
   $("empty").hidden = true;
   $("name").textContent = document.title = slide.name;
   for (const row of slides) row.button.setAttribute("aria-current", row.id === slide.id);
   slides.find((row) => row.id === slide.id)?.button.scrollIntoView({ block: "nearest" });
   tell([...slide.problems, ...(slide.notes ?? [])]);
-  overlay.layers.drawn = (slide.annotations ?? []).map(drawnShape);
+  setDrawn(slide.annotations ?? []);
   setFacts();
   setThreshold();
   setRegions(slide.regions ?? []);
-  viewer.open({
-    width: slide.width, height: slide.height, tileSize: slide.tileSize,
-    minLevel: 0, maxLevel: slide.lastLevel,
-    getTileUrl: (level, x, y) =>
-      `${address(slide.id, `tiles/${level}/${x}/${y}`)}?v=${slide.version}`,
+  $("comparison").hidden = !slide.earlier;
+  $("other").textContent = slide.earlier?.bundle ?? "";
+  openIn(now, slide);
+  compare();
+}
+
+/** Shows the pixels of the slide, and the scores of one of its results. */
+function openIn(pane, result) {
+  const { id, version, width, height, tileSize, lastLevel } = slide;
+  pane.mpp = slide.mpp ?? null;
+  pane.viewer.open({
+    width, height, tileSize, minLevel: 0, maxLevel: lastLevel,
+    getTileUrl: (level, x, y) => `${address(id, `tiles/${level}/${x}/${y}`)}?v=${version}`,
   });
-  if (slide.heatmap) loadImage("heatmap", slide.heatmap);
+  pane.result = result;
+  if (result.heatmap) loadImage(pane, "heatmap", result.heatmap);
   loadUnscored();
+}
+
+/** Puts the result of the bundle before beside that of now, or away again. */
+function compare() {
+  const earlier = ($("compare").checked && slide?.earlier) || null;
+  $("before").hidden = !earlier;
+  if (!earlier) {
+    now.tell("");
+    return;
+  }
+  if (!before) {
+    before = new Pane($("before"));
+    moveTogether(now, before);
+  }
+  if (before.result !== earlier) openIn(before, earlier);
+  caption(now, slide);
+  caption(before, earlier);
+  Object.assign(before, { shown: now.shown, chosen: now.chosen, place: now.place });
+  before.layers.drawn = now.layers.drawn;
+  redraw();
+}
+
+/** Says whose tumor a pane shows, and how much there is of it at a raw threshold. */
+function caption(pane, { threshold, tumorMm2 }) {
+  if ($("before").hidden) return;
+  const area = threshold == null ? "no threshold" : `${number(tumorMm2, 3)} mm² at ${number(threshold, 3)}`;
+  pane.tell(`${pane.result.bundle}: ${area}`);
+}
+
+/** What all panes show alike: the chosen region, a place. */
+function mark(marked) {
+  for (const pane of panes()) Object.assign(pane, marked).draw();
+}
+
+function panes() {
+  return before ? [now, before] : [now];
+}
+
+function setDrawn(annotations) {
+  const drawn = annotations.map(drawnShape);
+  for (const pane of panes()) pane.layers.drawn = drawn;
 }
 
 function drawnShape({ rings, color }) {
   return { path: pathOf(rings), color: `rgb(${color.join(" ")})` };
 }
 
-function loadImage(layer, place) {
-  const image = new Image(), { id } = slide;
+function loadImage(pane, layer, place) {
+  const image = new Image(), { result } = pane, { id, version, width } = slide;
   image.onload = () => {
-    if (slide?.id !== id) return;
-    overlay.layers[layer] = { image, ...place, pixel: place.pixel ?? slide.width / image.naturalWidth };
-    overlay.draw();
+    if (pane.result !== result) return;
+    pane.layers[layer] = { image, ...place, pixel: place.pixel ?? width / image.naturalWidth };
+    pane.draw();
   };
-  image.src = `${address(id, layer)}?v=${slide.version}-${encodeURIComponent(slide.created)}`;
+  const query = new URLSearchParams({ v: `${version}-${result.created}`, of: which(pane) });
+  image.src = `${address(id, layer)}?${query}`;
+}
+
+function which(pane) {
+  return pane === before ? "earlier" : "now";
 }
 
 function loadUnscored() {
-  if ($("unscored").checked && slide?.heatmap && !overlay.layers.unscored) {
-    loadImage("unscored", { x: 0, y: 0 });
+  for (const pane of panes()) {
+    if ($("unscored").checked && slide && pane.result?.heatmap && !pane.layers.unscored) {
+      loadImage(pane, "unscored", { x: 0, y: 0 });
+    }
   }
 }
 
 function setFacts() {
   const facts = {
-    "Slide score": slide.score == null ? null : number(slide.score, 3),
+    "The slide": slide.score,
     Tumor: slide.tumorMm2 == null ? null : `${number(slide.tumorMm2, 3)} mm²`,
     Bundle: slide.bundle,
     Predicted: slide.created?.slice(0, 16).replace("T", " "),
@@ -210,18 +267,19 @@ function setFacts() {
 }
 
 function showLayers() {
-  overlay.shown = {
-    heatmap: $("heatmap").checked, opacity: Number($("opacity").value),
-    contours: $("contours").checked, drawn: $("drawn").checked, unscored: $("unscored").checked,
-  };
-  overlay.draw();
+  mark({
+    shown: {
+      heatmap: $("heatmap").checked, opacity: Number($("opacity").value),
+      contours: $("contours").checked, drawn: $("drawn").checked, unscored: $("unscored").checked,
+    },
+  });
 }
 
-function zoomTo(left, top, right, bottom) {
+function zoomTo(left, top, right, bottom, downsample = 1) {
   const item = viewer.world.getItemAt(0);
   // Three times as large as the region, and no larger than the pixels of the slide.
-  const width = Math.max(3 * (right - left), viewer.container.clientWidth);
-  const height = Math.max(3 * (bottom - top), viewer.container.clientHeight);
+  const width = Math.max(3 * (right - left), downsample * viewer.container.clientWidth);
+  const height = Math.max(3 * (bottom - top), downsample * viewer.container.clientHeight);
   const [x, y] = [(left + right - width) / 2, (top + bottom - height) / 2];
   viewer.viewport.fitBounds(item.imageToViewportRectangle(x, y, width, height), true);
 }
@@ -260,6 +318,7 @@ function tellThreshold(raw, area) {
 }
 
 function moveThreshold() {
+  $("reset").disabled = false;
   clearTimeout(timer);
   timer = setTimeout(redraw, 60);
 }
@@ -267,18 +326,28 @@ function moveThreshold() {
 async function redraw() {
   request?.abort();
   request = new AbortController();
-  const { id } = slide, value = $("threshold").value;
-  const query = new URLSearchParams({ [slide.calibrated ? "probability" : "threshold"]: value });
   try {
-    const found = await ask(address(id, `contours?${query}`), { signal: request.signal });
-    if (slide?.id !== id) return;
-    overlay.layers.contours = found.contours.map(pathOf);
-    $("reset").disabled = false;
-    tellThreshold(found.threshold, found.tumorMm2);
-    overlay.draw();
+    await Promise.all(panes().map((pane) => redrawIn(pane, request.signal)));
   } catch (error) {
     if (error.name !== "AbortError") tell([error.message]);
   }
+}
+
+/** Contours at the threshold; only a probability means the same to another bundle. */
+async function redrawIn(pane, signal) {
+  const { result } = pane, isMoved = !$("reset").disabled;
+  if (pane.element.hidden || (pane === now && !isMoved)) return;
+  const query = new URLSearchParams({ of: which(pane) });
+  if (isMoved && slide.calibrated && result.calibrated) query.set("probability", $("threshold").value);
+  else if (pane === now) query.set("threshold", $("threshold").value);
+  else if (result.threshold != null) query.set("threshold", result.threshold);
+  else return;
+  const found = await ask(address(slide.id, `contours?${query}`), { signal });
+  if (pane.result !== result) return;
+  pane.layers.contours = found.contours.map(pathOf);
+  pane.draw();
+  caption(pane, found);
+  if (pane === now) tellThreshold(found.threshold, found.tumorMm2);
 }
 
 function nudge(by) {
@@ -293,9 +362,9 @@ function nudge(by) {
 function setRegions(regions) {
   slide.regions = regions;
   for (const region of regions) region.path = pathOf(region.rings);
-  overlay.layers.regions = regions;
-  overlay.chosen = regions[current] ?? null;
-  if ($("reset").disabled) overlay.layers.contours = predicted();
+  now.layers.regions = regions;
+  mark({ chosen: regions[current] ?? null });
+  if ($("reset").disabled) now.layers.contours = predicted();
   tellRegion();
 }
 
@@ -324,10 +393,9 @@ function tellRegion() {
 function choose(index) {
   if (!slide?.regions?.length) return;
   current = Math.max(0, Math.min(slide.regions.length - 1, index));
-  overlay.chosen = slide.regions[current];
-  overlay.place = null;
+  mark({ chosen: slide.regions[current], place: null });
   tellRegion();
-  zoomTo(...boundsOf(overlay.chosen.rings));
+  zoomTo(...boundsOf(now.chosen.rings));
 }
 
 async function judge(verdict) {
@@ -344,8 +412,8 @@ async function judge(verdict) {
     if (slide?.id !== id) return;
     setRegions(regions);
     const { annotations } = await ask(address(id));
-    overlay.layers.drawn = (annotations ?? []).map(drawnShape);
-    overlay.draw();
+    setDrawn(annotations ?? []);
+    mark({});
   } catch (error) {
     tell([error.message]);
     return;
@@ -366,7 +434,7 @@ const KEYS = {
   a: () => judge("accepted"), r: () => judge("rejected"), u: () => judge("none"),
   t: () => $("note").focus(), "/": () => $("search").focus(), v: () => viewer.canvas.focus(),
   h: () => $("heatmap").click(), c: () => $("contours").click(), d: () => $("drawn").click(),
-  x: () => $("unscored").click(), ",": () => nudge(-1), ".": () => nudge(1),
+  x: () => $("unscored").click(), b: () => $("compare").click(), ",": () => nudge(-1), ".": () => nudge(1),
   "+": () => zoom(2), "-": () => zoom(0.5), 0: () => zoom(0),
 };
 
@@ -390,11 +458,14 @@ for (const id of ["heatmap", "opacity", "contours", "drawn", "unscored"]) {
   $(id).addEventListener("input", showLayers);
 }
 $("unscored").addEventListener("input", loadUnscored);
+$("compare").addEventListener("input", compare);
 $("threshold").addEventListener("input", moveThreshold);
 $("reset").addEventListener("click", () => {
-  overlay.layers.contours = predicted();
+  now.layers.contours = predicted();
   setThreshold();
-  overlay.draw();
+  now.draw();
+  caption(now, slide);
+  redraw();
 });
 $("next").addEventListener("click", KEYS.n);
 $("previous").addEventListener("click", KEYS.p);
@@ -420,12 +491,11 @@ viewer.addHandler("canvas-click", ({ quick, position }) => {
   const item = viewer.world.getItemAt(0);
   if (!quick || !item) return;
   const at = item.viewerElementToImageCoordinates(position);
-  const region = overlay.hit(slide.regions, at.x, at.y);
+  const region = now.hit(slide.regions, at.x, at.y);
   if (!region) return;
   current = slide.regions.indexOf(region);
-  overlay.chosen = region;
+  mark({ chosen: region });
   tellRegion();
-  overlay.draw();
 });
 viewer.addHandler("tile-load-failed", ({ message }) => tell([`A tile cannot be shown: ${message}`]));
 window.addEventListener("hashchange", open);
@@ -436,6 +506,7 @@ try {
   $("project").textContent = project.name;
   $("reviewer").value = localStorage.getItem("reviewer") ?? project.reviewer;
   slides = project.slides.map((row, order) => makeRow({ ...row, order }));
+  listPages(project.pages);
   listMistakes(project.mistakes);
   list();
   await open();

@@ -1,4 +1,4 @@
-// Draws over the slide: scores, stripes, outlines. All coordinates are level-0 pixels of the slide.
+// A pane: the slide, and over it scores, stripes, outlines. Coordinates are level-0 pixels of the slide.
 
 const LINE = "#7df9ff", CASING = "#10243a", CHOSEN = "#ffe600";
 
@@ -31,26 +31,65 @@ export function roundLength(most) {
   return [5, 2, 1].find((digit) => digit * power <= most) * power;
 }
 
-export class Overlay {
+/** Lets two panes show the same part of the slide, whichever of them is moved. */
+export function moveTogether(first, second) {
+  let shown = [];
+  const follow = (moved, other) => {
+    if (second.element.hidden || !other.viewer.world.getItemCount()) return;
+    const { viewport } = moved.viewer, zoom = viewport.getZoom(true), { x, y } = viewport.getCenter(true);
+    if ([zoom, x, y].every((value, i) => Math.abs(value - shown[i]) < 1e-9)) return;
+    shown = [zoom, x, y];
+    other.viewer.viewport.zoomTo(zoom, null, true).panTo(new OpenSeadragon.Point(x, y), true);
+  };
+  first.viewer.addHandler("update-viewport", () => follow(first, second));
+  second.viewer.addHandler("update-viewport", () => follow(second, first));
+  second.viewer.addHandler("open", () => {
+    shown = [];
+    follow(first, second);
+  });
+}
+
+export class Pane {
   /** layers: heatmap and unscored are images {image, x, y, pixel}; the others lists of shapes. */
-  constructor(viewer, canvas, scaleBar) {
-    this.viewer = viewer;
-    this.canvas = canvas;
-    this.scaleBar = scaleBar;
-    this.mpp = null;
+  constructor(element, options = {}) {
+    this.element = element;
+    [this.canvas, this.scaleBar, this.caption] = element.querySelectorAll("canvas, .scale, .caption");
+    this.viewer = OpenSeadragon({
+      element: element.querySelector(".viewer"), drawer: "canvas", showNavigationControl: false,
+      animationTime: 0.3, maxZoomPixelRatio: 8, visibilityRatio: 0.3,
+      gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true }, ...options,
+    });
+    this.viewer.canvas.setAttribute("role", "application");
+    this.tell("");
+    // OpenSeadragon's own letters turn and flip the slide.
+    this.viewer.addHandler("canvas-key", (event) => {
+      event.preventDefaultAction = /^[a-z]$/i.test(event.originalEvent.key);
+    });
+    // Under the small map in the corner.
+    this.viewer.canvas.append(this.canvas);
     this.clear();
     for (const event of ["update-viewport", "resize", "open"]) {
-      viewer.addHandler(event, () => this.draw());
+      this.viewer.addHandler(event, () => this.draw());
     }
+  }
+
+  /** Whose result it shows; empty if there is but one pane. */
+  tell(whose) {
+    this.caption.textContent = whose;
+    this.caption.hidden = !whose;
+    const name = whose ? `Slide, ${whose}` : "Slide";
+    this.viewer.canvas.setAttribute("aria-label", `${name}: arrows move, plus and minus zoom`);
   }
 
   clear() {
     this.layers = { heatmap: null, unscored: null, drawn: [], contours: [], regions: [] };
     this.chosen = null;
     this.place = null;
+    this.mpp = null;
   }
 
   draw() {
+    if (this.element.hidden || !this.shown) return;
     const item = this.viewer.world.getItemAt(0), { canvas } = this;
     const ratio = window.devicePixelRatio || 1;
     const width = Math.round(canvas.clientWidth * ratio);
