@@ -15,15 +15,19 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from qprd.errors import QprdError
 from qprd.names import composed
 from qprd.qupath.project import SlideSource
+from qprd.slides.opening import ZARR, is_zarr
 
 #: A folder given with ``--slides`` is searched this deep, and for this many files.
 MAX_DEPTH = 16
 MAX_FILES = 500_000
+
+#: Parts of the addresses under which OMERO shows images in a browser.
+_OMERO_PATHS = ("/webclient/", "/webgateway/", "/iviewer/")
 
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
@@ -49,7 +53,7 @@ def file_path(uri: str) -> PurePath:
     except ValueError as error:
         raise UnsupportedUriError(f"its address {uri!r} is malformed") from error
     if parts.scheme.lower() not in ("file", ""):
-        raise UnsupportedUriError(f"it is not a file but {parts.scheme}://")
+        raise UnsupportedUriError(_elsewhere(parts))
     if parts.query or parts.fragment:
         raise UnsupportedUriError("its address selects a part of a file")
     try:
@@ -66,6 +70,23 @@ def file_path(uri: str) -> PurePath:
     if not path.startswith("/"):
         raise UnsupportedUriError(f"its address {uri!r} is no absolute path")
     return PurePosixPath(path)
+
+
+def _elsewhere(address: SplitResult) -> str:
+    """Where an address leads that is no file's, and how its slide becomes one."""
+    scheme = address.scheme.lower()
+    if scheme == "omero" or any(part in address.path for part in _OMERO_PATHS):
+        place, how = "on an OMERO server", "download it there (omero download Image:ID)"
+    elif scheme in ("http", "https"):
+        place, how = f"on a web server ({scheme}://{address.netloc})", "download it"
+    elif scheme in ("s3", "gs", "gcs", "az", "abfs"):
+        place, how = f"in cloud storage ({scheme}://{address.netloc})", "copy it to a disk"
+    else:
+        return f"its address begins with {scheme}://, and qprd reads files on this computer only"
+    return (
+        f"it is {place}, and qprd reads files on this computer only; {how}, or export it from "
+        "QuPath as an OME-TIFF, and add that file to the project"
+    )
 
 
 def _without_nul(text: str) -> str:
@@ -135,6 +156,8 @@ class SlideLocator:
             recorded = file_path(source.uri)
         except UnsupportedUriError as error:
             return replace(source, unsupported=source.unsupported or str(error))
+        if is_zarr(recorded):
+            return replace(source, unsupported=source.unsupported or f"it is {ZARR}")
         tried: list[Path] = []
         for candidate in self._places(recorded):
             if candidate not in tried:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Final
 
 import openslide
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from qprd.errors import QprdError
+
+#: Said of a slide that is a folder of chunks.
+ZARR: Final = (
+    "an OME-Zarr, which qprd does not read; convert it to an OME-TIFF, by QuPath's export or by "
+    "raw2ometiff, and take that file"
+)
 
 #: Decoded pixels that OpenSlide keeps of a slide, for the next row of regions to use again.
 _CACHE_BYTES = 128 << 20
@@ -32,12 +39,15 @@ _AS_STORED = {
 def open_image_file(path: Path) -> openslide.AbstractSlide:
     """Open a slide, or a plain RGB image that fits into memory.
 
+    Slides are what OpenSlide 4 reads; of one in DICOM, any file of its series opens all levels.
     Plain images are PNG, JPEG, BMP and TIFF without tiles. They are shown as they are stored,
     whatever orientation they ask for: QuPath's readers (ImageJ, Bio-Formats) do the same.
 
     Raises:
         QprdError: The file is missing, unreadable, too large, or not an RGB image.
     """
+    if is_zarr(path):
+        raise QprdError(f"The slide is {ZARR}.", where=str(path))
     if not path.is_file():
         raise QprdError(
             "The slide is a folder, not a file." if path.is_dir() else "The slide does not exist.",
@@ -54,6 +64,11 @@ def open_image_file(path: Path) -> openslide.AbstractSlide:
         return openslide.ImageSlide(_read_image(path))
     except (openslide.OpenSlideError, OSError) as error:
         raise _not_a_slide(path, str(error)) from error
+
+
+def is_zarr(path: PurePath) -> bool:
+    """Whether a path is that of an OME-Zarr, or leads into one."""
+    return any(part.lower().endswith(".zarr") for part in path.parts)
 
 
 def _check_tiles(path: Path, handle: openslide.OpenSlide) -> None:

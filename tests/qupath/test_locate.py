@@ -58,8 +58,11 @@ def test_uris_of_all_systems_are_understood(uri: str, path: PurePath) -> None:
 @pytest.mark.parametrize(
     ("uri", "reason"),
     [
-        ("https://omero.org/webclient/?show=image-3", "https://"),
-        ("omero:image/3", "omero://"),
+        ("https://omero.org/webclient/?show=image-3", "OMERO server.* omero download .*OME-TIFF"),
+        ("omero:image/3", "OMERO server"),
+        ("https://slides.org/a.svs", r"web server \(https://slides.org\).* download it"),
+        ("s3://bucket/a.svs", r"cloud storage \(s3://bucket\).* copy it"),
+        ("gopher://a/b.svs", "begins with gopher://"),
         ("", "no absolute path"),
         ("slides/a.svs", "no absolute path"),
         ("file:///data/a.svs#2", "part of a file"),
@@ -103,6 +106,15 @@ def test_percent_encoding_round_trips(parts: list[str]) -> None:
 def test_relative_to_the_recorded_project(slide: str, project: str, relative: str | None) -> None:
     found = relative_to_project(file_path(slide), file_path(project))
     assert (found.as_posix() if found else None) == relative
+
+
+def test_an_ome_zarr_is_told_what_to_convert_it_with(tmp_path: Path) -> None:
+    folder = tmp_path / "a.ome.zarr"
+    folder.mkdir()
+    found = SlideLocator(tmp_path / "p.qpproj").locate(at(f"{folder.as_uri()}/0"))
+    assert found.path is None
+    assert "OME-Zarr" in str(found.unsupported)
+    assert "raw2ometiff" in str(found.unsupported)
 
 
 def test_the_recorded_place_comes_first(tmp_path: Path) -> None:
