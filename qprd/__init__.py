@@ -1,6 +1,6 @@
 """Find tumor in whole slides from a handful of QuPath annotations.
 
-Example:
+Examples:
     >>> import qprd
     >>> project = qprd.open_project("demo/project")
     >>> model = qprd.train(project, teacher="efficientnet_lite0", normal=30, tumor=8, epochs=2)

@@ -32,7 +32,7 @@ class QprdError(Exception):
         fix: What the user can do about it.
         exit_code: The process exit code, never 0.
 
-    Example:
+    Examples:
         >>> try:
         ...     model = qprd.load_model("nowhere")
         ... except qprd.QprdError as error:

@@ -128,7 +128,7 @@ def log_events(log: Path | str | TextIO | None, command: str) -> Iterator[None]:
     Raises:
         QprdError: the file cannot be opened.
 
-    Example:
+    Examples:
         >>> with qprd.log_events("train.jsonl", "train"):
         ...     model = qprd.train(project, teacher="efficientnet_lite0", normal=30, tumor=8)
     """

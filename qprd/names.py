@@ -10,7 +10,7 @@ def composed(name: str) -> str:
 
     macOS and some exporters write an umlaut as a letter and a mark (NFD); people see no difference.
 
-    Example:
+    Examples:
         >>> composed("Gewebepra\u0308parat.tif") == "Gewebepr\u00e4parat.tif"
         True
     """
@@ -24,7 +24,7 @@ def counted(count: int, noun: str) -> str:
         count: How many.
         noun: Singular; its first word gets the plural's s.
 
-    Example:
+    Examples:
         >>> counted(1, "contour"), counted(0, "region to review")
         ('1 contour', '0 regions to review')
     """

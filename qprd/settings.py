@@ -119,7 +119,7 @@ UnannotatedNormal = Annotated[
 class TrainConfig(BaseModel):
     """Everything that decides what a training run does; stored in the bundle as resolved.
 
-    Example:
+    Examples:
         >>> qprd.TrainConfig(teacher="efficientnet_lite0", normal=300).patch_px
         128
     """
@@ -267,7 +267,7 @@ OF_STUDENTS: Final = (
 class PredictConfig(BaseModel):
     """Everything that decides what a prediction does; resolution and patch come from the bundle.
 
-    Example:
+    Examples:
         >>> qprd.PredictConfig(operating_point="sensitivity=0.95").threshold
         'auto'
     """

@@ -40,7 +40,7 @@ def write_back(
     Raises:
         QprdError: there are no results, or another command is writing.
 
-    Example:
+    Examples:
         >>> len(qprd.write_back(project).written)
         5
     """
@@ -75,7 +75,7 @@ def remove(
     Raises:
         QprdError: there is no such image, or another command is writing.
 
-    Example:
+    Examples:
         >>> qprd.remove(project, dry_run=True).removed
         {}
     """
@@ -110,7 +110,7 @@ def undo(
     Raises:
         QprdError: there is nothing to take back, or another command is writing.
 
-    Example:
+    Examples:
         >>> written = qprd.write_back(project, images="demo_4.tif")
         >>> undone = qprd.undo(project)
         >>> [command.command for command in undone.commands]

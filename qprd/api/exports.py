@@ -35,7 +35,7 @@ def export_model(
         QprdError: the bundle cannot be used, WSInfer's format needs probabilities and there are
             none, or the files cannot be written.
 
-    Example:
+    Examples:
         >>> qprd.export_model(model, "wsinfer", output="exported").files
         ('torchscript_model.pt', 'config.json', 'README.md')
     """
@@ -69,7 +69,7 @@ def export_geojson(
         QprdError: it is the folder of a bundle, there are no results or those of several slides, or
             the file cannot be written.
 
-    Example:
+    Examples:
         >>> qprd.export_geojson(project, images="demo_4.tif", output="demo_4.geojson").output.name
         'demo_4.geojson'
     """

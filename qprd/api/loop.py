@@ -52,7 +52,7 @@ def open_project(
     Raises:
         QprdError: there is no project, it cannot be read, or not with this backend.
 
-    Example:
+    Examples:
         >>> with qprd.open_project("demo/project") as project:
         ...     [entry.name for entry in project.entries()]
         ['demo_1.tif', 'demo_2.tif', 'demo_3.tif', 'demo_4.tif', 'demo_5.tif']
@@ -107,7 +107,7 @@ def train(
             or slides, annotations or settings are not those of the training to resume.
         KeyboardInterrupt: Ctrl-C; what was computed until then is kept to be resumed.
 
-    Example:
+    Examples:
         >>> model = qprd.train(project, teacher="efficientnet_lite0", normal=30, tumor=8)
         >>> model.training.patches["train"] == {"normal": 30, "tumor": 8}
         True
@@ -174,7 +174,7 @@ def load_model(
         QprdError: there is no bundle, it is damaged, its teacher has other weights, or the device
             is not there.
 
-    Example:
+    Examples:
         >>> model = qprd.load_model("demo/project/qprd/bundles/example")
         >>> model.teacher
         'efficientnet_lite0'
@@ -211,7 +211,7 @@ def predict(
     Raises:
         QprdError: a setting is unknown or out of range, or nothing could be predicted at all.
 
-    Example:
+    Examples:
         >>> results = qprd.predict(project, model, images="demo_4.tif", stride=128)
         >>> results.slides[0].contours > 0
         True
@@ -255,7 +255,7 @@ def evaluate(
     Raises:
         QprdError: there is nothing to evaluate.
 
-    Example:
+    Examples:
         >>> qprd.evaluate(project, split="val").patch.auroc > 0.5
         True
     """

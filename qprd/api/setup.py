@@ -50,7 +50,7 @@ def doctor(
         tissue_class: Classes that outline tissue.
         progress: False shows no bars.
 
-    Example:
+    Examples:
         >>> qprd.doctor("demo/project").failed
         0
     """
@@ -78,7 +78,7 @@ def doctor(
 def versions() -> dict[str, str]:
     """Find the versions of qprd, Python, PyTorch, OpenSlide and QuPath, without loading them.
 
-    Example:
+    Examples:
         >>> list(qprd.versions())
         ['qprd', 'Python', 'PyTorch', 'OpenSlide', 'QuPath']
     """
@@ -104,7 +104,7 @@ def status(
         normal_class: Classes that mean normal tissue; empty for those of `TrainConfig`.
         progress: False shows no bars.
 
-    Example:
+    Examples:
         >>> qprd.status(project).results[0].image
         'demo_1.tif'
     """
@@ -132,7 +132,7 @@ def list_teachers(
     Raises:
         QprdError: a name is not known.
 
-    Example:
+    Examples:
         >>> [row.license for row in qprd.list_teachers(["h-optimus-0"]).teachers]
         ['Apache-2.0']
     """
@@ -162,7 +162,7 @@ def draw_demo(
     Raises:
         QprdError: the folder is not empty or cannot be written, or ``qprd[timm]`` is not installed.
 
-    Example:
+    Examples:
         >>> path = qprd.draw_demo("another demo", size_px=(500, 500))
         >>> path.name
         'project.qpproj'
@@ -206,7 +206,7 @@ def copy_scripts(folder: str | Path | None = None) -> ScriptCopies:
     Raises:
         QprdError: the folder cannot be written, or QuPath's is not known.
 
-    Example:
+    Examples:
         >>> [path.name for path in qprd.copy_scripts("scripts").scripts][0]
         'export_annotations.groovy'
     """

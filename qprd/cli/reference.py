@@ -47,6 +47,8 @@ def reference() -> str:
     lines = [
         "# Commands and settings",
         "",
+        "<!-- blocks not run: they need a project of yours; tests/test_docs.py parses them -->",
+        "",
         "Made by `python -m qprd.cli.reference`. The settings of `train` and `predict` can also",
         "stand in a file: [examples/qprd.toml](../examples/qprd.toml). In Python they are keyword",
         "arguments with underscores: `--patch-px 128` is `patch_px=128`.",

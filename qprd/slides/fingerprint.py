@@ -98,7 +98,7 @@ def fingerprint(path: Path) -> str:
     Raises:
         QprdError: the slide is missing, cannot be read, or is no slide.
 
-    Example:
+    Examples:
         >>> len(fingerprint(Path("demo/slides/demo_4.tif")))
         32
     """

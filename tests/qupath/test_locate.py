@@ -58,7 +58,7 @@ def test_uris_of_all_systems_are_understood(uri: str, path: PurePath) -> None:
 @pytest.mark.parametrize(
     ("uri", "reason"),
     [
-        ("https://omero.org/webclient/?show=image-3", "OMERO server.* omero download .*OME-TIFF"),
+        ("https://omero.org/webclient/?show=image-3", r"OMERO server.*\(omero download .*OME-TIFF"),
         ("omero:image/3", "OMERO server"),
         ("https://slides.org/a.svs", r"web server \(https://slides.org\).* download it"),
         ("s3://bucket/a.svs", r"cloud storage \(s3://bucket\).* copy it"),

@@ -61,7 +61,7 @@ class EvaluateSummary:
         notes: What the reader must know.
         problems: Name and reason of each slide of the split that was not evaluated.
 
-    Example:
+    Examples:
         >>> found = qprd.evaluate(project, progress=False)
         >>> interval = found.patch.intervals["auroc"]
         >>> interval.low <= found.patch.auroc <= interval.high

@@ -48,7 +48,7 @@ class Model:
     Raises:
         QprdError: there is no bundle, or its description is damaged.
 
-    Example:
+    Examples:
         >>> model
         Model('...', teacher='efficientnet_lite0', mpp=0.5, threshold=...)
         >>> model.figures["val_auroc"] > 0.5
@@ -161,7 +161,7 @@ class Model:
             QprdError: the slide cannot be read or has no resolution, or a setting is unknown or
                 out of range.
 
-        Example:
+        Examples:
             >>> found = model.score("demo/slides/demo_4.tif", stride=128)
             >>> found.scores.shape
             (8, 7)

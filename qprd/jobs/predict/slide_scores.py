@@ -51,7 +51,7 @@ class SlideScores:
         created: When, ISO 8601, UTC.
         tissue_class: Classes whose annotations outline tissue.
 
-    Example:
+    Examples:
         >>> found = model.score("demo/slides/demo_4.tif")
         >>> found.probability.shape == found.scores.shape
         True
