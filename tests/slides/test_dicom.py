@@ -22,7 +22,8 @@ PIXELS = np.stack([X * 0.4 + 40, Y * 0.5 + 40, (X + Y) * 0.2 + 60], axis=-1).rou
 @pytest.mark.parametrize("name", ["0.dcm", "1.dcm", "2.dcm"])
 def test_any_file_of_a_dicom_series_opens_all_its_levels(name: str) -> None:
     with Slide(DICOM / name) as slide:
-        assert (slide.width, slide.height, slide.mpp) == (512, 384, pytest.approx(0.5))
+        assert (slide.width, slide.height) == (512, 384)
+        assert slide.mpp == pytest.approx(0.5)
         full = slide.read_region(0, 0, 512, 384, None)
         assert np.abs(full.astype(float) - PIXELS).max() <= 4
         coarse = slide.read_region(0, 0, 128, 96, 2.0)
