@@ -66,8 +66,9 @@ class UndoSummary(ProjectChange):
             lines.append(RELOAD)
         elif changed:
             lines.append(
-                "What a Groovy script brought into QuPath is still there: "
-                "groovy/import_predictions.groovy takes predictions out again."
+                "What a script brought into QuPath is still there: import_predictions.groovy makes "
+                "it what it was before, and remove_qprd_objects.groovy takes it out of images that "
+                "had no results."
             )
         return lines
 

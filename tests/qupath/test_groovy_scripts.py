@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from shapely.geometry import MultiPolygon, box
 
 from qprd import predictions as ours
 from qprd.files.layout import ProjectLayout
+from qprd.jobs.undo import undo_project
 from qprd.predictions import (
     MAX_SCORE,
     MEAN_SCORE,
@@ -23,6 +25,7 @@ from qprd.predictions import (
     ReviewRegion,
     object_id,
 )
+from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.geojson import read_annotations
 from qprd.qupath.image_record import image_record
@@ -267,6 +270,76 @@ def test_import_replaces_ours_and_touches_nothing_else(project: Path, tmp_path: 
     listed = json.loads((project.parent / "classifiers" / "classes.json").read_text())
     # A person has drawn with the one.
     assert [found["name"] for found in listed["pathClasses"]] == [*names, "Tumor: qprd"]
+
+
+def written(project: Path, found: Predictions) -> None:
+    """Write predictions for the first image, as a command does that can be taken back."""
+    with ExchangeProject(project) as opened:
+        first = opened.entries()[0]
+        with opened.writing("write-back", [first]):
+            opened.write_predictions(first, found)
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_undo_and_another_import_bring_the_earlier_results_back(
+    project: Path, tmp_path: Path
+) -> None:
+    bring_in, take_out = (
+        script_folder() / f"{name}.groovy" for name in ("import_predictions", "remove_qprd_objects")
+    )
+    before = dump(project, tmp_path / "before")
+    first = predictions("1")
+    written(project, first)
+    run(bring_in, project, "--save")
+    imported = dump(project, tmp_path / "imported")
+    written(project, replace(first, tiles=first.tiles[:50], contours=()))
+    run(bring_in, project, "--save")
+    assert sum(map(is_own, dump(project, tmp_path / "again")["1"].values())) == 51
+    for script, expected in ((bring_in, imported), (take_out, before)):
+        with ExchangeProject(project) as opened:
+            told = undo_project(opened, progress=SilentProgress()).lines()[-1]
+        assert script.name in told
+        run(script, project, "--save")
+        assert dump(project, tmp_path / script.stem) == expected
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_an_import_that_is_killed_is_made_good_by_the_next(project: Path, tmp_path: Path) -> None:
+    setup = tmp_path / "setup.groovy"
+    setup.write_text(SETUP.replace("ACCEPTED", ACCEPTED))
+    run(setup, project, "--save")
+    written(project, predictions("1"))
+    whole = project.parent.with_name("whole") / project.name
+    shutil.copytree(project.parent, whole.parent)
+    bring_in = (script_folder() / "import_predictions.groovy").read_text(encoding="utf-8")
+    killed = tmp_path / "killed.groovy"
+    for line in (
+        "        entry.saveImageData(image.data)",
+        "        metadata.each { key, value -> entry.putMetadataValue(key, value) }",
+        "    image.project.syncChanges()",
+    ):
+        assert bring_in.count(f"{line}\n") == 1
+        for text in (
+            f"Runtime.getRuntime().halt(9)\n{line}",
+            f"{line}\nRuntime.getRuntime().halt(9)",
+        ):
+            killed.write_text(bring_in.replace(line, text), encoding="utf-8")
+            run(killed, project, "--save")
+    for each in (project, whole):
+        log = run(script_folder() / "import_predictions.groovy", each, "--save")
+        assert "200 tiles, 1 region to review and 1 contour into colon_1.tif" in log
+    found, meant = dump(project, tmp_path / "found"), dump(whole, tmp_path / "meant")
+    for objects in (found["1"], meant["1"]):
+        # The contour whose id a user's has gets another at random.
+        (key,) = (
+            k for k, item in objects.items() if is_own(item) and item["class"] == "Tumor: qprd"
+        )
+        objects["contour"] = {**objects.pop(key), "id": ""}
+    assert found == meant
+    with ExchangeProject(project) as one, ExchangeProject(whole) as other:
+        assert [e.metadata for e in one.entries()] == [e.metadata for e in other.entries()]
 
 
 #: What a person does to the outlines of contours of ours: moves one, splits one, merges two.
