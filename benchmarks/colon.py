@@ -49,7 +49,8 @@ from qprd.progress import TerminalProgress
 from qprd.qupath.entry_slides import open_slide, slide_mpp
 from qprd.qupath.opening import open_project
 from qprd.qupath.project import Entry, Project
-from qprd.results.folder import load_predictions, load_score_map
+from qprd.results.arrays import load_score_map
+from qprd.results.folder import load_predictions
 from qprd.sampling.dataset import decode_all
 from qprd.sampling.regions import LabelRegions, label_regions
 from qprd.sampling.table import PatchTable

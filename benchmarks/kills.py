@@ -35,7 +35,7 @@ from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.reporting import write_json_object
 from qprd.jobs.train.run import runs_of
-from qprd.results.folder import SCORE_MAP
+from qprd.results.arrays import SCORE_MAP
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
 #: Exit codes of commands that a signal ended: said by qprd, or by the system before it could.

@@ -15,7 +15,8 @@ import qprd
 from qprd.api.arguments import training_settings
 from qprd.jobs.predict.model import Model
 from qprd.qupath.exchange import ExchangeProject
-from qprd.results.folder import RESULT_FILES, REVIEW, load_score_map
+from qprd.results.arrays import load_score_map
+from qprd.results.folder import RESULT_FILES, REVIEW
 from tests.helpers.drawn_project import (
     NAMES,
     PREDICTION,

@@ -22,13 +22,12 @@ from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.geojson import read_annotations
 from qprd.qupath.pathclasses import classes_path, read_classes
 from qprd.qupath.predictions_geojson import predictions_from_geojson
+from qprd.results.arrays import SCORE_MAP, load_score_map
 from qprd.results.folder import (
     LESION_POINTS,
     PREDICTIONS,
-    SCORE_MAP,
     SLIDE,
     load_lesion_points,
-    load_score_map,
     load_slide_result,
 )
 from qprd.sampling.regions import label_regions

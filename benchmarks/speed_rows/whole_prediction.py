@@ -29,7 +29,7 @@ from qprd.model.assembly import build_network
 from qprd.model.teacher import build_teacher
 from qprd.progress import SilentProgress
 from qprd.qupath.opening import open_project
-from qprd.results.folder import load_score_map
+from qprd.results.arrays import load_score_map
 from qprd.settings import Precision, Recipe
 from qprd.slides.fingerprint import SlideIdentity
 from qprd.training.recipes import model_of

@@ -24,7 +24,7 @@ from qprd.jobs.train.summary import TrainSummary
 from qprd.progress import Progress
 from qprd.qupath.geojson import annotation_feature
 from qprd.qupath.opening import open_project
-from qprd.results.folder import load_score_map
+from qprd.results.arrays import load_score_map
 
 #: Number of tumor nests and split of each slide. The last two are not annotated: the model has to
 #: find their tumor by itself.

@@ -12,17 +12,12 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
@@ -44,15 +39,14 @@ from qprd.predictions import (
 from qprd.qupath.entry_slides import recorded_name
 from qprd.qupath.geojson import read_root
 from qprd.qupath.predictions_geojson import predictions_from_geojson, predictions_to_text
+from qprd.results.arrays import SCORE_MAP, damaged, load_score_map, missing, save_arrays
 from qprd.results.freshness import MadeFrom
 from qprd.results.tiff import write_score_tiff
 from qprd.settings import Scoring
 from qprd.slides.fingerprint import Fingerprint, SlideIdentity
 from qprd.slides.frame import Frame
-from qprd.slides.surface import Surface
 from qprd.slides.tissue import TissueMask
 
-SCORE_MAP = "score_map.npz"
 SCORE_TIFF = "score_map.ome.tif"
 PREDICTIONS = "predictions.geojson"
 REVIEW = "review.geojson"
@@ -63,9 +57,6 @@ OVERVIEW = "overview.png"
 RESULT_FILES = frozenset(
     {SCORE_MAP, SCORE_TIFF, PREDICTIONS, REVIEW, LESION_POINTS, SLIDE, OVERVIEW}
 )
-
-#: Room for the largest map that is scored, even in 64 bits.
-_MAX_MAP_BYTES = 2**29
 
 _POINTS_HEADER = "score,x,y"
 #: Room for more than a million lesion points.
@@ -181,15 +172,7 @@ def save_result(
         QprdError: The disk is full or the folder cannot be written; the earlier result is intact.
     """
     with write_errors("The results", folder), replacing_folder(folder) as partial:
-        found: dict[str, Any] = {}
-        if tissue is not None and tissue.surface is not None:
-            found = {"surface": tissue.surface, "downsample": np.array(tissue.downsample)}
-        np.savez_compressed(
-            partial / SCORE_MAP,
-            scores=score_map.scores,
-            grid=np.array([score_map.x, score_map.y, score_map.cell_px, score_map.mpp]),
-            **found,
-        )
+        save_arrays(partial, score_map, tissue)
         write_score_tiff(partial / SCORE_TIFF, score_map, probabilities, image=slide.image)
         text = predictions_to_text(predictions)
         (partial / PREDICTIONS).write_text(text, encoding="utf-8")
@@ -238,9 +221,9 @@ def load_slide_result(folder: Path) -> SlideResult:
             values["scoring"] = "patches" if values.pop("exact", True) else "fields"
         return _SLIDE_RESULTS.validate_python(values)
     except OSError as error:
-        raise _missing(folder, error) from error
+        raise missing(folder, error) from error
     except (ValueError, RecursionError) as error:
-        raise _damaged(folder / SLIDE) from error
+        raise damaged(folder / SLIDE) from error
 
 
 def load_predictions(folder: Path) -> Predictions:
@@ -251,7 +234,7 @@ def load_predictions(folder: Path) -> Predictions:
     """
     path = folder / PREDICTIONS
     if not path.is_file():
-        raise _missing(folder)
+        raise missing(folder)
     predictions = predictions_from_geojson(path)
     if not (folder / REVIEW).is_file():
         return predictions
@@ -268,10 +251,10 @@ def load_annotations(folder: Path) -> tuple[tuple[PredictedAnnotation, ...], str
     """
     path = folder / PREDICTIONS
     if not path.is_file():
-        raise _missing(folder)
+        raise missing(folder)
     root, _ = read_root(path)
     if not isinstance(root, dict) or not isinstance(root.get("features"), list):
-        raise _damaged(path)
+        raise damaged(path)
     features = [feature for feature in root["features"] if not _is_tile(feature)]
     found = predictions_from_geojson({**root, "features": features})
     review: tuple[ReviewRegion, ...] = ()
@@ -308,16 +291,16 @@ def load_lesion_points(folder: Path) -> LesionPoints:
     """
     path = folder / LESION_POINTS
     if not path.is_file():
-        raise _missing(folder)
+        raise missing(folder)
     text = read_text(path, what="a list of lesion points", limit_bytes=_MAX_POINTS_BYTES)
     header, *lines = text.splitlines() or [""]
     try:
         rows = [[float(number) for number in line.split(",")] for line in lines]
         table = np.array(rows, np.float64).reshape(len(rows), 3)
     except ValueError as error:
-        raise _damaged(path) from error
+        raise damaged(path) from error
     if header != _POINTS_HEADER or not np.isfinite(table).all():
-        raise _damaged(path)
+        raise damaged(path)
     return LesionPoints(*table.T)
 
 
@@ -325,83 +308,3 @@ def _points_to_text(points: LesionPoints) -> str:
     columns = (points.scores.tolist(), points.x.tolist(), points.y.tolist())
     rows = (f"{score!r},{x!r},{y!r}\n" for score, x, y in zip(*columns, strict=True))
     return f"{_POINTS_HEADER}\n{''.join(rows)}"
-
-
-def load_score_map(folder: Path) -> ScoreMap:
-    """Read the score map of one entry.
-
-    Raises:
-        QprdError: There is no result, or it is damaged.
-    """
-    with _arrays(folder) as archive:
-        scores = archive["scores"].astype(np.float32)
-        x, y, cell_px, mpp = (float(value) for value in archive["grid"])
-        if scores.ndim != 2 or not np.isfinite([x, y]).all() or not (cell_px > 0 and mpp > 0):
-            raise ValueError("no score map")
-    return ScoreMap(scores, x, y, cell_px, mpp)
-
-
-def load_tissue(folder: Path) -> TissueMask | None:
-    """Read where the prediction of one entry found tissue; None in results of an earlier qprd.
-
-    Raises:
-        QprdError: There is no result, or it is damaged.
-    """
-    with _arrays(folder) as archive:
-        if "surface" not in archive:
-            return None
-        surface, downsample = archive["surface"], float(archive["downsample"])
-        if surface.ndim != 2 or surface.dtype != np.uint8 or not downsample >= 1:
-            raise ValueError("no surface")
-    return TissueMask(surface == Surface.TISSUE, downsample, surface=surface)
-
-
-@contextmanager
-def _arrays(folder: Path) -> Iterator[NpzFile]:
-    """Open the arrays of one entry; whatever goes wrong in the block means that they are damaged.
-
-    Raises:
-        QprdError: There is no result, or it is damaged.
-    """
-    try:
-        with np.load(folder / SCORE_MAP, allow_pickle=False) as archive:
-            _refuse_larger_than_stored(archive.zip)
-            yield archive
-    except OSError as error:
-        raise _missing(folder, error) from error
-    except Exception as error:
-        # Headers of arrays are Python expressions: a damaged one can raise anything.
-        raise _damaged(folder / SCORE_MAP) from error
-
-
-def _refuse_larger_than_stored(archive: zipfile.ZipFile) -> None:
-    """Refuse arrays that claim to be larger than what is stored, before memory is reserved.
-
-    Raises:
-        ValueError: one does, or is larger than any score map.
-    """
-    for member in archive.infolist():
-        if member.file_size > _MAX_MAP_BYTES:
-            raise ValueError(f"{member.filename} is too large")
-        with archive.open(member) as stream:
-            read_header = (
-                np.lib.format.read_array_header_1_0
-                if np.lib.format.read_magic(stream) == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape, _, dtype = read_header(stream)
-        if math.prod(shape) * dtype.itemsize > member.file_size:
-            raise ValueError(f"{member.filename} is cut off")
-
-
-def _missing(folder: Path, error: OSError | None = None) -> QprdError:
-    reason = "" if error is None else f": {error.strerror}"
-    return QprdError(
-        f"There are no results of this slide to read{reason}.",
-        where=str(folder),
-        fix="Run qprd predict first.",
-    )
-
-
-def _damaged(file: Path) -> QprdError:
-    return QprdError("This result file is damaged.", where=str(file), fix="Run qprd predict again.")

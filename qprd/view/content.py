@@ -12,8 +12,9 @@ from qprd.files.layout import ProjectLayout
 from qprd.qupath.entry_slides import open_slide
 from qprd.qupath.project import Entry, Project
 from qprd.qupath.reviews import Verdict
+from qprd.results.arrays import load_tissue
 from qprd.results.evaluation import EVALUATION_PAGE
-from qprd.results.folder import OVERVIEW, PREDICTIONS, SLIDE, load_tissue
+from qprd.results.folder import OVERVIEW, PREDICTIONS, SLIDE
 from qprd.results.freshness import digest
 from qprd.review.index_page import INDEX_NAME
 from qprd.sampling.tissue import find_tissue_of

@@ -17,8 +17,9 @@ from qprd.given_settings import stored_train_config
 from qprd.predictions import ScoreMap
 from qprd.qupath.entry_slides import require_same_image
 from qprd.qupath.project import Entry
+from qprd.results.arrays import load_score_map
 from qprd.results.contours import ProbabilityOf
-from qprd.results.folder import SLIDE, SlideResult, load_score_map, load_slide_result
+from qprd.results.folder import SLIDE, SlideResult, load_slide_result
 from qprd.settings import TrainConfig
 
 if TYPE_CHECKING:

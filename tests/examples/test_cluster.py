@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from qprd.files.layout import ProjectLayout
-from qprd.results.folder import SCORE_MAP
+from qprd.results.arrays import SCORE_MAP
 from tests.examples.conftest import EXAMPLES
 from tests.helpers.drawn_project import environment, stored
 

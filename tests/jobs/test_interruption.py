@@ -17,7 +17,8 @@ from qprd.cli import app
 from qprd.errors import ExitCode
 from qprd.jobs.train.run import runs_of
 from qprd.qupath.exchange import ExchangeProject
-from qprd.results.folder import load_predictions, load_score_map, load_slide_result
+from qprd.results.arrays import load_score_map
+from qprd.results.folder import load_predictions, load_slide_result
 from tests.helpers.drawn_project import (
     NAMES,
     TRAINING,

@@ -14,7 +14,8 @@ from qprd.files.layout import ProjectLayout
 from qprd.jobs.evaluate.job import evaluate_project
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
-from qprd.results.folder import SLIDE, load_score_map, load_slide_result
+from qprd.results.arrays import load_score_map
+from qprd.results.folder import SLIDE, load_slide_result
 from tests.helpers.drawn_project import NAMES, predict, train
 
 

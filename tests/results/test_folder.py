@@ -25,18 +25,16 @@ from qprd.predictions import (
     ScoreMap,
     object_id,
 )
+from qprd.results.arrays import SCORE_MAP, load_score_map, load_tissue
 from qprd.results.folder import (
     LESION_POINTS,
-    SCORE_MAP,
     SCORE_TIFF,
     SLIDE,
     SlideResult,
     keep_earlier,
     load_lesion_points,
     load_predictions,
-    load_score_map,
     load_slide_result,
-    load_tissue,
     save_result,
 )
 from qprd.slides.frame import Frame

@@ -16,7 +16,8 @@ from starlette.testclient import TestClient
 
 from qprd.bundle.reading import newest_bundle, read_bundle_info
 from qprd.predictions import CONTOUR_CLASS, PredictedContour
-from qprd.results.folder import SCORE_MAP, load_predictions, load_score_map, load_slide_result
+from qprd.results.arrays import SCORE_MAP, load_score_map
+from qprd.results.folder import load_predictions, load_slide_result
 from qprd.slides.surface import Surface
 from qprd.view.overlays import raw_threshold
 from tests.helpers.drawn_project import (

@@ -26,13 +26,8 @@ from qprd.jobs.train.patches import slide_regions
 from qprd.predictions import LesionPoints, is_own_class
 from qprd.qupath.entry_slides import require_same_image
 from qprd.qupath.project import Annotation, Entry
-from qprd.results.folder import (
-    load_lesion_points,
-    load_predictions,
-    load_score_map,
-    load_slide_result,
-    load_tissue,
-)
+from qprd.results.arrays import load_score_map, load_tissue
+from qprd.results.folder import load_lesion_points, load_predictions, load_slide_result
 from qprd.sampling.classes import is_derived, is_ignored_class
 from qprd.sampling.regions import LabelRegions
 from qprd.settings import TrainConfig

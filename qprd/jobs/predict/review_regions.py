@@ -19,8 +19,9 @@ from qprd.predictions import MEAN_PROBABILITY, REVIEW_RANK, ReviewRegion, object
 from qprd.progress import Progress
 from qprd.qupath.entry_slides import name_list, open_slide
 from qprd.qupath.project import Annotation, Entry, Project
+from qprd.results.arrays import load_score_map
 from qprd.results.contours import contour_measurements
-from qprd.results.folder import load_score_map, load_slide_result, save_review
+from qprd.results.folder import load_slide_result, save_review
 from qprd.review.uncertainty import UncertainSquare, in_order_of_review, uncertain_regions
 from qprd.sampling.regions import label_regions
 from qprd.sampling.split_metadata import metadata_split

@@ -13,7 +13,8 @@ from shapely.geometry import box
 
 from qprd.bundle.reading import read_bundle_info
 from qprd.jobs.reporting import plain
-from qprd.results.folder import SCORE_MAP, load_lesion_points
+from qprd.results.arrays import SCORE_MAP
+from qprd.results.folder import load_lesion_points
 from tests.helpers.drawn_project import (
     HEIGHT,
     MPP,

@@ -21,7 +21,7 @@ from qprd.jobs.evaluate.job import evaluate_project
 from qprd.jobs.reporting import plain
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
-from qprd.results.folder import load_score_map
+from qprd.results.arrays import load_score_map
 from tests.helpers.drawn_project import (
     HEIGHT,
     MPP,

@@ -24,7 +24,8 @@ from qprd.jobs.predict.predictor import Predictor
 from qprd.jobs.undo import undo_project
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
-from qprd.results.folder import OVERVIEW, REVIEW, SCORE_MAP
+from qprd.results.arrays import SCORE_MAP
+from qprd.results.folder import OVERVIEW, REVIEW
 from tests.helpers.drawn_project import (
     NAMES,
     add_image,

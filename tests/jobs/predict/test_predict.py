@@ -15,13 +15,8 @@ from qprd.bundle.reading import read_bundle_info
 from qprd.demo.slides import write_pyramidal_tiff
 from qprd.errors import QprdError
 from qprd.predictions import PROBABILITY, SCORE, is_own_class
-from qprd.results.folder import (
-    SCORE_TIFF,
-    load_lesion_points,
-    load_predictions,
-    load_score_map,
-    load_slide_result,
-)
+from qprd.results.arrays import load_score_map
+from qprd.results.folder import SCORE_TIFF, load_lesion_points, load_predictions, load_slide_result
 from tests.helpers.drawn_project import (
     HEIGHT,
     MPP,

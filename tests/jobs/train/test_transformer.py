@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from qprd.bundle.reading import load_bundle, read_bundle_info
 from qprd.errors import ExitCode, QprdError
 from qprd.files.layout import ProjectLayout
-from qprd.results.folder import load_score_map, load_slide_result
+from qprd.results.arrays import load_score_map
+from qprd.results.folder import load_slide_result
 from tests.helpers.drawn_project import NAMES, predict, train
 
 TEACHER = "timm:test_vit"

@@ -19,7 +19,7 @@ from qprd.evaluation.operating_point import achieved_at
 from qprd.jobs.train.job import train_project
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
-from qprd.results.folder import load_score_map
+from qprd.results.arrays import load_score_map
 from qprd.results.lesion_points import lesion_points
 from qprd.sampling.table import PatchTable
 from tests.helpers.drawn_project import (
