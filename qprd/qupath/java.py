@@ -61,10 +61,12 @@ class QuPathInstallation:
 
 def find_qupath() -> QuPathInstallation | None:
     """The QuPath that paquo would start, None if it finds none. Starts nothing."""
-    # This part of paquo does not start the JVM.
-    from paquo._config import settings, to_kwargs
-    from paquo.jpype_backend import find_qupath as find
-
+    try:
+        # This part of paquo does not start the JVM.
+        from paquo._config import settings, to_kwargs
+        from paquo.jpype_backend import find_qupath as find
+    except ImportError:  # left out by who distributes qprd without code under the GPL
+        return None
     try:
         found = find(**to_kwargs(settings))
     except (ValueError, OSError):

@@ -42,6 +42,17 @@ def test_without_a_qupath_the_error_names_both_ways_out(tmp_path: Path) -> None:
     assert "--backend exchange" in done.stdout
 
 
+def test_without_paquo_no_qupath_is_found(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "sys.modules['paquo'] = None\n"
+        "from qprd.qupath.java import find_qupath\n"
+        "print(find_qupath())\n"
+    )
+    done = run(script, tmp_path)
+    assert done.stdout == "None\n", done.stderr
+
+
 @pytest.mark.parametrize(
     ("version", "usable"),
     [
