@@ -148,3 +148,18 @@ def test_the_address_of_the_project_is_the_same_everywhere() -> None:
         text = (ROOT / name).read_text(encoding="utf-8")
         assert home in text
         assert site in text
+
+
+def test_the_conda_recipe_has_the_dependencies_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    recipe = (ROOT / "conda" / "recipe.yaml").read_text(encoding="utf-8")
+    renamed = {
+        "geojson": "python-geojson",
+        "matplotlib": "matplotlib-base",
+        "torch": "pytorch",
+        "typing-extensions": "typing_extensions",
+    }
+    for line in project["dependencies"]:
+        name, limits = re.match(r"([\w-]+)([^;]*)", line).groups()  # type: ignore[union-attr]
+        if name != "openslide-bin":  # conda-forge has the library itself
+            assert f"    - {renamed.get(name, name)} {limits.strip()}\n" in recipe
