@@ -92,15 +92,22 @@ def only_events_on_stdout(command: str) -> Iterator[None]:
             stream = sys.stdout
         else:
             sys.stdout.flush()
-            stream = stack.enter_context(
-                os.fdopen(os.dup(number), "w", encoding="ascii", newline="\n")
-            )
+            stream = os.fdopen(os.dup(number), "w", encoding="ascii", newline="\n")
+            stack.callback(_close, stream)
             # What is not Python, and processes that are started, write there too.
             os.dup2(sys.stderr.fileno(), number)
-            threading.Thread(target=_obey, daemon=True).start()
+            # A process in the background must not read from the terminal: it would be halted.
+            if not os.isatty(0):
+                threading.Thread(target=_obey, daemon=True).start()
         stack.enter_context(redirect_stdout(sys.stderr))
         stack.enter_context(log_events(stream, command))
         yield
+
+
+def _close(stream: TextIO) -> None:
+    # What a reader that has gone did not take is lost.
+    with suppress(OSError):
+        stream.close()
 
 
 def _obey() -> None:

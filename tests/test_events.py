@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 from math import inf, nan
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,15 @@ def test_a_log_that_cannot_be_opened_is_an_error_of_the_user(tmp_path: Path) -> 
         qprd.log_events(tmp_path / "none" / "log.jsonl", "train"),
     ):
         pass
+
+
+def test_every_event_is_documented() -> None:
+    checkout = Path(qprd.__file__).parents[1]
+    table = (checkout / "docs" / "events.md").read_text("utf-8").partition("Exit codes")[0]
+    documented = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
+    code = "".join(path.read_text("utf-8") for path in (checkout / "qprd").rglob("*.py"))
+    told = set(re.findall(r"(?:emit|tell)\(\s*\"(\w+)\"", code))
+    assert told | {"message"} == documented
 
 
 def test_commands_log_what_they_do_and_how_they_failed(project: Path, tmp_path: Path) -> None:

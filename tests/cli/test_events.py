@@ -140,6 +140,16 @@ def test_a_mistake_is_one_error_with_its_fix(words: tuple[str, ...], code: int, 
     assert events[-1]["exit_code"] == code
 
 
+def test_a_reader_that_has_gone_changes_nothing_else() -> None:
+    with started("train", "nowhere") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        _, told = process.communicate(timeout=120)
+    assert process.returncode == 3
+    assert b"error: " in told
+    assert b"Traceback" not in told
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("by_line", [True, False])
 def test_a_training_that_is_stopped_says_how_to_go_on(
