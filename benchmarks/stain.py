@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -102,14 +102,8 @@ def main() -> None:
     with open_source(arguments) as folder:
         sizes = sizes_of(folder, arguments, arguments.tumor)
         images = PatchImages(folder, edge)
-        rows = []
-        for variant in chosen:
-            started = time.perf_counter()
-            of_seeds = [_run(variant, folder, images, sizes, seed) for seed in seeds(arguments)]
-            for row in of_seeds[0]:
-                found = [figures[row] for figures in of_seeds]
-                rows.append([variant.label, *row, *_cells(found)])
-            print(f"{variant.label}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
+        of_seeds = [_run(chosen, folder, images, sizes, seed) for seed in seeds(arguments)]
+        rows = [[*row, *_cells([figures[row] for figures in of_seeds])] for row in of_seeds[0]]
         head = [
             "method",
             "validated on",
@@ -136,26 +130,35 @@ def _parse() -> argparse.Namespace:
 
 
 def _run(
-    variant: Variant, folder: PatchFolder, images: PatchImages, sizes: SplitSizes, seed: int
-) -> Mapping[tuple[str, str], Figures]:
-    """Fit once, choose on validation patches of either kind, measure on all stains.
+    chosen: Sequence[Variant],
+    folder: PatchFolder,
+    images: PatchImages,
+    sizes: SplitSizes,
+    seed: int,
+) -> Mapping[tuple[str, str, str], Figures]:
+    """Fit each method, choose on validation patches of either kind, measure on all stains.
 
     Returns:
-        Figures by what was validated on and what was measured on.
+        Figures by method, what was validated on and what was measured on.
     """
     split = draw_split(folder, sizes, seed)
     val, test = images[split.val], images[split.test]
     val_tumor, test_tumor = folder.tumor[split.val], folder.tumor[split.test]
-    method = build_method(variant.method, variant.recipe, variant.options)
-    method.fit(images[split.train], folder.tumor[split.train], val, val_tumor, seed=seed)
-    measured = {VALIDATION: (val_tumor, method.score(val))}
-    measured |= {str(shift): (test_tumor, method.score(shift(test))) for shift in SHIFTS}
-    chosen_on = {OWN_STAIN: measured[VALIDATION][1], OTHER_STAINS: method.score(restained(val))}
-    return {
-        (how, where): figures
-        for how, val_scores in chosen_on.items()
-        for where, figures in _figures(val_tumor, val_scores, measured, seed).items()
-    }
+    shifted, others = {str(shift): shift(test) for shift in SHIFTS}, restained(val)
+    found = {}
+    for variant in chosen:
+        started = time.perf_counter()
+        method = build_method(variant.method, variant.recipe, variant.options)
+        method.fit(images[split.train], folder.tumor[split.train], val, val_tumor, seed=seed)
+        measured = {VALIDATION: (val_tumor, method.score(val))}
+        measured |= {name: (test_tumor, method.score(part)) for name, part in shifted.items()}
+        chosen_on = {OWN_STAIN: measured[VALIDATION][1], OTHER_STAINS: method.score(others)}
+        for how, val_scores in chosen_on.items():
+            for where, figures in _figures(val_tumor, val_scores, measured, seed).items():
+                found[variant.label, how, where] = figures
+        seconds = time.perf_counter() - started
+        print(f"{variant.label}, seed {seed}: {seconds:.0f} s", file=sys.stderr, flush=True)
+    return found
 
 
 def _figures(
