@@ -5,8 +5,6 @@ import com.google.gson.JsonObject
 import groovy.transform.CompileStatic
 import java.nio.charset.StandardCharsets
 import org.locationtech.jts.geom.Coordinate
-import org.locationtech.jts.io.WKBReader
-import org.locationtech.jts.io.WKBWriter
 import qupath.lib.geom.Point2
 import qupath.lib.images.ImageData
 import qupath.lib.images.servers.ImageServerBuilder
@@ -22,7 +20,6 @@ import qupath.lib.objects.classes.PathClass
 import qupath.lib.objects.hierarchy.PathObjectHierarchy
 import qupath.lib.regions.ImagePlane
 import qupath.lib.roi.GeometryROI
-import qupath.lib.roi.GeometryTools
 import qupath.lib.roi.ROIs
 import qupath.lib.roi.interfaces.ROI
 
@@ -211,20 +208,19 @@ class Bulk {
     }
 
     /**
-     * QuPath's own GeoJSON export of all annotations. One that QuPath cannot export, such as a polygon of two
+     * QuPath's own GeoJSON export of annotations. One that QuPath cannot export, such as a polygon of two
      * equal points, becomes the points of its outline, with what QuPath said as its property `fault`.
      */
-    static byte[] annotationsAsGeoJson(PathObjectHierarchy hierarchy, String fault) {
-        def annotations = hierarchy.getAnnotationObjects()
+    static byte[] asGeoJson(Collection<PathObject> annotations, String fault) {
         try {
-            return asGeoJson(annotations).getBytes(StandardCharsets.UTF_8)
+            return geoJson(annotations).getBytes(StandardCharsets.UTF_8)
         } catch (RuntimeException ignored) {
             def features = annotations.collect { exported(it, fault) }
             return ('[' + features.join(',') + ']').getBytes(StandardCharsets.UTF_8)
         }
     }
 
-    private static String asGeoJson(Collection<PathObject> objects) {
+    private static String geoJson(Collection<PathObject> objects) {
         def bytes = new ByteArrayOutputStream()
         PathIO.exportObjectsAsGeoJSON(bytes, objects, PathIO.GeoJsonExportOptions.FEATURE_COLLECTION)
         return bytes.toString(StandardCharsets.UTF_8)
@@ -232,7 +228,7 @@ class Bulk {
 
     private static String exported(PathObject annotation, String fault) {
         try {
-            return asGeoJson([annotation])
+            return geoJson([annotation])
         } catch (RuntimeException error) {
             def points = annotation.getROI().getAllPoints().findAll {
                 Double.isFinite(it.getX()) && Double.isFinite(it.getY())
@@ -248,9 +244,8 @@ class Bulk {
         }
     }
 
-    static void addGeoJson(PathObjectHierarchy hierarchy, String text) {
-        def stream = new ByteArrayInputStream(text.getBytes(StandardCharsets.UTF_8))
-        hierarchy.addObjects(PathIO.readObjectsFromGeoJSON(stream))
+    static List<PathObject> fromGeoJson(String text) {
+        return PathIO.readObjectsFromGeoJSON(new ByteArrayInputStream(text.getBytes(StandardCharsets.UTF_8)))
     }
 
     /** Names of the classes that objects have. */
@@ -349,7 +344,14 @@ class Bulk {
                     plane)
             def tile = PathObjects.createTileObject(roi)
             tile.setColor(argb)
-            finish(tile, ids[i], measurements, values, i)
+            tile.setID(UUID.fromString(ids[i]))
+            def list = tile.getMeasurementList()
+            for (int m = 0; m < measurements.length; m++) {
+                double value = values[i * measurements.length + m]
+                if (!Double.isNaN(value))
+                    list.put(measurements[m], value)
+            }
+            list.close()
             tiles.add(tile)
         }
         return tiles
@@ -357,34 +359,6 @@ class Bulk {
 
     static void setColor(String className, int argb) {
         PathClass.fromString(className, argb).setColor(argb)
-    }
-
-    /** Annotations from hexadecimal WKB; the class gets the color unless there is one of that name. */
-    static List<PathObject> createAnnotations(String[] ids, String[] outlines, String[] names, String className,
-                                              int argb, String[] measurements, double[] values) {
-        def pathClass = PathClass.fromString(className, argb)
-        def reader = new WKBReader(GeometryTools.getDefaultFactory())
-        def annotations = new ArrayList<PathObject>(ids.length)
-        for (int i = 0; i < ids.length; i++) {
-            def roi = GeometryTools.geometryToROI(reader.read(WKBReader.hexToBytes(outlines[i])))
-            def annotation = PathObjects.createAnnotationObject(roi, pathClass)
-            if (!names[i].isEmpty())
-                annotation.setName(names[i])
-            finish(annotation, ids[i], measurements, values, i)
-            annotations.add(annotation)
-        }
-        return annotations
-    }
-
-    private static void finish(PathObject object, String id, String[] measurements, double[] values, int row) {
-        object.setID(UUID.fromString(id))
-        def list = object.getMeasurementList()
-        for (int m = 0; m < measurements.length; m++) {
-            double value = values[row * measurements.length + m]
-            if (!Double.isNaN(value))
-                list.put(measurements[m], value)
-        }
-        list.close()
     }
 
     /** Put `added` below the root in place of `own`; children that others gave to `own` stay. */
@@ -425,25 +399,5 @@ class Bulk {
                 values[i * names.length + m] = list.get(names[m])
         }
         return [ids: ids.toString(), bounds: bounds, measurements: names, values: values] as Map<String, Object>
-    }
-
-    /** Names of objects, "" if none. */
-    static String[] names(List<PathObject> objects) {
-        return objects.collect { it.getName() ?: "" } as String[]
-    }
-
-    /** Classes of objects, "" if none. */
-    static String[] classes(List<PathObject> objects) {
-        return objects.collect { it.getPathClass() == null ? "" : it.getPathClass().toString() } as String[]
-    }
-
-    /** Colors of their classes, 0 if none. */
-    static int[] colors(List<PathObject> objects) {
-        return objects.collect { it.getPathClass()?.getColor() ?: 0 } as int[]
-    }
-
-    /** Outlines of objects as hexadecimal WKB. */
-    static String[] outlines(List<PathObject> objects) {
-        return objects.collect { WKBWriter.toHex(new WKBWriter().write(it.getROI().getGeometry())) } as String[]
     }
 }

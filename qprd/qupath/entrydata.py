@@ -7,24 +7,20 @@ person's work. Here an unreadable file is an error.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import geojson
 import numpy as np
-import shapely
-from numpy.typing import NDArray
 
 from qprd.errors import QprdError
 from qprd.predictions import (
     FAULT,
     MEAN_SCORE,
     OLD_TILE_NAME,
-    REVIEW_CLASS,
-    REVIEW_COLOR,
     SCORE,
     TILE_COLOR,
     PredictedAnnotation,
@@ -33,24 +29,17 @@ from qprd.predictions import (
     another_id,
     is_own_class,
 )
-from qprd.qupath.comparison import TileTable, measurement_table
+from qprd.qupath.comparison import TileTable
 from qprd.qupath.entry_folder import EntryFolder
-from qprd.qupath.geojson import color_from_argb
+from qprd.qupath.geojson import annotation_feature
 from qprd.qupath.java import QuPath, qupath_call
-from qprd.qupath.pathclasses import argb_from_color
 from qprd.qupath.precision import on_grid
-from qprd.qupath.project import DEFAULT_COLOR, Annotation, PathClass, SlideSource
-from qprd.qupath.storable import stored_annotations
+from qprd.qupath.predictions_geojson import annotation_features, predictions_from_geojson
+from qprd.qupath.project import Annotation, PathClass, SlideSource
 
 
 class EntryData:
-    """The objects of one entry in QuPath's memory.
-
-    Args:
-        qupath: The running QuPath.
-        file: The Java object ``DataFile``.
-        path: The file it was read from.
-    """
+    """The objects of one entry in QuPath's memory: a Java ``DataFile``, read from a path."""
 
     def __init__(self, qupath: QuPath, file: Any, path: Path) -> None:
         self._qupath = qupath
@@ -96,11 +85,11 @@ class EntryData:
     def create(
         cls, qupath: QuPath, path: Path, *, server: object, image_type: str, full_id: str
     ) -> EntryData:
-        """Let QuPath write the data of an image without objects, and read them.
+        """Let QuPath write the data of an image without objects to a new file, and read them.
 
         Args:
             qupath: The running QuPath.
-            path: The file to write.
+            path: The file.
             server: The entry's ``serverBuilder`` in the project file.
             image_type: ``UNSET``, or another if the server's metadata are recorded.
             full_id: ``<project file>::<entry id>``.
@@ -122,14 +111,12 @@ class EntryData:
 
     def annotations_as_geojson(self) -> str:
         """QuPath's own export of all annotations; those that it cannot export have a fault."""
-        with qupath_call("QuPath cannot export the annotations", self._path):
-            exported = self._qupath.bulk.annotationsAsGeoJson(self._file.hierarchy, FAULT)
-        return bytes(exported).decode("utf-8")
+        return self._as_geojson(self._file.hierarchy.getAnnotationObjects())
 
     def add_geojson(self, text: str) -> None:
         """Add the objects of a GeoJSON file below the root."""
         with qupath_call("QuPath cannot read this GeoJSON", self._path):
-            self._qupath.bulk.addGeoJson(self._file.hierarchy, text)
+            self._file.hierarchy.addObjects(self._qupath.bulk.fromGeoJson(text))
             self._found_own = None
 
     def predictions(self, metadata: Mapping[str, str]) -> Predictions:
@@ -143,8 +130,12 @@ class EntryData:
     def tiles(self) -> TileTable:
         """Our tiles, as they are stored, on QuPath's grid of 0.01 px."""
         with qupath_call("QuPath cannot list its objects", self._path):
-            tiles = _Columns(self._qupath.bulk.columns(self._own()[0]))
-        return TileTable(tiles.ids, on_grid(tiles.bounds), tiles.measured, tiles.values)
+            columns = self._qupath.bulk.columns(self._own()[0])
+            ids = str(columns["ids"]).splitlines()
+            bounds = np.array(columns["bounds"], float).reshape(-1, 4)
+            names = [str(name) for name in columns["measurements"]]
+            values = np.array(columns["values"], float).reshape(len(ids), len(names))
+        return TileTable(ids, on_grid(bounds), names, values)
 
     def annotations(self, metadata: Mapping[str, str]) -> Predictions:
         """`predictions` without the tiles.
@@ -152,23 +143,9 @@ class EntryData:
         Raises:
             QprdError: a contour is no polygon any more.
         """
-        bulk = self._qupath.bulk
         with qupath_call("QuPath cannot list its objects", self._path):
-            own_regions = self._own()[1]
-            regions = _Columns(bulk.columns(own_regions))
-            stored = shapely.from_wkb([str(wkb) for wkb in bulk.outlines(own_regions)])
-            names = [str(name) or None for name in bulk.names(own_regions)]
-            classes = [
-                PathClass(str(name), color_from_argb(color))
-                for name, color in zip(
-                    bulk.classes(own_regions),
-                    np.array(bulk.colors(own_regions)).tolist(),
-                    strict=True,
-                )
-            ]
-        outlines = shapely.transform(stored, on_grid)
-        columns = regions.ids, outlines, names, regions.measurements(), classes
-        found = stored_annotations(zip(*columns, strict=True), where=str(self._path))
+            own = self._own()[1]
+        found = predictions_from_geojson(self._as_geojson(own), where=str(self._path))
         return replace(found, metadata=dict(metadata))
 
     def digests(self) -> Any:
@@ -189,35 +166,24 @@ class EntryData:
     ) -> None:
         """Take annotations out by id and put others in below the root, in memory.
 
-        Args:
-            removed: Ids; what lies below such an annotation moves up to what it lies in.
-            added: Polygons and multipolygons; their own class does not count.
-            path_class: The class they get; its color counts where QuPath knows no class of its
-                name.
+        What lies below one that is taken out moves up to what that lay in. Those that are put in
+        are polygons and multipolygons of the given class; its color counts where QuPath knows no
+        class of its name.
 
         Raises:
             QprdError: QuPath refuses.
         """
+        features = [annotation_feature(a.id, a.geometry, path_class, a.name) for a in added]
         bulk = self._qupath.bulk
         with qupath_call("QuPath cannot add the annotations", self._path):
-            created = bulk.createAnnotations(
-                [annotation.id for annotation in added],
-                [shapely.to_wkb(annotation.geometry, hex=True) for annotation in added],
-                [annotation.name or "" for annotation in added],
-                path_class.name,
-                argb_from_color(path_class.color or DEFAULT_COLOR),
-                [],
-                np.empty(0),
-            )
+            created = bulk.fromGeoJson(geojson.dumps(features))
             bulk.replace(self._file.hierarchy, self._annotations(removed), created)
             self._found_own = None
 
     def replace_own(self, predictions: Predictions, others: Any) -> tuple[Predictions, int]:
-        """Put predictions in the place of our objects, in memory.
+        """Put predictions, on QuPath's grid, in the place of our objects, in memory.
 
-        Args:
-            predictions: On QuPath's grid.
-            others: From `digests`: ids that are taken.
+        ``others`` are the `digests` of all other objects, whose ids are taken.
 
         Returns:
             The predictions with the ids that they got, and how many objects they replace.
@@ -240,27 +206,11 @@ class EntryData:
                 tiles.values.ravel(),
                 TILE_COLOR,
             )
-            contour_class = PathClass(predictions.contour_class, predictions.contour_color)
-            added.addAll(self._created(predictions.contours, contour_class))
-            review_class = PathClass(REVIEW_CLASS, REVIEW_COLOR)
-            added.addAll(self._created(predictions.review, review_class))
+            added.addAll(bulk.fromGeoJson(geojson.dumps(annotation_features(predictions))))
             replaced = int(own.size())
             bulk.replace(self._file.hierarchy, own, added)
             self._found_own = None
         return predictions, replaced
-
-    def _created(self, regions: Sequence[PredictedAnnotation], path_class: PathClass) -> Any:
-        """Java annotations of these regions."""
-        names, values = measurement_table([region.measurements for region in regions])
-        return self._qupath.bulk.createAnnotations(
-            [region.id for region in regions],
-            [shapely.to_wkb(region.polygon, hex=True) for region in regions],
-            [region.name or "" for region in regions],
-            path_class.name,
-            argb_from_color(path_class.color or DEFAULT_COLOR),
-            names,
-            values.ravel(),
-        )
 
     def write(self, path: Path) -> None:
         """Write the data to a new file, forced to the disk.
@@ -293,6 +243,11 @@ class EntryData:
             summary["server"] = server
         return json.dumps({**summary, "hierarchy": hierarchy}, ensure_ascii=False)
 
+    def _as_geojson(self, objects: Any) -> str:
+        with qupath_call("QuPath cannot export the annotations", self._path):
+            exported = self._qupath.bulk.asGeoJson(objects, FAULT)
+        return bytes(exported).decode("utf-8")
+
     def _annotations(self, ids: Sequence[str]) -> Any:
         return self._qupath.bulk.annotationsWithIds(self._file.hierarchy, list(ids))
 
@@ -309,27 +264,6 @@ class EntryData:
     def _all_own(self) -> Any:
         tiles, regions = self._own()
         return self._qupath.bulk.joined(tiles, regions)
-
-
-class _Columns:
-    """What ``Bulk.columns`` returns, as Python objects."""
-
-    def __init__(self, columns: Any) -> None:
-        self.ids = str(columns["ids"]).splitlines()
-        self.bounds: NDArray[np.float64] = np.array(columns["bounds"], float).reshape(-1, 4)
-        self.measured = [str(item) for item in columns["measurements"]]
-        shape = len(self.ids), len(self.measured)
-        self.values = np.array(columns["values"], float).reshape(shape)
-
-    def measurements(self) -> list[dict[str, float]]:
-        return [
-            {
-                name: value
-                for name, value in zip(self.measured, row, strict=True)
-                if not math.isnan(value)
-            }
-            for row in self.values.tolist()
-        ]
 
 
 def _with_free_ids(predictions: Predictions, taken: set[str], others: Any) -> Predictions:

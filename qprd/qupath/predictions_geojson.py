@@ -40,22 +40,13 @@ def predictions_to_geojson(
 ) -> dict[str, object]:
     """A feature collection that QuPath accepts, by script, import or drag and drop.
 
-    Args:
-        predictions: Of one slide.
-        image: What is said of the slide (see `qprd.qupath.image_record`).
+    ``image`` is what is said of the slide (see `qprd.qupath.image_record`).
 
     Raises:
         QprdError: QuPath cannot store a prediction (see `qprd.qupath.storable`).
     """
     stored = storable(predictions)
-    contour_class = PathClass(stored.contour_class, stored.contour_color)
-    review_class = PathClass(REVIEW_CLASS, REVIEW_COLOR)
-    features = [_tile_feature(tile) for tile in stored.tiles]
-    for regions, path_class in ((stored.contours, contour_class), (stored.review, review_class)):
-        features += [
-            annotation_feature(item.id, item.polygon, path_class, item.name, item.measurements)
-            for item in regions
-        ]
+    features = [*map(_tile_feature, stored.tiles), *annotation_features(stored)]
     member = {
         **(image or {}),
         "metadata": dict(stored.metadata),
@@ -63,6 +54,20 @@ def predictions_to_geojson(
         "contourColor": list(stored.contour_color),
     }
     return dict(geojson.FeatureCollection(features, **{OWN: member}))
+
+
+def annotation_features(predictions: Predictions) -> list[geojson.Feature]:
+    """Contours and regions to review, each with its class."""
+    contour_class = PathClass(predictions.contour_class, predictions.contour_color)
+    review_class = PathClass(REVIEW_CLASS, REVIEW_COLOR)
+    return [
+        annotation_feature(item.id, item.polygon, path_class, item.name, item.measurements)
+        for regions, path_class in (
+            (predictions.contours, contour_class),
+            (predictions.review, review_class),
+        )
+        for item in regions
+    ]
 
 
 def predictions_to_text(predictions: Predictions, image: Mapping[str, object] | None = None) -> str:
@@ -81,17 +86,21 @@ def count_predictions(path: Path) -> int:
     return len(features) if isinstance(features, list) else 0
 
 
-def predictions_from_geojson(source: Path | str | Mapping[str, object]) -> Predictions:
+def predictions_from_geojson(
+    source: Path | str | Mapping[str, object], where: str | None = None
+) -> Predictions:
     """Our objects of a GeoJSON file (`Path`), text (`str`) or parsed collection, and no others.
+
+    Errors say ``where`` they are, which a file does by itself.
 
     Raises:
         QprdError: it cannot be read, is no GeoJSON, or an object of ours is malformed.
     """
     if isinstance(source, Mapping):
         root: object = source
-        where: str | None = None
     else:
-        root, where = read_root(source)
+        root, file = read_root(source)
+        where = file or where
     member = own_member_of(root)
     tiles: list[PredictedTile] = []
     annotations: list[StoredAnnotation] = []
