@@ -91,17 +91,6 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     sync_folder(path.parent)
 
 
-@contextmanager
-def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
-    """A folder that is removed with all that is in it when the block ends."""
-    folder = temporary_name(parent / name)
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def disk_time(folder: Path) -> float:
     """The time by the clock that gives files in a folder theirs; those of computers may differ.
 
@@ -124,25 +113,20 @@ def remove_folder(folder: Path) -> None:
         remove_temporary(outdated)
 
 
-def find_temporary(folder: Path, *, depth: int) -> Iterator[Path]:
-    """Find temporary files and folders in a folder and its subfolders.
+def walk(folder: Path, *, depth: int) -> Iterator[os.DirEntry[str]]:
+    """List a folder and so many levels of its subfolders; links to folders are not followed."""
+    with contextlib.suppress(OSError):
+        listed = [] if folder.is_symlink() else list(os.scandir(folder))
+        for entry in sorted(listed, key=lambda entry: entry.name):
+            yield entry
+            if depth > 0 and entry.is_dir(follow_symlinks=False):
+                yield from walk(Path(entry.path), depth=depth - 1)
 
-    Args:
-        folder: Where to look; links to folders are not followed.
-        depth: How many levels of subfolders are searched; 0 searches the folder alone.
-    """
-    try:
-        if folder.is_symlink():
-            return
-        with os.scandir(folder) as listed:
-            entries = sorted(listed, key=lambda entry: entry.name)
-    except OSError:
-        return
-    for entry in entries:
-        if _TEMPORARY.fullmatch(entry.name):
-            yield Path(entry.path)
-        elif depth > 0 and entry.is_dir(follow_symlinks=False):
-            yield from find_temporary(Path(entry.path), depth=depth - 1)
+
+def find_temporary(folder: Path, *, depth: int) -> Iterator[Path]:
+    """Find temporary files and folders, as far as `walk` goes."""
+    found = (Path(entry.path) for entry in walk(folder, depth=depth))
+    return filter(is_temporary_name, found)
 
 
 def is_abandoned(path: Path) -> bool:
@@ -215,12 +199,8 @@ def write_error(
 ) -> QprdError:
     """The error for what cannot be written.
 
-    Args:
-        what: What it is, as the start of a sentence: ``"The results"``.
-        where: The file or folder.
-        error: What the system says.
-        state: A sentence about what was left unchanged.
-        fix: What to do; by default that follows from the error.
+    ``what`` begins its sentence (``"The results"``), ``state`` is a sentence about what was left
+    unchanged, and ``fix``, what to do, follows by default from what the system says.
     """
     kind = DiskError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else QprdError
     if fix is None and error.errno in (errno.ENOSPC, errno.EDQUOT):

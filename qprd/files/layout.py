@@ -2,86 +2,48 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 
 from qprd.errors import QprdError
-from qprd.files.atomic import find_temporary, is_abandoned, remove_temporary, write_errors
+from qprd.files.atomic import (
+    find_temporary,
+    is_abandoned,
+    remove_temporary,
+    walk,
+    write_errors,
+)
 
 
-@dataclass(frozen=True)
 class ProjectLayout:
     """The folder ``<project>/qprd`` and what is in it."""
 
-    project: Path
-
-    @property
-    def root(self) -> Path:
-        """All that qprd writes, but for its objects inside QuPath's own data files."""
-        return self.project.parent / "qprd"
-
-    @property
-    def bundles(self) -> Path:
-        """Trained models, one folder each."""
-        return self.root / "bundles"
-
-    @property
-    def runs(self) -> Path:
-        """Trainings that are under way or were stopped, one folder each."""
-        return self.root / "runs"
-
-    @property
-    def results(self) -> Path:
-        """Predictions as plain files, one folder an entry, and ``index.html``."""
-        return self.root / "results"
-
-    def earlier(self, entry_id: str) -> Path:
-        """What is kept of the last result of another bundle, of one entry."""
-        return self.root / "earlier" / entry_id
-
-    @property
-    def claims(self) -> Path:
-        """Which process is at work on which slide; there only during predictions."""
-        return self.root / "claims"
-
-    @property
-    def annotations(self) -> Path:
-        """What ``export_annotations.groovy`` writes for the exchange backend."""
-        return self.root / "annotations"
-
-    @property
-    def predictions(self) -> Path:
-        """What ``import_predictions.groovy`` reads."""
-        return self.root / "predictions"
-
-    @property
-    def reviews(self) -> Path:
-        """Judgments made in the browser, a file an entry; lines are only ever appended."""
-        return self.root / "reviews"
-
-    @property
-    def exports(self) -> Path:
-        """What ``qprd export`` writes for other programs."""
-        return self.root / "exports"
-
-    @property
-    def backups(self) -> Path:
-        """What files were before qprd changed them, one folder a command."""
-        return self.root / "backups"
-
-    @property
-    def journal(self) -> Path:
-        """There only while files are replaced, or if that was broken off."""
-        return self.root / "journal.json"
-
-    @property
-    def lock(self) -> Path:
-        """Locked while a command writes to the project; the file itself stays."""
-        return self.root / "lock"
+    def __init__(self, project: Path) -> None:
+        self.project = project
+        #: All that qprd writes, but for its objects inside QuPath's own data files.
+        self.root = project.parent / "qprd"
+        #: Trained models, one folder each.
+        self.bundles = self.root / "bundles"
+        #: Trainings that are under way or were stopped, one folder each.
+        self.runs = self.root / "runs"
+        #: Predictions as plain files, one folder an entry, and ``index.html``.
+        self.results = self.root / "results"
+        #: Which process is at work on which slide; there only during predictions.
+        self.claims = self.root / "claims"
+        #: What ``export_annotations.groovy`` writes for the exchange backend.
+        self.annotations = self.root / "annotations"
+        #: What ``import_predictions.groovy`` reads.
+        self.predictions = self.root / "predictions"
+        #: Judgments made in the browser, a file an entry; lines are only ever appended.
+        self.reviews = self.root / "reviews"
+        #: What ``qprd export`` writes for other programs.
+        self.exports = self.root / "exports"
+        #: What files were before qprd changed them, one folder a command.
+        self.backups = self.root / "backups"
+        #: There only while files are replaced, or if that was broken off.
+        self.journal = self.root / "journal.json"
+        #: Locked while a command writes to the project; the file itself stays.
+        self.lock = self.root / "lock"
 
     def inside(self, path: Path) -> Path:
         """A path without links, by way of the project; its folder ``qprd`` alone may be a link.
@@ -113,11 +75,12 @@ class ProjectLayout:
                 where=str(self.root),
                 fix="Let it lead to an empty folder of its own.",
             )
-        for place, depth in (("data", 1), ("classifiers", 0)):
-            for link in find_links(folder / place, depth=depth):
-                self.inside(link)
-        for link in find_links(self.root.resolve(), depth=3):
-            self.inside(link)
+        for place, depth in self._places():
+            if place.is_symlink():
+                self.inside(place)
+            for entry in walk(place, depth=depth):
+                if entry.is_symlink():
+                    self.inside(Path(entry.path))
 
     def require_writable(self) -> None:
         """Make the folder, and find out before long work that nothing can be written there.
@@ -134,6 +97,10 @@ class ProjectLayout:
                 pass
         self.remove_leftovers()
 
+    def earlier(self, entry_id: str) -> Path:
+        """What is kept of the last result of another bundle, of one entry."""
+        return self.root / "earlier" / entry_id
+
     def result(self, entry_id: str) -> Path:
         """Folder of one entry's results."""
         return self.results / entry_id
@@ -141,19 +108,21 @@ class ProjectLayout:
     def leftovers(self, *, locked: bool = False) -> list[Path]:
         """Temporary files and folders of commands that were killed.
 
-        Args:
-            locked: Whether the caller holds the project's lock: nobody else can then be writing
-                what only the holder of the lock writes.
+        Who holds the project's lock says so by ``locked``: nobody else can then be writing what
+        only the holder of the lock writes.
         """
         if self.journal.exists():
             # It may name some of them.
             return []
         folder, root = self.project.parent, self.root.resolve()
+        places = (
+            (folder.resolve(), 0),
+            (folder / "data", 1),
+            (folder / "classifiers", 0),
+            (root, 3),
+        )
         found = [
-            *find_temporary(folder.resolve(), depth=0),
-            *find_temporary(folder / "data", depth=1),
-            *find_temporary(folder / "classifiers", depth=0),
-            *find_temporary(root, depth=3),
+            *(path for place, depth in places for path in find_temporary(place, depth=depth)),
             # As earlier versions named them.
             *root.glob(f"cache-{'[a-z0-9_]' * 8}"),
             *root.glob(f"results/.*.{'[0-9a-f]' * 8}.partial"),
@@ -164,6 +133,11 @@ class ProjectLayout:
         """Remove `leftovers`."""
         for path in self.leftovers(locked=locked):
             remove_temporary(path)
+
+    def _places(self) -> tuple[tuple[Path, int], ...]:
+        """Folders that qprd writes in, and how deep."""
+        folder = self.project.parent
+        return (folder / "data", 1), (folder / "classifiers", 0), (self.root.resolve(), 3)
 
     def _is_locked(self, path: Path) -> bool:
         """Whether only the holder of the lock writes temporary files at this place."""
@@ -176,30 +150,11 @@ class ProjectLayout:
         return path.name.startswith(f".{self.journal.name}.")
 
 
-def find_links(place: Path, *, depth: int) -> Iterator[Path]:
-    """Find symbolic links: the place itself, or in it and its subfolders.
-
-    Args:
-        place: Where to look; links to folders are not followed.
-        depth: How many levels of subfolders are searched; 0 searches the folder alone.
-    """
-    if place.is_symlink():
-        yield place
-        return
-    with contextlib.suppress(OSError), os.scandir(place) as listed:
-        for entry in listed:
-            if entry.is_symlink() or (depth > 0 and entry.is_dir()):
-                yield from find_links(Path(entry.path), depth=depth - 1)
-
-
 def resolve_inside(path: Path, folder: Path, *, link: Path | None = None) -> Path:
     """A path without links, if it lies in this folder: a stranger's project may hold links.
 
-    Args:
-        path: The path.
-        folder: The folder.
-        link: What may be a link to elsewhere, directly in the folder; what lies in it keeps its
-            path by way of it.
+    ``link``, directly in the folder, may be a link to elsewhere; what lies in it keeps its path by
+    way of it.
 
     Raises:
         QprdError: it leads out of the folder, or nowhere.

@@ -19,7 +19,6 @@ from qprd.files.atomic import (
     remove_temporary,
     replacing,
     replacing_folder,
-    scratch_folder,
     temporary_name,
     write_errors,
 )
@@ -137,12 +136,6 @@ def test_a_folder_survives_a_kill_between_the_two_renames(
         remove_temporary(left)
     assert names(tmp_path) == ["a"]
     assert names(tmp_path / "a") == ["old"]
-
-
-def test_a_scratch_folder_goes_with_its_contents(tmp_path: Path) -> None:
-    with scratch_folder(tmp_path, "cache") as folder:
-        (folder / "a").touch()
-    assert names(tmp_path) == []
 
 
 def test_a_folder_is_removed_whole_and_a_missing_one_is_no_error(tmp_path: Path) -> None:
