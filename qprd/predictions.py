@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 
+from qprd.shapes import polygons_of
+
 #: Measurement names written to QuPath.
 SCORE = "qprd: score"
 PROBABILITY = "qprd: probability"
@@ -110,9 +112,7 @@ class ScoreMap:
             (rows, columns) bool.
         """
         valid = shapely.make_valid(shapely.get_parts(region))
-        # Collections may hold collections, hence twice.
-        parts = shapely.get_parts(shapely.get_parts(valid))
-        polygons = shapely.union_all([part for part in parts if isinstance(part, Polygon)])
+        polygons = shapely.union_all([p for part in valid for p in polygons_of(part)])
         shapely.prepare(polygons)
         rows, columns = np.nonzero(~np.isnan(self.scores))
         inside = np.zeros(self.scores.shape, np.bool_)

@@ -21,6 +21,7 @@ from scipy import ndimage
 from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
+from qprd.shapes import is_finite, polygons_of
 
 #: Edge of a raster pixel: level 5 of the challenge's slides.
 RASTER_UM = 0.243 * 2**5
@@ -67,11 +68,9 @@ class LesionMap:
         return np.flatnonzero(~self.is_itc) + 1
 
     def labels_at(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.int32]:
-        """Look up the lesion at each point, isolated tumor cells included; 0 where there is none.
+        """Look up the lesion at points x, y (m,), in level-0 pixels of the frame of the tumor.
 
-        Args:
-            x: (m,) x in level-0 pixels of the frame that the tumor was drawn in.
-            y: (m,) y in level-0 pixels.
+        Isolated tumor cells are among the lesions; 0 where there is none.
         """
         height, width = self.labels.shape
         c = np.floor(np.asarray(x, np.float64) / self.pixel_px) - self.column
@@ -130,16 +129,13 @@ def lesion_map(tumor_region: BaseGeometry, mpp: float) -> LesionMap:
     )
 
 
-def _polygons(geometry: BaseGeometry) -> list[shapely.Polygon]:
-    if not np.isfinite(shapely.get_coordinates(geometry)).all():
+def _polygons(geometry: BaseGeometry) -> list[BaseGeometry]:
+    if not is_finite(geometry):
         raise ValueError("a coordinate is not a finite number")
-    joined = shapely.union_all(shapely.make_valid(shapely.get_parts(geometry)))
-    # Collections may hold collections, hence twice.
-    parts = shapely.get_parts(shapely.get_parts(joined))
-    return [part for part in parts if isinstance(part, shapely.Polygon) and not part.is_empty]
+    return polygons_of(shapely.union_all(shapely.make_valid(shapely.get_parts(geometry))))
 
 
-def _window(polygons: Sequence[shapely.Polygon]) -> tuple[int, int, int, int]:
+def _window(polygons: Sequence[BaseGeometry]) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of a raster that holds all polygons when grown."""
     if not polygons:
         return 0, 0, 0, 0
@@ -148,7 +144,7 @@ def _window(polygons: Sequence[shapely.Polygon]) -> tuple[int, int, int, int]:
     return math.floor(x0) + low, math.floor(y0) + low, math.floor(x1) + high, math.floor(y1) + high
 
 
-def _draw(polygon: shapely.Polygon, drawn: NDArray[np.bool_], left: int, top: int) -> None:
+def _draw(polygon: BaseGeometry, drawn: NDArray[np.bool_], left: int, top: int) -> None:
     """Mark the pixels whose centers are in a polygon, or else the pixel it lies in."""
     shapely.prepare(polygon)
     x0, y0, x1, y1 = (math.floor(side) for side in polygon.bounds)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -19,12 +19,12 @@ import numpy as np
 import shapely
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import iterparse
-from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
 from qprd.files.jsonfile import read_bytes, read_json, well_formed
 from qprd.qupath.outlines import MAX_CROSSINGS, repaired
+from qprd.shapes import polygons_of
 
 #: Group names, case-folded. ``_0``, ``_1``, ``_2`` and Tumor, Exclusion are Camelyon16's,
 #: metastases and normal Camelyon17's, positive and negative those of the JSON files.
@@ -74,61 +74,56 @@ def read_asap(path: Path) -> AsapAnnotations:
         QprdError: it cannot be read, is something else, is too large, or a coordinate is not a
             finite number.
     """
-    is_json = path.suffix.lower() == ".json"
-    return _sorted_by_group(_read_json(path) if is_json else _read_xml(path))
+    drawn, parents = _read_json(path) if path.suffix.lower() == ".json" else _read_xml(path)
+    if sum(len(one.points) for one in drawn) > _MAX_POINTS:
+        raise QprdError(
+            f"This file has more than {_MAX_POINTS:,} points.",
+            where=str(path),
+            fix="Split it into several files.",
+        )
+    notes: Counter[str] = Counter()
+    areas: dict[str, list[TumorOutline]] = {"tumor": [], "hole": []}
+    for number, one in enumerate(drawn, start=1):
+        # Coordinates are checked of what is left out, too: the file may be damaged.
+        outline = one.outline(where=f"{path}, annotation {number}")
+        meaning = _meaning(one.group, parents)
+        if meaning is None:
+            notes[
+                f"annotations left out: their group {_shown(one.group)} means neither tumor "
+                "(_0, _1, Tumor, metastasis) nor hole (_2, Exclusion, negative)"
+            ] += 1
+        elif (area := _area(outline, one.kind, notes)) is not None:
+            areas[meaning].append(TumorOutline(well_formed(one.name), area))
+    tumor = _without_holes(areas["tumor"], [hole.geometry for hole in areas["hole"]], notes)
+    said = [f"{count} {what}" for what, count in list(notes.items())[:_MAX_NOTES]]
+    if len(notes) > _MAX_NOTES:
+        said.append(f"{sum(list(notes.values())[_MAX_NOTES:])} more, of other kinds")
+    return AsapAnnotations(tuple(tumor), tuple(said))
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    """One annotation as a file has it; its points are (n, 2)."""
+class _Drawn(NamedTuple):
+    """One annotation as a file has it; its points may be anything."""
 
     name: str
     kind: str
     group: str
-    points: NDArray[np.float64]
+    points: Sequence[tuple[object, object]]
 
-    def polygon(self) -> shapely.Polygon | None:
+    def outline(self, *, where: str) -> shapely.Polygon | None:
         """The outline as it is drawn, valid or not; None if there is nothing to enclose."""
-        points = self.points
-        if self.kind not in _AREAS:
-            return None
-        if self.kind == "Rectangle" and len(points) == 2:
-            return shapely.box(*points.min(axis=0), *points.max(axis=0))
-        return shapely.Polygon(points) if len(points) >= 3 else None
-
-
-@dataclass
-class _File:
-    """A file's contents, not yet judged."""
-
-    where: str
-    drawn: list[_Drawn] = field(default_factory=list)
-    #: Group to the group it is part of.
-    parents: dict[str, str] = field(default_factory=dict)
-    points: int = 0
-
-    def add(
-        self, name: str, kind: str, group: str, points: Sequence[tuple[object, object]]
-    ) -> None:
-        """Add an annotation; its coordinates may be anything."""
-        self.points += len(points)
-        if self.points > _MAX_POINTS:
-            raise QprdError(
-                f"This file has more than {_MAX_POINTS:,} points.",
-                where=self.where,
-                fix="Split it into several files.",
-            )
-        numbers = np.array([_numbers(x, y) for x, y in points], np.float64).reshape(-1, 2)
+        numbers = np.array([_numbers(x, y) for x, y in self.points], np.float64).reshape(-1, 2)
         is_wrong = ~np.isfinite(numbers).all(axis=1)
         if is_wrong.any():
-            x, y = points[int(np.argmax(is_wrong))]
+            x, y = self.points[int(np.argmax(is_wrong))]
             raise QprdError(
-                f"Annotation {len(self.drawn) + 1} ({_shown(name)}) has a coordinate that "
-                f"is not a finite number: {_shown(str(x))}, {_shown(str(y))}.",
-                where=self.where,
+                f"An annotation ({_shown(self.name)}) has a coordinate that is not a finite "
+                f"number: {_shown(str(x))}, {_shown(str(y))}.",
+                where=where,
                 fix="Correct it where it was drawn.",
             )
-        self.drawn.append(_Drawn(name, kind, group, numbers))
+        if self.kind == "Rectangle" and len(numbers) == 2:
+            return shapely.box(*numbers.min(axis=0), *numbers.max(axis=0))
+        return shapely.Polygon(numbers) if self.kind in _AREAS and len(numbers) >= 3 else None
 
 
 def _numbers(x: object, y: object) -> tuple[float, float]:
@@ -138,31 +133,32 @@ def _numbers(x: object, y: object) -> tuple[float, float]:
         return math.nan, math.nan
 
 
-def _read_xml(path: Path) -> _File:
+#: Annotations, and the group that each group is part of.
+_Contents = tuple[list[_Drawn], Mapping[str, str]]
+
+
+def _read_xml(path: Path) -> _Contents:
     data = read_bytes(path, what=_XML, limit_bytes=_MAX_BYTES)
-    file, root = _File(str(path)), None
+    drawn: list[_Drawn] = []
+    parents: dict[str, str] = {}
     try:
-        for event, element in iterparse(BytesIO(data), events=("start", "end"), forbid_dtd=True):
-            root = root if root is not None else element
-            if root.tag != "ASAP_Annotations":
-                raise ValueError(f"its root is {_shown(root.tag)}, not ASAP_Annotations")
-            if event == "end" and element.tag == "Annotation":
-                file.add(
-                    element.get("Name", ""),
-                    element.get("Type", "None"),
-                    element.get("PartOfGroup", "None"),
-                    [(c.get("X"), c.get("Y")) for c in _in_order(element.iter("Coordinate"))],
-                )
+        elements = iterparse(BytesIO(data), forbid_dtd=True)
+        for _, element in elements:
+            name, group = element.get("Name", ""), element.get("PartOfGroup", "None")
+            if element.tag == "Annotation":
+                points = [(c.get("X"), c.get("Y")) for c in _in_order(element.iter("Coordinate"))]
+                drawn.append(_Drawn(name, element.get("Type", "None"), group, points))
                 # What has been read need not stay in memory.
                 element.clear()
-            elif event == "end" and element.tag == "Group":
-                parent = element.get("PartOfGroup", "None")
-                file.parents.setdefault(element.get("Name", ""), parent)
+            elif element.tag == "Group":
+                parents.setdefault(name, group)
     except DefusedXmlException as error:
         raise _not(_XML, "it defines a document type or entities", path) from error
     except (ParseError, ValueError, LookupError) as error:
         raise _not(_XML, f"it is not valid XML ({error})", path) from error
-    return file
+    if elements.root.tag != "ASAP_Annotations":
+        raise _not(_XML, f"its root is {_shown(elements.root.tag)}, not ASAP_Annotations", path)
+    return drawn, parents
 
 
 def _in_order(coordinates: Iterable[Element]) -> list[Element]:
@@ -175,60 +171,40 @@ def _in_order(coordinates: Iterable[Element]) -> list[Element]:
     return [points[i] for i in np.argsort(np.array(places, np.int64), kind="stable").tolist()]
 
 
-def _read_json(path: Path) -> _File:
+def _read_json(path: Path) -> _Contents:
     root = read_json(path, what=_JSON, limit_bytes=_MAX_BYTES)
     if not isinstance(root, dict) or not any(_meaning(group, {}) for group in root):
         raise _not(_JSON, 'it has neither "positive" nor "negative"', path)
-    file = _File(str(path))
+    drawn: list[_Drawn] = []
     for group, members in root.items():
         for member in members if isinstance(members, list) else [members]:
             vertices = member.get("vertices") if isinstance(member, dict) else None
             if not isinstance(vertices, list):
-                number = len(file.drawn) + 1
+                number = len(drawn) + 1
                 raise _not(_JSON, f"annotation {number} has no list of vertices", path)
             name = member.get("name")
-            points = [v if isinstance(v, list) and len(v) == 2 else (v, "") for v in vertices]
-            file.add(
-                name if isinstance(name, str) else "", "Polygon", group, [(x, y) for x, y in points]
-            )
-    return file
+            points = [
+                (v[0], v[1]) if isinstance(v, list) and len(v) == 2 else (v, "") for v in vertices
+            ]
+            drawn.append(_Drawn(name if isinstance(name, str) else "", "Polygon", group, points))
+    return drawn, {}
 
 
-def _sorted_by_group(file: _File) -> AsapAnnotations:
-    """Sort outlines by what their groups mean, and cut the holes out of the tumor."""
-    notes: Counter[str] = Counter()
-    tumor: list[TumorOutline] = []
-    holes: list[BaseGeometry] = []
-    for drawn in file.drawn:
-        meaning = _meaning(drawn.group, file.parents)
-        if meaning is None:
-            notes[
-                f"annotations left out: their group {_shown(drawn.group)} means neither tumor "
-                "(_0, _1, Tumor, metastasis) nor hole (_2, Exclusion, negative)"
-            ] += 1
-            continue
-        polygon = drawn.polygon()
-        whole = None if polygon is None else repaired(polygon)
-        if polygon is not None and whole is None:
-            notes[f"outlines left out: they cross themselves more than {MAX_CROSSINGS} times"] += 1
-            continue
-        area = None if whole is None else _polygons_of(whole)
-        if area is None:
-            notes[f"annotations of type {_shown(drawn.kind)} left out: no area"] += 1
-            continue
-        if whole is not polygon:
-            notes["outlines crossed themselves and were repaired"] += 1
-        if drawn.kind == "Spline":
-            notes["splines taken as polygons through their points"] += 1
-        if meaning == "tumor":
-            tumor.append(TumorOutline(well_formed(drawn.name), area))
-        else:
-            holes.append(area)
-    tumor = _without_holes(tumor, holes, notes)
-    said = [f"{count} {what}" for what, count in list(notes.items())[:_MAX_NOTES]]
-    if len(notes) > _MAX_NOTES:
-        said.append(f"{sum(list(notes.values())[_MAX_NOTES:])} more, of other kinds")
-    return AsapAnnotations(tuple(tumor), tuple(said))
+def _area(outline: shapely.Polygon | None, kind: str, notes: Counter[str]) -> BaseGeometry | None:
+    """What an outline encloses; None if that is nothing, or not to be told."""
+    whole = None if outline is None else repaired(outline)
+    if outline is not None and whole is None:
+        notes[f"outlines left out: they cross themselves more than {MAX_CROSSINGS} times"] += 1
+        return None
+    area = None if whole is None else _polygons_of(whole)
+    if area is None:
+        notes[f"annotations of type {_shown(kind)} left out: no area"] += 1
+        return None
+    if whole is not outline:
+        notes["outlines crossed themselves and were repaired"] += 1
+    if kind == "Spline":
+        notes["splines taken as polygons through their points"] += 1
+    return area
 
 
 def _without_holes(
@@ -267,8 +243,7 @@ def _meaning(group: str, parents: Mapping[str, str]) -> str | None:
 
 def _polygons_of(geometry: BaseGeometry) -> BaseGeometry | None:
     """The polygons of a geometry; None if there is no area."""
-    parts = shapely.get_parts(shapely.get_parts(geometry))
-    polygons = [part for part in parts if isinstance(part, shapely.Polygon) and part.area > 0]
+    polygons = [part for part in polygons_of(geometry) if part.area > 0]
     if len(polygons) == 1:
         return polygons[0]
     return shapely.MultiPolygon(polygons) if polygons else None

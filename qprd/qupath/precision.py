@@ -7,6 +7,8 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from qprd.shapes import polygons_of
+
 #: Of a coordinate in pixels, as QuPath writes it.
 DECIMALS = 2
 GRID_PX = 10.0**-DECIMALS
@@ -20,20 +22,16 @@ def on_grid(coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def area_on_grid(region: BaseGeometry) -> BaseGeometry | None:
     """The polygons of a valid region rounded to 0.01 px, valid as well; None if nothing is left."""
-    area = shapely.MultiPolygon(_polygons(region))
+    area = shapely.MultiPolygon(polygons_of(region))
     rounded = shapely.transform(area, on_grid)
     if not rounded.is_valid:
         # Parts of the outline met: let GEOS round and repair. It would move others as well.
         snapped = shapely.set_precision(area, GRID_PX)
-        rounded = shapely.transform(shapely.MultiPolygon(_polygons(snapped)), on_grid)
+        rounded = shapely.transform(shapely.MultiPolygon(polygons_of(snapped)), on_grid)
     if rounded.is_empty or not rounded.is_valid:
         return None
     rounded = shapely.remove_repeated_points(rounded)
     return rounded.geoms[0] if len(rounded.geoms) == 1 else rounded
-
-
-def _polygons(geometry: BaseGeometry) -> list[BaseGeometry]:
-    return [part for part in shapely.get_parts(geometry) if part.geom_type == "Polygon"]
 
 
 def storing_tolerance(coordinates: NDArray[np.float64]) -> float:

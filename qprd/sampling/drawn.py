@@ -15,7 +15,7 @@ from shapely.geometry.base import BaseGeometry
 from qprd.qupath.outlines import MAX_CROSSINGS, repaired, with_nested_holes
 from qprd.qupath.project import SCORED_PLANE, Annotation
 from qprd.sampling.classes import Classes, Role, role_of, similar_classes
-from qprd.sampling.shapes import is_finite, leaves, polygons_of
+from qprd.shapes import is_finite, leaves, polygons_of
 
 #: Area (square level-0 pixels) below which an overlap or a clipped edge is rounding, not news.
 NEGLIGIBLE_PX2 = 1.0
@@ -225,16 +225,12 @@ def unlabeled_annotations(
 def unlabeled_note(annotations: Sequence[Annotation], classes: Classes) -> str:
     """Say how many annotations of which classes are used as neither tumor nor normal.
 
-    Args:
-        annotations: At least one; none of a tumor, normal or ignored class.
-        classes: The classes that they might have had.
-
     Examples:
         >>> from shapely import Point
         >>> drawn = [Annotation("a", Point(0, 0), "tumor"), Annotation("b", Point(0, 0), None)]
         >>> unlabeled_note(drawn, Classes())
         "1 annotation of class 'tumor' and 1 without a class are used as neither Tumor nor Normal; \
-did you mean 'Tumor'?"
+    did you mean 'Tumor'?"
     """
     counts = Counter(annotation.class_name for annotation in annotations)
     parts = [

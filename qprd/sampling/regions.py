@@ -14,8 +14,9 @@ from shapely.geometry.base import BaseGeometry
 from qprd.qupath.project import Annotation
 from qprd.sampling.classes import Classes
 from qprd.sampling.drawn import NEGLIGIBLE_PX2, Dropped, collect, unlabeled_note, unlabeled_of
-from qprd.sampling.shapes import multipolygon, polygons_of, surroundings
+from qprd.sampling.surroundings import surroundings
 from qprd.settings import TrainConfig
+from qprd.shapes import multipolygon, polygons_of
 
 if TYPE_CHECKING:
     from qprd.slides.tissue import TissueMask
@@ -87,24 +88,16 @@ def label_regions(
     Tumor is the union of the tumor classes and their derived classes, normal that of the normal
     classes; tumor wins where they overlap. Without drawn normal polygons, normal is the tissue at
     least the margin away from anything marked as tumor and from whatever else is drawn with another
-    class or none, provided that the slide has a tumor polygon or is declared normal; where areas
-    are outlined (``Region*``), only the tissue inside them. An annotation of another class around
-    something labeled outlines an area, too, and keeps nothing away. Ignored classes are cut out of
-    both.
+    class or none, provided that there is a tissue mask and that the slide has a tumor polygon or is
+    declared normal; where areas are outlined (``Region*``), only the tissue inside them. An
+    annotation of another class around something labeled outlines an area, too, and keeps nothing
+    away. Ignored classes are cut out of both.
 
     What qprd predicted is neither, until a person gives it a class: an accepted contour is tumor as
     drawn; a rejected one is normal, beside the tissue that counts as normal and not instead of it.
 
-    Args:
-        annotations: All annotations of the slide, as drawn.
-        width: Width of the image in level-0 pixels.
-        height: Height of the image in level-0 pixels.
-        mpp: Micrometers per level-0 pixel.
-        config: Classes, margin, and whether slides without annotations are normal.
-        tissue: Tissue mask; without one, normal comes from normal polygons only.
-
     Returns:
-        Both regions, clipped to the image, and what was dropped.
+        Both regions, clipped to the image, in level-0 pixels, and what was dropped.
 
     Raises:
         QprdError: The same class is wanted for two of tumor, normal and tissue.

@@ -1,4 +1,4 @@
-"""Geometry that regions are made of: parts of shapes, and what lies around them."""
+"""What lies within a margin of geometries."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from shapely.geometry import MultiPolygon
 from shapely.geometry.base import BaseGeometry
+
+from qprd.shapes import leaves
 
 #: GEOS draws an arc as chords, none over more than 1.5 of the angle that it is asked for. Buffers
 #: that are wider by this factor have their chords outside the true arc.
@@ -51,26 +52,3 @@ def _buffered(outlines: NDArray[np.object_], distance_px: float) -> NDArray[np.o
         ]
         wide[index] = shapely.union_all(buffer(np.concatenate(segments)))
     return wide
-
-
-def is_finite(geometry: BaseGeometry) -> bool:
-    """True if every coordinate is a finite number."""
-    return bool(np.isfinite(shapely.get_coordinates(geometry)).all())
-
-
-def leaves(geometry: BaseGeometry) -> list[BaseGeometry]:
-    """The parts of a geometry that are not empty, collections of collections taken apart."""
-    if hasattr(geometry, "geoms"):
-        return [leaf for part in geometry.geoms for leaf in leaves(part)]
-    return [] if geometry.is_empty else [geometry]
-
-
-def polygons_of(geometry: BaseGeometry) -> list[BaseGeometry]:
-    """The polygons among the `leaves` of a geometry."""
-    return [leaf for leaf in leaves(geometry) if leaf.geom_type == "Polygon"]
-
-
-def multipolygon(geometry: BaseGeometry) -> MultiPolygon:
-    """The polygons of a valid geometry that have an area, in an order that is always the same."""
-    polygons = [p for p in polygons_of(geometry) if p.area > 0]
-    return shapely.normalize(MultiPolygon(polygons))
