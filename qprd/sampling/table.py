@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import csv
-import math
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from qprd.errors import QprdError
 from qprd.files.atomic import replacing
 from qprd.sampling.splits import SPLITS, Split
+from qprd.slides.fingerprint import Fingerprint
 
 Label = Literal["tumor", "normal"]
 LABELS: tuple[Label, ...] = get_args(Label)
@@ -25,9 +25,9 @@ LABELS: tuple[Label, ...] = get_args(Label)
 #: Largest number of rows of a table. At 128 px, so many patches take hundreds of GiB.
 MAX_ROWS = 5_000_000
 
-_MAX_PX = 2**31
 _MAX_PATCH_PX = 100_000.0
 _MAX_MPP = 1_000.0
+_Pixel = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 @dataclass(frozen=True)
@@ -45,23 +45,22 @@ class Patch:
         fingerprint: Of the slide's file; None where it is not known.
     """
 
-    slide: str
+    slide: Annotated[str, Field(min_length=1)]
     name: str
-    x: int
-    y: int
-    size_px: float
-    mpp: float
+    x: _Pixel
+    y: _Pixel
+    size_px: Annotated[float, Field(ge=1, le=_MAX_PATCH_PX)]
+    mpp: Annotated[float, Field(gt=0, le=_MAX_MPP)]
     label: Label
     split: Split
     reviewed: bool = False
-    fingerprint: str | None = None
+    fingerprint: Annotated[Fingerprint | None, BeforeValidator(lambda text: text or None)] = None
 
 
-_Choice = TypeVar("_Choice", bound=str)
+_PATCHES = TypeAdapter(Patch)
 _COLUMNS = tuple(f.name for f in fields(Patch))
 #: Columns that every table has; those of others, or of an earlier qprd, may lack the rest.
 _LEAST_COLUMNS = _COLUMNS[: _COLUMNS.index("reviewed")]
-_YES_OR_NO = ("no", "yes")
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class PatchTable:
             writer.writerow(_COLUMNS)
             writer.writerows(
                 [getattr(p, column) for column in _LEAST_COLUMNS]
-                + [_YES_OR_NO[p.reviewed], p.fingerprint or ""]
+                + ["yes" if p.reviewed else "no", p.fingerprint or ""]
                 for p in self.patches
             )
 
@@ -196,48 +195,10 @@ def _read_rows(lines: Iterable[str], path: Path) -> Iterable[Patch]:
 def _parse_row(row: Sequence[str], columns: Sequence[str]) -> Patch:
     if len(row) != len(columns):
         raise ValueError(f"it has {len(row)} values instead of {len(columns)}")
-    text: Mapping[str, str] = dict(zip(columns, row, strict=True))
-    if not text["slide"]:
-        raise ValueError("the slide is empty")
-    return Patch(
-        slide=text["slide"],
-        name=text["name"],
-        x=_pixel("x", text["x"]),
-        y=_pixel("y", text["y"]),
-        size_px=_length("size_px", text["size_px"], low=1.0, high=_MAX_PATCH_PX),
-        mpp=_length("mpp", text["mpp"], low=0.0, high=_MAX_MPP),
-        label=_one_of("label", text["label"], LABELS),
-        split=_one_of("split", text["split"], SPLITS),
-        reviewed=_one_of("reviewed", text.get("reviewed", "no"), _YES_OR_NO) == "yes",
-        fingerprint=_fingerprint(text.get("fingerprint", "")),
-    )
-
-
-def _fingerprint(text: str) -> str | None:
-    if text and not re.fullmatch("[0-9a-f]{32}", text):
-        raise ValueError(f"fingerprint is {text[:40]!r}, not 32 hexadecimal digits")
-    return text or None
-
-
-def _pixel(column: str, text: str) -> int:
-    # Check the length first: int() of a million digits takes minutes.
-    if len(text) > 12 or not text.isascii() or not text.isdigit() or int(text) >= _MAX_PX:
-        raise ValueError(f"{column} is {text[:40]!r}, not a whole number from 0 to {_MAX_PX - 1}")
-    return int(text)
-
-
-def _length(column: str, text: str, *, low: float, high: float) -> float:
+    text = dict(zip(columns, row, strict=True))
     try:
-        value = float(text[:400])
-    except ValueError:
-        value = math.nan
-    if not (low <= value <= high and value > 0):
-        raise ValueError(f"{column} is {text[:40]!r}, not a number from {low:g} to {high:g}")
-    return value
-
-
-def _one_of(column: str, text: str, allowed: tuple[_Choice, ...]) -> _Choice:
-    for value in allowed:
-        if text == value:
-            return value
-    raise ValueError(f"{column} is {text[:40]!r}, not one of {', '.join(allowed)}")
+        return _PATCHES.validate_python(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        column = str(first["loc"][0])
+        raise ValueError(f"{column} is {text[column][:40]!r} ({first['msg']})") from error

@@ -62,7 +62,7 @@ def test_a_saved_table_is_read_back_exactly(
         ("1,a,1,2,100,0.5,Tumour,train", "label is 'Tumour'"),
         ("1,a,1,2,100,0.5,tumor,training", "split is 'training'"),
         ("1,a,1,2,100,0.5,tumor,train,yes", "9 values"),
-        (",a,1,2,100,0.5,tumor,train", "slide is empty"),
+        (",a,1,2,100,0.5,tumor,train", "slide is ''"),
         ('1,"a', "not a CSV file"),
         ("1," + "a" * 200_000 + ",1,2,100,0.5,tumor,train", "not a CSV file"),
     ],
@@ -83,7 +83,7 @@ def test_a_table_may_say_which_patches_come_from_a_review(tmp_path: Path) -> Non
     path.write_text(header + "1,a,1,2,100,0.5,tumor,train,yes\n1,a,9,2,100,0.5,tumor,train,no\n")
     assert [p.reviewed for p in PatchTable.from_csv(path).patches] == [True, False]
     path.write_text(header + "1,a,1,2,100,0.5,tumor,train,perhaps\n")
-    with pytest.raises(QprdError, match="reviewed is 'perhaps', not one of no, yes"):
+    with pytest.raises(QprdError, match="reviewed is 'perhaps'"):
         PatchTable.from_csv(path)
 
 
