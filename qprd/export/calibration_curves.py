@@ -1,4 +1,4 @@
-"""The curves from raw scores to probabilities as parts of a network.
+"""The curve from raw scores to probabilities as part of a network.
 
 Single precision throughout: Apple's GPUs, on which WSInfer also runs, know no other.
 """
@@ -19,14 +19,33 @@ from qprd.evaluation.calibration import PLATT_SHARE, Isotonic, Platt
 _TINY = float(np.finfo(np.float32).tiny)
 
 
-class Curve(nn.Module):
-    """A calibration; subclasses say how.
+class CalibrationCurve(nn.Module):
+    """A calibration as part of a network.
 
-    Both logarithms are given, as 1 - p has no digits left where p is close to 1.
+    Linear interpolation is written as ``y_1 + sum over i of rise_i * ramp_i``, where ``ramp_i``
+    climbs from 0 to 1 between the points i and i + 1: no search, and never falling however it is
+    rounded.
+
+    Raises:
+        QprdError: the calibration has numbers beyond single precision.
     """
+
+    def __init__(self, calibration: Platt | Isotonic) -> None:
+        super().__init__()
+        self.is_isotonic = isinstance(calibration, Isotonic)
+        numbers = {"slope": [calibration.slope], "intercept": [calibration.intercept]}
+        if isinstance(calibration, Isotonic):
+            numbers["first"] = [calibration.probabilities[0]]
+            numbers["left"] = list(calibration.scores[:-1])
+            numbers["widths"] = np.maximum(np.diff(calibration.scores), _TINY).tolist()
+            numbers["rises"] = np.diff(calibration.probabilities).tolist()
+        for name, values in numbers.items():
+            self.register_buffer(name, _single(values))
 
     def forward(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """From raw scores to the logarithms of both probabilities.
+
+        Both are given, as 1 - p has no digits left where p is close to 1.
 
         Args:
             scores: (N,), float32.
@@ -34,65 +53,16 @@ class Curve(nn.Module):
         Returns:
             Logarithms of the probabilities of normal and of tumor tissue, (N,) each, finite.
         """
-        raise NotImplementedError
-
-
-class PlattCurve(Curve):
-    """`qprd.evaluation.calibration.Platt`."""
-
-    def __init__(self, slope: float, intercept: float) -> None:
-        super().__init__()
-        self.register_buffer("slope", _single([slope])[0])
-        self.register_buffer("intercept", _single([intercept])[0])
-
-    def log_odds(self, scores: Tensor) -> Tensor:
-        """``slope * score + intercept``, (N,)."""
-        return self.get_buffer("slope") * scores + self.get_buffer("intercept")
-
-    def forward(self, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Curve`."""
-        log_odds = self.log_odds(scores)
-        return functional.logsigmoid(-log_odds), functional.logsigmoid(log_odds)
-
-
-class IsotonicCurve(Curve):
-    """`qprd.evaluation.calibration.Isotonic`.
-
-    Linear interpolation is written as ``y_1 + sum over i of rise_i * ramp_i``, where ``ramp_i``
-    climbs from 0 to 1 between the points i and i + 1: no search, and never falling however it is
-    rounded.
-    """
-
-    def __init__(self, curve: Isotonic) -> None:
-        super().__init__()
-        self.logistic = PlattCurve(curve.slope, curve.intercept)
-        widths = np.maximum(np.diff(curve.scores), _TINY)
-        self.register_buffer("first", _single(curve.probabilities[:1])[0])
-        self.register_buffer("left", _single(curve.scores[:-1]))
-        self.register_buffer("widths", _single(widths.tolist()))
-        self.register_buffer("rises", _single(np.diff(curve.probabilities).tolist()))
-
-    def forward(self, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Curve`."""
+        log_odds = self.get_buffer("slope") * scores + self.get_buffer("intercept")
+        if not self.is_isotonic:
+            return functional.logsigmoid(-log_odds), functional.logsigmoid(log_odds)
         beyond = scores.unsqueeze(1) - self.get_buffer("left")
         ramps = (beyond / self.get_buffer("widths")).clamp(0, 1)
         staircase = self.get_buffer("first") + (ramps * self.get_buffer("rises")).sum(1)
         staircase = staircase.clamp(0, 1)
-        log_odds = self.logistic.log_odds(scores)
         tumor = (1 - PLATT_SHARE) * staircase + PLATT_SHARE * torch.sigmoid(log_odds)
         normal = (1 - PLATT_SHARE) * (1 - staircase) + PLATT_SHARE * torch.sigmoid(-log_odds)
         return normal.clamp(min=_TINY).log(), tumor.clamp(min=_TINY).log()
-
-
-def curve_of(calibration: Platt | Isotonic) -> Curve:
-    """A calibration as part of a network.
-
-    Raises:
-        QprdError: it has numbers beyond single precision.
-    """
-    if isinstance(calibration, Isotonic):
-        return IsotonicCurve(calibration)
-    return PlattCurve(calibration.slope, calibration.intercept)
 
 
 def _single(values: Sequence[float]) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qprd.evaluation.calibration import Isotonic, Platt
-from qprd.export.calibration_curves import curve_of
+from qprd.export.calibration_curves import CalibrationCurve
 from qprd.model.anomaly import Smoothing, patch_score
 from qprd.model.depth_maps import DepthMaps
 from qprd.model.network import Network
@@ -57,7 +57,7 @@ class _Calibrated(nn.Module):
         super().__init__()
         self.patch_px = score.patch_px
         self.score = score
-        self.curve = curve_of(calibration)
+        self.curve = CalibrationCurve(calibration)
         self.eval()
 
 

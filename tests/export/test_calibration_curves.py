@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from qprd.errors import QprdError
 from qprd.evaluation.calibration import Isotonic, Platt
-from qprd.export.calibration_curves import curve_of
+from qprd.export.calibration_curves import CalibrationCurve
 
 slopes = st.floats(0, 50)
 intercepts = st.floats(-50, 50)
@@ -33,7 +33,7 @@ calibrations = st.one_of(platts, isotonics())
 def test_the_network_has_the_curve_of_the_bundle(
     calibration: Platt | Isotonic, scores: list[float]
 ) -> None:
-    log_normal, log_tumor = curve_of(calibration)(torch.tensor(scores))
+    log_normal, log_tumor = CalibrationCurve(calibration)(torch.tensor(scores))
     expected = calibration.probability(scores)
     assert np.allclose(log_tumor.exp(), expected, rtol=0, atol=2e-5)
     assert np.allclose(log_normal.exp(), 1 - expected, rtol=0, atol=2e-5)
@@ -43,7 +43,7 @@ def test_the_network_has_the_curve_of_the_bundle(
 def test_a_softmax_gives_the_probabilities_back(
     calibration: Platt | Isotonic, scores: list[float]
 ) -> None:
-    logits = torch.stack(curve_of(calibration)(torch.tensor(scores)), dim=1)
+    logits = torch.stack(CalibrationCurve(calibration)(torch.tensor(scores)), dim=1)
     assert torch.allclose(logits.softmax(1), logits.exp(), rtol=0, atol=1e-6)
 
 
@@ -51,7 +51,7 @@ def test_a_softmax_gives_the_probabilities_back(
 def test_a_higher_score_is_never_less_likely_to_be_tumor(
     calibration: Isotonic, scores: list[float]
 ) -> None:
-    log_normal, log_tumor = curve_of(calibration)(torch.tensor(sorted(scores)))
+    log_normal, log_tumor = CalibrationCurve(calibration)(torch.tensor(sorted(scores)))
     # torch's sigmoid and log may be off by a rounding.
     assert (log_tumor.exp().diff() >= -2e-7).all()
     assert (log_normal.exp().diff() <= 2e-7).all()
@@ -61,12 +61,12 @@ def test_a_higher_score_is_never_less_likely_to_be_tumor(
 def test_scores_far_beyond_those_of_the_validation_give_finite_logits(
     calibration: Platt | Isotonic,
 ) -> None:
-    for logits in curve_of(calibration)(torch.tensor([-1e30, 1e30])):
+    for logits in CalibrationCurve(calibration)(torch.tensor([-1e30, 1e30])):
         assert torch.isfinite(logits).all()
 
 
 def test_digits_are_kept_where_the_probability_is_close_to_1() -> None:
-    log_normal, _ = curve_of(Platt(1.0, 0.0))(torch.tensor([40.0]))
+    log_normal, _ = CalibrationCurve(Platt(1.0, 0.0))(torch.tensor([40.0]))
     assert log_normal.item() == pytest.approx(-40, rel=1e-6)
 
 
@@ -75,4 +75,4 @@ def test_digits_are_kept_where_the_probability_is_close_to_1() -> None:
 )
 def test_numbers_beyond_single_precision_are_refused(calibration: Platt | Isotonic) -> None:
     with pytest.raises(QprdError, match="single precision"):
-        curve_of(calibration)
+        CalibrationCurve(calibration)
