@@ -19,8 +19,8 @@ from PIL import Image
 from harness.options import command_line
 from harness.runs import versions
 from harness.tables import UNDEFINED, markdown_table, publish, short
+from qprd.checked import MAX_GAP_UM2, MIN_TISSUE_UM2
 from qprd.slides.surface import Surface, find_surface
-from qprd.slides.tissue import MAX_GAP_UM2, MIN_AREA_UM2
 from tissue_rows.case import MASK_MPP, Case, Found, judge
 from tissue_rows.planted import blank, borders, noise, pen, unusual
 from tissue_rows.rivals import RIVALS, Rule
@@ -70,7 +70,7 @@ def qprd_rule(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """The program's rule, with its default areas."""
     px_um2 = MASK_MPP**2
     surface, _ = find_surface(
-        pixels, min_area_px=MIN_AREA_UM2 / px_um2, max_gap_px=MAX_GAP_UM2 / px_um2
+        pixels, min_area_px=MIN_TISSUE_UM2 / px_um2, max_gap_px=MAX_GAP_UM2 / px_um2
     )
     found: NDArray[np.bool_] = surface == Surface.TISSUE
     return found

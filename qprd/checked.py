@@ -23,6 +23,11 @@ MAX_PATCHES: Final = 20_000
 #: and paper: 72 dpi is 353 um per pixel.
 MPP_RANGE: Final = (0.05, 20.0)
 
+#: Pieces of tissue smaller than a square of 32 um hold no cell of the score map.
+MIN_TISSUE_UM2: Final = 1000.0
+#: Gaps smaller than this belong to the tissue around them: lumina, vessels, fat cells.
+MAX_GAP_UM2: Final = 10_000.0
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Positive = Annotated[float, Field(gt=0)]

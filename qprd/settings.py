@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from qprd.checked import (
+    MAX_GAP_UM2,
     MAX_PATCHES,
+    MIN_TISSUE_UM2,
     STRICT,
     Count,
     Device,
@@ -56,6 +58,19 @@ SlideScore = Literal["max", "p99", "mean"]
 #: Most validation and test patches of each class where no number is given.
 HELD_OUT_PER_LABEL: Final = 300
 
+#: What settings are for that a training and a prediction both have.
+_RULE = Field(
+    description="What the automatic threshold is chosen for on validation slides: accuracy, "
+    "youden, sensitivity=0.95 (of patches), or fp-per-slide=1 (the training then scores these "
+    "slides whole)."
+)
+_TISSUE_AREA = Field(
+    description="Smallest area in um2 of a piece of tissue; smaller ones are left out."
+)
+_TISSUE_GAP = Field(
+    description="Gaps in tissue smaller than this area in um2 belong to it: lumina, vessels, fat "
+    "cells."
+)
 _Weights = Annotated[
     str | None,
     Field(description="Load the teacher's weights from this file (.pth, .safetensors)."),
@@ -176,10 +191,7 @@ class TrainConfig(BaseModel):
         ),
     ] = None
     """Number of validation patches of each class."""
-    operating_point: Annotated[OperatingPoint, Option(SCORES, "RULE")] = "accuracy"
-    """What the automatic threshold is chosen for on validation slides: accuracy, youden,
-    sensitivity=0.95 (of patches), or fp-per-slide=1 (the training then scores these slides
-    whole)."""
+    operating_point: Annotated[OperatingPoint, _RULE, Option(SCORES, "RULE")] = "accuracy"
     epochs: Annotated[int, Field(ge=1), Option(TRAINING, "N")] = Field(
         default_factory=ByTeacher(resnet=50, other=15, best=10)
     )
@@ -214,10 +226,10 @@ class TrainConfig(BaseModel):
     """Largest share of a patch that another of its class may cover."""
     min_tissue: Annotated[Share, Option(PATCHES, "SHARE")] = 0.5
     """Smallest share of a patch that must be tissue."""
-    tissue_min_area_um2: Annotated[NotNegative, Option(PATCHES, "UM2")] = 1000.0
-    """Smallest area in um2 of a piece of tissue; smaller ones are left out."""
-    tissue_max_gap_um2: Annotated[NotNegative, Option(PATCHES, "UM2")] = 10_000.0
-    """Gaps in tissue smaller than this area in um2 belong to it: lumina, vessels, fat cells."""
+    tissue_min_area_um2: Annotated[NotNegative, _TISSUE_AREA, Option(PATCHES, "UM2")] = (
+        MIN_TISSUE_UM2
+    )
+    tissue_max_gap_um2: Annotated[NotNegative, _TISSUE_GAP, Option(PATCHES, "UM2")] = MAX_GAP_UM2
     augment: Annotated[bool, Option(TRAINING)] = Field(
         default_factory=ByTeacher(resnet=False, other=False, best=True)
     )
@@ -281,11 +293,9 @@ class PredictConfig(BaseModel):
     training chose on validation slides."""
     operating_point: Annotated[
         OperatingPoint | None,
+        _RULE,
         Option(SCORES, "RULE", default="the training's", example="sensitivity=0.95"),
     ] = None
-    """What the automatic threshold is chosen for on validation slides: accuracy, youden,
-    sensitivity=0.95 (of patches), or fp-per-slide=1 (the training then scores these slides
-    whole)."""
     stride: Annotated[
         Annotated[int, Field(ge=8, multiple_of=2)] | None,
         Option(SCORES, "N", default="half a patch", example=64),
@@ -305,13 +315,15 @@ class PredictConfig(BaseModel):
     ] = None
     """Smallest share of tissue in a tile and in the patch around it."""
     tissue_min_area_um2: Annotated[
-        NotNegative | None, Option(SCORES, "UM2", default="the training's", example=1000.0)
+        NotNegative | None,
+        _TISSUE_AREA,
+        Option(SCORES, "UM2", default="the training's", example=MIN_TISSUE_UM2),
     ] = None
-    """Smallest area in um2 of a piece of tissue; smaller ones are left out."""
     tissue_max_gap_um2: Annotated[
-        NotNegative | None, Option(SCORES, "UM2", default="the training's", example=10_000.0)
+        NotNegative | None,
+        _TISSUE_GAP,
+        Option(SCORES, "UM2", default="the training's", example=MAX_GAP_UM2),
     ] = None
-    """Gaps in tissue smaller than this area in um2 belong to it: lumina, vessels, fat cells."""
     tissue_class: Annotated[
         TissueClass,
         Option(ANNOTATIONS, "NAME", default="the training's", example=["Tissue"]),

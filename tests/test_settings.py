@@ -6,7 +6,6 @@ from qprd.errors import QprdError
 from qprd.given_settings import predict_config, train_config
 from qprd.option import help_text, option_of
 from qprd.settings import PredictConfig, TrainConfig
-from qprd.slides.tissue import MIN_AREA_UM2
 
 TEACHERS = ("wide_resnet50_2", "resnet18", "resnet50", "efficientnet_lite0", "timm:vit_tiny")
 
@@ -83,7 +82,3 @@ def test_masks_need_a_similarity_per_location() -> None:
     with pytest.raises(QprdError, match="labels = mask needs similarity = location"):
         train_config({"labels": "mask"})
     assert train_config({"labels": "mask", "similarity": "location"}).labels == "mask"
-
-
-def test_the_tissue_mask_and_the_settings_agree_on_the_smallest_piece() -> None:
-    assert TrainConfig().tissue_min_area_um2 == MIN_AREA_UM2

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from shapely.geometry import MultiPolygon
 from shapely.geometry.base import BaseGeometry
 
+from qprd.checked import MAX_GAP_UM2, MIN_TISSUE_UM2
 from qprd.slides.glass import Glass
 from qprd.slides.slide import Slide, grid_size
 from qprd.slides.surface import Surface, find_surface
@@ -21,12 +22,6 @@ _ASSUMED_MPP = 0.5
 
 #: A mask of at most this many pixels: larger slides get a coarser one.
 _MAX_MASK_PX = 40_000_000
-
-#: Pieces of tissue smaller than a square of 32 um hold no cell of the score map.
-MIN_AREA_UM2 = 1000.0
-
-#: Gaps smaller than this belong to the tissue around them: lumina, vessels, fat cells.
-MAX_GAP_UM2 = 10_000.0
 
 
 @dataclass(frozen=True)
@@ -112,7 +107,7 @@ def tissue_mask(
     *,
     mpp: float = 8.0,
     downsample: float | None = None,
-    min_area_um2: float = MIN_AREA_UM2,
+    min_area_um2: float = MIN_TISSUE_UM2,
     max_gap_um2: float = MAX_GAP_UM2,
     drawn: BaseGeometry | None = None,
 ) -> TissueMask:
@@ -151,13 +146,7 @@ def tissue_mask(
 def pixels_inside(
     region: BaseGeometry, shape: tuple[int, ...], downsample: float
 ) -> NDArray[np.bool_]:
-    """Whether the center of each pixel of a mask lies in a region, (h, w).
-
-    Args:
-        region: Valid, in level-0 pixels.
-        shape: Of the mask.
-        downsample: Level-0 pixels per mask pixel.
-    """
+    """Whether the center of each pixel of a mask lies in a valid region, in level-0 pixels."""
     inside = np.zeros(shape, dtype=np.bool_)
     y, x = ((np.arange(count) + 0.5) * downsample for count in shape)
     for part in shapely.get_parts(region):
@@ -173,11 +162,8 @@ def pixels_inside(
 def _edges(padded: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Horizontal pixel edges between tissue and none, from corner to corner.
 
-    Args:
-        padded: A mask with a rim of one pixel.
-
     Returns:
-        Segments, (n, 2 ends, (x, y)), in pixels of the mask without its rim.
+        Segments, (n, 2 ends, (x, y)), in pixels of the mask without the padding.
     """
     boundary = padded[1:, 1:-1] != padded[:-1, 1:-1]
     side = padded[:, 1:] != padded[:, :-1]
