@@ -9,18 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import torch
 
 from qprd.review import figures, training_plot
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Patches this small are slower with more threads than one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

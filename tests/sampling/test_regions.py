@@ -405,11 +405,30 @@ def test_regions_are_valid_apart_inside_and_independent_of_order(
         assert isinstance(region, MultiPolygon)
         assert region.is_valid
         assert region.difference(image).area < 1e-6
-    assert result.tumor_region.intersection(result.normal_region).area < 1e-6
+    assert overlap(result.tumor_region, result.normal_region) < 1e-6
     random.shuffle(annotations)
     other = label(*annotations, tissue=ALL_TISSUE, margin_um=20.0)
     assert result.tumor_region.symmetric_difference(other.tumor_region).area < 1e-6
     assert result.normal_region.symmetric_difference(other.normal_region).area < 1e-6
+
+
+def overlap(one: MultiPolygon, other: MultiPolygon) -> float:
+    """Area of two regions' overlap, as far as points of it lie in both.
+
+    GEOS 3.14.1 reports an overlap of some regions that are apart; whether a point is in a region,
+    it tells exactly.
+    """
+    reported = shapely.constrained_delaunay_triangles(one.intersection(other))
+    triangles = shapely.get_parts(reported)
+    centers = shapely.get_coordinates(shapely.centroid(triangles))
+    is_in_both = shapely.contains_xy(one, centers) & shapely.contains_xy(other, centers)
+    return float(shapely.area(triangles[is_in_both]).sum())
+
+
+def test_an_overlap_is_seen_however_thin() -> None:
+    one, other = MultiPolygon([box(0, 0, 10, 1000)]), MultiPolygon([box(9.999, 0, 20, 1000)])
+    assert overlap(one, other) == pytest.approx(1)
+    assert overlap(one, MultiPolygon([box(10, 0, 20, 10)])) == 0
 
 
 def test_missing_class_says_what_exists_and_what_is_close() -> None:

@@ -38,14 +38,6 @@ FABRIC = make_fabric("cpu", "32")
 SEAM = 0.005
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slide]:
     path = tmp_path_factory.mktemp("slide") / "textured.tif"
