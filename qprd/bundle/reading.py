@@ -143,11 +143,10 @@ def _check_teacher(teacher: Teacher, expected: TeacherInfo, where: str) -> None:
 
 
 def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Read exactly the expected tensors; what they are is checked before any is allocated.
+    """Read exactly the expected tensors of a safetensors file, which may be hostile.
 
-    Args:
-        path: A safetensors file, possibly hostile.
-        expected: Names, shapes and types; may be on the meta device.
+    Names, shapes and types are checked before any is allocated; ``expected`` may be on the meta
+    device.
     """
     if not path.is_file():
         raise QprdError(f"The bundle is damaged: {path.name} is missing.", where=str(path))

@@ -47,10 +47,7 @@ def create_project(
 ) -> Path:
     """Write a project for QuPath 0.6 and later, with its annotations as exchange files.
 
-    Args:
-        folder: Created if it does not exist; it must not hold a project.
-        slides: The slides in project order; their entry ids are 1, 2, ...
-        classes: The project's classes.
+    Entry ids are 1, 2, ... in the order of the slides.
 
     Returns:
         The ``project.qpproj``.

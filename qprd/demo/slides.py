@@ -277,12 +277,9 @@ def _slope(field: _Floats) -> _Floats:
 
 
 def write_pyramidal_tiff(image: NDArray[np.uint8], path: Path, mpp: float) -> None:
-    """Write a tiled JPEG pyramid that OpenSlide and QuPath open, with its resolution.
+    """Write RGB (height, width, 3) as a tiled JPEG pyramid that OpenSlide and QuPath open.
 
-    Args:
-        image: RGB, (height, width, 3).
-        path: The file to write; replaced if it exists.
-        mpp: Micrometers per pixel.
+    It states its resolution, micrometers per pixel.
 
     Raises:
         QprdError: The extra ``demo`` is not installed.

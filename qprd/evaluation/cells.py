@@ -41,15 +41,9 @@ class LabeledCells(LabeledScores):
 def labeled_cells(
     score_map: ScoreMap, tumor_region: BaseGeometry, normal_region: BaseGeometry
 ) -> LabeledCells:
-    """Label the scored cells whose centers lie in exactly one of two regions.
+    """Label the scored cells whose centers lie in exactly one of two regions, in row-major order.
 
-    Args:
-        score_map: Scores; NaN cells are left out.
-        tumor_region: Polygons in level-0 pixels of the QuPath frame; invalid ones are repaired.
-        normal_region: Polygons in the same frame.
-
-    Returns:
-        The cells in row-major order.
+    Regions are polygons in level-0 pixels of the QuPath frame; invalid ones are repaired.
     """
     in_tumor = score_map.cells_inside(tumor_region)
     chosen = in_tumor ^ score_map.cells_inside(normal_region)

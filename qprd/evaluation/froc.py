@@ -99,12 +99,10 @@ def match_points(points: LesionPoints, truth: LesionMap) -> Matches:
 def froc(slides: Sequence[Matches]) -> Froc:
     """Compute the FROC curve over slides, and its mean sensitivity at `FROC_RATES`.
 
-    Between two rates that thresholds reach, the sensitivity is interpolated linearly, as in the
-    challenge's script (``numpy.interp``). Of several thresholds at one rate the most sensitive
-    counts. Beyond the rate of the lowest score the sensitivity stays as it is there.
-
-    Args:
-        slides: One for each slide, including those without lesions or points.
+    Slides without lesions or points belong to it. Between two rates that thresholds reach, the
+    sensitivity is interpolated linearly, as in the challenge's script (``numpy.interp``). Of
+    several thresholds at one rate the most sensitive counts. Beyond the rate of the lowest score
+    the sensitivity stays as it is there.
     """
     hits = np.concatenate([np.empty(0), *(m.hit_scores for m in slides)])
     false = np.concatenate([np.empty(0), *(m.false_positive_scores for m in slides)])

@@ -36,14 +36,10 @@ class Mistake:
 def worst_mistakes(
     cells: LabeledCells, threshold: float, *, limit: int, apart_px: float
 ) -> tuple[list[Mistake], list[Mistake]]:
-    """Find the worst mistakes on one slide, no two of a kind near each other.
+    """Find the worst mistakes on one slide, at most ``limit`` of each kind.
 
-    Args:
-        cells: Labeled cells of the slide.
-        threshold: Tumor is ``score >= threshold``.
-        limit: Largest number of mistakes of each kind.
-        apart_px: Smallest distance of two mistakes of a kind in level-0 pixels, so that an area
-            that is wrong as a whole appears once.
+    Two of a kind are at least ``apart_px`` level-0 pixels apart, so that an area that is wrong as a
+    whole appears once.
 
     Returns:
         False positives, highest score first, and misses, lowest score first.

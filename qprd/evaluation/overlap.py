@@ -92,15 +92,9 @@ class Coverage(Areas):
 def polygon_overlap(
     predicted: BaseGeometry, truth: BaseGeometry, within: BaseGeometry | None = None
 ) -> Overlap:
-    """Measure the overlap of two regions, such as contours and the drawn tumor.
+    """Measure the overlap of two regions, such as contours and the drawn tumor, in their units.
 
-    Args:
-        predicted: Polygons or multipolygons; invalid ones are repaired.
-        truth: Polygons or multipolygons in the same frame.
-        within: Only the area inside it counts, such as the annotated part of a slide.
-
-    Returns:
-        Areas in square units of the frame.
+    Invalid polygons are repaired. Only what is ``within`` a third region counts, if there is one.
 
     Examples:
         >>> from shapely import box

@@ -17,10 +17,7 @@ _CHUNK_BYTES = 2**18
 def parse_json(text: str, *, what: str, where: str | None = None) -> object:
     """Parse JSON text; of repeated keys the last counts, ``NaN`` and ``Infinity`` are allowed.
 
-    Args:
-        text: The JSON.
-        what: What it should be, for the error: ``"a QuPath project"``.
-        where: Where it is from, for the error.
+    Errors say ``what`` it should be (``"a QuPath project"``) and ``where`` it is from.
 
     Raises:
         QprdError: it is not JSON, or nested too deeply.

@@ -17,12 +17,9 @@ from qprd.files.layout import ProjectLayout
 def locked(project: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold the project's lock, which the system takes back from a process that dies.
 
-    Args:
-        project: The ``.qpproj`` file.
-        wait: Whether to wait for another command that holds it.
-
     Raises:
-        QprdError: another command holds it, or the project's folder cannot be written.
+        QprdError: another command holds it and is not waited for, or the project's folder cannot be
+            written.
     """
     path = ProjectLayout(project).lock
     ProjectLayout(project).inside(path)

@@ -164,12 +164,8 @@ class WriteAccess:
     ) -> Iterator[WriteSession]:
         """Keep other commands of qprd from writing; first clear up what a crash left.
 
-        Args:
-            command: What the backups are kept under.
-            entry_ids: The entries that it is about; see `qprd.qupath.project.Project.writing`.
-            dry_run: Touch nothing; then nobody is kept from writing either.
-            wait: Wait for another command that is writing.
-            goes_on: The command will write again: what follows belongs to the same backup.
+        The arguments are those of `qprd.qupath.project.Project.writing`, with ids in place of
+        entries. Where nothing is to be touched, nobody is kept from writing either.
 
         Raises:
             QprdError: another command is writing and is not waited for, or the project's folder

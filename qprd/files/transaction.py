@@ -26,11 +26,8 @@ class FileTransaction:
     """Prepare new files beside the old ones, then put all of them in their places or none.
 
     As a context manager it removes whatever was prepared and not committed. Meanwhile the old files
-    are kept beside the new ones; `qprd.files.session` keeps them for longer, with a journal.
-
-    Args:
-        root: The folder of the project; links that lead out of it are refused.
-        link: As for `qprd.files.layout.resolve_inside`.
+    are kept beside the new ones; `qprd.files.session` keeps them for longer, with a journal. Links
+    out of its root are refused, but for ``link``, as for `qprd.files.layout.resolve_inside`.
     """
 
     def __init__(self, root: Path, *, link: Path | None = None) -> None:
@@ -96,10 +93,8 @@ class FileTransaction:
     def commit(self, first: Path | None = None) -> tuple[Path, ...]:
         """Put the staged files in their places; if one cannot be, the others go back.
 
-        A file that is already what it shall become is left alone.
-
-        Args:
-            first: The target to replace before the others, which follow in the order of staging.
+        The target ``first`` is replaced before the others, which follow in the order of staging. A
+        file that is already what it shall become is left alone.
 
         Returns:
             The files that changed.

@@ -77,11 +77,7 @@ class AnnotationSource:
 
 
 class AnnotationFiles:
-    """The files of exported annotations of a project.
-
-    Args:
-        project: The project file.
-        given: A folder of the user's to take instead of the project's.
+    """The files of exported annotations of a project, or those in a folder ``given`` by the user.
 
     Raises:
         QprdError: there is no such folder.

@@ -25,10 +25,7 @@ def select_entries(
 ) -> list[Entry]:
     """The entries named by ``--image``, or all of them, without those named by ``--exclude``.
 
-    Args:
-        project: The project; the order is its own.
-        images: Names, or patterns such as ``colon_*.tif``; empty takes all.
-        exclude: Names or patterns of entries to leave out, even if ``images`` names them.
+    Both take names, or patterns such as ``colon_*.tif``. The order is that of the project.
 
     Raises:
         QprdError: there is no such image, none is left, or the project is empty.

@@ -33,17 +33,12 @@ def require_image(
 ) -> None:
     """Make sure that a file is of the image of an entry.
 
-    An image that was renamed in QuPath, or whose file was moved, is still the same.
-
-    Args:
-        entry: The entry.
-        record: From the file, made by `image_record` or a script, possibly by an earlier qprd that
-            recorded less. What it lacks is not compared.
-        where: The file, for the message.
-        fix: What to do.
+    Its record was made by `image_record` or a script, possibly by an earlier qprd that recorded
+    less; what it lacks is not compared. An image that was renamed in QuPath, or whose file was
+    moved, is still the same.
 
     Raises:
-        QprdError: it is another image.
+        QprdError: it is another image; the error says ``where`` the file is, and the ``fix``.
     """
     if _is_another(entry, record):
         id_, name = (str(record.get(key, "unknown"))[:200] for key in ("entry", "image"))

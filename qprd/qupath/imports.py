@@ -115,15 +115,10 @@ def _is_as_imported(annotation: Annotation, entry_id: str, source: str) -> bool:
 def earlier_import(
     entry_id: str, imported: ImportedFrom, earlier: Sequence[Annotation]
 ) -> AnnotationImport:
-    """The import that leaves of a source what an entry had of it before.
-
-    Args:
-        entry_id: The entry.
-        imported: The source, and the class that its last import gave.
-        earlier: All annotations that the entry had before that.
+    """The import that leaves of a source what an entry had of it before, of all that it had then.
 
     Raises:
-        QprdError: they had several classes, which one import cannot give.
+        QprdError: that had several classes, which one import cannot give.
     """
     of_source = [one for one in earlier if _is_as_imported(one, entry_id, imported.source)]
     classes = {one.class_name or "" for one in of_source} or {imported.class_name}

@@ -158,11 +158,7 @@ def _compile_bulk(installation: QuPathInstallation) -> QuPath:
 def qupath_call(problem: str, where: Path) -> Iterator[None]:
     """Run calls into QuPath: its log goes to the logger ``qupath``, its exceptions become ours.
 
-    Not to be nested.
-
-    Args:
-        problem: What has failed if one is raised, without a full stop.
-        where: The file it concerns.
+    Not to be nested. ``problem`` says what has failed then, without a full stop.
 
     Raises:
         QprdError: Java raised an exception, or ran out of memory.

@@ -114,10 +114,8 @@ def relative_to_project(slide: PurePath, project: PurePath) -> PurePath | None:
 class SlideLocator:
     """Looks for slides: at the recorded place, relative to the project, then in given folders.
 
-    Args:
-        project: The ``.qpproj`` file, as it lies now.
-        recorded_uri: Where the project says that it lies, None if it does not say.
-        slides: Folders to search, by file name, in all their subfolders.
+    The project lies where its file is now, and lay at ``recorded_uri`` by what it says itself. The
+    folders of ``slides`` are searched by file name, in all their subfolders.
 
     Raises:
         QprdError: one of ``slides`` is no folder.

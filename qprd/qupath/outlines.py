@@ -21,10 +21,7 @@ _MOST_COMPARED = 5_000_000
 
 
 def repaired(polygon: shapely.Polygon) -> BaseGeometry | None:
-    """What an outline encloses, by the even-odd rule where it crosses itself.
-
-    Args:
-        polygon: Coordinates are finite.
+    """What an outline of finite coordinates encloses, by the even-odd rule where it crosses itself.
 
     Returns:
         The polygon itself if it is valid, else a valid geometry of any kind; None if it crosses
@@ -38,13 +35,10 @@ def repaired(polygon: shapely.Polygon) -> BaseGeometry | None:
 
 
 def with_nested_holes(polygons: Sequence[BaseGeometry]) -> tuple[list[BaseGeometry], int]:
-    """Parts of a MultiPolygon, of which one that lies inside another is a hole in it.
+    """Valid parts of a MultiPolygon, of which one that lies inside another is a hole in it.
 
     Such a MultiPolygon is invalid, but some programs write holes so. A part inside a hole is an
     island again. Parts that merely overlap stay as they are, as do more than 3000 parts.
-
-    Args:
-        polygons: Valid polygons.
 
     Returns:
         The parts that are no holes, each without its own, and the number of holes.

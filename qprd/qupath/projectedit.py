@@ -27,9 +27,7 @@ def recorded_metadata(project: Path, entry_id: str) -> dict[str, str]:
 def with_own_metadata(project: Path, metadata: Mapping[str, Mapping[str, str]]) -> str:
     """The text of a project file in which entries have these metadata in place of our earlier ones.
 
-    Args:
-        project: The project file.
-        metadata: What each entry is to have, by entry id; other entries stay as they are.
+    Metadata go by entry id; other entries stay as they are.
 
     Raises:
         QprdError: the project cannot be read, or has no such entry.

@@ -104,14 +104,7 @@ def add_judgment(
 ) -> None:
     """Append a judgment to the file of an entry; it is on the disk when this returns.
 
-    Args:
-        project: The project file.
-        entry: The entry, one of the project.
-        region: What was judged.
-        verdict: What it is.
-        path_class: The class that the verdict gives the region.
-        name: Who judged.
-        note: Anything else.
+    The verdict gives the region the class ``path_class``; ``name`` is who judged.
 
     Raises:
         QprdError: it cannot be written, or another program holds the lock.
@@ -187,14 +180,10 @@ def read_judgments(project: Path, entry: Entry) -> list[Judgment]:
 def with_judgments(
     drawn: Sequence[Annotation], judgments: Iterable[Judgment]
 ) -> tuple[Annotation, ...]:
-    """Annotations of an image together with the regions that were judged outside QuPath.
+    """Annotations of an image in QuPath, with the regions that were judged outside of it.
 
     A region that has a class of the user's in QuPath is left as it is there: the viewer takes no
     judgment of such a region, so that the one in QuPath is the later one.
-
-    Args:
-        drawn: The annotations in QuPath.
-        judgments: Of the same image.
     """
     in_qupath = {one.id for one in drawn if not is_own_class(one.class_name)}
     judged = {

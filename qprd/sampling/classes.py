@@ -35,11 +35,9 @@ def is_derived(class_name: str | None, bases: Sequence[str]) -> bool:
 
 
 def check_classes(wanted: Sequence[str], existing: Mapping[str, int]) -> None:
-    """Check that a wanted class, or one derived from it, has annotations.
+    """Check that one of the wanted classes, or one derived from it, has annotations.
 
-    Args:
-        wanted: Class names, e.g. the tumor classes; one that exists is enough.
-        existing: Annotations per class name over all slides.
+    ``existing`` counts the annotations of each class over all slides.
 
     Raises:
         QprdError: None of them has an annotation, or QuPath ignores a wanted class.

@@ -99,12 +99,7 @@ class PatchDataset:
         return len(self._images)
 
     def batch(self, patches: NDArray[np.int64], epoch: int) -> PatchBatch:
-        """Return some patches with the augmentation of an epoch.
-
-        Args:
-            patches: (B,), indices into the table.
-            epoch: Determines the augmentation, together with the seed.
-        """
+        """Return some patches (B,), by their indices, with the augmentation of an epoch."""
         symmetries = np.array([self._symmetry(int(i), epoch) for i in patches], np.int64)
         target = self._y[torch.from_numpy(patches)]
         if self._masks is not None:
@@ -121,9 +116,7 @@ class PatchDataset:
 def symmetric(array: NDArray[Any], symmetry: int) -> NDArray[Any]:
     """Apply one of the 8 symmetries of a square to the last two axes; return a view.
 
-    Args:
-        array: (..., p, p).
-        symmetry: 0..7. 0 is the identity, 7 swaps the axes.
+    Symmetry 0 is the identity, 7 swaps the axes.
     """
     rotated = np.rot90(array, symmetry % 4, axes=(-2, -1))
     return rotated[..., ::-1] if symmetry >= 4 else rotated
@@ -148,15 +141,10 @@ def decode_all(
     max_ram_bytes: int = MAX_RAM_BYTES,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pixels:
-    """Read every patch of a table once, for all epochs.
+    """Read every patch of a table once, for all epochs; one slide is open at a time.
 
-    Args:
-        table: The patches.
-        opener: Opens the slide of an entry id; one slide is open at a time.
-        patch_px: Edge p of a patch.
-        folder: Folder for ``patches.npy``, which is written if the patches take more memory.
-        max_ram_bytes: Largest array to keep in memory.
-        progress: Called with (done, all) after each patch.
+    More than ``max_ram_bytes`` are written to ``patches.npy`` in a folder. ``progress`` is called
+    with (done, all) after each patch.
 
     Returns:
         (n, 3, p, p) uint8 in the order of the table: an array, or a memory map of the file.
@@ -205,13 +193,8 @@ def rasterize_labels(
 ) -> NDArray[np.int8]:
     """Return the label of every location of every patch, by the region its center lies in.
 
-    Args:
-        table: The patches.
-        regions: Label regions by entry id.
-        patch_px: Edge p of a patch, a multiple of 4.
-
     Returns:
-        (n, p / 4, p / 4): 1 normal, 0 tumor, -1 neither.
+        (n, p / 4, p / 4) for patches of p pixels: 1 normal, 0 tumor, -1 neither.
 
     Raises:
         QprdError: ``patch_px`` is not a multiple of 4, or the regions of a slide are missing.

@@ -57,18 +57,9 @@ def iter_patches(
 
     A candidate is a random point of the region at a random place of the patch, so every position
     with some coverage can come up. It becomes a patch if it lies within ``bounds``, has enough
-    coverage and tissue, and overlaps no earlier patch too much:
-    (s - abs(dx)) * (s - abs(dy)) / s**2 <= ``max_overlap`` for patch edge s.
-
-    Args:
-        region: Where to sample, in level-0 pixels.
-        tissue: The tissue mask, or None to accept patches whatever their tissue.
-        size_px: Edge of a patch in level-0 pixels.
-        bounds: Rectangle that contains all patches: the image or a part of it.
-        rng: Random numbers from `patch_rng`.
-        min_coverage: Smallest share of a patch that lies in the region, 0..1.
-        max_overlap: Largest share of a patch that an earlier one may cover, 0..1.
-        min_tissue: Smallest share of a patch that is tissue, 0..1.
+    coverage and tissue (shares, 0..1; without a mask any tissue will do), and overlaps no earlier
+    patch too much:
+    (s - abs(dx)) * (s - abs(dy)) / s**2 <= ``max_overlap`` for patch edge s, ``size_px``.
 
     Yields:
         Top-left corners x, y in level-0 pixels.
@@ -172,9 +163,7 @@ def sample_stratified(
 ) -> dict[str, list[tuple[int, int]]]:
     """Draw patches from slides in the shares of `stratify`, no more than needed from each.
 
-    Args:
-        sources: Start drawing from a slide; the same patches come each time.
-        wanted: Number of patches.
+    ``sources`` start drawing from a slide, and give the same patches each time.
 
     Returns:
         Positions per slide, all there are if these are fewer than ``wanted``.

@@ -17,17 +17,10 @@ _SPELLINGS: Mapping[Split, tuple[str, ...]] = {
 
 
 def metadata_split(metadata: Mapping[str, str], image_name: str) -> Split | None:
-    """Read the split of an image from its metadata in QuPath.
+    """Read the split of an image from the metadata of its entry in QuPath; None if they name none.
 
     Two keys count, in upper or lower case: ``split``, and ``Train/Validation/Test type``, which
     QuPath's command *Split project train/validation/test* writes.
-
-    Args:
-        metadata: Of the project entry.
-        image_name: For messages.
-
-    Returns:
-        The split; None if there is none, or if it says ``None``.
 
     Raises:
         QprdError: The value is no split, or two values contradict each other.

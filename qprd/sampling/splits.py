@@ -50,12 +50,8 @@ def assign_splits(slides: Sequence[SplitCandidate], seed: int) -> dict[str, Spli
     with normal tissue and a validation slide (with both labels, if there is one). The rest is
     dealt out to come close to `VAL_SHARE`, separately for slides with and without tumor.
 
-    Images of one slide share its split (see `same_slides`).
-
-    Args:
-        slides: All slides. Those without a label region are left out of the result, but their
-            metadata hold for others that show the same slide.
-        seed: Determines the order of the slides without metadata.
+    Images of one slide share its split (see `same_slides`); the metadata of those without a label
+    region count for the others.
 
     Returns:
         The split by entry id. A single usable slide is ``train``; `cut_slide` cuts it in two.
@@ -191,12 +187,7 @@ def splits_without(
     """Assign splits as `assign_splits` does; a slide that cannot be read moves no other slide.
 
     Only if those that are left out were all that a split had, are splits assigned without them.
-
-    Args:
-        slides: The slides that can be used.
-        left_out: Those that cannot be read, and images without a label region, whose metadata
-            hold for others that show the same slide.
-        seed: Determines the order of the slides without metadata.
+    Among them are images without a label region, whose metadata hold for others of the same slide.
 
     Returns:
         The split of each usable slide by entry id, and notes for the user.
@@ -294,15 +285,8 @@ def cut_slide(
     """Cut a single slide in two, one part to train and one to validate.
 
     Of all vertical and horizontal cuts, choose the one that gives validation a share of each label
-    region as close as possible to ``val_fraction``, with room for a patch in each part. Patches
-    must lie wholly within their part, so one that straddles the cut is in neither.
-
-    Args:
-        regions: Label regions of the slide.
-        width: Width of the image in level-0 pixels.
-        height: Height of the image in level-0 pixels.
-        size_px: Edge of a patch in level-0 pixels.
-        val_fraction: Share of either region that validation should get.
+    region as close as possible to ``val_fraction``, with room for a patch of ``size_px`` in each
+    part. Patches must lie wholly within their part, so one that straddles the cut is in neither.
 
     Returns:
         Left, top, right and bottom edge of both parts, in level-0 pixels.

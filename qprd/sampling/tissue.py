@@ -15,12 +15,7 @@ from qprd.slides.tissue import TissueMask, tissue_mask
 def find_tissue_of(
     slide: Slide, annotations: Sequence[Annotation], config: TrainConfig
 ) -> tuple[TissueMask, list[str]]:
-    """Find the tissue of a slide by the settings.
-
-    Args:
-        slide: Any slide.
-        annotations: Of the slide; those of a tissue class outrank the colors of its pixels.
-        config: Tissue classes and areas.
+    """Find the tissue of a slide by the settings; annotations of a tissue class outrank its colors.
 
     Returns:
         The mask, and what the user should know of it.

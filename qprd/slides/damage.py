@@ -16,11 +16,8 @@ _COPY_AGAIN = "Copy it again from its source, or leave it out with --exclude NAM
 def refuse_damage(slide: Slide, places: Iterable[tuple[float, float]]) -> None:
     """Make sure that a slide's file is complete, and its pixels at some places can be read.
 
-    Of a TIFF file, all tiles of all its images are looked up; other formats are only read from.
-
-    Args:
-        slide: The slide.
-        places: Positions x, y in level-0 pixels; the tile at each is decoded.
+    Of a TIFF file, all tiles of all its images are looked up; other formats are only read from. The
+    tile at each place, x and y in level-0 pixels, is decoded.
 
     Raises:
         QprdError: The file is cut off, or damaged at one of the places.

@@ -41,10 +41,7 @@ _SQUARE = np.ones((3, 3), dtype=np.bool_)
 
 
 def pen_colors(density: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Colors that no stain has.
-
-    Args:
-        density: Optical density against the slide's glass, (h, w, 3).
+    """Colors that no stain has, by optical density against the slide's glass, (h, w, 3).
 
     Returns:
         Where ink is certain and where it is possible, each (h, w).
@@ -76,13 +73,9 @@ def grow_pen(
 ) -> NDArray[np.bool_]:
     """Strokes of a pen with their rims.
 
-    Args:
-        seeds: Where ink is certain.
-        faint: Where it is possible.
-        uniform: Where the image is smooth.
-
     Returns:
-        The pieces of ``faint`` that hold a stroke of seeds, most of it smooth, plus a rim.
+        The pieces of ``faint``, where ink is possible, that hold a stroke of ``seeds``, where it is
+        certain, most of it ``uniform`` (smooth); plus a rim.
     """
     pen = np.zeros(seeds.shape, dtype=np.bool_)
     bounds = _bounds(seeds, _RIM_PX + _BLUR_PX)

@@ -22,12 +22,8 @@ def read_ahead(
 ) -> Iterator[tuple[Piece, Result]]:
     """Yield each piece with what was read of it, in order.
 
-    As many pieces are read ahead as there are threads, one per core and at most eight. This
-    bounds the memory of reading.
-
-    Args:
-        read: Reads a piece; called from several threads at once.
-        pieces: The pieces to read; taken one by one.
+    As many pieces are read ahead as there are threads, one per core and at most eight, which bounds
+    the memory of reading. ``read`` is called from several threads at once.
 
     Raises:
         QprdError: Whatever ``read`` raised, when that piece is next.

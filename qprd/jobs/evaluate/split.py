@@ -50,14 +50,8 @@ def choose_slides(
 
     A slide's split is its entry metadata ``split``, or else what the bundle used it for; an
     annotated slide that the bundle did not use is a test slide. The bundle knows a slide by its
-    fingerprint, whatever its name.
-
-    Args:
-        annotated: Slides whose truth is known.
-        bare: Slides without annotations.
-        info: The bundle.
-        asked: The split to evaluate; None takes the test slides, or without any the validation
-            slides.
+    fingerprint, whatever its name. If no split is asked for, it is that of the test slides, or
+    without any of the validation slides. ``bare`` slides have no annotations.
 
     Raises:
         QprdError: There is no slide in the split, or a slide's metadata name no split.
