@@ -45,43 +45,37 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from qprd.api.changes import import_asap, remove, undo, write_back
-    from qprd.api.exports import export_geojson, export_model
     from qprd.api.loop import evaluate, load_model, open_project, predict, train, view_results
-    from qprd.api.setup import (
-        copy_scripts,
-        doctor,
-        draw_demo,
-        list_teachers,
-        run_demo,
-        status,
-        versions,
-    )
+    from qprd.api.setup import copy_scripts, doctor, status, versions
     from qprd.errors import QprdError
     from qprd.events import log_events
+    from qprd.jobs.demo import draw_demo, run_demo
+    from qprd.jobs.export import export_geojson, export_model
+    from qprd.jobs.import_asap import import_asap
     from qprd.jobs.predict.model import Model
     from qprd.jobs.predict.slide_scores import SlideScores
+    from qprd.jobs.remove import remove
+    from qprd.jobs.teachers import list_teachers
+    from qprd.jobs.undo import undo
+    from qprd.jobs.write_back import write_back
     from qprd.qupath.project import Project
     from qprd.settings import PredictConfig, TrainConfig
 
 #: Where the public names are.
 _MODULES = {
-    "qprd.api.changes": ("import_asap", "remove", "undo", "write_back"),
-    "qprd.api.exports": ("export_geojson", "export_model"),
     "qprd.api.loop": ("evaluate", "load_model", "open_project", "predict", "train", "view_results"),
-    "qprd.api.setup": (
-        "copy_scripts",
-        "doctor",
-        "draw_demo",
-        "list_teachers",
-        "run_demo",
-        "status",
-        "versions",
-    ),
+    "qprd.api.setup": ("copy_scripts", "doctor", "status", "versions"),
     "qprd.errors": ("QprdError",),
     "qprd.events": ("log_events",),
+    "qprd.jobs.demo": ("draw_demo", "run_demo"),
+    "qprd.jobs.export": ("export_geojson", "export_model"),
+    "qprd.jobs.import_asap": ("import_asap",),
     "qprd.jobs.predict.model": ("Model",),
     "qprd.jobs.predict.slide_scores": ("SlideScores",),
+    "qprd.jobs.remove": ("remove",),
+    "qprd.jobs.teachers": ("list_teachers",),
+    "qprd.jobs.undo": ("undo",),
+    "qprd.jobs.write_back": ("write_back",),
     "qprd.qupath.project": ("Project",),
     "qprd.settings": ("PredictConfig", "TrainConfig"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 
 def composed(name: str) -> str:
@@ -30,3 +31,8 @@ def counted(count: int, noun: str) -> str:
     """
     first, *rest = noun.split(" ")
     return " ".join([str(count), first if count == 1 else f"{first}s", *rest])
+
+
+def names_of(names: str | Sequence[str]) -> Sequence[str]:
+    """Names, of which one may be given by itself."""
+    return (names,) if isinstance(names, str) else names

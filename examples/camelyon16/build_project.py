@@ -24,10 +24,10 @@ from challenge import (
     find_challenge,
     listed,
 )
-from qprd.api.changes import import_asap
 from qprd.checked import Backend
 from qprd.demo.creation import NewSlide, create_project, import_annotations
 from qprd.errors import QprdError
+from qprd.jobs.import_asap import import_asap
 from qprd.progress import Progress, TerminalProgress, printable
 from qprd.qupath.asap import read_asap
 from qprd.qupath.opening import open_project

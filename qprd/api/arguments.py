@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,8 +85,3 @@ def bundle_of(model: Model | str | Path) -> Path:
 def path_of(path: str | Path | None) -> Path | None:
     """A path, where one is given."""
     return None if path is None else Path(path)
-
-
-def names_of(names: str | Sequence[str]) -> Sequence[str]:
-    """Names, of which one may be given by itself."""
-    return (names,) if isinstance(names, str) else names

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from qprd.api.arguments import (
     bundle_of,
-    names_of,
     path_of,
     prediction_settings,
     refuse_with_resume,
@@ -20,6 +19,7 @@ from qprd.api.arguments import (
 from qprd.checked import Backend
 from qprd.given_settings import some_settings
 from qprd.jobs.predict.model import Model
+from qprd.names import names_of
 from qprd.progress import Progress, progress_bars
 from qprd.ranks import this_rank
 from qprd.settings import Precision, PredictConfig, TrainConfig

@@ -1,4 +1,4 @@
-"""Around the work: doctor, status, teachers, the demo, the scripts for QuPath."""
+"""Around the work: doctor, status, the scripts for QuPath."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qprd.api.arguments import names_of, path_of
+from qprd.api.arguments import path_of
 from qprd.checked import Backend
 from qprd.given_settings import train_config
+from qprd.names import names_of
 from qprd.progress import Progress, progress_bars
 
 if TYPE_CHECKING:
-    from qprd.jobs.demo import DemoSummary
     from qprd.jobs.doctor.checks import Examination
     from qprd.jobs.groovy import ScriptCopies
     from qprd.jobs.status import ProjectStatus
-    from qprd.jobs.teachers import TeacherList
     from qprd.qupath.project import Project
 
 
@@ -117,83 +116,6 @@ def status(
         drawn=Classes.of(train_config(classes)) if drawn else None,
         progress=progress_bars(progress),
     )
-
-
-def list_teachers(
-    names: Sequence[str] = (), *, measure: bool = False, device: str = "auto"
-) -> TeacherList:
-    """List the networks that can be a teacher: size, license, and whether they are at hand.
-
-    Args:
-        names: Those to list; empty for all.
-        measure: Time them: those named, else those at hand.
-        device: Where to measure.
-
-    Raises:
-        QprdError: a name is not known.
-
-    Examples:
-        >>> [row.license for row in qprd.list_teachers(["h-optimus-0"]).teachers]
-        ['Apache-2.0']
-    """
-    from qprd.jobs import teachers
-
-    return teachers.list_teachers(names_of(names), measure=measure, device=device)
-
-
-def draw_demo(
-    folder: str | Path,
-    *,
-    size_px: tuple[int, int] = (2000, 2500),
-    seed: int = 0,
-    progress: bool | Progress = True,
-) -> Path:
-    """Draw five synthetic slides, and make a QuPath project of them, annotated on three.
-
-    Args:
-        folder: New or empty.
-        size_px: Width and height of a slide, at 0.5 um/px.
-        seed: Draws other slides.
-        progress: False shows no bars.
-
-    Returns:
-        The project file.
-
-    Raises:
-        QprdError: the folder is not empty or cannot be written, or ``qprd[timm]`` is not installed.
-
-    Examples:
-        >>> path = qprd.draw_demo("another demo", size_px=(500, 500))
-        >>> path.name
-        'project.qpproj'
-    """
-    from qprd.jobs.demo import draw_project
-
-    bars = progress_bars(progress)
-    return draw_project(Path(folder), size_px=size_px, seed=seed, progress=bars)[0]
-
-
-def run_demo(
-    folder: str | Path,
-    *,
-    backend: Backend = "auto",
-    seed: int = 0,
-    progress: bool | Progress = True,
-) -> DemoSummary:
-    """Draw the demo's project, train on it, predict and write back, as ``qprd demo`` does.
-
-    Args:
-        folder: New or empty.
-        backend: As for `open_project`.
-        seed: Draws other slides.
-        progress: False shows no bars.
-
-    Raises:
-        QprdError: the folder is not empty or cannot be written, or ``qprd[timm]`` is not installed.
-    """
-    from qprd.jobs import demo
-
-    return demo.run_demo(Path(folder), backend=backend, seed=seed, progress=progress_bars(progress))
 
 
 def copy_scripts(folder: str | Path | None = None) -> ScriptCopies:

@@ -21,7 +21,7 @@ from qprd.jobs.predict.job import predict_project
 from qprd.jobs.predict.summary import PredictSummary
 from qprd.jobs.train.job import train_project
 from qprd.jobs.train.summary import TrainSummary
-from qprd.progress import Progress
+from qprd.progress import Progress, progress_bars
 from qprd.qupath.geojson import annotation_feature
 from qprd.qupath.opening import open_project
 from qprd.results.arrays import load_score_map
@@ -38,6 +38,7 @@ _SLIDES: Mapping[str, tuple[int, str | None]] = {
 #: Id and name of the slide with tumor that is not annotated.
 _UNSEEN = "4", "demo_4.tif"
 _MPP = 0.5
+_SIZE_PX = 2000, 2500
 
 #: Few enough patches for a laptop, and enough to show the method at work.
 _TRAINING: Mapping[str, object] = {
@@ -75,18 +76,35 @@ class DemoSummary:
         return lines
 
 
-def run_demo(folder: Path, *, backend: Backend, seed: int, progress: Progress) -> DemoSummary:
-    """Draw slides into a new or empty folder, train on them, predict and write back."""
+def run_demo(
+    folder: str | Path,
+    *,
+    backend: Backend = "auto",
+    seed: int = 0,
+    progress: bool | Progress = True,
+) -> DemoSummary:
+    """Draw the demo's project, train on it, predict and write back, as ``qprd demo`` does.
+
+    Args:
+        folder: New or empty.
+        backend: As for `open_project`.
+        seed: Draws other slides.
+        progress: False shows no bars.
+
+    Raises:
+        QprdError: the folder is not empty or cannot be written, or ``qprd[timm]`` is not installed.
+    """
     started = time.perf_counter()
-    file, drawn = draw_project(folder, seed=seed, progress=progress)
+    bars = progress_bars(progress)
+    file, drawn = _draw_project(Path(folder), _SIZE_PX, seed, bars)
     opened, _ = open_project(file, backend=backend)
     with opened:
         if opened.writes_qupath_data:
             import_annotations(file)
     opened, _ = open_project(file, backend=backend)
     with opened:
-        training = train_project(opened, train_config(_TRAINING), progress=progress)
-        prediction = predict_project(opened, predict_config({}), write_back=True, progress=progress)
+        training = train_project(opened, train_config(_TRAINING), progress=bars)
+        prediction = predict_project(opened, predict_config({}), write_back=True, progress=bars)
     return DemoSummary(
         project=file,
         training=training,
@@ -96,14 +114,39 @@ def run_demo(folder: Path, *, backend: Backend, seed: int, progress: Progress) -
     )
 
 
-def draw_project(
-    folder: Path, *, size_px: tuple[int, int] = (2000, 2500), seed: int, progress: Progress
-) -> tuple[Path, dict[str, SyntheticSlide]]:
-    """Draw the demo's slides into a new or empty folder, and make a project of them.
+def draw_demo(
+    folder: str | Path,
+    *,
+    size_px: tuple[int, int] = _SIZE_PX,
+    seed: int = 0,
+    progress: bool | Progress = True,
+) -> Path:
+    """Draw five synthetic slides, and make a QuPath project of them, annotated on three.
+
+    Args:
+        folder: New or empty.
+        size_px: Width and height of a slide, at 0.5 um/px.
+        seed: Draws other slides.
+        progress: False shows no bars.
 
     Returns:
-        The project file, and what was drawn, by image name.
+        The project file.
+
+    Raises:
+        QprdError: the folder is not empty or cannot be written, or ``qprd[timm]`` is not installed.
+
+    Examples:
+        >>> path = qprd.draw_demo("another demo", size_px=(500, 500))
+        >>> path.name
+        'project.qpproj'
     """
+    return _draw_project(Path(folder), size_px, seed, progress_bars(progress))[0]
+
+
+def _draw_project(
+    folder: Path, size_px: tuple[int, int], seed: int, progress: Progress
+) -> tuple[Path, dict[str, SyntheticSlide]]:
+    """Draw the project; give also what was drawn, by image name."""
     if folder.is_dir() and any(folder.iterdir()):
         raise QprdError(
             "The folder is not empty.", where=str(folder), fix="Name a new folder for the demo."

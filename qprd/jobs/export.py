@@ -12,6 +12,7 @@ from qprd.errors import ExitCode, QprdError
 from qprd.files.atomic import write_errors
 from qprd.files.layout import ProjectLayout, find_project
 from qprd.files.transaction import FileTransaction
+from qprd.jobs.predict.model import Model
 from qprd.jobs.predict.predictor import no_probability
 from qprd.names import counted
 from qprd.qupath.entry_slides import (
@@ -20,6 +21,7 @@ from qprd.qupath.entry_slides import (
     require_same_slide,
     select_entries,
 )
+from qprd.qupath.opening import open_project
 from qprd.qupath.predictions_geojson import predictions_to_text
 from qprd.qupath.project import Entry, Project
 from qprd.results.folder import PREDICTIONS, load_predictions, load_slide_result
@@ -66,54 +68,46 @@ class ExportSummary:
         ]
 
 
-def refuse_bundle(place: Path) -> None:
-    """Refuse a bundle where the predictions of a project are asked for."""
-    if is_bundle(place):
-        raise QprdError(
-            "This is a trained model, and GeoJSON has the contours predicted on a slide.",
-            where=str(place),
-            fix="Give the project in which the model predicted, or export the model with --format "
-            "wsinfer or onnx.",
-            exit_code=ExitCode.USAGE,
-        )
-
-
 def export_model(
-    place: Path, format: ModelFormat, *, output: Path | None, weights: Path | None
-) -> ExportSummary:
-    """Export a trained model: that of a bundle's folder, or the newest of a project.
-
-    The other arguments are those of `qprd.export_model`.
-
-    Raises:
-        QprdError: the bundle cannot be used, has no probabilities though WSInfer needs them, or
-            the files cannot be written. Older files are then as they were.
-    """
-    from qprd.bundle.reading import newest_bundle
-
-    if is_bundle(place):
-        return export_bundle(place, format, output=output, weights=weights)
-    layout = ProjectLayout(find_project(place))
-    layout.refuse_links()
-    bundle = newest_bundle(layout.bundles)
-    folder = _own_folder(layout) if output is None else Path()
-    return export_bundle(bundle, format, output=output, weights=weights, folder=folder)
-
-
-def export_bundle(
-    bundle: Path,
+    model: Model | Project | str | Path,
     format: ModelFormat,
     *,
-    output: Path | None,
-    weights: Path | None,
-    folder: Path = Path(),
+    output: str | Path | None = None,
+    weights: str | Path | None = None,
 ) -> ExportSummary:
-    """Export the model of a bundle, into ``folder`` if there is no ``output``."""
-    from qprd.bundle.reading import load_bundle, read_bundle_info
+    """Write a model in the form that other programs take.
+
+    Args:
+        model: A model, the folder of a bundle, or a project (open, or its place), whose newest
+            bundle is taken.
+        format: ``wsinfer`` (QuPath's WSInfer extension, ``wsinfer run``) or ``onnx``.
+        output: The folder (WSInfer) or the file (ONNX); None takes the project's ``qprd/exports``,
+            or the current folder if no project is given.
+        weights: Teacher weights on disk; None takes the published ones.
+
+    Raises:
+        QprdError: the bundle cannot be used, WSInfer's format needs probabilities and there are
+            none, or the files cannot be written.
+
+    Examples:
+        >>> qprd.export_model(model, "wsinfer", output="exported").files
+        ('torchscript_model.pt', 'config.json', 'README.md')
+    """
+    from qprd.bundle.reading import load_bundle, newest_bundle, read_bundle_info
     from qprd.export.onnx import onnx_model, require_onnx
     from qprd.export.scorer import ProbabilityAndScore, Score, TwoLogits
     from qprd.export.wsinfer import wsinfer_files
 
+    if isinstance(model, Model):
+        bundle = model.bundle
+    else:
+        bundle = Path(model) if isinstance(model, (str, Path)) else model.path
+    folder = Path()
+    if not is_bundle(bundle):
+        layout = ProjectLayout(find_project(bundle))
+        layout.refuse_links()
+        bundle = newest_bundle(layout.bundles)
+        folder = _own_folder(layout) if output is None else folder
     info = read_bundle_info(bundle)
     if format == "onnx":
         require_onnx()
@@ -123,45 +117,68 @@ def export_bundle(
             where=info.name,
             fix="Train with a validation slide (entry metadata split = val), or use --format onnx.",
         )
-    model, info = load_bundle(bundle, weights=weights)
-    score = Score(model, info.network.patch_px, info.scoring.patch_score)
+    network, info = load_bundle(bundle, weights=None if weights is None else Path(weights))
+    score = Score(network, info.network.patch_px, info.scoring.patch_score)
     if format == "onnx":
-        file = folder / f"{info.name}.onnx" if output is None else output
+        file = folder / f"{info.name}.onnx" if output is None else Path(output)
         calibration = info.scoring.calibration
-        network = score if calibration is None else ProbabilityAndScore(score, calibration)
-        _write(file.parent, {file.name: onnx_model(network, info)})
+        exported = score if calibration is None else ProbabilityAndScore(score, calibration)
+        _write(file.parent, {file.name: onnx_model(exported, info)})
         notes = (*no_probability(info), *_scores_patches(info))
         return ExportSummary("onnx", info.name, file, (file.name,), notes=notes)
     assert info.scoring.calibration is not None
-    target = folder / f"{info.name}-wsinfer" if output is None else output
+    target = folder / f"{info.name}-wsinfer" if output is None else Path(output)
     files = wsinfer_files(TwoLogits(score, info.scoring.calibration), info)
     _write(target, files)
     return ExportSummary("wsinfer", info.name, target, tuple(files), notes=_scores_patches(info))
 
 
 def export_geojson(
-    project: Project,
+    project: Project | str | Path,
     *,
-    images: Sequence[str],
+    images: Sequence[str] = (),
     exclude: Sequence[str] = (),
-    tiles: bool,
-    output: Path | None,
+    tiles: bool = False,
+    output: str | Path | None = None,
 ) -> ExportSummary:
-    """Export the predictions of one slide.
+    """Write the predicted contours of one slide as GeoJSON.
 
-    The arguments are those of `qprd.export_geojson`.
+    Args:
+        project: Only read; open, or its place.
+        images: The slide's name; not needed where only one has results.
+        exclude: Names of images to leave out, which outweighs ``images``.
+        tiles: With the scored tiles.
+        output: The file; None takes the project's ``qprd/exports``.
 
     Raises:
-        QprdError: there are no results, or those of several slides; the file cannot be written. An
-            older file is then as it was.
+        QprdError: it is the folder of a bundle, there are no results or those of several slides, or
+            the file cannot be written.
+
+    Examples:
+        >>> qprd.export_geojson(project, images="demo_4.tif", output="demo_4.geojson").output.name
+        'demo_4.geojson'
     """
+    if isinstance(project, (str, Path)):
+        if is_bundle(Path(project)):
+            raise QprdError(
+                "This is a trained model, and GeoJSON has the contours predicted on a slide.",
+                where=str(project),
+                fix="Give the project in which the model predicted, or export the model with "
+                "--format wsinfer or onnx.",
+                exit_code=ExitCode.USAGE,
+            )
+        # The results are files; no QuPath is needed.
+        with open_project(find_project(Path(project)), backend="exchange")[0] as opened:
+            return export_geojson(
+                opened, images=images, exclude=exclude, tiles=tiles, output=output
+            )
     layout = ProjectLayout(project.path)
     entry = _the_entry(layout, select_entries(project, images, exclude), bool(images))
     folder = layout.result(entry.id)
     predictions = load_predictions(folder)
     require_same_slide(entry, identity_of(entry), load_slide_result(folder).slide)
     text = predictions_to_text(predictions if tiles else replace(predictions, tiles=()))
-    file = _own_folder(layout) / f"{entry.id}.geojson" if output is None else output
+    file = _own_folder(layout) / f"{entry.id}.geojson" if output is None else Path(output)
     _write(file.parent, {file.name: text.encode()})
     return ExportSummary(
         "geojson",

@@ -24,6 +24,7 @@ from qprd.qupath.project import (
     PathClass,
     Project,
 )
+from qprd.settings import TrainConfig
 from qprd.slides.frame import Frame
 
 
@@ -65,13 +66,26 @@ class ImportSummary(ImportReport, ProjectChange):
 
 def import_asap(
     project: Project,
-    file: Path,
+    file: str | Path,
     *,
     image: str,
-    tumor_class: str,
+    tumor_class: str | None = None,
     dry_run: bool = False,
 ) -> ImportSummary:
-    """Add the tumor of an ASAP file, or of a Camelyon16 JSON file, to an image of a project."""
+    """Turn tumor drawn in ASAP into annotations of a project.
+
+    Args:
+        project: The project.
+        file: ASAP's ``.xml``, or a ``.json`` of Camelyon16 annotations.
+        image: Name of the image that was annotated.
+        tumor_class: The class that the annotations get; None for the one of `TrainConfig`.
+        dry_run: Say what would change, and touch nothing.
+
+    Raises:
+        QprdError: the file has no tumor or cannot be read, there is no such image, or nothing can
+            be written.
+    """
+    file = Path(file)
     entries = select_entries(project, [image])
     if len(entries) > 1:
         raise QprdError(
@@ -98,7 +112,7 @@ def import_asap(
     with open_slide(entry, assume_mpp=1.0) as slide:
         frame = slide.frame
     areas, notes = _in_frame(drawn.tumor, frame, where=f"{file}, {entry.name}")
-    name = ": ".join(class_parts(tumor_class))
+    name = ": ".join(class_parts(tumor_class or TrainConfig().tumor_class[0]))
     colors = {path_class.name: path_class.color for path_class in project.classes()}
     imported = AnnotationImport(
         source=file.name,

@@ -9,7 +9,7 @@ from pathlib import Path
 from qprd.jobs.changes import ProjectChange, change_images, changed_files
 from qprd.names import counted
 from qprd.predictions import Predictions
-from qprd.progress import Progress
+from qprd.progress import Progress, progress_bars
 from qprd.qupath.entry_slides import select_entries
 from qprd.qupath.project import Entry, Project
 
@@ -45,25 +45,39 @@ class RemoveSummary(ProjectChange):
         return lines
 
 
-def remove_from_project(
+def remove(
     project: Project,
     *,
     images: Sequence[str] = (),
     exclude: Sequence[str] = (),
     dry_run: bool = False,
-    progress: Progress,
+    progress: bool | Progress = True,
 ) -> RemoveSummary:
     """Take tiles, contours and slide scores out of the project again, and nothing else.
 
     Contours whose class a person changed are the person's, and stay. Result files stay too. Without
     a QuPath only the files for its scripts are emptied; what was imported, and classes in the
     project's list, are taken out there.
+
+    Args:
+        project: Loses our tiles, contours and slide scores, and nothing of yours.
+        images: Names of the only images to clear; empty for all.
+        exclude: Names of images to leave out, which outweighs ``images``.
+        dry_run: Say what would change, and touch nothing.
+        progress: False shows no bars.
+
+    Raises:
+        QprdError: there is no such image, or another command is writing.
+
+    Examples:
+        >>> qprd.remove(project, dry_run=True).removed
+        {}
     """
     entries = select_entries(project, images, exclude)
     removed: dict[str, int] = {}
     files: dict[str, tuple[Path, ...]] = {}
 
-    def remove(entry: Entry) -> None:
+    def take_out(entry: Entry) -> None:
         own = project.read_predictions(entry)
         if own.tiles or own.annotations or own.metadata:
             report = project.write_predictions(entry, Predictions(tiles=(), contours=()))
@@ -73,10 +87,10 @@ def remove_from_project(
     change = change_images(
         project,
         entries,
-        remove,
+        take_out,
         command="remove",
         doing="removing",
         dry_run=dry_run,
-        progress=progress,
+        progress=progress_bars(progress),
     )
     return RemoveSummary(**change, removed=removed, files=files)

@@ -11,6 +11,7 @@ from typing import Final
 from qprd.errors import ExitCode, QprdError
 from qprd.jobs.reporting import aligned
 from qprd.known_teachers import HUB_PREFIX, KNOWN_TEACHERS
+from qprd.names import names_of
 
 #: Patches of a forward pass whose time is measured, and passes that are timed.
 _BATCH, _PASSES = 8, 3
@@ -94,8 +95,21 @@ class TeacherList:
 def list_teachers(
     names: Sequence[str] = (), *, measure: bool = False, device: str = "auto"
 ) -> TeacherList:
-    """List the networks that can be a teacher."""
-    rows = {row.name: row for row in _rows()}
+    """List the networks that can be a teacher: size, license, and whether they are at hand.
+
+    Args:
+        names: Those to list; empty for all.
+        measure: Time them: those named, else those at hand.
+        device: Where to measure.
+
+    Raises:
+        QprdError: a name is not known.
+
+    Examples:
+        >>> [row.license for row in qprd.list_teachers(["h-optimus-0"]).teachers]
+        ['Apache-2.0']
+    """
+    names, rows = names_of(names), {row.name: row for row in _rows()}
     unknown = [name for name in names if name not in rows]
     if unknown:
         raise QprdError(

@@ -13,7 +13,7 @@ from qprd.files.layout import ProjectLayout
 from qprd.files.session import WriteSession
 from qprd.jobs.changes import NOTHING_TOUCHED, RELOAD, ProjectChange, change_of, changed_files
 from qprd.names import counted
-from qprd.progress import Progress
+from qprd.progress import Progress, progress_bars
 from qprd.qupath.project import Project
 from qprd.qupath.undo import CommandChanges
 
@@ -89,14 +89,33 @@ class UndoSummary(ProjectChange):
         return [*lines, *(f"not taken back: {problem}" for problem in command.problems)]
 
 
-def undo_project(
-    project: Project, *, everything: bool = False, dry_run: bool = False, progress: Progress
+def undo(
+    project: Project,
+    *,
+    everything: bool = False,
+    dry_run: bool = False,
+    progress: bool | Progress = True,
 ) -> UndoSummary:
-    """Take back the last command that wrote to a project, or all whose backups are kept.
+    """Take back the last write-back, removal or import: files become what they were.
 
-    Files that nobody has changed since become what they were, byte for byte, all together or none.
-    An image that a person has worked on since keeps that work: our objects alone become those of
-    before, or where that cannot be, it stays as it is and is reported.
+    Files that nobody has changed since become so byte for byte, all together or none. An image that
+    a person has worked on since keeps that work: our objects alone become those of before, or where
+    that cannot be, it stays as it is and is reported.
+
+    Args:
+        project: The project.
+        everything: Take back every command whose backup is kept.
+        dry_run: Say what would change, and touch nothing.
+        progress: False shows no bars.
+
+    Raises:
+        QprdError: there is nothing to take back, or another command is writing.
+
+    Examples:
+        >>> written = qprd.write_back(project, images="demo_4.tif")
+        >>> undone = qprd.undo(project)
+        >>> [command.command for command in undone.commands]
+        ['write-back']
     """
     with project.writing(UNDO, dry_run=dry_run) as session:
         runs = undoable(project.path)
@@ -109,7 +128,7 @@ def undo_project(
         undoing = _Undoing(project, session)
         commands = []
         chosen = runs if everything else runs[:1]
-        with progress.task("taking back", len(chosen)) as task:
+        with progress_bars(progress).task("taking back", len(chosen)) as task:
             for run in chosen:
                 commands.append(undoing.take_back(run))
                 task.advance()

@@ -10,7 +10,7 @@ from qprd.events import emit
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.changes import RELOAD, ProjectChange, change_images, changed_files
 from qprd.names import counted
-from qprd.progress import Progress
+from qprd.progress import Progress, progress_bars
 from qprd.qupath.entry_slides import name_list, require_same_image, select_entries
 from qprd.qupath.project import Entry, Project, WriteReport
 from qprd.results.folder import load_predictions, load_slide_result
@@ -93,17 +93,31 @@ def _count_objects(*reports: WriteReport) -> str:
     return f"{tiles} and {contours}"
 
 
-def write_back_project(
+def write_back(
     project: Project,
     *,
     images: Sequence[str] = (),
     exclude: Sequence[str] = (),
     dry_run: bool = False,
-    progress: Progress,
+    progress: bool | Progress = True,
 ) -> WriteBackSummary:
-    """Write the results of the named images, or of all that have some, into the project.
+    """Put results that were predicted before into the project; `undo` takes that back.
 
-    An entry that cannot be written is left as it was and reported, and the others go on.
+    An image that cannot be written stays as it was and is reported, and the others go on.
+
+    Args:
+        project: Gets tiles, contours and slide scores; nothing else in it changes.
+        images: Names of the only images to write; empty for all that have results.
+        exclude: Names of images to leave out, which outweighs ``images``.
+        dry_run: Say what would change, and touch nothing.
+        progress: False shows no bars.
+
+    Raises:
+        QprdError: there are no results, or another command is writing.
+
+    Examples:
+        >>> len(qprd.write_back(project).written)
+        5
     """
     layout = ProjectLayout(project.path)
     entries = [
@@ -117,7 +131,8 @@ def write_back_project(
             where=str(layout.results),
             fix="Run qprd predict first.",
         )
-    summary = write_back_entries(project, entries, dry_run=dry_run, progress=progress)
+    bars = progress_bars(progress)
+    summary = write_back_entries(project, entries, dry_run=dry_run, progress=bars)
     return replace(summary, notes=(*summary.notes, *_stale_notes(summary.bundles, layout)))
 
 

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from qprd.checked import MPP_RANGE
 from qprd.errors import QprdError
-from qprd.names import composed
+from qprd.names import composed, names_of
 from qprd.qupath.project import Entry, Project
 from qprd.slides.fingerprint import SlideIdentity, fingerprint
 from qprd.slides.frame import Frame
@@ -21,7 +21,7 @@ _RECORDED_NAME = 1000
 
 
 def select_entries(
-    project: Project, images: Sequence[str], exclude: Sequence[str] = ()
+    project: Project, images: str | Sequence[str], exclude: str | Sequence[str] = ()
 ) -> list[Entry]:
     """The entries named by ``--image``, or all of them, without those named by ``--exclude``.
 
@@ -36,8 +36,8 @@ def select_entries(
             "The project has no images.", where=str(project.path), fix="Add slides in QuPath."
         )
     names = [composed(entry.name) for entry in entries]
-    chosen = _matching(images, names, "--image") if images else set(names)
-    chosen -= _matching(exclude, names, "--exclude")
+    chosen = _matching(names_of(images), names, "--image") if images else set(names)
+    chosen -= _matching(names_of(exclude), names, "--exclude")
     if not chosen:
         raise QprdError(
             "No image is left to use.", where="--exclude", fix="Exclude fewer, or name others."

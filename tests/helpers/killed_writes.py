@@ -25,8 +25,8 @@ from typing import Any
 import qprd
 from qprd.errors import QprdError
 from qprd.files.session import WriteAccess
-from qprd.jobs.remove import remove_from_project
-from qprd.jobs.undo import undo_project
+from qprd.jobs.remove import remove
+from qprd.jobs.undo import undo
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.project import Project
@@ -220,7 +220,7 @@ def exchange_parts(project: Path) -> None:
 def exchange_removal(project: Path) -> None:
     """What qprd wrote, out of it again."""
     with ExchangeProject(project) as opened:
-        summary = remove_from_project(opened, progress=SilentProgress())
+        summary = remove(opened, progress=SilentProgress())
     if summary.failed:
         raise QprdError(summary.problems[0])
 
@@ -228,7 +228,7 @@ def exchange_removal(project: Path) -> None:
 def undo_write(project: Path) -> None:
     """Take back the last command; files that nobody changed need no QuPath for that."""
     with ExchangeProject(project) as opened:
-        undo_project(opened, progress=SilentProgress())
+        undo(opened, progress=SilentProgress())
 
 
 def clear_up(project: Path) -> None:
@@ -251,7 +251,7 @@ def paquo_removal(project: Path) -> None:
     from qprd.qupath.paquo_backend import PaquoProject
 
     with PaquoProject(project) as opened:
-        remove_from_project(opened, progress=SilentProgress())
+        remove(opened, progress=SilentProgress())
 
 
 WRITES: dict[str, Write] = {

@@ -22,7 +22,7 @@ from qprd.jobs.predict.predictor import Predictor
 from qprd.jobs.predict.slide_scores import SlideScores
 from qprd.jobs.train.job import train_project
 from qprd.jobs.train.run import runs_of
-from qprd.jobs.write_back import write_back_project
+from qprd.jobs.write_back import write_back
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.results import folder, tiff
@@ -213,7 +213,7 @@ def test_slides_that_were_predicted_before_the_disk_was_full_stay(
     assert sorted(path.name for path in results.iterdir()) == ["1", "2"]
     (disk / FILLER).unlink()
     with ExchangeProject(small) as opened:
-        assert len(write_back_project(opened, progress=SilentProgress()).written) == 2
+        assert len(write_back(opened, progress=SilentProgress()).written) == 2
 
 
 def test_a_disk_that_fills_up_while_writing_back_leaves_every_image_old_or_new(
@@ -224,7 +224,7 @@ def test_a_disk_that_fills_up_while_writing_back_leaves_every_image_old_or_new(
     with ExchangeProject(small) as opened:
         predict_project(opened, prediction(threshold=6), write_back=True, progress=SilentProgress())
         predict_project(opened, prediction(threshold=0.01), progress=SilentProgress())
-        summary = write_back_project(opened, progress=FillsTheDisk("writing back", disk))
+        summary = write_back(opened, progress=FillsTheDisk("writing back", disk))
         stored = [opened.read_predictions(entry) for entry in opened.entries()]
     full, untried = summary.problems
     assert "No space left" in full

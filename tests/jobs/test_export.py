@@ -13,7 +13,7 @@ from qprd.bundle.reading import read_bundle_info
 from qprd.cli import app
 from qprd.errors import ExitCode, QprdError
 from qprd.export.wsinfer import CONFIG_FILE, MODEL_FILE, README_FILE
-from qprd.jobs.export import ExportSummary, export_bundle, export_geojson, export_model
+from qprd.jobs.export import ExportSummary, export_geojson, export_model
 from qprd.predictions import Predictions
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.predictions_geojson import predictions_from_geojson
@@ -60,11 +60,11 @@ def test_a_bundle_goes_to_this_folder_or_where_it_is_told(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     assert is_bundle(bundle)
-    summary = export_bundle(bundle, "wsinfer", output=None, weights=None)
+    summary = export_model(bundle, "wsinfer", output=None, weights=None)
     assert (tmp_path / "here" / f"{bundle.name}-wsinfer" / MODEL_FILE).is_file()
     assert not summary.output.is_absolute()
     there = tmp_path / "models" / "user" / "colon"
-    export_bundle(bundle, "wsinfer", output=there, weights=None)
+    export_model(bundle, "wsinfer", output=there, weights=None)
     assert (there / CONFIG_FILE).is_file()
 
 
@@ -73,7 +73,7 @@ def test_a_bundle_becomes_one_onnx_file(bundle: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
     uncalibrate(bundle)
     file = tmp_path / "model.onnx"
-    summary = export_bundle(bundle, "onnx", output=file, weights=None)
+    summary = export_model(bundle, "onnx", output=file, weights=None)
     assert file.is_file()
     assert any("raw scores" in note for note in summary.notes)
     assert not unfinished(tmp_path / "trained")
@@ -82,7 +82,7 @@ def test_a_bundle_becomes_one_onnx_file(bundle: Path, tmp_path: Path) -> None:
 def test_wsinfer_needs_probabilities(bundle: Path, tmp_path: Path) -> None:
     uncalibrate(bundle)
     with pytest.raises(QprdError, match="raw scores and no probabilities") as raised:
-        export_bundle(bundle, "wsinfer", output=tmp_path / "out", weights=None)
+        export_model(bundle, "wsinfer", output=tmp_path / "out", weights=None)
     assert "onnx" in str(raised.value.fix)
     assert not (tmp_path / "out").exists()
 
@@ -95,7 +95,7 @@ def test_a_write_that_fails_leaves_the_older_files(bundle: Path, tmp_path: Path)
     blocked.touch()
     for place in (folder, blocked):
         with pytest.raises(QprdError, match=r"cannot be (read|written)"):
-            export_bundle(bundle, "wsinfer", output=place, weights=None)
+            export_model(bundle, "wsinfer", output=place, weights=None)
     assert {path.name for path in folder.iterdir()} == {CONFIG_FILE, README_FILE}
     assert (folder / CONFIG_FILE).read_text() == "older"
 

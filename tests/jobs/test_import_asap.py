@@ -12,9 +12,9 @@ import pytest
 import shapely
 from typer.testing import CliRunner
 
-from qprd.api.changes import import_asap
 from qprd.cli import app
 from qprd.errors import QprdError
+from qprd.jobs.import_asap import import_asap
 from qprd.qupath.asap import read_asap
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.paquo_backend import PaquoProject

@@ -8,7 +8,7 @@ import pytest
 
 from qprd.given_settings import predict_config
 from qprd.jobs.predict.job import predict_project
-from qprd.jobs.remove import remove_from_project
+from qprd.jobs.remove import remove
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.opening import open_project
@@ -20,8 +20,8 @@ def test_all_of_ours_is_taken_out_again_and_nothing_else(trained_project: Path) 
     before = snapshot(trained_project.parent)
     predict(trained_project, threshold=0.01, images=NAMES[:2], write_back=True)
     with ExchangeProject(trained_project) as opened:
-        summary = remove_from_project(opened, progress=SilentProgress())
-        again = remove_from_project(opened, progress=SilentProgress())
+        summary = remove(opened, progress=SilentProgress())
+        again = remove(opened, progress=SilentProgress())
     written = load_predictions(result(trained_project, 1))
     assert set(summary.removed) == set(NAMES[:2])
     assert summary.removed[NAMES[0]] == len(written.tiles) + len(written.contours)
@@ -45,7 +45,7 @@ def test_qupaths_own_data_are_free_of_ours_after_a_removal(trained_project: Path
             progress=SilentProgress(),
         )
         assert opened.read_predictions(entry).tiles
-        summary = remove_from_project(opened, progress=SilentProgress())
+        summary = remove(opened, progress=SilentProgress())
         left = opened.read_predictions(entry)
     assert summary.failed == 0
     assert (left.tiles, left.contours, left.metadata) == ((), (), {})

@@ -18,8 +18,8 @@ from qprd.files.journal import Change, apply
 from qprd.files.layout import ProjectLayout
 from qprd.files.session import WriteAccess
 from qprd.files.transaction import FileTransaction
-from qprd.jobs.remove import remove_from_project
-from qprd.jobs.undo import UndoSummary, undo_project
+from qprd.jobs.remove import remove
+from qprd.jobs.undo import UndoSummary
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.project import AnnotationImport, PathClass
@@ -42,9 +42,7 @@ def write(project: Path, bundle: str) -> dict[str, bytes]:
 
 def undo(project: Path, *, everything: bool = False, dry_run: bool = False) -> UndoSummary:
     with ExchangeProject(project) as opened:
-        return undo_project(
-            opened, everything=everything, dry_run=dry_run, progress=SilentProgress()
-        )
+        return qprd.undo(opened, everything=everything, dry_run=dry_run, progress=SilentProgress())
 
 
 def import_region(project: Path, *regions: tuple[str, shapely.Geometry]) -> dict[str, bytes]:
@@ -174,7 +172,7 @@ def test_a_removal_is_taken_back(project: Path) -> None:
     write(project, "first")
     before = files_of(project.parent)
     with ExchangeProject(project) as opened:
-        remove_from_project(opened, progress=SilentProgress())
+        remove(opened, progress=SilentProgress())
     assert files_of(project.parent) != before
     assert undo(project).commands[0].command == "remove"
     assert files_of(project.parent) == before

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import qprd
 from qprd.cli import app
 from qprd.demo.slides import write_pyramidal_tiff
 from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
 from qprd.given_settings import predict_config
 from qprd.jobs.predict.job import predict_project
-from qprd.jobs.write_back import WriteBackSummary, write_back_project
+from qprd.jobs.write_back import WriteBackSummary
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.opening import open_project
@@ -35,7 +36,7 @@ from tests.helpers.drawn_project import (
 
 def write_back(project: Path, *images: str) -> WriteBackSummary:
     with ExchangeProject(project) as opened:
-        return write_back_project(opened, images=images, progress=SilentProgress())
+        return qprd.write_back(opened, images=images, progress=SilentProgress())
 
 
 def test_results_are_written_back_later_without_predicting(trained_project: Path) -> None:
@@ -120,7 +121,7 @@ def test_a_slide_that_cannot_be_read_gets_nothing_and_the_others_do(
         content = smaller.read_bytes() if state == "another" else content
         with instead(first, content):
             if entries:
-                summary = write_back_project(opened, progress=SilentProgress())
+                summary = qprd.write_back(opened, progress=SilentProgress())
                 failed, printed = summary.failed, "\n".join(summary.lines())
             else:
                 words = ["write-back", str(trained_project), "--backend", "exchange"]
@@ -182,7 +183,7 @@ def test_both_backends_write_the_same(
         through_files = opened.read_predictions(opened.entries()[1])
     through_paquo, _ = open_project(colon_project, backend="paquo")
     with through_paquo:
-        summary = write_back_project(through_paquo, progress=SilentProgress())
+        summary = qprd.write_back(through_paquo, progress=SilentProgress())
         assert summary.failed == 0
         entry = through_paquo.entries()[1]
         through_qupath = through_paquo.read_predictions(entry)
@@ -191,7 +192,7 @@ def test_both_backends_write_the_same(
         # Results of another image are not written into this one.
         folder = ProjectLayout(colon_project)
         shutil.copytree(folder.result("2"), folder.result("1"))
-        summary = write_back_project(through_paquo, progress=SilentProgress())
+        summary = qprd.write_back(through_paquo, progress=SilentProgress())
         assert [report.entry_id for report in summary.written] == ["2"]
         assert "image 1, colon_1.tif, are of another slide, colon_2.tif" in summary.problems[0]
         assert through_paquo.read_predictions(through_paquo.entries()[0]).tiles == ()

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from qprd.files.backups import undoable
-from qprd.jobs.undo import undo_project
+from qprd.jobs.undo import undo
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from tests.helpers.crash import Crash
@@ -81,7 +81,7 @@ def require_writable(copy: Path, new: Path, before: Path) -> None:
     undo_write(copy)
     assert files_of(copy.parent) == files_of(before.parent), copy
     with ExchangeProject(copy) as project:
-        undo_project(project, everything=True, progress=SilentProgress())
+        undo(project, everything=True, progress=SilentProgress())
     assert set(files_of(copy.parent)) == {copy.name}, copy
 
 

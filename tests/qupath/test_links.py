@@ -8,8 +8,8 @@ import pytest
 
 from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
-from qprd.jobs.remove import remove_from_project
-from qprd.jobs.undo import undo_project
+from qprd.jobs.remove import remove
+from qprd.jobs.undo import undo
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.java import QuPath
@@ -42,10 +42,10 @@ def test_what_is_written_to_qupath_can_be_removed_and_taken_back(
         meant = make_predictions("1")
         project.write_predictions(entry, meant)
         assert len(project.read_predictions(entry).tiles) == len(meant.tiles)
-        summary = remove_from_project(project, progress=SilentProgress())
+        summary = remove(project, progress=SilentProgress())
         assert (summary.failed, list(summary.removed)) == (0, [entry.name])
         assert any((tmp_path / "scratch" / "backups").iterdir())
-        undone = undo_project(project, everything=True, progress=SilentProgress())
+        undone = undo(project, everything=True, progress=SilentProgress())
     assert undone.failed == 0
     assert data.read_bytes() == before
 

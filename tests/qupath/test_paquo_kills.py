@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from qprd.files.backups import read_runs, undoable
-from qprd.jobs.undo import undo_project
+from qprd.jobs.undo import undo
 from qprd.progress import SilentProgress
 from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.entrydata import EntryData
@@ -156,7 +156,7 @@ def test_a_write_back_survives_sigkill_at_any_point(
         assert files_of(copy.parent) == files_of(old.parent), place
     copy, place = killed[len(killed) // 2]
     with PaquoProject(copy) as project:
-        undo_project(project, everything=True, progress=SilentProgress())
+        undo(project, everything=True, progress=SilentProgress())
     assert {
         name: content
         for name, content in files_of(copy.parent).items()
@@ -169,7 +169,7 @@ def untouched(project: Path) -> dict[str, bytes]:
     undone = project.parent.with_name("undone") / project.name
     shutil.copytree(project.parent, undone.parent)
     with PaquoProject(undone) as opened:
-        undo_project(opened, everything=True, progress=SilentProgress())
+        undo(opened, everything=True, progress=SilentProgress())
     return files_of(undone.parent)
 
 

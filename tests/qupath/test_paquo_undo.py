@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import shapely
 
-from qprd.jobs.undo import UndoSummary, undo_project
+import qprd
+from qprd.jobs.undo import UndoSummary
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.java import QuPath
@@ -42,7 +43,7 @@ def write(project: Path, bundle: str) -> None:
 
 def undo(project: Path, kind: Any = PaquoProject, **options: bool) -> UndoSummary:
     with kind(project) as opened:
-        return undo_project(opened, progress=SilentProgress(), **options)
+        return qprd.undo(opened, progress=SilentProgress(), **options)
 
 
 def draw_and_accept(hierarchy: Any) -> None:

@@ -21,7 +21,7 @@ from qprd.files.claims import Claims
 from qprd.files.layout import ProjectLayout
 from qprd.files.lock import locked
 from qprd.jobs.predict.predictor import Predictor
-from qprd.jobs.undo import undo_project
+from qprd.jobs.undo import undo
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.results.arrays import SCORE_MAP
@@ -101,7 +101,7 @@ def test_what_is_up_to_date_is_written_back_too_and_only_once(trained_project: P
     assert again.unchanged == 2
     assert any("2 images with results written already" in line for line in again.lines())
     with ExchangeProject(trained_project) as opened:
-        undo_project(opened, everything=True, progress=SilentProgress())
+        undo(opened, everything=True, progress=SilentProgress())
     assert stored(trained_project, 1).tiles == ()
     restored = predict(trained_project, write_back=True).write_back
     assert restored is not None
@@ -128,7 +128,7 @@ def test_each_slide_is_written_back_once_it_is_scored(
     (run,) = undoable(trained_project)
     assert not run.is_broken_off
     with ExchangeProject(trained_project) as opened:
-        undo_project(opened, progress=SilentProgress())
+        undo(opened, progress=SilentProgress())
     assert all(stored(trained_project, number).tiles == () for number in (1, 2, 3))
 
 
