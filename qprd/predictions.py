@@ -175,12 +175,7 @@ class Predictions:
     """All that is written into QuPath for one entry.
 
     Attributes:
-        tiles: Tile detections.
-        contours: Annotations of class ``contour_class``.
-        contour_class: Such as ``Tumor: qprd``.
-        contour_color: RGB, 0..255.
         metadata: Entry metadata to set; every key starts with ``qprd: ``.
-        review: Annotations of class `REVIEW_CLASS`, in any order.
     """
 
     tiles: tuple[PredictedTile, ...]

@@ -81,13 +81,7 @@ class ReviewCounts:
 
 @dataclass(frozen=True, config=STRICT)
 class AnnotationChanges:
-    """Changes of annotations between two trainings.
-
-    Attributes:
-        new: Number of annotations with a new id.
-        changed: Number of annotations with another class or outline.
-        gone: Number of ids that are no longer there.
-    """
+    """Changes of annotations between two trainings."""
 
     new: int
     changed: int

@@ -40,7 +40,6 @@ class TeacherInfo:
 
     Attributes:
         name: As `qprd.model.teacher.build_teacher` takes it.
-        sha256: Hash of its weights.
         source: Where they came from, in words.
         mean: Subtracted from RGB in 0..1.
         std: Divided by after that.
@@ -128,10 +127,7 @@ class TrainingInfo:
         slides: The slides that this bundle or an ancestor was trained on.
         validation_slides: The other slides that chose an epoch, a threshold or a calibration of
             this bundle or of an ancestor.
-        metrics: Figures of the validation.
         ancestors: The earlier bundles that the weights come from, the nearest first.
-        annotations: The annotations of training and validation slides.
-        review: How much of them came from reviewed predictions.
     """
 
     config: Mapping[str, JsonValue] = Field(default_factory=dict)

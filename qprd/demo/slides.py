@@ -66,7 +66,6 @@ class SyntheticSlide:
         image: RGB, (height, width, 3), 0..255.
         tumor: Outlines of the tumor nests, as an annotator would draw them, in level-0 pixels.
         normal: Regions of normal tissue at a distance from tumor, in level-0 pixels.
-        mpp: Micrometers per pixel.
     """
 
     image: NDArray[np.uint8]

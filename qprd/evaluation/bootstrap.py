@@ -46,8 +46,6 @@ class Interval:
     """A percentile bootstrap interval.
 
     Attributes:
-        low: Lower end.
-        high: Upper end.
         unit: What was drawn: ``slides``, or ``patches`` where there are too few slides.
         size: How many units with the class that the metric needs there are to draw from; of the
             rarer class if it needs both. With few the interval is rough, and mostly too narrow.

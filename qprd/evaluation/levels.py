@@ -64,8 +64,6 @@ class SlideComparison:
         overlaps: Areas in um^2 of contours and drawn tumor by what they are measured in, one of
             `MEASURED_IN`. Empty if there was no threshold to draw contours at.
         is_scored: (n,) bool, which lesions of ``matches`` have a score anywhere; None for all.
-        tumor_mm2: How much of the drawn tumor was scored.
-        normal_mm2: How much of the drawn normal tissue was scored.
     """
 
     has_tumor: bool

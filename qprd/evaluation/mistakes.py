@@ -18,7 +18,6 @@ class Mistake:
     Attributes:
         x: x of its center in level-0 pixels of the QuPath frame.
         y: y of its center.
-        score: Its raw score.
         is_tumor: True for drawn tumor that was missed, False for normal tissue called tumor.
     """
 

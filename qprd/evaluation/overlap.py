@@ -57,7 +57,6 @@ class Coverage(Areas):
 
     Attributes:
         drawn: Area of the region in mm², as are the next two.
-        not_scored: Area of it without a score.
         not_tissue: Area without a score that is not taken for tissue, such as glass and pen.
     """
 

@@ -21,7 +21,6 @@ class ReliabilityBin:
     """The patches whose probability falls into one of equally wide bins over 0..1.
 
     Attributes:
-        count: How many patches there are.
         mean_probability: Their mean probability; None in an empty bin.
         fraction_tumor: The share of them that is tumor; None in an empty bin.
     """

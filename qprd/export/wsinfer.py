@@ -33,11 +33,7 @@ _TOLERANCE = 1e-3
 
 
 def wsinfer_files(network: TwoLogits, info: BundleInfo) -> dict[str, bytes]:
-    """The files of a model for WSInfer, by name.
-
-    Raises:
-        QprdError: the network does not survive its translation.
-    """
+    """The files of a model for WSInfer, by name."""
     traced = traced_network(network)
     model = io.BytesIO()
     with _without_deprecation():

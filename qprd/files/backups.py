@@ -43,11 +43,7 @@ _RUN_NAME = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{6}Z")
 
 @dataclass(frozen=True)
 class ImportedFrom:
-    """What annotations were imported from.
-
-    Attributes:
-        source: As in `qprd.qupath.project.AnnotationImport`.
-    """
+    """What annotations were imported from."""
 
     source: str
     class_name: str
@@ -88,9 +84,6 @@ class Manifest:
     """A step of a command.
 
     Attributes:
-        command: Such as ``write-back``.
-        backend: Name of the backend that wrote.
-        time: ISO 8601, UTC.
         folder: The step's folder, by its path inside the project.
         undone: Whether it was taken back while other steps of its command could not be.
     """
@@ -247,11 +240,7 @@ def new_run_name(project: Path) -> str:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a manifest, or a journal, which is one.
-
-    Raises:
-        QprdError: it cannot be read or is damaged.
-    """
+    """Read a manifest, or a journal, which is one."""
     text = read_text(path, what="a manifest of qprd", limit_bytes=_MAX_MANIFEST_BYTES)
     try:
         return MANIFESTS.validate_json(text)

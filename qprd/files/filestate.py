@@ -17,7 +17,6 @@ class FileState:
 
     Attributes:
         size: In bytes, None if there was no such file.
-        modified_ns: Time of the last change.
         sha256: Of the contents, None if there was no such file.
     """
 

@@ -31,7 +31,6 @@ class Change:
     """One file that is replaced, made or removed.
 
     Attributes:
-        target: The file.
         staged: What takes its place, beside it; None if the file is removed.
         original: A second copy of the file as it was; None if there was none.
         before: SHA-256 of the file as it was; None if there was none.
@@ -138,11 +137,7 @@ def is_unfinished(project: Path) -> bool:
 
 
 def require_readable(project: Path) -> None:
-    """Make sure that the journal of a broken-off transaction can be read; changes nothing.
-
-    Raises:
-        QprdError: it is damaged.
-    """
+    """Make sure that the journal of a broken-off transaction can be read; changes nothing."""
     _read(project)
 
 

@@ -20,7 +20,6 @@ class TileTable:
     """Many tiles in columns, for one object each would take longer than QuPath itself.
 
     Attributes:
-        ids: Of each tile.
         places: (n, 4): x, y, width and height in level-0 pixels.
         names: Of the measurements that any of them has.
         values: (n, names), NaN where a tile has none.

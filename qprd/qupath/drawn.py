@@ -37,7 +37,6 @@ class Drawn:
     Attributes:
         annotations: Of each image that could be read, by entry id. Those of many images are read
             again each time, which raises QprdError if they cannot be read any more.
-        unreadable: The other images, by entry id.
         doubts: Why annotations may be missing (`Project.annotation_note`), and of which images.
     """
 
@@ -81,11 +80,7 @@ class _Annotations(Mapping[str, Sequence[Annotation]]):
     kept: dict[str, Sequence[Annotation]] = field(default_factory=dict)
 
     def add(self, entry: Entry) -> None:
-        """Read the annotations of an image.
-
-        Raises:
-            QprdError: they cannot be read.
-        """
+        """Read the annotations of an image."""
         annotations = self.project.annotations(entry)
         self.entries[entry.id] = entry
         vertices = int(shapely.get_num_coordinates([a.geometry for a in annotations]).sum())

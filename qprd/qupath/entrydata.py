@@ -93,9 +93,6 @@ class EntryData:
             server: The entry's ``serverBuilder`` in the project file.
             image_type: ``UNSET``, or another if the server's metadata are recorded.
             full_id: ``<project file>::<entry id>``.
-
-        Raises:
-            QprdError: QuPath cannot.
         """
         with qupath_call("QuPath cannot save this image", path):
             qupath.data_file.create(str(path), json.dumps(server), image_type, full_id)
@@ -138,11 +135,7 @@ class EntryData:
         return TileTable(ids, on_grid(bounds), names, values)
 
     def annotations(self, metadata: Mapping[str, str]) -> Predictions:
-        """`predictions` without the tiles.
-
-        Raises:
-            QprdError: a contour is no polygon any more.
-        """
+        """`predictions` without the tiles."""
         with qupath_call("QuPath cannot list its objects", self._path):
             own = self._own()[1]
         found = predictions_from_geojson(self._as_geojson(own), where=str(self._path))
@@ -169,9 +162,6 @@ class EntryData:
         What lies below one that is taken out moves up to what that lay in. Those that are put in
         are polygons and multipolygons of the given class; its color counts where QuPath knows no
         class of its name.
-
-        Raises:
-            QprdError: QuPath refuses.
         """
         features = [annotation_feature(a.id, a.geometry, path_class, a.name) for a in added]
         bulk = self._qupath.bulk
@@ -187,9 +177,6 @@ class EntryData:
 
         Returns:
             The predictions with the ids that they got, and how many objects they replace.
-
-        Raises:
-            QprdError: QuPath refuses.
         """
         bulk = self._qupath.bulk
         with qupath_call("QuPath cannot add the predictions", self._path):

@@ -58,9 +58,6 @@ class ExchangeProject(ProjectOnDisk):
         slides: Folders to look for slides in, by file name.
         annotations: Folder with exported annotations, named by entry id or image name
             (``1.geojson``, ``colon_1.tif.geojson``, ``colon_1.geojson``), instead of the project's.
-
-    Raises:
-        QprdError: no QuPath project, or one of the folders is none.
     """
 
     backend = "exchange"

@@ -169,11 +169,7 @@ def class_to_geojson(path_class: PathClass) -> dict[str, object]:
 
 
 def objects_of(root: object, where: str | None) -> list[QuPathObject]:
-    """As `read_objects`, of parsed JSON.
-
-    Raises:
-        QprdError: it is no GeoJSON.
-    """
+    """As `read_objects`, of parsed JSON."""
     features = enumerate(_features(root, where, depth=0), start=1)
     found = (_parse_object(feature, f"feature {number}") for number, feature in features)
     return [one for one in found if one is not None]

@@ -40,7 +40,6 @@ class ImportPlan:
     Attributes:
         outdated: Ids of those to take out: imported from this source earlier, not changed since,
             and not in it any more.
-        unchanged: How many are there already.
         edited: How many are there already, but changed by a person.
     """
 

@@ -84,12 +84,7 @@ def find_qupath() -> QuPathInstallation | None:
 
 @dataclass(frozen=True)
 class QuPath:
-    """A running QuPath.
-
-    Attributes:
-        bulk: The Java class ``Bulk`` of ``bulk.groovy``.
-        data_file: The Java class ``DataFile`` of ``bulk.groovy``.
-    """
+    """A running QuPath, and the Java classes ``Bulk`` and ``DataFile`` of ``bulk.groovy``."""
 
     version: str
     bulk: Any

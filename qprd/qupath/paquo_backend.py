@@ -51,7 +51,6 @@ class _Change:
     Attributes:
         verify: Raises unless the data that QuPath read back, of the file named, are as meant.
         metadata: The entry metadata of ours that it shall have; None leaves those that it has.
-        path_classes: Classes that the project shall list.
         removal: Whether all that is ours goes, and our classes with it if no image bears them.
     """
 
@@ -62,11 +61,7 @@ class _Change:
 
 
 class PaquoProject(ProjectOnDisk):
-    """A QuPath project read and written by QuPath.
-
-    Raises:
-        QprdError: no QuPath project, no QuPath, or one of the folders is none.
-    """
+    """A QuPath project read and written by QuPath."""
 
     backend = "paquo"
     writes_qupath_data = True

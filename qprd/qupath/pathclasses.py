@@ -45,9 +45,6 @@ def with_classes(
 
     None as well for a project that lists no classes: QuPath then shows its default ones, which a
     list of ours alone would replace.
-
-    Raises:
-        QprdError: the file is malformed.
     """
     listed = _read_list(classes_path(project))
     kept = [item for item in listed if not (isinstance(item, dict) and item.get("name") in removed)]

@@ -76,11 +76,7 @@ def predictions_to_text(predictions: Predictions, image: Mapping[str, object] | 
 
 
 def count_predictions(path: Path) -> int:
-    """Number of objects in a file that `predictions_to_text` made, without reading each.
-
-    Raises:
-        QprdError: it cannot be read or is no JSON.
-    """
+    """Number of objects in a file that `predictions_to_text` made, without reading each."""
     root, _ = read_root(path)
     features = root.get("features") if isinstance(root, dict) else None
     return len(features) if isinstance(features, list) else 0

@@ -63,9 +63,7 @@ class SlideSource:
     """Where an entry's pixels come from and how its frame relates to the file's.
 
     Attributes:
-        uri: As the project records it.
         path: The file, found; None if it is missing.
-        tried: Where it was looked for.
         reader: QuPath's reader, such as ``Openslide`` or ``ImageJ``; empty if the project does not
             say.
         use_bounds: Whether that reader crops the file to its ``openslide.bounds-*``; only

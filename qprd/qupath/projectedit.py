@@ -16,11 +16,7 @@ from qprd.qupath.qpproj import MAX_PROJECT_BYTES, no_image, read_project_file
 
 
 def recorded_metadata(project: Path, entry_id: str) -> dict[str, str]:
-    """Those metadata of ours that a project file records for an entry.
-
-    Raises:
-        QprdError: the project cannot be read, or has no such entry.
-    """
+    """Those metadata of ours that a project file records for an entry."""
     return own_metadata(read_project_file(project).entry(entry_id).metadata)
 
 
@@ -46,11 +42,7 @@ def with_own_metadata(project: Path, metadata: Mapping[str, Mapping[str, str]]) 
 
 
 def server_builder(project: Path, entry_id: str) -> object:
-    """What the project records as an entry's server, as it stands there.
-
-    Raises:
-        QprdError: the project cannot be read, or has no such entry.
-    """
+    """What the project records as an entry's server, as it stands there."""
     return _image(_read_root(project), entry_id, project).get("serverBuilder")
 
 

@@ -25,7 +25,6 @@ class ProjectFile:
     """A parsed project file.
 
     Attributes:
-        path: The file, absolute.
         version: The QuPath that wrote it; ``"unknown"`` if it does not say.
         uri: Where the file lay when it was written, None if it does not say.
         entries: In project order, ids unique and made of digits only; slides not looked for.
@@ -37,11 +36,7 @@ class ProjectFile:
     entries: tuple[Entry, ...]
 
     def entry(self, entry_id: str) -> Entry:
-        """The entry with an id.
-
-        Raises:
-            QprdError: there is none.
-        """
+        """The entry with an id."""
         if entry_id not in self._by_id:
             raise no_image(entry_id, self.path)
         return self._by_id[entry_id]

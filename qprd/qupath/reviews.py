@@ -43,10 +43,6 @@ class Judgment:
     """What a person said of a predicted region.
 
     Attributes:
-        name: Who.
-        time: When, ISO 8601, UTC.
-        verdict: Tumor, no tumor, or no verdict.
-        note: Anything else.
         annotation: The region, with the class that the verdict gives it.
     """
 

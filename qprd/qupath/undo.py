@@ -25,7 +25,6 @@ class ChangedFile:
     """What a whole command did to one file.
 
     Attributes:
-        path: Inside the project, with slashes.
         before: SHA-256 of what it was, None if there was no such file.
         after: SHA-256 of what it became, None if it was removed.
         copy: The file as it was, None if there was none.

@@ -35,13 +35,7 @@ class SlideRegions:
     """One slide with its label regions, ready to be sampled.
 
     Attributes:
-        width: Width of the entry's frame in level-0 pixels.
-        height: Height of the entry's frame in level-0 pixels.
-        mpp: Micrometers per level-0 pixel.
-        has_tumor: Whether there is a tumor region.
-        has_normal: Whether there is a normal region.
         packed: The label regions and the tissue mask: a training has them of all its slides.
-        metadata_split: What `qprd.sampling.splits.metadata_split` reads, or None.
     """
 
     entry_id: str

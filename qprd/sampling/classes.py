@@ -84,8 +84,6 @@ class Classes:
     """Names of classes by what their annotations mean, derived classes included.
 
     Attributes:
-        tumor: Tumor.
-        normal: Normal tissue.
         tissue: The outline of tissue; it labels nothing.
 
     Raises:

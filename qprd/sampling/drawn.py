@@ -29,9 +29,7 @@ class Dropped:
     """Something drawn that was not used, or not used as drawn.
 
     Attributes:
-        class_name: Its class.
         reason: What was done with it and why, a sentence without its full stop.
-        area_px2: Area that was lost, in square level-0 pixels.
         name: What to call this one annotation, where a person has to find it.
     """
 

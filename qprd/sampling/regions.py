@@ -36,8 +36,6 @@ class LabelRegions:
     Attributes:
         tumor_region: Valid and inside the image; may be empty.
         normal_region: Valid and inside the image; never overlaps tumor.
-        dropped: What was left out or changed, and why.
-        normal_source: Where the normal region comes from.
         ignored: What ignored classes cut out of both.
         accepted: The part of the tumor that a person accepted when reviewing predictions.
         rejected: What a person rejected; part of the normal region wherever that has a source.

@@ -19,9 +19,6 @@ def find_tissue_of(
 
     Returns:
         The mask, and what the user should know of it.
-
-    Raises:
-        QprdError: The slide is damaged.
     """
     drawn = drawn_tissue(annotations, slide.width, slide.height, config.tissue_class)
     tissue = tissue_mask(

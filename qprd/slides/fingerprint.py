@@ -42,7 +42,6 @@ class SlideIdentity:
     """What tells a slide from all others.
 
     Attributes:
-        name: Image name, for people.
         fingerprint: Of its file; None where it is not known, as in bundles of an earlier qprd.
         area: x, y, width and height of what is shown of the file, in its level-0 pixels; None for
             all of it.
@@ -108,11 +107,7 @@ def fingerprint(path: Path) -> str:
 
 
 def file_state(path: Path) -> tuple[int, int]:
-    """Size of a slide's files, and when they were last changed: cheap to compare.
-
-    Raises:
-        QprdError: the slide is missing.
-    """
+    """Size of a slide's files, and when they were last changed: cheap to compare."""
     with read_errors("The slide", path):
         _, sizes, times = zip(*map(_file, _files(path)), strict=True)
     return sum(sizes), max(times)

@@ -62,10 +62,7 @@ class Slide:
             all its other readers.
 
     Attributes:
-        path: The file.
         frame: Position and rotation of the frame in the file.
-        width: Width of the frame in level-0 pixels.
-        height: Height of the frame in level-0 pixels.
         uncropped_size: Width and height before ``crop`` and ``rotation``, in level-0 pixels.
         mpp: Micrometers per level-0 pixel (mean of x and y), or None if unknown.
 
@@ -184,9 +181,6 @@ class Slide:
             width_px: Width of the result.
             height_px: Height of the result.
             downsample: Level-0 pixels per pixel of the result; below 1 enlarges.
-
-        Raises:
-            QprdError: The file is damaged.
         """
         if width_px < 1 or height_px < 1 or not downsample > 0:
             raise ValueError(f"empty region: {width_px} x {height_px} px at {downsample}")

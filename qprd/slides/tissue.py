@@ -121,9 +121,6 @@ def tissue_mask(
         max_gap_um2: Smaller gaps (lumina, vessels, fat cells) are filled.
         drawn: What a person drew as tissue, valid, in level-0 pixels: this is the tissue, whatever
             its color.
-
-    Raises:
-        QprdError: The slide is damaged.
     """
     level0_mpp = slide.mpp or _ASSUMED_MPP
     step = mpp / level0_mpp if downsample is None else downsample
