@@ -154,7 +154,7 @@ class _Undoing:
 
     def take_back(self, run: Run) -> UndoneCommand:
         """Take back a command on all images where that is possible."""
-        changes = CommandChanges(run, self._project.path)
+        changes = CommandChanges(run, self._project.path, self._digest_of)
         ours: list[str] = []
         theirs: list[str] = []
         problems: dict[str, QprdError] = {}
@@ -166,7 +166,7 @@ class _Undoing:
                         fix="Mend what is said of the later command, then run qprd undo again.",
                     )
                 changes.earlier(entry_id)
-                (ours if changes.is_ours(entry_id, self._digest_of) else theirs).append(entry_id)
+                (ours if changes.is_ours(entry_id) else theirs).append(entry_id)
             except QprdError as error:
                 problems[entry_id] = error
         files = list(self._restore(run, changes, ours))
@@ -198,7 +198,7 @@ class _Undoing:
         if not images:
             return ()
         with self._session.transaction(Subject("", f"undo of {run.folder.name}")) as transaction:
-            changes.stage_earlier(transaction, images, self._digest_of)
+            changes.stage_earlier(transaction, images)
             files = transaction.commit()
         if self._session.dry_run:
             own = (file for image in images for file in changes.files(image))

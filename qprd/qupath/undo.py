@@ -13,7 +13,7 @@ from qprd.files.transaction import FileTransaction, refuse_unless
 from qprd.predictions import own_metadata
 from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.pathclasses import classes_path
-from qprd.qupath.projectedit import recorded_metadata, with_own_metadata
+from qprd.qupath.projectedit import with_own_metadata
 from qprd.qupath.qpproj import read_project_file
 
 #: The digest of a file of the project, by its path inside it; None if there is no such file.
@@ -60,8 +60,9 @@ class CommandChanges:
         shared: The files of all images, such as ``project.qpproj``.
     """
 
-    def __init__(self, run: Run, project: Path) -> None:
+    def __init__(self, run: Run, project: Path, digest_of: Digest) -> None:
         self._project = project
+        self._digest_of = digest_of
         self.images: dict[str, Subject] = {}
         changed: dict[str, ChangedFile] = {}
         paths: dict[str, set[str]] = {}
@@ -89,9 +90,9 @@ class CommandChanges:
         """The files that are one image's alone."""
         return self._files[entry_id]
 
-    def is_ours(self, entry_id: str, digest_of: Digest) -> bool:
+    def is_ours(self, entry_id: str) -> bool:
         """Whether nobody else has changed any file of an image since the command began."""
-        return all(file.is_ours(digest_of) for file in self.files(entry_id))
+        return all(file.is_ours(self._digest_of) for file in self.files(entry_id))
 
     def earlier(self, entry_id: str) -> dict[str, Path | None]:
         """The files of an image, and those of all, as they were; by path inside the project.
@@ -104,9 +105,7 @@ class CommandChanges:
             file.require_copy()
         return {file.path: file.copy for file in files}
 
-    def stage_earlier(
-        self, transaction: FileTransaction, entry_ids: Collection[str], digest_of: Digest
-    ) -> None:
+    def stage_earlier(self, transaction: FileTransaction, entry_ids: Collection[str]) -> None:
         """Stage the files of images as they were, and what of the shared files is about them.
 
         The shared files become what they were if no image is left out and nobody changed them
@@ -115,11 +114,11 @@ class CommandChanges:
         """
         for entry_id in entry_ids:
             for file in sorted(self.files(entry_id), key=self._order):
-                self._stage(transaction, file, digest_of)
+                self._stage(transaction, file)
         is_whole = len(entry_ids) == len(self.images)
         for file in self.shared:
-            if is_whole and file.is_ours(digest_of):
-                self._stage(transaction, file, digest_of)
+            if is_whole and file.is_ours(self._digest_of):
+                self._stage(transaction, file)
             elif file.path == self._project.name and file.copy is not None:
                 self._stage_metadata(transaction, file.copy, entry_ids)
 
@@ -134,10 +133,10 @@ class CommandChanges:
         now = self._project.parent / file.path
         return 0 if _recorded(file.copy) < _recorded(now) else 2
 
-    def _stage(self, transaction: FileTransaction, file: ChangedFile, digest_of: Digest) -> None:
+    def _stage(self, transaction: FileTransaction, file: ChangedFile) -> None:
         target = self._project.parent / file.path
         transaction.expect(target)
-        refuse_unless(file.is_ours(digest_of), target)
+        refuse_unless(file.is_ours(self._digest_of), target)
         if file.copy is None:
             transaction.stage_removal(target)
         else:
@@ -148,14 +147,12 @@ class CommandChanges:
     ) -> None:
         project = self._project
         transaction.expect(project)
-        entries = read_project_file(project).entries
-        there = {entry.id: own_metadata(entry.metadata) for entry in entries}
-        earlier = {
-            entry_id: recorded_metadata(copy, entry_id)
-            for entry_id in entry_ids
-            if entry_id in there
-        }
-        if any(there[entry_id] != metadata for entry_id, metadata in earlier.items()):
+        now, before = (
+            {entry.id: own_metadata(entry.metadata) for entry in read_project_file(file).entries}
+            for file in (project, copy)
+        )
+        earlier = {one: before.get(one, {}) for one in entry_ids if one in now}
+        if any(now[one] != metadata for one, metadata in earlier.items()):
             transaction.stage_text(project, with_own_metadata(project, earlier))
 
 
