@@ -1,4 +1,4 @@
-"""What each idea of --recipe best is worth: one changed at a time, over several seeds.
+"""The worth of each idea of --recipe best: one changed at a time, over several seeds.
 
     python benchmarks/ablation.py --data DIR --normal 400 --seeds 5
     python benchmarks/ablation.py --project PROJECT ...

@@ -1,4 +1,4 @@
-"""What a killed command comes to when it is run again: the bytes of an undisturbed run, or others.
+"""Commands that are killed and run again, compared with an undisturbed run byte by byte.
 
     python benchmarks/kills.py [--kills 20] [--seed 0] [--only ROW ...] [--markdown FILE]
 

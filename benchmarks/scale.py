@@ -1,4 +1,4 @@
-"""What many slides cost beside their pixels, in time and memory: N entries, and five times N.
+"""The cost of many slides beside their pixels, in time and memory: N entries, and five times N.
 
     python benchmarks/scale.py [--entries 1000] [--only ROW ...] [--json FILE] [--markdown FILE]
 

@@ -1,4 +1,4 @@
-"""How fast qprd is here: ratios within one run, each against its floor, its rival or its limit.
+"""The speed of qprd here: ratios within one run, each against its floor, its rival or its limit.
 
     python benchmarks/speed.py [--json FILE] [--markdown FILE] [--device cpu] [--only ROW ...]
         [--wsinfer PYTHON] [--tiatoolbox PYTHON]

@@ -1,4 +1,4 @@
-"""What another stain in the test slides costs: AUROC, calibration, sensitivity and specificity.
+"""The cost of another stain in the test slides: AUROC, calibration, sensitivity and specificity.
 
     python benchmarks/stain.py --data DIR --normal 400 --tumor 30 --seeds 5 --markdown FILE
 

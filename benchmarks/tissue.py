@@ -1,4 +1,4 @@
-"""How much tissue qprd's rule keeps and how much glass, ink or border it takes, beside others'.
+"""Shares of tissue that qprd's rule keeps, and of glass and ink that it takes, beside others'.
 
 python benchmarks/tissue.py [--data DIR] [--markdown FILE] [--images DIR] [--before FILE]
 """

@@ -1,4 +1,4 @@
-"""How a setting appears on the command line and in the docs: its panel, placeholder and default."""
+"""The look of a setting on the command line and in the docs: its panel, placeholder and default."""
 
 from __future__ import annotations
 

@@ -81,6 +81,13 @@ def test_the_example_in_a_docstring_runs(
     assert not differences, "".join(differences)
 
 
+def test_modules_say_what_is_in_them_and_ask_nothing() -> None:
+    questions = ("What ", "Which ", "Whether ", "How ")
+    modules = [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "benchmarks").rglob("*.py")]
+    opening = {path: ast.get_docstring(ast.parse(path.read_text())) or "" for path in modules}
+    assert [path for path, text in opening.items() if text.startswith(questions)] == []
+
+
 def test_everything_public_that_a_user_calls_has_an_example() -> None:
     described = {example.name.rpartition(".")[2] for example in EXAMPLES}
     assert set(qprd.__all__) - described <= {

@@ -1,1 +1,1 @@
-"""What the benchmark commands share: patch folders, splits, runs and tables."""
+"""The common part of the benchmark commands: patch folders, splits, runs and tables."""

@@ -1,4 +1,4 @@
-"""How a benchmark command ends: user errors without a traceback, exit code not 0."""
+"""The end of a benchmark command: user errors without a traceback, exit code not 0."""
 
 from __future__ import annotations
 

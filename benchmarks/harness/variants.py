@@ -1,4 +1,4 @@
-"""What can be compared, by name: methods with their settings."""
+"""Methods with their settings, by name, to be compared."""
 
 from __future__ import annotations
 

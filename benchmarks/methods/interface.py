@@ -1,4 +1,4 @@
-"""What every method is to the harness: something that is fitted to patches and scores patches."""
+"""The interface of a method: something that is fitted to patches and scores patches."""
 
 from __future__ import annotations
 

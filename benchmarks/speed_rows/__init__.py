@@ -1,1 +1,1 @@
-"""What `speed.py` measures: one module a row or a few, each with ``measure(setup)``."""
+"""The rows of `speed.py`: one module a row or a few, each with ``measure(setup)``."""

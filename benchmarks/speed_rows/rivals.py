@@ -1,4 +1,4 @@
-"""What a user would take instead, on the same slide with the same network."""
+"""Other programs on the same slide with the same network."""
 
 from __future__ import annotations
 

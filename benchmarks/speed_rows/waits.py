@@ -1,4 +1,4 @@
-"""What else a user waits for: the command line, contours, label regions, the tissue mask."""
+"""Other waits of a user: the command line, contours, label regions, the tissue mask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the protocol needs to know of Camelyon16: file names, splits, what its README warns of."""
+"""Facts of Camelyon16 that the protocol needs: file names, splits, what its README warns of."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the demo is made of: drawn slides and a project of them."""
+"""The material of the demo: drawn slides and a project of them."""

@@ -1,1 +1,1 @@
-"""What other programs take: a model as WSInfer or ONNX."""
+"""Models in the forms of other programs: WSInfer and ONNX."""

@@ -160,7 +160,7 @@ class WriteAccess:
         *,
         dry_run: bool = False,
         wait: bool = False,
-        goes_on: bool = False,
+        will_continue: bool = False,
     ) -> Iterator[WriteSession]:
         """Keep other commands of qprd from writing; first clear up what a crash left.
 
@@ -195,7 +195,7 @@ class WriteAccess:
                 if session.backup is not None:
                     prune(self._project)
             # Last of all: killed before, the command counts as broken off.
-            if not goes_on:
+            if not will_continue:
                 session.finish()
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""What each command does, from a project to files: the steps that join the packages below.
+"""The work of each command, from a project to files: the steps that join the packages below.
 
 Knows neither Typer nor the command line.
 """

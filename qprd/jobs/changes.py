@@ -78,7 +78,7 @@ def change_images(
     dry_run: bool,
     progress: Progress,
     part_of: Sequence[Entry] = (),
-    goes_on: bool = False,
+    will_continue: bool = False,
     wait: bool = False,
 ) -> dict[str, Any]:
     """Change one image after the other in a writing session of a project.
@@ -87,7 +87,7 @@ def change_images(
     others go on, unless the disk is full. The progress bar says what the command is ``doing``.
 
     A command that changes images now and then gives all that it may change as ``part_of``, and
-    ``goes_on`` until the last time. It may ``wait`` for another command that is writing.
+    ``will_continue`` until the last time. It may ``wait`` for another command that is writing.
 
     Returns:
         The fields of `ProjectChange`.
@@ -98,7 +98,7 @@ def change_images(
     problems: list[str] = []
     with (
         project.writing(
-            command, part_of or entries, dry_run=dry_run, wait=wait, goes_on=goes_on
+            command, part_of or entries, dry_run=dry_run, wait=wait, will_continue=will_continue
         ) as session,
         progress.task(doing, len(entries)) as task,
     ):

@@ -162,13 +162,13 @@ def write_back_entries(
     dry_run: bool = False,
     progress: Progress,
     part_of: Sequence[Entry] = (),
-    goes_on: bool = False,
+    will_continue: bool = False,
     wait: bool = False,
 ) -> WriteBackSummary:
     """Write the results of these entries into the project.
 
     An entry that cannot be written is left as it was and reported, and the others go on.
-    ``part_of``, ``goes_on`` and ``wait`` are those of `change_images`.
+    ``part_of``, ``will_continue`` and ``wait`` are those of `change_images`.
     """
     layout = ProjectLayout(project.path)
     written: list[WriteReport] = []
@@ -191,7 +191,7 @@ def write_back_entries(
         dry_run=dry_run,
         progress=progress,
         part_of=part_of,
-        goes_on=goes_on,
+        will_continue=will_continue,
         wait=wait,
     )
     for report in () if dry_run else written:

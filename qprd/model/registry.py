@@ -1,4 +1,4 @@
-"""What other installed packages add, by entry points: teachers, heads and losses.
+"""Teachers, heads and losses that other installed packages add, by entry points.
 
 A package names a function or a class in its ``pyproject.toml``::
 

@@ -1,4 +1,4 @@
-"""What an exchange file says of its image, and whether it is that of an entry.
+"""The record of its image in an exchange file, and its comparison with an entry.
 
 Files are named by entry id, and ids are given anew when a project is. The scripts in ``groovy/``
 write the same record, but for the fingerprint, and make the same comparison.

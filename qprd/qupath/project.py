@@ -251,7 +251,7 @@ class Project(ABC):
         *,
         dry_run: bool = False,
         wait: bool = False,
-        goes_on: bool = False,
+        will_continue: bool = False,
     ) -> AbstractContextManager[WriteSession]:
         """Keep all that is written inside together: one backup, and no other writer meanwhile.
 
@@ -264,7 +264,7 @@ class Project(ABC):
                 before, counts as a part of this one: they share a backup, and one undo.
             dry_run: Whatever is written inside changes nothing, and only reports.
             wait: Wait for another command that is writing.
-            goes_on: The command will write again, and all of it is one command to `qprd undo`.
+            will_continue: It will write again, and all of it is one command to `qprd undo`.
 
         Raises:
             QprdError: another command is writing and is not waited for, or the project's folder

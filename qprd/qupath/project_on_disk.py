@@ -68,11 +68,11 @@ class ProjectOnDisk(Project):
         *,
         dry_run: bool = False,
         wait: bool = False,
-        goes_on: bool = False,
+        will_continue: bool = False,
     ) -> Iterator[WriteSession]:
         ids = [entry.id for entry in entries]
         with self._access.session(
-            command, ids, dry_run=dry_run, wait=wait, goes_on=goes_on
+            command, ids, dry_run=dry_run, wait=wait, will_continue=will_continue
         ) as session:
             # Clearing up after a crash may have changed the project file.
             self._reread()

@@ -1,4 +1,4 @@
-"""What is drawn on a slide, cleaned, clipped to the image, and sorted by what it is for."""
+"""Annotations of a slide, cleaned, clipped to the image, and sorted by what they are for."""
 
 from __future__ import annotations
 

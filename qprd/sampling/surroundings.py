@@ -1,4 +1,4 @@
-"""What lies within a margin of geometries."""
+"""The surroundings of geometries, within a margin."""
 
 from __future__ import annotations
 

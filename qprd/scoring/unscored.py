@@ -1,4 +1,4 @@
-"""What a slide shows besides glass that no score says anything of, by cause."""
+"""Parts of a slide besides glass that no score says anything of, by cause."""
 
 from __future__ import annotations
 

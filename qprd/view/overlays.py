@@ -1,4 +1,4 @@
-"""What lies over a slide: scores in colors, contours at any threshold, what was not scored."""
+"""Layers over a slide: scores in colors, contours at any threshold, what was not scored."""
 
 from __future__ import annotations
 

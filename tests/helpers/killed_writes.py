@@ -213,7 +213,7 @@ def exchange_parts(project: Path) -> None:
     with ExchangeProject(project) as opened:
         first, last = opened.entries()
         for entry in (first, last):
-            with opened.writing("write-back", (first, last), goes_on=entry is first):
+            with opened.writing("write-back", (first, last), will_continue=entry is first):
                 opened.write_predictions(entry, predictions(tiles=5, bundle="new"))
 
 

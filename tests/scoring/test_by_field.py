@@ -26,7 +26,7 @@ from qprd.scoring.fields import HALO_PX, Windows
 from qprd.settings import ModelKind
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import TissueMask
-from tests.helpers.counted import Counted
+from tests.helpers.counting_task import CountingTask
 from tests.helpers.small_models import random_model
 from tests.helpers.textured_slide import textured
 
@@ -68,7 +68,7 @@ def scores(model: Network, slide: Slide, windows: Windows, **options: object) ->
         model,
         slide,
         windows,
-        **{"mpp": MPP, "fabric": FABRIC, "task": Counted(), **options},  # type: ignore[arg-type]
+        **{"mpp": MPP, "fabric": FABRIC, "task": CountingTask(), **options},  # type: ignore[arg-type]
     )
 
 
@@ -118,7 +118,7 @@ def test_the_cells_of_a_grid_get_the_scores_of_their_patches(model: Network, sli
     grid = score_grid(
         slide, TissueMask(tissue, 20.0), mpp=MPP, patch_px=PATCH_PX, stride=64, min_tissue=0.5
     )
-    task = Counted()
+    task = CountingTask()
     found = score_slide_by_field(model, slide, grid, fabric=FABRIC, reduction="mean", task=task)
     np.testing.assert_array_equal(np.isnan(found.scores), ~grid.wanted)
     assert task.done == grid.wanted.sum()
@@ -173,7 +173,7 @@ def test_out_of_memory_halves_the_field_and_goes_on(
         return whole(model, batch)
 
     monkeypatch.setattr(FRD, "location_scores", small_device)
-    task = Counted()
+    task = CountingTask()
     found = scores(model, slide, every(100), task=task)
     np.testing.assert_allclose(found, expected, atol=SEAM)
     assert task.done == len(found)

@@ -25,7 +25,7 @@ from qprd.settings import ModelKind, PatchScore
 from qprd.slides.read_ahead import read_ahead
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import TissueMask, tissue_mask
-from tests.helpers.counted import Counted
+from tests.helpers.counting_task import CountingTask
 from tests.helpers.small_models import random_model
 
 MPP = 0.5
@@ -66,7 +66,7 @@ def score(
     model: FRD,
     slide: Slide,
     grid: ScoreGrid,
-    task: Counted | None = None,
+    task: CountingTask | None = None,
     reduction: PatchScore = "mean",
 ) -> ScoreMap:
     return score_slide_by_patch(
@@ -76,7 +76,7 @@ def score(
         fabric=FABRIC,
         batch_size=7,
         reduction=reduction,
-        task=task or Counted(),
+        task=task or CountingTask(),
     )
 
 
@@ -142,7 +142,7 @@ def test_scores_are_exactly_in_the_wanted_cells_and_each_is_counted_once(
 ) -> None:
     with Slide(slide_file) as slide:
         grid = grid_of(slide)
-        task = Counted()
+        task = CountingTask()
         score_map = score(model, slide, grid, task)
     np.testing.assert_array_equal(np.isnan(score_map.scores), ~grid.wanted)
     assert task.done == grid.wanted.sum()

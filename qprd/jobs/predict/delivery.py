@@ -45,7 +45,7 @@ class Delivery:
             # While another process is writing, this one goes on scoring. A project that cannot be
             # written now may be later; at the end it is an error.
             with contextlib.suppress(QprdError):
-                self._write(SilentProgress(), goes_on=True, wait=False)
+                self._write(SilentProgress(), will_continue=True, wait=False)
             ended = time.monotonic()
             self._not_before = ended + (ended - started) * (1 / _SHARE - 1)
 
@@ -56,7 +56,7 @@ class Delivery:
             QprdError: the project cannot be written.
         """
         self._waiting = [entry for entry in made if entry.id not in self._written]
-        return self._write(self._progress, goes_on=True)
+        return self._write(self._progress, will_continue=True)
 
     def finish(self, covered: Sequence[Entry], changed: Sequence[Entry]) -> WriteBackSummary:
         """Write all that the project does not have yet; with that the command ends.
@@ -72,15 +72,17 @@ class Delivery:
         others = [e for e in covered if e.id not in known and not self._has_results_of(e)]
         unchanged = sum(entry.id not in known for entry in covered) - len(others)
         self._waiting = list({e.id: e for e in (*self._waiting, *others, *changed)}.values())
-        return replace(self._write(self._progress, goes_on=False), unchanged=unchanged)
+        return replace(self._write(self._progress, will_continue=False), unchanged=unchanged)
 
-    def _write(self, progress: Progress, *, goes_on: bool, wait: bool = True) -> WriteBackSummary:
+    def _write(
+        self, progress: Progress, *, will_continue: bool, wait: bool = True
+    ) -> WriteBackSummary:
         written = write_back_entries(
             self._project,
             self._waiting,
             progress=progress,
             part_of=self._entries,
-            goes_on=goes_on,
+            will_continue=will_continue,
             wait=wait,
         )
         self._written.update(entry.id for entry in self._waiting)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Counted:
+class CountingTask:
     """A task that counts."""
 
     def __init__(self) -> None:
