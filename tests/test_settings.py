@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
+import qprd
 from qprd.errors import QprdError
 from qprd.given_settings import predict_config, train_config
 from qprd.option import help_text, option_of
 from qprd.settings import PredictConfig, TrainConfig
 
 TEACHERS = ("wide_resnet50_2", "resnet18", "resnet50", "efficientnet_lite0", "timm:vit_tiny")
+
+SETTINGS = {*TrainConfig.model_fields, *PredictConfig.model_fields}
 
 
 def test_the_papers_recipe_has_the_papers_defaults() -> None:
@@ -82,3 +89,26 @@ def test_masks_need_a_similarity_per_location() -> None:
     with pytest.raises(QprdError, match="labels = mask needs similarity = location"):
         train_config({"labels": "mask"})
     assert train_config({"labels": "mask", "similarity": "location"}).labels == "mask"
+
+
+def test_no_function_below_the_api_has_defaults_of_its_own_for_settings() -> None:
+    """A second default is silent: it holds where a caller forgets the setting."""
+    # Equations, and the resolution of a mask: neither is a setting.
+    allowed = {"focal_similarity_loss", "plain_similarity_loss", "tissue_mask"}
+    package = Path(qprd.__file__).parent
+    found = [
+        f"{path.relative_to(package)}: {function.name}({name})"
+        for room in ("training", "scoring", "results", "sampling", "model", "slides")
+        for path in (package / room).rglob("*.py")
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef) and function.name not in allowed
+        for name, default in defaults_of(function.args)
+        if name in SETTINGS and isinstance(default, ast.Constant) and default.value
+    ]
+    assert found == []
+
+
+def defaults_of(arguments: ast.arguments) -> Iterator[tuple[str, ast.expr | None]]:
+    last = len(arguments.args) - len(arguments.defaults)
+    names = [argument.arg for argument in (*arguments.args[last:], *arguments.kwonlyargs)]
+    return zip(names, (*arguments.defaults, *arguments.kw_defaults), strict=True)

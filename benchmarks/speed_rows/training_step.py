@@ -105,7 +105,7 @@ def measure(setup: Setup) -> Iterator[Row]:
 
 
 def _parts(config: TrainConfig) -> tuple[StandardizedFRD, SimilarityLoss, Fabric]:
-    loss = build_loss(n_tumor=0, n_normal=_NORMAL)
+    loss = build_loss(config, n_tumor=0, n_normal=_NORMAL)
     fabric = make_fabric(config.device, config.precision)
     model = build_network(StandardizedFRD, build_teacher(config.teacher), config.seed)
     return model.to(fabric.device), loss, fabric

@@ -136,14 +136,7 @@ def measure(config: TrainConfig, slide: Path, *, patches: int, device: str) -> R
             folder=Path(folder),
         )
         read = len(table) / watch.seconds
-    loss = build_loss(
-        n_tumor=1,
-        n_normal=10,
-        alpha=config.alpha,
-        gamma=config.gamma,
-        similarity=config.similarity,
-        labels=config.labels,
-    )
+    loss = build_loss(config, n_tumor=1, n_normal=10)
     batch = min(config.batch_size, patches)
     dataset = PatchDataset(table, images, patch_px=config.patch_px)
     threads = torch.get_num_threads()

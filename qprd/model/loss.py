@@ -37,7 +37,7 @@ from torch.nn import functional
 
 from qprd.errors import ExitCode, QprdError
 from qprd.model.processes import mean_count
-from qprd.settings import Labels, Similarity
+from qprd.settings import Labels, Similarity, TrainConfig
 
 #: S_t below which the logarithm goes on as a straight line.
 EPS = 0.01
@@ -270,20 +270,12 @@ class SimilarityLoss:
         )
 
 
-def build_loss(
-    *,
-    n_tumor: int,
-    n_normal: int,
-    alpha: float | Literal["auto"] = 0.1,
-    gamma: float = 2.0,
-    similarity: Similarity = "image",
-    labels: Labels = "patch",
-) -> SimilarityLoss:
+def build_loss(config: TrainConfig, *, n_tumor: int, n_normal: int) -> SimilarityLoss:
     """Build the loss of a training set: focal, or the plain one if there is no tumor.
 
     Raises:
-        QprdError: no normal patches, or modes that do not go together.
+        QprdError: there are no normal patches.
     """
-    _check_modes(similarity, labels)
-    resolved = resolve_alpha(alpha, n_tumor, n_normal)
-    return SimilarityLoss("focal" if n_tumor else "plain", resolved, gamma, similarity, labels)
+    alpha = resolve_alpha(config.alpha, n_tumor, n_normal)
+    kind: Literal["focal", "plain"] = "focal" if n_tumor else "plain"
+    return SimilarityLoss(kind, alpha, config.gamma, config.similarity, config.labels)

@@ -29,7 +29,7 @@ def predicted_objects(
     bundle: str,
     entry_id: str,
     size: tuple[int, int],
-    tumor_class: str = "Tumor",
+    tumor_class: str,
     probability_of: ProbabilityOf | None = None,
     metadata: Mapping[str, str],
 ) -> Predictions:

@@ -90,8 +90,8 @@ class Classes:
         QprdError: The same class is wanted for two of them.
     """
 
-    tumor: Sequence[str] = ("Tumor",)
-    normal: Sequence[str] = ("Normal",)
+    tumor: Sequence[str]
+    normal: Sequence[str]
     tissue: Sequence[str] = ()
 
     def __post_init__(self) -> None:

@@ -226,7 +226,7 @@ def unlabeled_note(annotations: Sequence[Annotation], classes: Classes) -> str:
     Examples:
         >>> from shapely import Point
         >>> drawn = [Annotation("a", Point(0, 0), "tumor"), Annotation("b", Point(0, 0), None)]
-        >>> unlabeled_note(drawn, Classes())
+        >>> unlabeled_note(drawn, Classes(["Tumor"], ["Normal"]))
         "1 annotation of class 'tumor' and 1 without a class are used as neither Tumor nor Normal; \
     did you mean 'Tumor'?"
     """

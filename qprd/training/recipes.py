@@ -104,12 +104,7 @@ def train_model(
         return TrainingOutcome.without_epochs(scores)
     assert isinstance(model, FRD)
     loss = loss_named(config.loss) or build_loss(
-        n_tumor=int(tumor.sum()),
-        n_normal=int((~tumor).sum()),
-        alpha=config.alpha,
-        gamma=config.gamma,
-        similarity=config.similarity,
-        labels=config.labels,
+        config, n_tumor=int(tumor.sum()), n_normal=int((~tumor).sum())
     )
     cache = teacher_cache_for(model, dataset, config, fabric, folder)
     if isinstance(model, StandardizedFRD):

@@ -63,6 +63,7 @@ def predicted(
         bundle=BUNDLE,
         entry_id=entry_id,
         size=size,
+        tumor_class="Tumor",
         probability_of=probability_of,
         metadata={"qprd: bundle": BUNDLE, "qprd: threshold": f"{threshold:.4f}"},
     )

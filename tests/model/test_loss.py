@@ -23,7 +23,7 @@ from qprd.model.loss import (
     plain_similarity_loss,
     resolve_alpha,
 )
-from qprd.settings import Similarity
+from qprd.settings import Similarity, TrainConfig
 
 Maps = list[torch.Tensor]
 
@@ -210,7 +210,7 @@ def test_labels_at_scale_take_the_majority_and_tumor_on_a_tie() -> None:
 
 def test_mask_labels_need_similarity_per_location() -> None:
     with pytest.raises(QprdError, match="label per location"):
-        build_loss(n_tumor=1, n_normal=1, labels="mask", similarity="image")
+        plain_similarity_loss(random_maps(1), random_maps(2), labels="mask", similarity="image")
 
 
 def test_maps_of_different_shape_are_refused() -> None:
@@ -329,7 +329,7 @@ def test_plain_loss_leaves_tumor_patches_out() -> None:
 
 @pytest.mark.parametrize("alpha", ["auto", 0.1, 0.0])
 def test_without_tumor_patches_the_loss_is_plain_and_learns(alpha: float | Literal["auto"]) -> None:
-    loss = build_loss(n_tumor=0, n_normal=100, alpha=alpha, gamma=2)
+    loss = build_loss(TrainConfig(alpha=alpha), n_tumor=0, n_normal=100)
     teacher, student = random_maps(1), [m.requires_grad_() for m in random_maps(2)]
     y = torch.ones(4)
     value = loss(teacher, student, y)
@@ -339,7 +339,8 @@ def test_without_tumor_patches_the_loss_is_plain_and_learns(alpha: float | Liter
 
 
 def test_with_tumor_patches_the_loss_is_focal() -> None:
-    loss = build_loss(n_tumor=50, n_normal=150, alpha="auto", gamma=1.5, similarity="location")
+    config = TrainConfig(alpha="auto", gamma=1.5, similarity="location")
+    loss = build_loss(config, n_tumor=50, n_normal=150)
     assert loss == SimilarityLoss("focal", 0.25, 1.5, "location", "patch")
     teacher, student, y = random_maps(1), random_maps(2), torch.tensor([1, 0, 1, 1])
     expected = reference_loss(teacher, student, y.numpy(), alpha=0.25, gamma=1.5, mode="location")

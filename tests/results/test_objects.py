@@ -19,6 +19,7 @@ def predicted(probability_of: Any = None) -> Predictions:
         bundle="b",
         entry_id="1",
         size=(90, 100),
+        tumor_class="Tumor",
         probability_of=probability_of,
         metadata={},
     )

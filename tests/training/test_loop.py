@@ -117,7 +117,7 @@ def train(
     annealed: bool = False,
 ) -> TrainingOutcome:
     data = dataset(24, tumor=tumor)
-    loss = build_loss(n_tumor=8 if tumor else 0, n_normal=16)
+    loss = build_loss(TrainConfig(), n_tumor=8 if tumor else 0, n_normal=16)
     held_out = ValidationPatches(*patches(12, 1)) if val else None
     return fit(
         frd,
@@ -238,7 +238,8 @@ def test_masks_are_what_the_loss_sees() -> None:
     masks = rasterize_labels(table, {"1": regions}, patch_px=PATCH_PX)
     data = PatchDataset(table, images, patch_px=PATCH_PX, masks=masks)
     seen: list[torch.Tensor] = []
-    real = build_loss(n_tumor=3, n_normal=6, similarity="location", labels="mask")
+    settings = config(epochs=1, similarity="location", labels="mask")
+    real = build_loss(settings, n_tumor=3, n_normal=6)
 
     class Spy(SimilarityLoss):
         def __call__(self, teacher_maps, student_maps, y):  # type: ignore[no-untyped-def]
@@ -246,7 +247,6 @@ def test_masks_are_what_the_loss_sees() -> None:
             return super().__call__(teacher_maps, student_maps, y)
 
     spy = Spy(real.kind, real.alpha, real.gamma, real.similarity, real.labels)
-    settings = config(epochs=1, similarity="location", labels="mask")
     fit(
         model(),
         data,
