@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
-from qprd.files.atomic import write_errors
+from qprd.files.atomic import replacing, write_errors
 
 
 class Summary(Protocol):
@@ -24,7 +25,7 @@ class Summary(Protocol):
 def write_json_object(path: Path | None, content: object) -> None:
     """Write anything made of dataclasses, mappings, sequences and plain values as JSON.
 
-    NaN and infinities become null: JSON has no such numbers.
+    A file is written whole or not at all. NaN and infinities become null: JSON has no such numbers.
 
     Raises:
         QprdError: the file cannot be written.
@@ -32,8 +33,14 @@ def write_json_object(path: Path | None, content: object) -> None:
     if path is None:
         return
     fix = "Give --json a file in an existing, writable folder."
-    with write_errors("The report", path, fix=fix):
-        path.write_text(json.dumps(plain(content), indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(plain(content), indent=2) + "\n"
+    # A terminal or a pipe cannot be replaced, nor can what /dev/stdout leads to.
+    is_file = not path.is_symlink() and (path.is_file() or not path.exists())
+    with (
+        write_errors("The report", path, fix=fix),
+        replacing(path) if is_file else nullcontext(path) as new,
+    ):
+        new.write_text(text, encoding="utf-8")
 
 
 def plain(value: object) -> object:

@@ -48,6 +48,30 @@ def test_a_report_becomes_json_that_any_program_reads(tmp_path: Path) -> None:
     }
 
 
+def test_a_report_that_cannot_be_written_leaves_the_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "r.json"
+    write_json_object(file, REPORT)
+    before = file.read_text()
+
+    def half(path: Path, text: str, encoding: str) -> None:
+        with path.open("w", encoding=encoding) as written:
+            written.write(text[:5])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(QprdError, match="The report cannot be written"):
+        write_json_object(file, {"later": 1})
+    assert file.read_text() == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_report_goes_to_a_pipe_or_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    write_json_object(Path("/dev/stdout"), {"a": 1})
+    assert json.loads(capfd.readouterr().out) == {"a": 1}
+
+
 def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_json_object(None, REPORT)
