@@ -46,7 +46,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from qprd.api.loop import evaluate, load_model, open_project, predict, train, view_results
-    from qprd.api.setup import copy_scripts, doctor, status, versions
+    from qprd.api.setup import copy_scripts, doctor, status
     from qprd.errors import QprdError
     from qprd.events import log_events
     from qprd.jobs.demo import draw_demo, run_demo
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from qprd.jobs.remove import remove
     from qprd.jobs.teachers import list_teachers
     from qprd.jobs.undo import undo
+    from qprd.jobs.versions import versions
     from qprd.jobs.write_back import write_back
     from qprd.qupath.project import Project
     from qprd.settings import PredictConfig, TrainConfig
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
 #: Where the public names are.
 _MODULES = {
     "qprd.api.loop": ("evaluate", "load_model", "open_project", "predict", "train", "view_results"),
-    "qprd.api.setup": ("copy_scripts", "doctor", "status", "versions"),
+    "qprd.api.setup": ("copy_scripts", "doctor", "status"),
     "qprd.errors": ("QprdError",),
     "qprd.events": ("log_events",),
     "qprd.jobs.demo": ("draw_demo", "run_demo"),
@@ -75,6 +76,7 @@ _MODULES = {
     "qprd.jobs.remove": ("remove",),
     "qprd.jobs.teachers": ("list_teachers",),
     "qprd.jobs.undo": ("undo",),
+    "qprd.jobs.versions": ("versions",),
     "qprd.jobs.write_back": ("write_back",),
     "qprd.qupath.project": ("Project",),
     "qprd.settings": ("PredictConfig", "TrainConfig"),

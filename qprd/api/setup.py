@@ -74,18 +74,6 @@ def doctor(
     )
 
 
-def versions() -> dict[str, str]:
-    """Find the versions of qprd, Python, PyTorch, OpenSlide and QuPath, without loading them.
-
-    Examples:
-        >>> list(qprd.versions())
-        ['qprd', 'Python', 'PyTorch', 'OpenSlide', 'QuPath']
-    """
-    from qprd.jobs.versions import found_versions
-
-    return found_versions()
-
-
 def status(
     project: Project,
     *,

@@ -17,8 +17,13 @@ def installed_version(package: str) -> str:
         return "not installed"
 
 
-def found_versions() -> dict[str, str]:
-    """The version of each program that matters in a report of a problem, by its name."""
+def versions() -> dict[str, str]:
+    """Find the versions of qprd, Python, PyTorch, OpenSlide and QuPath, without loading them.
+
+    Examples:
+        >>> list(qprd.versions())
+        ['qprd', 'Python', 'PyTorch', 'OpenSlide', 'QuPath']
+    """
     qupath = find_qupath()
     return {
         "qprd": __version__,
