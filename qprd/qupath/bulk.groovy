@@ -5,6 +5,7 @@ import com.google.gson.JsonObject
 import groovy.transform.CompileStatic
 import java.nio.charset.StandardCharsets
 import org.locationtech.jts.geom.Coordinate
+import org.locationtech.jts.io.WKBReader
 import qupath.lib.geom.Point2
 import qupath.lib.images.ImageData
 import qupath.lib.images.servers.ImageServerBuilder
@@ -20,6 +21,7 @@ import qupath.lib.objects.classes.PathClass
 import qupath.lib.objects.hierarchy.PathObjectHierarchy
 import qupath.lib.regions.ImagePlane
 import qupath.lib.roi.GeometryROI
+import qupath.lib.roi.GeometryTools
 import qupath.lib.roi.ROIs
 import qupath.lib.roi.interfaces.ROI
 
@@ -244,8 +246,9 @@ class Bulk {
         }
     }
 
-    static List<PathObject> fromGeoJson(String text) {
-        return PathIO.readObjectsFromGeoJSON(new ByteArrayInputStream(text.getBytes(StandardCharsets.UTF_8)))
+    static void addGeoJson(PathObjectHierarchy hierarchy, String text) {
+        def stream = new ByteArrayInputStream(text.getBytes(StandardCharsets.UTF_8))
+        hierarchy.addObjects(PathIO.readObjectsFromGeoJSON(stream))
     }
 
     /** Names of the classes that objects have. */
@@ -344,14 +347,7 @@ class Bulk {
                     plane)
             def tile = PathObjects.createTileObject(roi)
             tile.setColor(argb)
-            tile.setID(UUID.fromString(ids[i]))
-            def list = tile.getMeasurementList()
-            for (int m = 0; m < measurements.length; m++) {
-                double value = values[i * measurements.length + m]
-                if (!Double.isNaN(value))
-                    list.put(measurements[m], value)
-            }
-            list.close()
+            finish(tile, ids[i], measurements, values, i)
             tiles.add(tile)
         }
         return tiles
@@ -359,6 +355,34 @@ class Bulk {
 
     static void setColor(String className, int argb) {
         PathClass.fromString(className, argb).setColor(argb)
+    }
+
+    /** Annotations from hexadecimal WKB; the class gets the color unless there is one of that name. */
+    static List<PathObject> createAnnotations(String[] ids, String[] outlines, String[] names, String className,
+                                              int argb, String[] measurements, double[] values) {
+        def pathClass = PathClass.fromString(className, argb)
+        def reader = new WKBReader(GeometryTools.getDefaultFactory())
+        def annotations = new ArrayList<PathObject>(ids.length)
+        for (int i = 0; i < ids.length; i++) {
+            def roi = GeometryTools.geometryToROI(reader.read(WKBReader.hexToBytes(outlines[i])))
+            def annotation = PathObjects.createAnnotationObject(roi, pathClass)
+            if (!names[i].isEmpty())
+                annotation.setName(names[i])
+            finish(annotation, ids[i], measurements, values, i)
+            annotations.add(annotation)
+        }
+        return annotations
+    }
+
+    private static void finish(PathObject object, String id, String[] measurements, double[] values, int row) {
+        object.setID(UUID.fromString(id))
+        def list = object.getMeasurementList()
+        for (int m = 0; m < measurements.length; m++) {
+            double value = values[row * measurements.length + m]
+            if (!Double.isNaN(value))
+                list.put(measurements[m], value)
+        }
+        list.close()
     }
 
     /** Put `added` below the root in place of `own`; children that others gave to `own` stay. */

@@ -36,11 +36,7 @@ class TileTable:
         places = np.empty((len(tiles), 4))
         for column, key in enumerate(("x", "y", "width", "height")):
             places[:, column] = np.fromiter((getattr(t, key) for t in tiles), float, len(tiles))
-        names = list(dict.fromkeys(name for tile in tiles for name in tile.measurements))
-        values = np.empty((len(tiles), len(names)))
-        for column, name in enumerate(names):
-            found = (tile.measurements.get(name, math.nan) for tile in tiles)
-            values[:, column] = np.fromiter(found, float, len(tiles))
+        names, values = measurement_table([tile.measurements for tile in tiles])
         return cls([tile.id for tile in tiles], places, names, values)
 
     def tiles(self) -> tuple[PredictedTile, ...]:
@@ -131,6 +127,22 @@ def stored_otherwise(what: str, where: Path) -> QprdError:
         fix="Run it again; if it happens once more, please report it.",
         exit_code=ExitCode.FAILED,
     )
+
+
+def measurement_table(
+    measurements: Sequence[Mapping[str, float]],
+) -> tuple[list[str], NDArray[np.float64]]:
+    """Measurements of many objects as a table.
+
+    Returns:
+        All names there are, and the values (n, names), NaN where an object has none.
+    """
+    names = list(dict.fromkeys(name for item in measurements for name in item))
+    values = np.empty((len(measurements), len(names)))
+    for column, name in enumerate(names):
+        found = (item.get(name, math.nan) for item in measurements)
+        values[:, column] = np.fromiter(found, float, len(measurements))
+    return names, values
 
 
 def _equal(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.bool_]:

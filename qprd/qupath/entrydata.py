@@ -13,14 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import geojson
 import numpy as np
+import shapely
 
 from qprd.errors import QprdError
 from qprd.predictions import (
     FAULT,
     MEAN_SCORE,
     OLD_TILE_NAME,
+    REVIEW_CLASS,
+    REVIEW_COLOR,
     SCORE,
     TILE_COLOR,
     PredictedAnnotation,
@@ -29,13 +31,13 @@ from qprd.predictions import (
     another_id,
     is_own_class,
 )
-from qprd.qupath.comparison import TileTable
+from qprd.qupath.comparison import TileTable, measurement_table
 from qprd.qupath.entry_folder import EntryFolder
-from qprd.qupath.geojson import annotation_feature
 from qprd.qupath.java import QuPath, qupath_call
+from qprd.qupath.pathclasses import argb_from_color
 from qprd.qupath.precision import on_grid
-from qprd.qupath.predictions_geojson import annotation_features, predictions_from_geojson
-from qprd.qupath.project import Annotation, PathClass, SlideSource
+from qprd.qupath.predictions_geojson import predictions_from_geojson
+from qprd.qupath.project import DEFAULT_COLOR, Annotation, PathClass, SlideSource
 
 
 class EntryData:
@@ -113,7 +115,7 @@ class EntryData:
     def add_geojson(self, text: str) -> None:
         """Add the objects of a GeoJSON file below the root."""
         with qupath_call("QuPath cannot read this GeoJSON", self._path):
-            self._file.hierarchy.addObjects(self._qupath.bulk.fromGeoJson(text))
+            self._qupath.bulk.addGeoJson(self._file.hierarchy, text)
             self._found_own = None
 
     def predictions(self, metadata: Mapping[str, str]) -> Predictions:
@@ -163,11 +165,9 @@ class EntryData:
         are polygons and multipolygons of the given class; its color counts where QuPath knows no
         class of its name.
         """
-        features = [annotation_feature(a.id, a.geometry, path_class, a.name) for a in added]
-        bulk = self._qupath.bulk
         with qupath_call("QuPath cannot add the annotations", self._path):
-            created = bulk.fromGeoJson(geojson.dumps(features))
-            bulk.replace(self._file.hierarchy, self._annotations(removed), created)
+            created = self._created(added, path_class)
+            self._qupath.bulk.replace(self._file.hierarchy, self._annotations(removed), created)
             self._found_own = None
 
     def replace_own(self, predictions: Predictions, others: Any) -> tuple[Predictions, int]:
@@ -193,11 +193,34 @@ class EntryData:
                 tiles.values.ravel(),
                 TILE_COLOR,
             )
-            added.addAll(bulk.fromGeoJson(geojson.dumps(annotation_features(predictions))))
+            contour_class = PathClass(predictions.contour_class, predictions.contour_color)
+            added.addAll(self._created(predictions.contours, contour_class))
+            review_class = PathClass(REVIEW_CLASS, REVIEW_COLOR)
+            added.addAll(self._created(predictions.review, review_class))
             replaced = int(own.size())
             bulk.replace(self._file.hierarchy, own, added)
             self._found_own = None
         return predictions, replaced
+
+    def _created(
+        self, regions: Sequence[PredictedAnnotation | Annotation], path_class: PathClass
+    ) -> Any:
+        """Java annotations of these regions; as GeoJSON, QuPath would turn their outlines."""
+        names, values = measurement_table(
+            [one.measurements if isinstance(one, PredictedAnnotation) else {} for one in regions]
+        )
+        outlines = [
+            one.polygon if isinstance(one, PredictedAnnotation) else one.geometry for one in regions
+        ]
+        return self._qupath.bulk.createAnnotations(
+            [one.id for one in regions],
+            [shapely.to_wkb(outline, hex=True) for outline in outlines],
+            [one.name or "" for one in regions],
+            path_class.name,
+            argb_from_color(path_class.color or DEFAULT_COLOR),
+            names,
+            values.ravel(),
+        )
 
     def write(self, path: Path) -> None:
         """Write the data to a new file, forced to the disk.

@@ -46,7 +46,14 @@ def predictions_to_geojson(
         QprdError: QuPath cannot store a prediction (see `qprd.qupath.storable`).
     """
     stored = storable(predictions)
-    features = [*map(_tile_feature, stored.tiles), *annotation_features(stored)]
+    contour_class = PathClass(stored.contour_class, stored.contour_color)
+    review_class = PathClass(REVIEW_CLASS, REVIEW_COLOR)
+    features = [_tile_feature(tile) for tile in stored.tiles]
+    for regions, path_class in ((stored.contours, contour_class), (stored.review, review_class)):
+        features += [
+            annotation_feature(item.id, item.polygon, path_class, item.name, item.measurements)
+            for item in regions
+        ]
     member = {
         **(image or {}),
         "metadata": dict(stored.metadata),
@@ -54,20 +61,6 @@ def predictions_to_geojson(
         "contourColor": list(stored.contour_color),
     }
     return dict(geojson.FeatureCollection(features, **{OWN: member}))
-
-
-def annotation_features(predictions: Predictions) -> list[geojson.Feature]:
-    """Contours and regions to review, each with its class."""
-    contour_class = PathClass(predictions.contour_class, predictions.contour_color)
-    review_class = PathClass(REVIEW_CLASS, REVIEW_COLOR)
-    return [
-        annotation_feature(item.id, item.polygon, path_class, item.name, item.measurements)
-        for regions, path_class in (
-            (predictions.contours, contour_class),
-            (predictions.review, review_class),
-        )
-        for item in regions
-    ]
 
 
 def predictions_to_text(predictions: Predictions, image: Mapping[str, object] | None = None) -> str:
