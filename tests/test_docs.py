@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 import json
 import re
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 import typer
 
+import qprd
 from qprd.cli import app
 from tests.test_docstrings import demo  # noqa: F401
 
@@ -163,3 +165,10 @@ def test_the_conda_recipe_has_the_dependencies_of_the_package() -> None:
         name, limits = re.match(r"([\w-]+)([^;]*)", line).groups()  # type: ignore[union-attr]
         if name != "openslide-bin":  # conda-forge has the library itself
             assert f"    - {renamed.get(name, name)} {limits.strip()}\n" in recipe
+
+
+def test_the_page_of_the_api_has_each_public_name_from_its_module() -> None:
+    listed = re.findall(r"(?m)^::: (\S+)\.(\w+)$", (ROOT / "docs" / "api.md").read_text())
+    assert {name for _, name in listed} == set(qprd.__all__) - {"__version__"}
+    for module, name in listed:
+        assert getattr(importlib.import_module(module), name) is getattr(qprd, name)

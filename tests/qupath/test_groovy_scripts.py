@@ -12,7 +12,7 @@ from shapely.geometry import MultiPolygon, box
 
 from qprd import predictions as ours
 from qprd.files.layout import ProjectLayout
-from qprd.jobs.undo import undo_project
+from qprd.jobs.undo import undo
 from qprd.predictions import (
     MAX_SCORE,
     MEAN_SCORE,
@@ -298,7 +298,7 @@ def test_undo_and_another_import_bring_the_earlier_results_back(
     assert sum(map(is_own, dump(project, tmp_path / "again")["1"].values())) == 51
     for script, expected in ((bring_in, imported), (take_out, before)):
         with ExchangeProject(project) as opened:
-            told = undo_project(opened, progress=SilentProgress()).lines()[-1]
+            told = undo(opened, progress=SilentProgress()).lines()[-1]
         assert script.name in told
         run(script, project, "--save")
         assert dump(project, tmp_path / script.stem) == expected
