@@ -355,6 +355,13 @@ def test_groovy_puts_the_scripts_there_and_says_so(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("words", [(), ("scripts", "--install")])
+def test_groovy_needs_one_place(words: tuple[str, ...]) -> None:
+    code, printed = run("groovy", *words)
+    assert code == ExitCode.USAGE
+    assert "Name a folder, or give --install alone." in printed
+
+
 def test_groovy_into_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     code, printed = run("groovy", tmp_path / "file")
