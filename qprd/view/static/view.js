@@ -71,23 +71,28 @@ function makeRow(row) {
 }
 
 function list() {
-  const key = $("sort").value, words = $("search").value.toLowerCase().split(/\s+/);
+  const key = $("sort").value;
   const sign = $("reverse").getAttribute("aria-pressed") === "true" ? -1 : 1;
   const known = (row) => row[key] !== undefined && row[key] !== null;
-  const compare = (a, b) => {
+  const order = (a, b) => {
     if (key === "project") return sign * (a.order - b.order);
     if (!known(a) || !known(b)) return known(b) - known(a) || a.order - b.order;
-    const order = typeof a[key] === "number" ? a[key] - b[key]
+    const difference = typeof a[key] === "number" ? a[key] - b[key]
       : a[key].localeCompare(b[key], undefined, { numeric: true });
-    return sign * order || a.order - b.order;
+    return sign * difference || a.order - b.order;
   };
-  slides.sort(compare);
+  slides.sort(order);
+  $("slides").replaceChildren(...slides.map((row) => row.item));
+  search();
+}
+
+function search() {
+  const words = $("search").value.toLowerCase().split(/\s+/);
   let found = 0;
   for (const row of slides) {
     row.item.hidden = !words.every((word) => row.folded.includes(word));
     found += !row.item.hidden;
   }
-  $("slides").replaceChildren(...slides.map((row) => row.item));
   $("count").textContent = found === slides.length
     ? `${found} slides` : `${found} of ${slides.length} slides`;
 }
@@ -477,7 +482,7 @@ $("note").addEventListener("keydown", (event) => {
   judge(slide.regions[current].verdict);
   viewer.canvas.focus();
 });
-$("search").addEventListener("input", list);
+$("search").addEventListener("input", search);
 $("sort").addEventListener("input", list);
 $("reverse").addEventListener("click", ({ currentTarget: button }) => {
   button.setAttribute("aria-pressed", button.getAttribute("aria-pressed") !== "true");
