@@ -192,7 +192,7 @@ def test_all_is_done_by_keyboard_alone(show: Show, predicted: Path) -> None:
     page.keyboard.type("narrow")
     page.keyboard.press("Enter")
     wait(lambda: len(reviews(predicted)) == 1, page)
-    page.wait_for_load_state("networkidle")
+    page.wait_for_selector("#review[aria-busy=false]")
     page.keyboard.press("a")
     wait(lambda: page.inner_text("#region").startswith("2. "), page)
     page.keyboard.press("p")

@@ -13,7 +13,6 @@ let slide = null;      // the open one
 let current = -1;      // the region under review
 let request = null;    // of contours, while it is under way
 let timer = 0;
-let judging = false;
 
 const now = new Pane($("now"), { showNavigator: true, navigatorPosition: "BOTTOM_RIGHT" });
 const { viewer } = now;
@@ -404,9 +403,9 @@ function choose(index) {
 }
 
 async function judge(verdict) {
-  const region = slide?.regions?.[current], { id } = slide ?? {};
-  if (judging || !region || region.inQuPath) return;
-  judging = true;
+  const region = slide?.regions?.[current], { id } = slide ?? {}, form = $("review");
+  if (form.ariaBusy === "true" || !region || region.inQuPath) return;
+  form.ariaBusy = "true";
   const body = JSON.stringify({
     region: region.id, verdict, note: $("note").value, name: $("reviewer").value,
   });
@@ -423,7 +422,7 @@ async function judge(verdict) {
     tell([error.message]);
     return;
   } finally {
-    judging = false;
+    form.ariaBusy = "false";
   }
   if (verdict === "none") return;
   const { regions } = slide, at = current;
