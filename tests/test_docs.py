@@ -27,6 +27,7 @@ else:
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     # README.md
+    ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
@@ -113,12 +114,16 @@ def test_python_runs(
 ) -> None:
     """``project`` is that of the demo."""
     if block.before == "<!-- python-example -->":
-        pytest.skip("run by tests/test_readme.py")
+        pytest.skip("run by tests/test_python_page.py")
     import qprd
 
     monkeypatch.chdir(request.getfixturevalue("demo"))
     names = {"qprd": qprd, "project": qprd.open_project("demo/project", backend="exchange")}
     exec(compile(block.text, block.page, "exec"), names)
+
+
+def test_the_readme_takes_five_minutes() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 1000
 
 
 def test_the_page_of_errors_has_each_with_its_fix() -> None:

