@@ -115,8 +115,6 @@ def test_python_runs(
     """``project`` is that of the demo."""
     if block.before == "<!-- python-example -->":
         pytest.skip("run by tests/test_python_page.py")
-    import qprd
-
     monkeypatch.chdir(request.getfixturevalue("demo"))
     names = {"qprd": qprd, "project": qprd.open_project("demo/project", backend="exchange")}
     exec(compile(block.text, block.page, "exec"), names)
