@@ -45,11 +45,12 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from qprd.api.loop import evaluate, load_model, open_project, predict, train, view_results
+    from qprd.api.loop import load_model, open_project, predict, train
     from qprd.api.setup import copy_scripts, doctor, status
     from qprd.errors import QprdError
     from qprd.events import log_events
     from qprd.jobs.demo import draw_demo, run_demo
+    from qprd.jobs.evaluate.job import evaluate
     from qprd.jobs.export import export_geojson, export_model
     from qprd.jobs.import_asap import import_asap
     from qprd.jobs.predict.model import Model
@@ -58,17 +59,19 @@ if TYPE_CHECKING:
     from qprd.jobs.teachers import list_teachers
     from qprd.jobs.undo import undo
     from qprd.jobs.versions import versions
+    from qprd.jobs.view import view_results
     from qprd.jobs.write_back import write_back
     from qprd.qupath.project import Project
     from qprd.settings import PredictConfig, TrainConfig
 
 #: Where the public names are.
 _MODULES = {
-    "qprd.api.loop": ("evaluate", "load_model", "open_project", "predict", "train", "view_results"),
+    "qprd.api.loop": ("load_model", "open_project", "predict", "train"),
     "qprd.api.setup": ("copy_scripts", "doctor", "status"),
     "qprd.errors": ("QprdError",),
     "qprd.events": ("log_events",),
     "qprd.jobs.demo": ("draw_demo", "run_demo"),
+    "qprd.jobs.evaluate.job": ("evaluate",),
     "qprd.jobs.export": ("export_geojson", "export_model"),
     "qprd.jobs.import_asap": ("import_asap",),
     "qprd.jobs.predict.model": ("Model",),
@@ -77,6 +80,7 @@ _MODULES = {
     "qprd.jobs.teachers": ("list_teachers",),
     "qprd.jobs.undo": ("undo",),
     "qprd.jobs.versions": ("versions",),
+    "qprd.jobs.view": ("view_results",),
     "qprd.jobs.write_back": ("write_back",),
     "qprd.qupath.project": ("Project",),
     "qprd.settings": ("PredictConfig", "TrainConfig"),

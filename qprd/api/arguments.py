@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from qprd.errors import ExitCode, QprdError
 from qprd.given_settings import predict_config, train_config
-from qprd.jobs.predict.model import Model
+from qprd.jobs.predict.model import Model, bundle_of
 from qprd.settings import PredictConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -75,11 +75,6 @@ def _merged(
     if isinstance(config, BaseModel):
         return {**config.model_dump(exclude_unset=True), **settings}, None
     return dict(settings), path_of(config)
-
-
-def bundle_of(model: Model | str | Path) -> Path:
-    """The folder of a model's bundle."""
-    return model.bundle if isinstance(model, Model) else Path(model)
 
 
 def path_of(path: str | Path | None) -> Path | None:

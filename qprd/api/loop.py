@@ -1,15 +1,14 @@
-"""The loop: open a project, train on it, predict, evaluate, look at the results."""
+"""The loop: open a project, train on it, load a model, predict."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qprd.api.arguments import (
-    bundle_of,
     path_of,
     prediction_settings,
     refuse_with_resume,
@@ -17,16 +16,12 @@ from qprd.api.arguments import (
     training_settings,
 )
 from qprd.checked import Backend
-from qprd.given_settings import some_settings
-from qprd.jobs.predict.model import Model
-from qprd.names import names_of
+from qprd.jobs.predict.model import Model, bundle_of
 from qprd.progress import Progress, progress_bars
 from qprd.ranks import this_rank
 from qprd.settings import Precision, PredictConfig, TrainConfig
 
 if TYPE_CHECKING:
-    from qprd.jobs.evaluate.split import EvaluatedSplit
-    from qprd.jobs.evaluate.summary import EvaluateSummary
     from qprd.jobs.predict.summary import PredictSummary
     from qprd.qupath.project import Project
 
@@ -226,72 +221,3 @@ def predict(
         force=force,
         progress=progress_bars(progress),
     )
-
-
-def evaluate(
-    project: Project,
-    model: Model | str | Path | None = None,
-    *,
-    split: EvaluatedSplit | None = None,
-    images: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    unannotated_normal: bool = False,
-    assume_mpp: float | None = None,
-    progress: bool | Progress = True,
-) -> EvaluateSummary:
-    """Compare the results of a project with its annotations; also writes a page.
-
-    Args:
-        project: Only read.
-        model: Whose predictions; None takes the newest bundle of the project.
-        split: ``test``, ``val`` or ``all``; None takes the test slides, or without any the
-            validation slides.
-        images: Names of the only images to use; empty for all.
-        exclude: Names of images to leave out, which outweighs ``images``.
-        unannotated_normal: Slides without annotations have no tumor.
-        assume_mpp: Resolution of slides that do not state theirs, micrometers per pixel.
-        progress: False shows no bars.
-
-    Raises:
-        QprdError: there is nothing to evaluate.
-
-    Examples:
-        >>> qprd.evaluate(project, split="val").patch.auroc > 0.5
-        True
-    """
-    from qprd.jobs.evaluate.job import evaluate_project
-
-    return evaluate_project(
-        project,
-        split=split,
-        bundle=None if model is None else bundle_of(model),
-        images=names_of(images),
-        exclude=names_of(exclude),
-        unannotated_normal=unannotated_normal,
-        assume_mpp=assume_mpp,
-        progress=progress_bars(progress),
-    )
-
-
-def view_results(
-    project: Project,
-    *,
-    port: int = 8765,
-    announce: Callable[[str], object] = print,
-    assume_mpp: float | None = None,
-) -> None:
-    """Show a project in a browser of this computer, until it is interrupted.
-
-    Args:
-        project: Only read, but for the judgments of a review.
-        port: Where to listen; 0 takes a free one.
-        announce: Gets the address, a line at a time.
-        assume_mpp: Resolution of slides that do not state theirs, micrometers per pixel.
-
-    Raises:
-        QprdError: ``qprd[view]`` is not installed, or the port is taken.
-    """
-    from qprd.jobs.view import serve_project
-
-    checked = some_settings(PredictConfig, ("assume_mpp",), {"assume_mpp": assume_mpp})
-    serve_project(project, port=port, announce=announce, **checked)

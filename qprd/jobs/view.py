@@ -9,25 +9,27 @@ from collections.abc import Callable
 from contextlib import closing
 
 from qprd.errors import QprdError
+from qprd.given_settings import some_settings
 from qprd.qupath.project import Project
+from qprd.settings import PredictConfig
 
 #: The only address that is listened on: of this computer, and seen by it alone.
 _ADDRESS = "127.0.0.1"
 
 
-def serve_project(
+def view_results(
     project: Project,
     *,
-    port: int,
-    announce: Callable[[str], object],
+    port: int = 8765,
+    announce: Callable[[str], object] = print,
     assume_mpp: float | None = None,
 ) -> None:
-    """Show a project in a browser until Ctrl-C.
+    """Show a project in a browser of this computer, until it is interrupted.
 
     Args:
-        project: The project; only judgments are written to it.
+        project: Only read, but for the judgments of a review.
         port: Where to listen; 0 takes a free one.
-        announce: Tells the user the address.
+        announce: Gets the address, a line at a time.
         assume_mpp: Resolution of slides that do not state theirs, micrometers per pixel.
 
     Raises:
@@ -46,7 +48,8 @@ def serve_project(
         ) from error
     from qprd.view.content import Content
 
-    content = Content(project, assume_mpp=assume_mpp)
+    checked = some_settings(PredictConfig, ["assume_mpp"], {"assume_mpp": assume_mpp})
+    content = Content(project, **checked)
     token = secrets.token_urlsafe(24)
     with closing(content), _listen(port) as listening:
         port = listening.getsockname()[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qprd.jobs.evaluate.job import evaluate_project
+import qprd
 from qprd.jobs.evaluate.summary import EvaluateSummary
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
@@ -13,7 +13,7 @@ from qprd.qupath.exchange import ExchangeProject
 
 def evaluate(project: Path, **options: Any) -> EvaluateSummary:
     with ExchangeProject(project) as opened:
-        return evaluate_project(opened, progress=SilentProgress(), **options)
+        return qprd.evaluate(opened, progress=SilentProgress(), **options)
 
 
 def only_bundle(project: Path) -> Path:

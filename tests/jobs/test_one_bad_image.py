@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+import qprd
 from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.doctor import images as doctor
 from qprd.jobs.doctor.checks import Status
-from qprd.jobs.evaluate.job import evaluate_project
 from qprd.jobs.evaluate.summary import EvaluateSummary
 from qprd.jobs.predict.job import predict_project
 from qprd.jobs.train import patches
@@ -59,7 +59,7 @@ def draw_on(project: Path, entry_id: int, split: str | None = None) -> None:
 
 def evaluate(project: Path, **options: object) -> EvaluateSummary:
     with ExchangeProject(project) as opened:
-        return evaluate_project(opened, progress=SilentProgress(), **options)  # type: ignore[arg-type]
+        return qprd.evaluate(opened, progress=SilentProgress(), **options)  # type: ignore[arg-type]
 
 
 def about(name: str, lines: object) -> list[str]:

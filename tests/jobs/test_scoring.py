@@ -11,7 +11,7 @@ import pytest
 from qprd.bundle.reading import read_bundle_info
 from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
-from qprd.jobs.evaluate.job import evaluate_project
+from qprd.jobs.evaluate.job import evaluate
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.results.arrays import load_score_map
@@ -74,6 +74,6 @@ def test_slides_that_were_scored_the_other_way_are_not_evaluated(trained_project
     del values["scoring"]
     file.write_text(json.dumps({**values, "exact": True}))
     with ExchangeProject(trained_project) as opened:
-        summary = evaluate_project(opened, split="all", progress=SilentProgress())
+        summary = evaluate(opened, split="all", progress=SilentProgress())
     assert [slide.entry.name for slide in summary.slides] == [NAMES[0]]
     assert any(f"{NAMES[1]}: It was scored by patches" in problem for problem in summary.problems)

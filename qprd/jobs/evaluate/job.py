@@ -23,7 +23,8 @@ from qprd.jobs.evaluate.slide import (
 )
 from qprd.jobs.evaluate.split import EvaluatedSplit, choose_slides
 from qprd.jobs.evaluate.summary import EvaluateSummary, coverage_notes
-from qprd.progress import Progress
+from qprd.jobs.predict.model import Model, bundle_of
+from qprd.progress import Progress, progress_bars
 from qprd.qupath.drawn import Drawn, read_drawn
 from qprd.qupath.entry_slides import name_list, select_entries
 from qprd.qupath.project import Entry, Project
@@ -35,30 +36,46 @@ if TYPE_CHECKING:
     from qprd.bundle.records import BundleInfo
 
 
-def evaluate_project(
+def evaluate(
     project: Project,
+    model: Model | str | Path | None = None,
     *,
     split: EvaluatedSplit | None = None,
-    bundle: Path | None = None,
     images: Sequence[str] = (),
     exclude: Sequence[str] = (),
     unannotated_normal: bool = False,
     assume_mpp: float | None = None,
-    progress: Progress,
+    progress: bool | Progress = True,
 ) -> EvaluateSummary:
-    """Compare the results of a project with its annotations, and write a page beside the results.
-
-    The arguments are those of `qprd.evaluate`; without ``assume_mpp`` a slide that states no
-    resolution has that of its prediction.
+    """Compare the results of a project with its annotations; also writes a page.
 
     A slide that cannot be read, or has no results of the bundle, is reported and left out.
+
+    Args:
+        project: Only read.
+        model: Whose predictions; None takes the newest bundle of the project.
+        split: ``test``, ``val`` or ``all``; None takes the test slides, or without any the
+            validation slides.
+        images: Names of the only images to use; empty for all.
+        exclude: Names of images to leave out, which outweighs ``images``.
+        unannotated_normal: Slides without annotations have no tumor.
+        assume_mpp: Resolution of slides that do not state theirs, micrometers per pixel; None
+            takes that of the prediction.
+        progress: False shows no bars.
+
+    Raises:
+        QprdError: there is nothing to evaluate.
+
+    Examples:
+        >>> qprd.evaluate(project, split="val").patch.auroc > 0.5
+        True
     """
     from qprd.bundle.reading import newest_bundle, read_bundle_info
 
-    started = time.perf_counter()
+    started, bars = time.perf_counter(), progress_bars(progress)
     layout = ProjectLayout(project.path)
     layout.require_writable()
-    info = read_bundle_info(newest_bundle(layout.bundles) if bundle is None else bundle)
+    info = read_bundle_info(newest_bundle(layout.bundles) if model is None else bundle_of(model))
     config = _config(info, unannotated_normal, assume_mpp)
     entries = select_entries(project, images, exclude)
     drawn = read_drawn(project, entries)
@@ -72,7 +89,7 @@ def evaluate_project(
     usable = _with_results(readable, layout, info, problems)
     threshold, threshold_notes = _threshold(usable, info)
     slides: list[EvaluatedSlide] = []
-    with progress.task("comparing", len(usable)) as task:
+    with bars.task("comparing", len(usable)) as task:
         for entry, _ in usable:
             try:
                 people_drew = drawn_by_people(drawn.annotations[entry.id])
@@ -101,7 +118,7 @@ def evaluate_project(
         notes.append(f"without a slide score, and so left out of the slide figures: {names}")
     notes += coverage_notes(slides)
     compared = [slide.comparison for slide in slides]
-    with progress.task("measuring", 1) as task:
+    with bars.task("measuring", 1) as task:
         summary = EvaluateSummary(
             project=project.path,
             backend=project.backend,
@@ -124,7 +141,7 @@ def evaluate_project(
             seconds=time.perf_counter() - started,
         )
         task.advance()
-    publish(summary, layout, info, progress=progress)
+    publish(summary, layout, info, progress=bars)
     return summary
 
 

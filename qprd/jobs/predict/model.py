@@ -181,3 +181,8 @@ class Model:
         path = Path(slide)
         with Slide(path, mpp=mpp) as opened:
             return predictor.score(opened, path.name)
+
+
+def bundle_of(model: Model | str | Path) -> Path:
+    """The folder of a model's bundle."""
+    return model.bundle if isinstance(model, Model) else Path(model)

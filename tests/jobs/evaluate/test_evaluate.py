@@ -14,10 +14,10 @@ import shapely
 import tifffile
 from shapely.geometry import box
 
+import qprd
 from qprd.errors import QprdError
 from qprd.evaluation.cells import labeled_cells
 from qprd.evaluation.metrics import auroc
-from qprd.jobs.evaluate.job import evaluate_project
 from qprd.jobs.reporting import plain
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
@@ -138,7 +138,7 @@ def test_results_of_another_bundle_are_not_measured(predicted_project: Path) -> 
     later = train(predicted_project, seed=1).bundle
     with pytest.raises(QprdError, match=f"of the bundle {bundle.name}, not of {later.name}"):
         evaluate(predicted_project, split="val")
-    assert evaluate(predicted_project, split="val", bundle=bundle).bundle == bundle.name
+    assert evaluate(predicted_project, split="val", model=bundle).bundle == bundle.name
 
 
 def test_contours_of_another_threshold_are_said(predicted_project: Path) -> None:
@@ -295,10 +295,10 @@ def test_both_backends_measure_the_same(colon_project: Path, shared_data: Path) 
         train_project(opened, few, progress=SilentProgress())
         config = prediction(stride=512, images=("colon_2.tif",))
         predict_project(opened, config, progress=SilentProgress())
-        through_files = evaluate_project(opened, split="val", progress=SilentProgress())
+        through_files = qprd.evaluate(opened, split="val", progress=SilentProgress())
     through_paquo, _ = open_project(colon_project, backend="paquo")
     with through_paquo:
-        through_qupath = evaluate_project(through_paquo, split="val", progress=SilentProgress())
+        through_qupath = qprd.evaluate(through_paquo, split="val", progress=SilentProgress())
     for level in ("patch", "slide", "froc", "pixel"):
         a, b = (plain(s.report()[level]) for s in (through_files, through_qupath))
         assert a == pytest.approx(b) if isinstance(a, float) else a == b
