@@ -5,8 +5,8 @@
  * heatmap, move the threshold, review, and train again. qprd works as a program of its own: annotations go out to
  * it as files, and its results come into QuPath as they are ready.
  *
- * To run it: Automate > User scripts > qprd, where "qprd groovy --install" put it; or
- * Automate > Script editor, open this file, then Run > Run.
+ * To run it: Automate > User scripts > qprd, where "qprd groovy --install" put it, or
+ * Automate > Script editor, open this file; then Run > Run.
  *
  * For QuPath 0.5.1, 0.6 and 0.7.
  */
@@ -133,8 +133,8 @@ import java.util.concurrent.TimeUnit
 @Field Map ui = [:]
 @Field Map fields = [:]
 // The run that is followed, or was the last: its project and process, how it ended (null while it runs), how far
-// its events were read, and when files of predictions changed that were brought in.
-@Field Map now = [job: null, project: null, process: null, end: 'done', read: 0L, brought: [:]]
+// its events were read, when files of predictions changed that were brought in, and what of that failed.
+@Field Map now = [job: null, project: null, process: null, end: 'done', read: 0L, brought: [:], problems: []]
 // What the tab "Look and review" is about: the image, its grid of tiles, and what is to review in it.
 @Field Map look = [:]
 
@@ -192,6 +192,8 @@ void openWindow() {
         gui.imageDataProperty().removeListener(imageListener)
         gui.projectProperty().removeListener(projectListener)
         showOutlines([])
+        ui.heatmap.setSelected(false)
+        showHeatmap()
         worker.shutdown()
     }
     worker.scheduleWithFixedDelay({ guarded { poll() } }, 300, 300, TimeUnit.MILLISECONDS)
@@ -228,11 +230,20 @@ void inBackground(Closure work) {
 }
 
 void guarded(Closure work) {
+    def problem = problemOf(work)
+    if (problem != null) {
+        Platform.runLater { tell(problem) }
+    }
+}
+
+/** What went wrong; null if all went well. */
+String problemOf(Closure work) {
     try {
         work()
+        null
     } catch (Exception error) {
         LoggerFactory.getLogger('qprd').warn(error.getMessage(), error)
-        Platform.runLater { tell((error.getMessage() ?: error.toString()).replaceFirst('^qprd: ', '')) }
+        (error.getMessage() ?: error.toString()).replaceFirst('^qprd: ', '')
     }
 }
 
@@ -293,7 +304,7 @@ void projectChanged() {
 void show() {
     def running = now.end == null
     def project = gui.getProject()
-    [ui.train, ui.predictAll, ui.evaluate, ui.undo].each { it.setDisable(running || project == null) }
+    [ui.train, ui.again, ui.predictAll, ui.evaluate, ui.undo].each { it.setDisable(running || project == null) }
     ui.predictThis.setDisable(running || project == null || gui.getImageData() == null)
     ui.stop.setDisable(!running || now.job.stopAsked)
     def canResume = now.job?.command == 'predict' && now.job.canResume(now.end) && project == now.project || ui.stopped != null
@@ -424,6 +435,9 @@ void resume() {
 void start(String name, List<String> more = []) {
     def project = gui.getProject()
     def words = command()
+    if (now.end == null) {
+        return
+    }
     if (words == null) {
         tell('qprd was not found on this computer. Install it, or choose where it is.')
         chooseCommand()
@@ -439,12 +453,12 @@ void start(String name, List<String> more = []) {
         project.syncChanges()
     }
     def choices = chosen()
-    now = [job: new Run(command: name), more: more, project: project, process: null, end: null, read: 0L, brought: [:]]
+    now = [job: new Run(command: name), more: more, project: project, process: null, end: null, read: 0L, brought: [:], problems: []]
     ui.log.clear()
     show()
     inBackground {
         try {
-            exportAll(project)
+            now.problems.addAll(exportAll(project))
             def folder = folderOf(project)
             Files.createDirectories(folder)
             def builder = CommandLine.process(CommandLine.of(words, name, project.getPath(), choices, more))
@@ -480,7 +494,7 @@ void attach(project) {
         return
     }
     def saved = savedSettings(project)
-    def found = [job: new Run(), more: saved.more ?: [], project: project, process: null, end: null, read: 0L, brought: [:]]
+    def found = [job: new Run(), more: saved.more ?: [], project: project, process: null, end: null, read: 0L, brought: [:], problems: []]
     readEvents(found)
     def process = ProcessHandle.of((saved.process ?: 0) as long).orElse(null)
     if (process != null && beganAt(process) == saved.began) {
@@ -536,7 +550,7 @@ void poll() {
         lines.each { log(it) }
         show()
         if (end != null) {
-            tell(now.job.sentence(end))
+            tell(([now.job.sentence(end)] + now.problems).join('\n'))
             refresh()
         }
     }
@@ -574,17 +588,15 @@ boolean isOpen(project, entry) {
     gui.getAllViewers().any { it.getImageData() != null && project.getEntry(it.getImageData()) == entry }
 }
 
-/** Write the annotations of images that are open, or were saved after they were last written. */
-void exportAll(project) {
-    project.getImageList().each { entry ->
+/** Write the annotations of images that are open, or were saved after they were last written; what went wrong. */
+List<String> exportAll(project) {
+    project.getImageList().findResults { entry ->
         def data = entry.getEntryPath().resolve('data.qpdata')
         def file = project.getPath().resolveSibling('qprd').resolve('annotations').resolve(entry.getID() + '.geojson')
         def outdated = Files.isRegularFile(data) && (!Files.isRegularFile(file) ||
                 Files.getLastModifiedTime(data) >= Files.getLastModifiedTime(file))
-        if (outdated || isOpen(project, entry)) {
-            // One image that cannot be read stops no other.
-            guarded { withImage(project, entry) { exportAnnotations(it) } }
-        }
+        // One image that cannot be read stops no other.
+        outdated || isOpen(project, entry) ? problemOf { withImage(project, entry) { exportAnnotations(it) } } : null
     }
 }
 
@@ -604,7 +616,8 @@ void bringIn(project) {
     (times.keySet() + now.brought.keySet()).findAll { times[it] != now.brought[it] }.each { id ->
         def entry = project.getImageList().find { it.getID() == id }
         if (entry != null) {
-            guarded { bringIn(project, entry, times.containsKey(id)) }
+            def problem = problemOf { bringIn(project, entry, times.containsKey(id)) }
+            now.problems.addAll(problem == null ? [] : [problem])
         }
     }
     now.brought = times
@@ -676,13 +689,13 @@ void refresh() {
         return
     }
     inBackground {
-        exportAll(project)
+        def notSent = exportAll(project).collect { [subject: 'annotations', finding: it] }
         Thread.startDaemon('qprd status') {
             guarded {
                 def status = answerOf(words, 'status', project, ['--drawn'])
                 Platform.runLater { showStatus(project, status) }
                 def checks = answerOf(words, 'doctor', project, []).result.checks ?: []
-                Platform.runLater { showWarnings(project, Findings.warnings(checks)) }
+                Platform.runLater { showWarnings(project, notSent + Findings.warnings(checks)) }
             }
         }
     }
@@ -790,7 +803,7 @@ void imageChanged() {
             def review = reviewOf(image, accepted, PIECE_UM, MOST_PIECES)
             def other = nextToReview(image)
             Platform.runLater {
-                if (look.image == image) {
+                if (look.image.is(image)) {
                     look.putAll([grid: grid, nextImage: other] + review.subMap(['items', 'told', 'accepted']))
                     showThreshold()
                     showItem()
@@ -802,12 +815,12 @@ void imageChanged() {
 
 void showHeatmap() {
     def (viewer, image) = [gui.getViewer(), look.image]
+    if (ui.opacityBefore != null) {
+        viewer.resetCustomPixelLayerOverlay()
+        viewer.getOverlayOptions().setOpacity(ui.opacityBefore)
+        ui.opacityBefore = null
+    }
     if (!ui.heatmap.isSelected() || image == null) {
-        if (ui.opacityBefore != null) {
-            viewer.resetCustomPixelLayerOverlay()
-            viewer.getOverlayOptions().setOpacity(ui.opacityBefore)
-            ui.opacityBefore = null
-        }
         return
     }
     inBackground {
@@ -817,8 +830,8 @@ void showHeatmap() {
         Platform.runLater {
             if (overlay == null) {
                 tell('There is no heatmap of this image yet: predict it first.')
-            } else if (viewer.getImageData() == image.data && ui.heatmap.isSelected()) {
-                ui.opacityBefore = ui.opacityBefore ?: viewer.getOverlayOptions().getOpacity()
+            } else if (look.image.is(image) && ui.heatmap.isSelected() && ui.opacityBefore == null) {
+                ui.opacityBefore = viewer.getOverlayOptions().getOpacity()
                 viewer.getOverlayOptions().setShowPixelClassification(true)
                 setOpacity()
                 viewer.setCustomPixelLayerOverlay(overlay)
@@ -871,7 +884,7 @@ void outline() {
         def plane = grid.tiles[0].getROI().getImagePlane()
         def shapes = polygons.collect { GeometryTools.geometryToROI(it, plane).getShape() }
         Platform.runLater {
-            if (look.image == image && ui.threshold.getValue() == threshold) {
+            if (look.image.is(image) && ui.threshold.getValue() == threshold) {
                 showOutlines(shapes)
                 ui.thresholdText.setText("${counted(shapes.size(), 'contour')} at ${shown(threshold)}, in yellow. Keep draws them instead of those that are there.")
             }
@@ -982,12 +995,11 @@ void edit() {
     }
 }
 
-/** Another image that has regions to review. */
+/** The next image that has regions to review and was not open yet in this window. */
 String nextToReview(Map image) {
     def results = image.folder.resolve('results')
-    def ids = image.project.getImageList()*.getID()
-    def after = ids.drop(ids.indexOf(image.entry.getID()) + 1) + ids.takeWhile { it != image.entry.getID() }
-    after.find { Files.isRegularFile(results.resolve(it).resolve('review.geojson')) }
+    ui.seen = (ui.seen ?: [] as Set) + image.entry.getID()
+    image.project.getImageList()*.getID().find { !ui.seen.contains(it) && Files.isRegularFile(results.resolve(it).resolve('review.geojson')) }
 }
 
 /** Outlines over the image, as they would be drawn. */
@@ -1180,7 +1192,7 @@ class CommandLine {
             return installed
         }
         def name = windows ? 'qprd.exe' : 'qprd'
-        def found = (path ?: '').split(File.pathSeparator).findAll().collect { Path.of(it).resolve(name) }.find { Files.isExecutable(it) }
+        def found = (path ?: '').split(File.pathSeparator).findAll().collect { Path.of(it.replace('"', '')).resolve(name) }.find { Files.isExecutable(it) }
         found == null ? null : [found.toString()]
     }
 }

@@ -176,7 +176,7 @@ class CommandLine {
             return installed
         }
         def name = windows ? 'qprd.exe' : 'qprd'
-        def found = (path ?: '').split(File.pathSeparator).findAll().collect { Path.of(it).resolve(name) }.find { Files.isExecutable(it) }
+        def found = (path ?: '').split(File.pathSeparator).findAll().collect { Path.of(it.replace('"', '')).resolve(name) }.find { Files.isExecutable(it) }
         found == null ? null : [found.toString()]
     }
 }

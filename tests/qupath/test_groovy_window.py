@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -17,8 +18,9 @@ from qprd.errors import QprdError, Terminated
 from qprd.events import emit, log_events
 from qprd.progress import progress_bars
 from qprd.qupath.scripts import script_folder, with_parts
-from tests.helpers.script_session import launcher, run
+from tests.helpers.script_session import launcher, run_in_turn
 
+WINDOW = script_folder() / "qprd.groovy"
 PROJECT = "/Präparate/Köln 1/project.qpproj"
 CHOSEN = {
     "tumorClass": "Tumor, Karzinom in situ",
@@ -158,13 +160,12 @@ def made(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> dict[st
     given |= {"projects": PROJECTS, "checks": CHECKS}
     (root / "given.json").write_text(json.dumps(given), encoding="utf-8")
     part = (script_folder() / "parts" / "run.groovy").read_text(encoding="utf-8")
-    script = root / "script.groovy"
     text = with_parts(SCRIPT, {"run": part}).replace("FOLDER", str(root))
-    script.write_text(text, encoding="utf-8")
-    log = run(script, root / "project" / "project.qpproj")
-    assert (root / "made.json").is_file(), log
+    steps = [text, WINDOW.read_text(encoding="utf-8")]
+    tried, opened = run_in_turn(steps, root / "project" / "project.qpproj", root / "steps")
+    assert (root / "made.json").is_file(), tried
     found: dict[str, Any] = json.loads((root / "made.json").read_text(encoding="utf-8"))
-    return {**found, "root": str(root)}
+    return {**found, "root": str(root), "printed": opened["1"]["printed"]}
 
 
 @pytest.mark.qupath
@@ -266,3 +267,17 @@ def test_the_window_tells_what_a_training_would_use_and_what_is_doubtful(
         "The newest model is m-2."
     )
     assert made["warnings"] == ["will not work", "out of focus", "none can be read"]
+
+
+@pytest.mark.qupath
+def test_the_window_says_that_it_needs_one(made: dict[str, Any]) -> None:
+    assert made["printed"] == "qprd: this script opens a window in QuPath, and there is none\n"
+
+
+def test_the_window_speaks_of_no_programming_language() -> None:
+    literals = re.findall(r"'([^'\n]+)'|\"([^\"\n]+)\"", WINDOW.read_text(encoding="utf-8"))
+    said = {text for pair in literals for text in pair if text} - {"PYTHONUTF8"}
+    assert "Predict this image" in said
+    assert not [
+        text for text in said if re.search(r"python|\bpip\b|torch|stack ?trace", text, re.I)
+    ]
