@@ -934,7 +934,9 @@ void showItem() {
     if (items.isEmpty()) {
         ui.reviewText.setText('Nothing is to review in this image.')
     } else if (look.at < 0) {
-        ui.reviewText.setText("${counted(items.size(), 'region')} to look at in this image. Press Next.")
+        def role = ui.images.getItems().find { it.entry == look.image.entry.getID() }?.split
+        ui.reviewText.setText("${counted(items.size(), 'region')} to look at in this image. Press Next." +
+                (role in ['validation', 'test'] ? " The training does not learn from it, as it is for ${role}." : ''))
     } else if (look.at >= items.size()) {
         ui.reviewText.setText("All ${items.size()} seen, ${left} without an answer. The next training learns from your answers.")
     } else {
