@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
-_ERRORS: Final = ("QprdError", "DiskError", "SlideReadError", "NotFoundError")
+_ERRORS: Final = ("QprdError", "DiskError")
 _LINK: Final = re.compile(r"(\]\()([^)\s:#]+)((?:#[^)\s]*)?\))")
 
 #: Parts of the package whose errors users meet, in the order of the page.

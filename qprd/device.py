@@ -66,6 +66,7 @@ def make_fabric(
         raise QprdError(
             f"There is no CUDA device {number}; PyTorch sees {torch.cuda.device_count()}.",
             where="--device",
+            fix="Use --device cuda, or a smaller number; they count from 0.",
         )
     if kind == "mps" and not torch.backends.mps.is_available():
         raise QprdError("PyTorch sees no MPS device.", where="--device", fix="Use --device cpu.")

@@ -98,6 +98,7 @@ def stored_train_config(values: Mapping[str, Any], where: str) -> TrainConfig:
         raise QprdError(
             f"The bundle's configuration is damaged: {first['loc']}: {first['msg'].lower()}.",
             where=where,
+            fix="Take another copy of the bundle, or train again.",
         ) from error
 
 

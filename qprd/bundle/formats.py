@@ -24,6 +24,9 @@ from qprd.errors import QprdError
 
 FORMAT: Final = 5
 
+#: What to do about a bundle that cannot be read.
+DAMAGED_FIX: Final = "Take another copy of the bundle, or train again."
+
 _ADAPTER: TypeAdapter[BundleInfo] = TypeAdapter(BundleInfo)
 
 
@@ -46,10 +49,14 @@ def info_from_json(text: str, where: str) -> BundleInfo:
     try:
         document = json.loads(text, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
-        raise QprdError(f"Not valid JSON: {error}.", where=where) from error
+        raise QprdError(f"Not valid JSON: {error}.", where=where, fix=DAMAGED_FIX) from error
     found = document.pop("format", None) if isinstance(document, dict) else None
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise QprdError("Not a bundle: it states no format.", where=where)
+        raise QprdError(
+            "Not a bundle: it states no format.",
+            where=where,
+            fix="Name a folder in qprd/bundles.",
+        )
     if found > FORMAT:
         raise QprdError(
             f"This bundle was written by a newer qprd (format {found}; "
@@ -63,7 +70,9 @@ def info_from_json(text: str, where: str) -> BundleInfo:
         _name_slides(current)
         return _ADAPTER.validate_json(json.dumps(current), strict=True)
     except (ValidationError, RecursionError) as error:
-        raise QprdError(f"The bundle is damaged: {_first_problem(error)}.", where=where) from error
+        raise QprdError(
+            f"The bundle is damaged: {_first_problem(error)}.", where=where, fix=DAMAGED_FIX
+        ) from error
 
 
 def _with_model(old: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from safetensors import SafetensorError, safe_open
 
-from qprd.bundle.formats import info_from_json
+from qprd.bundle.formats import DAMAGED_FIX, info_from_json
 from qprd.bundle.names import INFO_FILE, MODEL_FILE, is_bundle
 from qprd.bundle.records import MAX_NUMBER, BundleInfo, TeacherInfo
 from qprd.bundle.writing import require_finite
@@ -149,11 +149,17 @@ def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tenso
     device.
     """
     if not path.is_file():
-        raise QprdError(f"The bundle is damaged: {path.name} is missing.", where=str(path))
+        raise QprdError(
+            f"The bundle is damaged: {path.name} is missing.", where=str(path), fix=DAMAGED_FIX
+        )
     size = sum(tensor.numel() * tensor.element_size() for tensor in expected.values())
     try:
         if path.stat().st_size > size + _MAX_HEADER_BYTES:
-            raise QprdError(f"The bundle is damaged: {path.name} is too large.", where=str(path))
+            raise QprdError(
+                f"The bundle is damaged: {path.name} is too large.",
+                where=str(path),
+                fix=DAMAGED_FIX,
+            )
         with safe_open(path, framework="pt", device="cpu") as file:
             there = set(file.keys())
             if other := [*sorted(expected.keys() - there), *sorted(there - expected.keys())]:
@@ -162,6 +168,7 @@ def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tenso
                     f"The bundle is damaged: {missing} tensors are missing and "
                     f"{len(other) - missing} are unknown, such as {other[0][:100]!r}.",
                     where=str(path),
+                    fix=DAMAGED_FIX,
                 )
             for name, tensor in expected.items():
                 found = tuple(file.get_slice(name).get_shape())
@@ -170,18 +177,22 @@ def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tenso
                         f"The bundle is damaged: {name} has shape {found}, "
                         f"not {tuple(tensor.shape)}.",
                         where=str(path),
+                        fix=DAMAGED_FIX,
                     )
             # Clones: the originals are views of the mapped file, which may change later.
             state = {name: file.get_tensor(name).clone() for name in expected}
     except (OSError, SafetensorError) as error:
         raise QprdError(
-            f"The bundle is damaged: {path.name} is not a safetensors file.", where=str(path)
+            f"The bundle is damaged: {path.name} is not a safetensors file.",
+            where=str(path),
+            fix=DAMAGED_FIX,
         ) from error
     for name, tensor in expected.items():
         if state[name].dtype != tensor.dtype:
             raise QprdError(
                 f"The bundle is damaged: {name} is {state[name].dtype}, not {tensor.dtype}.",
                 where=str(path),
+                fix=DAMAGED_FIX,
             )
     require_finite(state, where=str(path), fix="Train again.")
     return state

@@ -229,7 +229,11 @@ def resolve_alpha(alpha: float | Literal["auto"], n_tumor: int, n_normal: int) -
         QprdError: there are no normal patches.
     """
     if n_normal < 1:
-        raise QprdError("Training needs normal patches, and there are none.", where="--normal")
+        raise QprdError(
+            "Training needs normal patches, and there are none.",
+            where="--normal",
+            fix="Annotate normal tissue, and ask for at least one patch with --normal.",
+        )
     if alpha != "auto":
         return alpha
     return n_tumor / (n_tumor + n_normal) if n_tumor else 1.0

@@ -23,7 +23,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
         QprdError: the file is missing or is not a state dict.
     """
     if not path.is_file():
-        raise QprdError("There is no such weights file.", where=str(path))
+        raise QprdError(
+            "There is no such weights file.",
+            where=str(path),
+            fix="Check the path given to --weights.",
+        )
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -42,7 +46,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, Mapping) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
-        raise QprdError("The weights file holds no state dict.", where=str(path))
+        raise QprdError(
+            "The weights file holds no state dict.",
+            where=str(path),
+            fix="Give a file that torch.save(network.state_dict(), FILE) wrote, or safetensors.",
+        )
     return dict(state)
 
 

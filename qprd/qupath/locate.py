@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from qprd.errors import QprdError
 from qprd.names import composed
 from qprd.qupath.project import SlideSource
-from qprd.slides.opening import ZARR, is_zarr
+from qprd.slides.opening import ZARR, ZARR_FIX, is_zarr
 
 #: A folder given with ``--slides`` is searched this deep, and for this many files.
 MAX_DEPTH = 16
@@ -155,7 +155,9 @@ class SlideLocator:
         except UnsupportedUriError as error:
             return replace(source, unsupported=source.unsupported or str(error))
         if is_zarr(recorded):
-            return replace(source, unsupported=source.unsupported or f"it is {ZARR}")
+            return replace(
+                source, unsupported=source.unsupported or f"it is {ZARR}. {ZARR_FIX.rstrip('.')}"
+            )
         tried: list[Path] = []
         for candidate in self._places(recorded):
             if candidate not in tried:

@@ -13,10 +13,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from qprd.errors import QprdError
 
 #: Said of a slide that is a folder of chunks.
-ZARR: Final = (
-    "an OME-Zarr, which qprd does not read; convert it to an OME-TIFF, by QuPath's export or by "
-    "raw2ometiff, and take that file"
-)
+ZARR: Final = "an OME-Zarr, which qprd does not read"
+ZARR_FIX: Final = "Convert it to an OME-TIFF, by QuPath's export or by raw2ometiff, and take that."
 
 #: Decoded pixels that OpenSlide keeps of a slide, for the next row of regions to use again.
 _CACHE_BYTES = 128 << 20
@@ -47,7 +45,7 @@ def open_image_file(path: Path) -> openslide.AbstractSlide:
         QprdError: The file is missing, unreadable, too large, or not an RGB image.
     """
     if is_zarr(path):
-        raise QprdError(f"The slide is {ZARR}.", where=str(path))
+        raise QprdError(f"The slide is {ZARR}.", where=str(path), fix=ZARR_FIX)
     if not path.is_file():
         raise QprdError(
             "The slide is a folder, not a file." if path.is_dir() else "The slide does not exist.",

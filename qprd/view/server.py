@@ -127,7 +127,9 @@ def make_app(content: Content, token: str, reviewer: str = "") -> Starlette:
         try:
             given = _Judgment.model_validate_json(body)
         except ValidationError as error:
-            raise QprdError(f"This is no judgment: {error.errors()[0]['msg']}.") from error
+            raise QprdError(
+                f"This is no judgment: {error.errors()[0]['msg']}.", fix="Reload the page."
+            ) from error
         regions = await run_in_threadpool(
             content.judge,
             request.path_params["id"],

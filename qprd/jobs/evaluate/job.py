@@ -106,6 +106,7 @@ def evaluate(
         raise QprdError(
             f"None of the {chosen.split} slides can be evaluated.\n  " + "\n  ".join(problems[:10]),
             where=str(layout.results),
+            fix="Mend what is named above, or choose other slides with --split.",
         )
     notes = [
         *chosen.notes,

@@ -90,6 +90,7 @@ def predict_project(
         raise QprdError(
             "None of the slides could be predicted.\n  " + "\n  ".join(problems[:10]),
             where=str(project.path),
+            fix="Mend what is named above; qprd doctor checks the slides.",
         )
 
     index = _write_index(layout, predictor)

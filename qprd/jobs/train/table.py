@@ -123,6 +123,7 @@ def _given_table(
                 f"The patch at {patch.x}, {patch.y} lies outside {slide.name}, which has "
                 f"{slide.width} x {slide.height} px.",
                 where=str(file),
+                fix="Correct or delete this row of the table.",
             )
     if len(split_of := {patch.slide: patch.split for patch in table.patches}) > 1:
         given = (
@@ -134,6 +135,7 @@ def _given_table(
             "The patch table has no normal training patches."
             + "".join(f"\n  note: {note}" for note in table.notes),
             where=str(file),
+            fix="Add patches of label normal and split train.",
         )
     return table
 
