@@ -1065,7 +1065,9 @@ class Run {
                 log << "Epoch ${event.epoch as int} of ${event.epochs as int}: loss ${event.loss}".toString()
                 break
             case 'slide':
-                log << "${event.image}: ${event.contours as int} tumor contours".toString()
+                def contours = event.contours as Integer
+                def found = contours == null ? 'could not be scored' : "${contours} tumor contour${contours == 1 ? '' : 's'}"
+                log << "${event.image}: ${found}".toString()
                 break
             case 'message':
             case 'stopped':

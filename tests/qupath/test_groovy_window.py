@@ -88,6 +88,8 @@ def lines(error: BaseException | None = None, *, finished: bool = True) -> str:
     with suppress(QprdError, Terminated), log_events(stream, "train"):
         with progress_bars(False).task("reading patches", 40, "patch"):
             emit("message", message="Gewebe von Köln 1 ist gefärbt.")
+        emit("slide", image="Köln 1", entry="7", contours=1)
+        emit("slide", image="Köln 2", entry="8", problem="It is gone.")
         emit("written", image="Köln 1", entry="7")
         emit("result", lines=["All is well."], content={"bundle": "b"})
         emit("an event of later", surprise=[1])
@@ -192,7 +194,12 @@ def test_the_window_tells_how_a_run_ended(
 @pytest.mark.qupath
 def test_the_window_tells_what_is_done_and_how_long_it_takes(made: dict[str, Any]) -> None:
     runs = made["runs"]
-    assert runs["done"]["log"] == ["Gewebe von Köln 1 ist gefärbt.", "All is well."]
+    assert runs["done"]["log"] == [
+        "Gewebe von Köln 1 ist gefärbt.",
+        "Köln 1: 1 tumor contour",
+        "Köln 2: could not be scored",
+        "All is well.",
+    ]
     assert runs["done"]["result"] == {"bundle": "b"}
     assert runs["done"]["written"] == ["7"]
     assert runs["alive"]["told"][1] == "Training: reading patches, 0 of 40"
