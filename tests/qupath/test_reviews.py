@@ -220,7 +220,7 @@ def test_judgments_come_into_qupath_once_and_are_qupaths_from_then_on(
 
     judge(path, accepted, "rejected")
     log = run(script, path, "--save")
-    assert "judgment" not in log
+    assert "made in the browser" not in log
     assert sorted(classes_in_qupath()) == sorted(expected)
     with PaquoProject(path) as project:
         found = project.annotations(project.entries()[0])
