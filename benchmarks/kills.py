@@ -94,6 +94,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     arguments = parser.parse_args()
+    # A shell starts what runs in the background with this ignored, and so would what is killed be.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     kills: list[Kill] = []
     with tempfile.TemporaryDirectory(prefix="qprd-kills-") as temporary:
         project = qprd.draw_demo(Path(temporary, "demo"), size_px=_SLIDE_PX, progress=False)

@@ -3,7 +3,9 @@
     python benchmarks/scale.py [--entries 1000] [--only ROW ...] [--json FILE] [--markdown FILE]
 
 The slides are small, so that nearly all of the time is spent on the project. Each measurement is a
-process of its own.
+process of its own. Limits are compared with the seconds by the clock; how fast a time grows, with
+those of the processors, which hardly depend on what else the computer does. Writing back is
+measured where a QuPath is found.
 """
 
 from __future__ import annotations
@@ -30,12 +32,16 @@ from qprd.files.layout import ProjectLayout
 from qprd.given_settings import predict_config, train_config
 from qprd.jobs.doctor.job import examine
 from qprd.jobs.predict.index import write_results_index
+from qprd.jobs.predict.inputs import Inputs
 from qprd.jobs.predict.job import predict_project
 from qprd.jobs.reporting import write_json_object
 from qprd.jobs.status import project_status
 from qprd.jobs.train.patches import prepare_patches
+from qprd.jobs.write_back import write_back_entries
 from qprd.progress import SilentProgress
 from qprd.qupath.drawn import read_drawn
+from qprd.qupath.entry_slides import open_slide
+from qprd.qupath.java import find_qupath
 from qprd.qupath.opening import open_project
 from qprd.results.folder import SLIDE, load_slide_result
 from qprd.slides.fingerprint import SlideIdentity, fingerprint
@@ -49,7 +55,10 @@ _HEAD = ("what", "against", "ratio", "target", "kept", "detail")
 #: Of times, for what is linear; of memory.
 _LINEAR, _BOUNDED = 1.1 * _TIMES, 1.5
 #: Vertices of the outline of each class on a slide; and where memory is measured, of fewer slides.
-_OUTLINE, _LONG_OUTLINE, _FEWER = 200, 10_000, 20
+_OUTLINE, _LONG_OUTLINE, _FEWER = 200, 10_000, 5
+_PREDICTION = {"device": "cpu", "precision": "32"}
+#: Slides that are written back.
+_WRITTEN = 20
 
 
 @dataclass(frozen=True)
@@ -60,33 +69,47 @@ class Spent:
     cpu_seconds: float
     peak_bytes: int
 
+    def __str__(self) -> str:
+        return f"{self.seconds:.2f} s ({self.cpu_seconds:.2f} s of the processors)"
+
+    def beside(self, other: Spent) -> Spent:
+        """What was spent beside what something else takes."""
+        seconds, cpu_seconds = self.seconds - other.seconds, self.cpu_seconds - other.cpu_seconds
+        return Spent(seconds, cpu_seconds, self.peak_bytes)
+
+    def each_of(self, count: int) -> Spent:
+        """What was spent on each of so many."""
+        return Spent(self.seconds / count, self.cpu_seconds / count, self.peak_bytes)
+
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--entries", type=int, default=1000, metavar="N")
-    parser.add_argument("--only", action="append", choices=(*_WAYS, _SAMPLING), help="repeatable")
+    parser.add_argument("--only", action="append", choices=_ROWS, help="repeatable")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     rows: list[Row] = []
-    names = arguments.only or (*_WAYS, _SAMPLING)
+    names = arguments.only or _ROWS
     with tempfile.TemporaryDirectory(prefix="qprd-scale-") as temporary:
         if set(names) != {_SAMPLING}:
             sizes = (1, arguments.entries, _TIMES * arguments.entries)
             folders = [make_project(Path(temporary, str(size)), size) for size in sizes]
         for name in names:
-            for row in (
-                _sampling_rows(Path(temporary), arguments.entries // _FEWER)
-                if name == _SAMPLING
-                else _rows(name, folders, sizes)
-            ):
+            if name == _SAMPLING:
+                found = _sampling_rows(Path(temporary), arguments.entries // _FEWER)
+            elif name == _WRITING:
+                found = _writing_rows(folders[1:], sizes[1:])
+            else:
+                found = _rows(name, folders, sizes)
+            for row in found:
                 rows.append(row)
                 print(": ".join(row.cells()[:3:2]), row.detail, sep="; ", file=sys.stderr)
     write_json_object(arguments.json, [row.as_json() for row in rows])
-    found = ", ".join(f"{name} {version}" for name, version in versions().items())
+    installed = ", ".join(f"{name} {version}" for name, version in versions().items())
     table = markdown_table(_HEAD, [row.cells() for row in rows])
-    publish(f"{table}\n{found}\n\n```sh\n{command_line()}\n```\n", arguments.markdown)
+    publish(f"{table}\n{installed}\n\n```sh\n{command_line()}\n```\n", arguments.markdown)
 
 
 def make_project(folder: Path, entries: int, vertices: int = _OUTLINE) -> Path:
@@ -138,14 +161,25 @@ def _annotations(vertices: int) -> dict[str, object]:
 
 
 def _copy_results(project: Path, slides: Sequence[SlideIdentity]) -> None:
-    """Give each slide the results of the first."""
+    """Give each slide the results of the first, as if they were its own."""
     layout = ProjectLayout(project)
     first = layout.result("1")
     result = asdict(load_slide_result(first))
-    for number, slide in enumerate(slides[1:], start=2):
-        folder = shutil.copytree(first, layout.result(str(number)))
-        own = {"entry_id": str(number), "image": slide.name, "fingerprint": slide.fingerprint}
-        (folder / SLIDE).write_text(json.dumps(result | own), encoding="utf-8")
+    bundle = newest_bundle(layout.bundles)
+    inputs = Inputs(bundle, read_bundle_info(bundle), predict_config(_PREDICTION))
+    opened, _ = open_project(project, backend="exchange")
+    with opened:
+        for entry, known in zip(opened.entries()[1:], slides[1:], strict=True):
+            folder = shutil.copytree(first, layout.result(entry.id))
+            with open_slide(entry) as slide:
+                made_from = inputs.made_from(slide, (), entry)
+            own = {
+                "entry_id": entry.id,
+                "image": known.name,
+                "fingerprint": known.fingerprint,
+                "made_from": asdict(made_from),
+            }
+            (folder / SLIDE).write_text(json.dumps(result | own), encoding="utf-8")
 
 
 def _list_annotations(folder: Path) -> None:
@@ -180,11 +214,31 @@ def _look_at_status(folder: Path) -> None:
         project_status(opened, progress=SilentProgress())
 
 
-def _predict_one(folder: Path) -> None:
+def _predict_one(folder: Path, *, force: bool = True) -> None:
     opened, _ = open_project(folder / "project.qpproj", backend="exchange")
     with opened:
-        config = predict_config({"images": ("slide_0.tif",), "device": "cpu", "precision": "32"})
-        predict_project(opened, config, force=True, progress=SilentProgress())
+        config = predict_config({**_PREDICTION, "images": ("slide_0.tif",)})
+        predict_project(opened, config, force=force, progress=SilentProgress())
+
+
+def _predict_none(folder: Path) -> None:
+    _predict_one(folder, force=False)
+
+
+def _open_in_qupath(folder: Path) -> None:
+    _write_back(folder, 0)
+
+
+def _write_back_some(folder: Path) -> None:
+    _write_back(folder, _WRITTEN)
+
+
+def _write_back(folder: Path, count: int) -> None:
+    opened, _ = open_project(folder / "project.qpproj", backend="paquo")
+    with opened:
+        entries = opened.entries()[:count]
+        written = write_back_entries(opened, entries, progress=SilentProgress())
+    assert len(written.written) == count
 
 
 def _sample(folder: Path) -> None:
@@ -204,23 +258,33 @@ _WAYS: dict[str, tuple[Callable[[Path], None], tuple[float, float], bool]] = {
     "doctor": (_examine, (3.0, 15.0), False),
     "status": (_look_at_status, (3.0, 15.0), False),
     "predict --image ONE, beside its slide": (_predict_one, (3.0, 3.0), True),
+    "predict --image ONE that is up to date": (_predict_none, (3.0, 3.0), True),
 }
-_SAMPLING = "sampling for a training"
+_SAMPLING, _WRITING = "sampling for a training", "writing back with QuPath"
+_ROWS = (*_WAYS, _WRITING, _SAMPLING)
 
 
 def _rows(name: str, folders: list[Path], sizes: tuple[int, int, int]) -> Iterator[Row]:
     way, limits, only_beside = _WAYS[name]
     one, *spent = (_spent(way, folder) for folder in folders)
-    seconds = [found.seconds - (one.seconds if only_beside else 0.0) for found in spent]
-    if not only_beside:
-        yield _growth(name, sizes[1:], seconds)
-    for size, found, cpu, limit in zip(
-        sizes[1:], seconds, [found.cpu_seconds for found in spent], limits, strict=True
-    ):
-        shown = f"{size:,} entries: {found:.2f} s"
-        if not only_beside:
-            shown += f", {cpu:.2f} s of the processors"
-        yield Row(name, f"{limit:g} s", "<=", 1.0, found / limit, shown)
+    if only_beside:
+        spent = [found.beside(one) for found in spent]
+    else:
+        yield _growth(name, sizes[1:], spent)
+    for size, found, limit in zip(sizes[1:], spent, limits, strict=True):
+        shown = f"{size:,} entries: {found}"
+        yield Row(name, f"{limit:g} s", "<=", 1.0, found.seconds / limit, shown)
+
+
+def _writing_rows(folders: Sequence[Path], sizes: Sequence[int]) -> Iterator[Row]:
+    if find_qupath() is None:
+        yield Row(_WRITING, f"{sizes[0]:,} entries", "<=", _LINEAR, None, "there is no QuPath")
+        return
+    slides = [
+        _spent(_write_back_some, folder).beside(_spent(_open_in_qupath, folder)).each_of(_WRITTEN)
+        for folder in folders
+    ]
+    yield _growth(f"{_WRITING}, a slide", sizes, slides)
 
 
 def _sampling_rows(temporary: Path, entries: int) -> Iterator[Row]:
@@ -228,7 +292,7 @@ def _sampling_rows(temporary: Path, entries: int) -> Iterator[Row]:
     folders = [make_project(temporary / f"long {size}", size, _LONG_OUTLINE) for size in sizes]
     spent = [_spent(_sample, folder) for folder in folders]
     name = f"{_SAMPLING}, {2 * _LONG_OUTLINE:,} vertices a slide"
-    yield _growth(name, sizes, [found.seconds for found in spent])
+    yield _growth(name, sizes, spent)
     peaks = [found.peak_bytes / 2**20 for found in spent]
     yield Row(
         f"{name}: memory",
@@ -240,9 +304,11 @@ def _sampling_rows(temporary: Path, entries: int) -> Iterator[Row]:
     )
 
 
-def _growth(name: str, sizes: Sequence[int], seconds: Sequence[float]) -> Row:
-    detail = f"{seconds[0]:.2f} s for {sizes[0]:,} entries, {seconds[1]:.2f} s for {sizes[1]:,}"
-    ratio = seconds[1] / max(seconds[0], 1e-3)
+def _growth(name: str, sizes: Sequence[int], spent: Sequence[Spent]) -> Row:
+    detail = ", ".join(
+        f"{size:,} entries: {found}" for size, found in zip(sizes, spent, strict=True)
+    )
+    ratio = spent[1].cpu_seconds / max(spent[0].cpu_seconds, 1e-3)
     return Row(name, f"{sizes[0]:,} entries", "<=", _LINEAR, ratio, detail)
 
 

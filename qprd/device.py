@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -40,12 +41,82 @@ def make_fabric(
             that its place among them gives.
 
     Raises:
-        QprdError: the device is not there, or there are not so many.
+        QprdError: the device is not there, there are not so many, or they cannot be used together
+            from where this process runs.
     """
-    import torch
     from lightning_fabric import Fabric
     from lightning_fabric.plugins import environments
     from lightning_fabric.strategies.ddp import DDPStrategy
+
+    kind, number = _find_device(device)
+    # Fabric tells about the precision that qprd itself chose
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    rank = this_rank()
+    if rank.launcher == "srun":
+        # Fabric asks for it; srun sets it only where the job names it.
+        os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(rank.local_count))
+    started_by = getattr(environments, _ENVIRONMENTS[rank.launcher])()
+    precise = _fabric_precision(precision, kind)
+    if devices is None or (count := count_processes(device, devices)) == 1:
+        alone = int(number) if number else rank.local % _count_devices(kind)
+        return Fabric(
+            accelerator=kind,
+            devices=[alone] if kind == "cuda" else 1,
+            plugins=[started_by],
+            precision=precise,
+        )
+    if rank.count == 1 and hasattr(sys, "ps1"):
+        raise QprdError(
+            f"A notebook cannot train on {count} devices: each needs a process of its own that "
+            "runs the program from its beginning.",
+            where="devices",
+            fix="Leave devices out here, or run qprd train --devices in a terminal.",
+        )
+    here = rank.local_count if rank.count > 1 else count
+    return Fabric(
+        accelerator=kind,
+        devices=here,
+        num_nodes=max(count // here, 1),
+        # Batch norms see all processes, so that their buffers are the same anyway.
+        strategy=DDPStrategy(timeout=_PATIENCE, broadcast_buffers=False),
+        plugins=[started_by],
+        precision=precise,
+    )
+
+
+def count_processes(device: str, devices: int | Literal["auto"]) -> int:
+    """Number of processes of a command: those of its launcher, or one for each of the devices.
+
+    Args:
+        device: Kind of device, or one of them.
+        devices: Number of devices, or all GPUs.
+
+    Raises:
+        QprdError: the device is not there, or there are not so many.
+    """
+    kind, number = _find_device(device)
+    rank, known = this_rank(), _count_devices(kind)
+    count = known if devices == "auto" else devices
+    if max(count, rank.count) == 1:
+        return 1
+    here = rank.local_count if rank.count > 1 else count
+    if number or kind == "mps" or (kind == "cuda" and here > known):
+        has = f"--device {device} is one" if number or kind == "mps" else f"PyTorch sees {known}"
+        raise QprdError(
+            f"{here} processes need a device each; {has}.",
+            where="--devices",
+            fix="Start fewer processes, or use another --device.",
+        )
+    return max(rank.count, here)
+
+
+def _find_device(device: str) -> tuple[str, str]:
+    """Kind and number of a device; the number is empty if any will do.
+
+    Raises:
+        QprdError: there is none.
+    """
+    import torch
 
     kind, _, number = device.partition(":")
     if kind == "auto":
@@ -70,42 +141,14 @@ def make_fabric(
         )
     if kind == "mps" and not torch.backends.mps.is_available():
         raise QprdError("PyTorch sees no MPS device.", where="--device", fix="Use --device cpu.")
-    # Fabric tells about the precision that qprd itself chose
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    rank, known = this_rank(), torch.cuda.device_count() if kind == "cuda" else 1
-    if rank.launcher == "srun":
-        # Fabric asks for it; srun sets it only where the job names it.
-        os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(rank.local_count))
-    started_by = getattr(environments, _ENVIRONMENTS[rank.launcher])()
-    precise = _fabric_precision(precision, kind)
-    if devices == "auto":
-        devices = known
-    if devices is None or max(devices, rank.count) == 1:
-        alone = int(number) if number else rank.local % known
-        return Fabric(
-            accelerator=kind,
-            devices=[alone] if kind == "cuda" else 1,
-            plugins=[started_by],
-            precision=precise,
-        )
-    if rank.count > 1:
-        devices = rank.local_count
-    if number or kind == "mps" or (kind == "cuda" and devices > known):
-        has = f"--device {device} is one" if number or kind == "mps" else f"PyTorch sees {known}"
-        raise QprdError(
-            f"{devices} processes need a device each; {has}.",
-            where="--devices",
-            fix="Start fewer processes, or use another --device.",
-        )
-    return Fabric(
-        accelerator=kind,
-        devices=devices,
-        num_nodes=max(rank.count // devices, 1),
-        # Batch norms see all processes, so that their buffers are the same anyway.
-        strategy=DDPStrategy(timeout=_PATIENCE, broadcast_buffers=False),
-        plugins=[started_by],
-        precision=precise,
-    )
+    return kind, number
+
+
+def _count_devices(kind: str) -> int:
+    """Devices of a kind on this machine; a CPU is one."""
+    import torch
+
+    return torch.cuda.device_count() if kind == "cuda" else 1
 
 
 def end_others(fabric: Fabric) -> None:

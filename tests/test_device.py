@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
-from qprd.device import has_bf16_units, make_fabric
+from qprd.device import count_processes, has_bf16_units, make_fabric
 from qprd.errors import QprdError
 from qprd.ranks import Rank, this_rank
 from qprd.settings import Precision
@@ -122,6 +124,16 @@ def test_a_slurm_job_without_srun_is_one_process(no_launcher: pytest.MonkeyPatch
     no_launcher.setenv("SLURM_PROCID", "0")
     assert this_rank() == Rank()
     assert make_fabric("cpu", "32", 1).world_size == 1
+
+
+def test_a_notebook_is_told_that_it_trains_on_one_device(no_launcher: pytest.MonkeyPatch) -> None:
+    no_launcher.setattr(sys, "ps1", ">>> ", raising=False)
+    with pytest.raises(QprdError, match="A notebook cannot train on 2 devices") as caught:
+        make_fabric("cpu", "32", 2)
+    assert "qprd train --devices" in str(caught.value.fix)
+    assert make_fabric("cpu", "32", 1).world_size == 1
+    # A prediction starts processes that do not run the program again.
+    assert count_processes("cpu", 2) == 2
 
 
 def test_several_devices_are_as_many_processes(no_launcher: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 A claim on a piece of work is a file ``NAME.N`` that only its maker could make (O_EXCL). Its process
 changes the time of the file again and again. ``N`` counts the processes that died at this work: a
 claim whose process is gone is never removed or changed by others, who claim ``NAME.N+1``.
+Each process also has a claim of its own, ``process-ID.0``, from its start to its end.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import Self
@@ -29,6 +33,13 @@ from qprd.files.lock import locked
 #: Work that has ended so many processes is left out: it may be what ended them.
 MOST_DEATHS = 2
 
+#: Seconds between two signs of life of a process, and without one after which a process on another
+#: computer counts as dead.
+_BEAT_S, _DEAD_AFTER_S = 20.0, 300.0
+
+#: What the claims of processes on no work in particular begin with.
+_PROCESS = "process-"
+
 
 @dataclass(frozen=True)
 class _Claim:
@@ -39,15 +50,66 @@ class _Claim:
         process: Its id there.
         started: When it started, by the computer's own count; None where that is not known.
         problem: Why the work could not be done; None while it goes on.
+        since: When the work began, ISO 8601, UTC.
     """
 
     host: str
     process: int
     started: str | None
     problem: str | None = None
+    since: str = ""
 
 
 _CLAIMS = TypeAdapter(_Claim)
+
+
+@dataclass(frozen=True)
+class WorkInProgress:
+    """A piece of work that a process is or was at.
+
+    Attributes:
+        name: Of the work; None for a process that is at none in particular.
+        host: The computer.
+        process: Id of the process there.
+        since: When the work began, ISO 8601, UTC; empty if that is not known.
+        state: ``running``; ``dead`` if the process has ended without a word; ``failed``.
+        problem: Why it failed, else None.
+    """
+
+    name: str | None
+    host: str
+    process: int
+    since: str
+    state: Literal["running", "dead", "failed"]
+    problem: str | None = None
+
+
+def work_in_progress(project: Path) -> list[WorkInProgress]:
+    """What processes are at in a project, without touching anything.
+
+    Processes on other computers are judged by this computer's clock.
+    """
+    found: dict[str, tuple[int, WorkInProgress]] = {}
+    with contextlib.suppress(OSError):
+        for path in sorted(ProjectLayout(project).claims.iterdir()):
+            name, number = path.stem, path.suffix[1:]
+            claim = _read(path)
+            if claim is None or is_temporary_name(path) or not number.isdigit():
+                continue
+            work = WorkInProgress(
+                None if name.startswith(_PROCESS) else name,
+                claim.host.split(" ")[0],
+                claim.process,
+                claim.since,
+                "failed"
+                if claim.problem is not None
+                else "dead"
+                if _is_dead(path, claim, time.time, _DEAD_AFTER_S)
+                else "running",
+                claim.problem,
+            )
+            found[name] = max(found.get(name, (-1, work)), (int(number), work), key=lambda f: f[0])
+    return [work for _, work in found.values()]
 
 
 class Claims:
@@ -59,7 +121,9 @@ class Claims:
         dead_after_s: Seconds without one after which a process on another computer counts as dead.
     """
 
-    def __init__(self, project: Path, *, beat_s: float = 20, dead_after_s: float = 300) -> None:
+    def __init__(
+        self, project: Path, *, beat_s: float = _BEAT_S, dead_after_s: float = _DEAD_AFTER_S
+    ) -> None:
         self._project = project
         self._folder = ProjectLayout(project).claims
         self._beat_s = beat_s
@@ -77,6 +141,7 @@ class Claims:
             # Only housekeeping: who finds another command writing leaves it.
             with contextlib.suppress(QprdError), locked(self._project):
                 self._forget_if_idle()
+        self.take(f"{_PROCESS}{uuid.uuid4().hex}")
         threading.Thread(target=self._beat, daemon=True).start()
         return self
 
@@ -84,6 +149,9 @@ class Claims:
         self._ended.set()
         for name in list(self._held):
             self.release(name)
+        for path in self._folder.glob(f"{_PROCESS}*"):
+            if self._is_dead(path):
+                path.unlink(missing_ok=True)
 
     def take(self, name: str) -> bool:
         """Claim a piece of work, also from a process that died.
@@ -102,7 +170,8 @@ class Claims:
             if number == MOST_DEATHS or not self._is_dead(latest):
                 return False
         path = self._folder / f"{name}.{number}"
-        text = json.dumps(asdict(self._me))
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        text = json.dumps(asdict(replace(self._me, since=now)))
         with write_errors("The claim on a slide", path):
             try:
                 with path.open("x", encoding="utf-8") as file:
@@ -122,7 +191,7 @@ class Claims:
     def fail(self, name: str, problem: str) -> None:
         """Give up a claim, and tell the others why the work cannot be done."""
         path = self._held.pop(name)
-        failed = _Claim(self._me.host, self._me.process, self._me.started, problem)
+        failed = replace(_read(path) or self._me, problem=problem)
         with contextlib.suppress(OSError), replacing(path) as new:
             new.write_bytes(_CLAIMS.dump_json(failed))
 
@@ -160,16 +229,7 @@ class Claims:
         return (claim is None or claim.problem is None) and not self._is_dead(path)
 
     def _is_dead(self, path: Path) -> bool:
-        """Whether the process of a claim is gone without having said anything."""
-        claim = _read(path)
-        if claim is not None and claim.problem is not None:
-            return False
-        if claim is not None and claim.host == self._me.host:
-            return not _is_running(claim.process, claim.started)
-        try:
-            return self._now() - path.stat().st_mtime > self._dead_after_s
-        except OSError:
-            return False
+        return _is_dead(path, _read(path), self._now, self._dead_after_s)
 
     def _now(self) -> float:
         if self._clock_offset is None:
@@ -197,6 +257,20 @@ def _read(path: Path) -> _Claim | None:
         return _CLAIMS.validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None
+
+
+def _is_dead(
+    path: Path, claim: _Claim | None, now: Callable[[], float], dead_after_s: float
+) -> bool:
+    """Whether the process of a claim is gone without having said anything."""
+    if claim is not None and claim.problem is not None:
+        return False
+    if claim is not None and claim.host == _this_host():
+        return not _is_running(claim.process, claim.started)
+    try:
+        return now() - path.stat().st_mtime > dead_after_s
+    except OSError:
+        return False
 
 
 def _this_host() -> str:

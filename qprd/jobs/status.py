@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from qprd.bundle.names import is_bundle
 from qprd.errors import QprdError
+from qprd.files.claims import WorkInProgress, work_in_progress
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.doctor.checks import Check, Status, passed, warning
 from qprd.jobs.doctor.writes import check_writes
@@ -73,9 +74,10 @@ class ResultStatus:
     Attributes:
         image: Its name.
         entry_id: Its id.
-        state: ``fresh`` if ``qprd predict`` without options would skip it, ``stale``, or
-            ``missing``.
+        state: ``fresh`` if its bundle, the newest one, its slide and this qprd would give the same
+            with the settings that it was made with, ``stale``, or ``missing``.
         reason: Why it is stale, else empty.
+        by_default: Whether it was made with the settings of ``qprd predict`` without options.
         written: Whether the result is in QuPath's project; ``waiting`` if it is in a file that
             ``import_predictions.groovy`` has not read yet.
         slide_score: Of the result; None without one.
@@ -90,6 +92,7 @@ class ResultStatus:
     state: Literal["fresh", "stale", "missing"]
     reason: str
     written: Literal["yes", "waiting", "no"]
+    by_default: bool = True
     slide_score: float | None = None
     split: Split | None = None
     tumor: int | None = None
@@ -105,6 +108,7 @@ class ProjectStatus:
         runs: Trainings that are under way or were stopped.
         bundles: The trained models, damaged ones included.
         results: Of each image, in the order of the project.
+        work: What processes are scoring, or were when they died.
         orphans: Ids of results whose images are not in the project any more.
         left: What is being written, was broken off, or left behind; and what can be undone.
     """
@@ -113,6 +117,7 @@ class ProjectStatus:
     runs: tuple[RunStatus, ...]
     bundles: tuple[BundleStatus, ...]
     results: tuple[ResultStatus, ...]
+    work: tuple[WorkInProgress, ...]
     orphans: tuple[str, ...]
     left: tuple[Check, ...]
 
@@ -133,13 +138,39 @@ class ProjectStatus:
                 yield warning("bundles", f"{bundle.name} is damaged: {bundle.problem}")
         newest = [f"; the newest is {bundle.name}" for bundle in readable if bundle.is_newest]
         yield passed("bundles", f"{len(readable)}{''.join(newest)}")
+        yield from self._work()
         yield from self._results()
         yield from self.left
+
+    def _work(self) -> Iterator[Check]:
+        names = {result.entry_id: result.image for result in self.results}
+        busy = {(w.host, w.process) for w in self.work if w.name and w.state == "running"}
+        for work in self.work:
+            who = f"process {work.process} on {work.host}"
+            at = "no slide" if work.name is None else names.get(work.name, f"image {work.name}")
+            since = f" since {work.since}" if work.since else ""
+            if work.state == "failed":
+                yield warning("predicting", f"{who} could not score {at}: {work.problem}")
+            elif work.state == "dead" and work.name is not None:
+                yield warning(
+                    "predicting",
+                    f"{who} died while it scored {at}{since}",
+                    "qprd predict scores it; so does a process that is still predicting.",
+                )
+            elif work.state == "running" and (work.name or (work.host, work.process) not in busy):
+                yield passed("predicting", f"{who} is at {at}{since}")
 
     def _results(self) -> Iterator[Check]:
         counts = Counter(result.state for result in self.results)
         told = ", ".join(f"{counts[state]} {state}" for state in ("fresh", "stale", "missing"))
         yield passed("results", f"{told}, of {counted(len(self.results), 'image')}")
+        others = [result for result in self.results if not result.by_default]
+        if others:
+            yield passed(
+                "results",
+                f"{len(others)} were made with other settings than the defaults: {_names(others)}; "
+                "qprd predict with the same options skips them if they are fresh",
+            )
         for reason in dict.fromkeys(r.reason for r in self.results if r.state == "stale"):
             found = [r for r in self.results if r.reason == reason and r.state == "stale"]
             yield warning(
@@ -208,6 +239,7 @@ def project_status(
         tuple(RunStatus(run.name, run.epochs, run.is_running) for run in runs_of(project.path)),
         bundles,
         tuple(results),
+        tuple(work_in_progress(project.path)),
         tuple(name for name in kept if name not in known),
         tuple(check_writes(project.path)),
     )
@@ -257,13 +289,13 @@ def _result(project: Project, entry: Entry, inputs: Inputs | None) -> ResultStat
         with suppress(OSError):
             file = layout.predictions / f"{entry.id}.geojson"
             written = "waiting" if file.stat().st_mtime_ns >= saved_ns else "no"
-    found = (
-        Freshness("stale", "there is no bundle to compare it with")
-        if inputs is None
-        else inputs.freshness(project, entry)
-    )
+    found = Freshness("stale", "there is no bundle to compare it with")
+    by_default = True
+    if inputs is not None:
+        found = inputs.freshness(project, entry, any_settings=True)
+        by_default = result.made_from is None or inputs.is_made_with(result.made_from)
     score = result.slide_score
-    return ResultStatus(entry.name, entry.id, found.state, found.reason, written, score)
+    return ResultStatus(entry.name, entry.id, found.state, found.reason, written, by_default, score)
 
 
 def _split(entry: Entry) -> Split | None:

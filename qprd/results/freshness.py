@@ -21,6 +21,8 @@ class MadeFrom:
         settings: Of the settings of the prediction, as resolved.
         slide: Of the slide's pixels, its frame and its resolution.
         tissue: Of what is drawn as tissue; empty if tissue is found by color.
+        scores: Of those of the settings that decide the scores, and not only what is made of them;
+            empty in results of an earlier qprd.
         file: Of size and time of the slide's file and of what the project says of the slide. As
             long as they are the same, the slide need not be opened to know that it is.
         format: `RESULT_FORMAT` at that time.
@@ -31,6 +33,7 @@ class MadeFrom:
     slide: str
     tissue: str
     file: str = ""
+    scores: str = ""
     format: int = RESULT_FORMAT
 
 
@@ -41,10 +44,13 @@ class Freshness:
     Attributes:
         state: ``fresh``, ``stale``, or ``missing`` if there is no complete result.
         reason: Why it is stale, to follow a colon; else empty.
+        keeps_scores: Whether it is stale only by what is made of its scores, which are what they
+            would be now: threshold, contours, slide score.
     """
 
     state: Literal["fresh", "stale", "missing"]
     reason: str = ""
+    keeps_scores: bool = False
 
     @property
     def is_fresh(self) -> bool:
@@ -61,15 +67,20 @@ def compare(recorded: MadeFrom, now: MadeFrom) -> Freshness:
     """
     if recorded.format != now.format:
         return Freshness("stale", OTHER_VERSION)
-    for name, reason in (
-        ("bundle", "it was made by another bundle"),
-        ("settings", "it was made with other settings"),
-        ("slide", "the slide, its frame or its resolution is another one now"),
-        ("tissue", "what is drawn as tissue has changed"),
-    ):
-        if getattr(recorded, name) != getattr(now, name):
-            return Freshness("stale", reason)
-    return Freshness("fresh")
+    changed = {
+        name: reason
+        for name, reason in (
+            ("bundle", "it was made by another bundle"),
+            ("settings", "it was made with other settings"),
+            ("slide", "the slide, its frame or its resolution is another one now"),
+            ("tissue", "what is drawn as tissue has changed"),
+        )
+        if getattr(recorded, name) != getattr(now, name)
+    }
+    if not changed:
+        return Freshness("fresh")
+    keeps_scores = changed.keys() == {"settings"} and recorded.scores == now.scores != ""
+    return Freshness("stale", next(iter(changed.values())), keeps_scores)
 
 
 def digest(value: object) -> str:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
-import numpy as np
-
-from qprd.errors import QprdError
+from qprd.errors import QprdError, read_errors
 from qprd.slides.slide import Slide
 
 _COPY_AGAIN = "Copy it again from its source, or leave it out with --exclude NAME."
@@ -22,31 +19,19 @@ def refuse_damage(slide: Slide, places: Iterable[tuple[float, float]]) -> None:
     Raises:
         QprdError: The file is cut off, or damaged at one of the places.
     """
-    _refuse_cut_off(slide.path)
+    _refuse_cut_off(slide)
     for x, y in places:
         slide.read_region(x, y, 1, 1, None)
 
 
-def _refuse_cut_off(path: Path) -> None:
-    import tifffile
-
-    lost = count = 0
-    try:
-        size = path.stat().st_size
-        with tifffile.TiffFile(path) as file:
-            for page in file.pages:
-                if isinstance(page, tifffile.TiffPage):
-                    for image in (page, *(page.pages or ())):
-                        sizes = np.asarray(image.databytecounts, dtype=np.int64)
-                        ends = np.asarray(image.dataoffsets, dtype=np.int64) + sizes
-                        lost += int((ends > size).sum())
-                        count += len(ends)
-    except Exception:  # noqa: BLE001
-        # Other formats, and TIFF files that only OpenSlide can make sense of.
-        return
-    if lost:
+def _refuse_cut_off(slide: Slide) -> None:
+    with read_errors("The slide", slide.path):
+        size = slide.path.stat().st_size
+    ends = [table.offsets + table.counts for table in slide.tile_tables]
+    if lost := sum(int((end > size).sum()) for end in ends):
         raise QprdError(
-            f"The slide's file is cut off: {lost} of its {count} tiles are beyond its end.",
-            where=str(path),
+            f"The slide's file is cut off: {lost} of its {sum(map(len, ends))} tiles are beyond "
+            "its end.",
+            where=str(slide.path),
             fix=_COPY_AGAIN,
         )

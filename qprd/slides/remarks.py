@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
 from qprd.slides.glass import find_glass
 from qprd.slides.slide import Slide
 from qprd.slides.surface import is_dark
+from qprd.slides.tile_tables import TileTable
 
 #: Longer edge of an overview that is large enough to judge a slide by.
-OVERVIEW_PX = 512
+OVERVIEW_PX = 256
 
 #: Pixels that are larger than the model's by more than the first factor, or smaller by more than
 #: the second. A 40x slide for a model at 1 um/px is ordinary.
@@ -111,21 +109,22 @@ def missing_tiles(slide: Slide) -> tuple[int, float]:
     # Plain images have no tiles; a damaged one may have pages that form a circle.
     if slide.vendor in ("", _SPARSE_VENDOR):
         return 0, 0.0
-    sizes = slide.level_sizes
     # Of Aperio's other levels, OpenSlide makes what is missing from level 0.
-    tables = _tile_tables(slide.path, sizes[:1] if slide.vendor == "aperio" else sizes)
-    found = (_missing_in_frame(slide, *table) for table in tables)
+    sizes = slide.level_sizes[:1] if slide.vendor == "aperio" else slide.level_sizes
+    found = (
+        _missing_in_frame(slide, table, table.tile)
+        for table in slide.tile_tables
+        if table.tile is not None and table.size in sizes
+    )
     return max(found, key=lambda missing: missing[1], default=(0, 0.0))
 
 
-def _missing_in_frame(
-    slide: Slide, size: tuple[int, int], counts: NDArray[np.int64], tile: tuple[int, int]
-) -> tuple[int, float]:
-    columns, rows = (-(-length // edge) for length, edge in zip(size, tile, strict=True))
-    row, column = np.divmod(np.flatnonzero(counts[: rows * columns] == 0), columns)
+def _missing_in_frame(slide: Slide, table: TileTable, tile: tuple[int, int]) -> tuple[int, float]:
+    columns, rows = (-(-length // edge) for length, edge in zip(table.size, tile, strict=True))
+    row, column = np.divmod(np.flatnonzero(table.counts[: rows * columns] == 0), columns)
     frame, full = slide.frame, slide.level_sizes[0]
-    width = _overlap(column, tile[0] * full[0] / size[0], frame.file_x, frame.file_width)
-    height = _overlap(row, tile[1] * full[1] / size[1], frame.file_y, frame.file_height)
+    width = _overlap(column, tile[0] * full[0] / table.size[0], frame.file_x, frame.file_width)
+    height = _overlap(row, tile[1] * full[1] / table.size[1], frame.file_y, frame.file_height)
     return int(np.count_nonzero(width * height)), float((width * height).sum())
 
 
@@ -136,25 +135,3 @@ def _overlap(
     end = np.minimum((index + 1) * edge, frame_start + frame_length)
     overlap: NDArray[np.float64] = np.maximum(end - np.maximum(index * edge, frame_start), 0)
     return overlap
-
-
-def _tile_tables(
-    path: Path, sizes: Sequence[tuple[int, int]]
-) -> list[tuple[tuple[int, int], NDArray[np.int64], tuple[int, int]]]:
-    """Of each image of a TIFF file that has one of these sizes: size, bytes of each tile, tile."""
-    import tifffile
-
-    tables = []
-    try:
-        with tifffile.TiffFile(path) as file:
-            for page in file.pages:
-                if not isinstance(page, tifffile.TiffPage) or not page.is_tiled:
-                    continue
-                size = page.imagewidth, page.imagelength
-                if size in sizes:
-                    counts = np.asarray(page.databytecounts, dtype=np.int64)
-                    tables.append((size, counts, (page.tilewidth, page.tilelength)))
-    except Exception:  # noqa: BLE001
-        # Other formats, and TIFF files that only OpenSlide can make sense of.
-        return []
-    return tables

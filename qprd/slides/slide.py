@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from qprd.checked import MPP_RANGE
 from qprd.errors import QprdError
 from qprd.slides.frame import Rotation, qupath_frame, slide_bounds
 from qprd.slides.opening import open_image_file
+from qprd.slides.tile_tables import TileTable, read_tile_tables
 
 #: A level may be coarser than asked for by this factor: 2.006 um/px serves a request for 2.
 _LEVEL_TOLERANCE = 1.01
@@ -115,6 +117,11 @@ class Slide:
     def level_sizes(self) -> list[tuple[int, int]]:
         """Width and height of each level of the file, whatever of it is shown."""
         return [(level.width, level.height) for level in self._levels]
+
+    @cached_property
+    def tile_tables(self) -> tuple[TileTable, ...]:
+        """Where a TIFF file has the bytes of its tiles; empty for other formats."""
+        return read_tile_tables(self.path)
 
     def close(self) -> None:
         """Close the file; it cannot be read afterwards."""

@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from qprd.files import claims as module
-from qprd.files.claims import Claims
+from qprd.files.claims import Claims, work_in_progress
 from qprd.files.layout import ProjectLayout
 from qprd.files.lock import locked
 from tests.helpers.small_project import named_project
@@ -53,7 +54,9 @@ def die(project: Path, *names: str) -> list[str]:
 
 
 def files(project: Path) -> list[str]:
-    return sorted(path.name for path in ProjectLayout(project).claims.iterdir())
+    """The claims on work; processes have others of their own."""
+    found = ProjectLayout(project).claims.iterdir()
+    return sorted(path.name for path in found if not path.name.startswith("process-"))
 
 
 def test_each_piece_of_work_goes_to_one_process(project: Path) -> None:
@@ -137,6 +140,35 @@ def test_a_claim_that_is_just_being_written_is_left_alone(project: Path) -> None
         (ProjectLayout(project).claims / "1.0").touch()
         assert not claims.take("1")
         assert claims.others_at_work(["1"]) == ["1"]
+
+
+def test_others_can_see_who_is_at_what_and_who_has_died(project: Path) -> None:
+    assert work_in_progress(project) == []
+    with Claims(project) as claims:
+        assert claims.take("1")
+        assert claims.take("2")
+        claims.fail("2", "The slide is damaged.")
+        assert die(project, "3") == ["3"]
+        found = {work.name: work for work in work_in_progress(project)}
+        assert {name: work.state for name, work in found.items() if name} == {
+            "1": "running",
+            "2": "failed",
+            "3": "dead",
+        }
+        assert found["1"].process == os.getpid()
+        assert found["2"].problem == "The slide is damaged."
+        assert all(datetime.fromisoformat(work.since).tzinfo for work in found.values())
+        assert claims.take("3")
+        states = {work.name: work.state for work in work_in_progress(project)}
+        assert states["3"] == "running"
+    assert [work.name for work in work_in_progress(project)] == ["2"]
+
+
+def test_a_process_is_seen_also_while_it_is_at_nothing(project: Path) -> None:
+    with Claims(project):
+        (work,) = work_in_progress(project)
+        assert (work.name, work.process, work.state) == (None, os.getpid(), "running")
+    assert list(ProjectLayout(project).claims.iterdir()) == []
 
 
 def test_the_lock_can_be_waited_for(project: Path) -> None:

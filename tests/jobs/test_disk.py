@@ -192,7 +192,9 @@ def test_a_disk_that_fills_up_while_predicting_keeps_what_there_is(
         before = files(disk)
         with pytest.raises(QprdError) as caught:
             predict_project(
-                opened, prediction(threshold=0.01), progress=FillsTheDisk(NAMES[0], disk)
+                opened,
+                prediction(threshold=0.01, stride=64),
+                progress=FillsTheDisk(NAMES[0], disk),
             )
     assert "No space left" in str(caught.value)
     assert f"stopped at {NAMES[0]}: nothing was saved" in caught.value.problem

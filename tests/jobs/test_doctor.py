@@ -6,12 +6,15 @@ import shutil
 import subprocess
 import sys
 import weakref
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openslide
 import pytest
+import tifffile
 from typer.testing import CliRunner
 
 import qprd
@@ -19,8 +22,10 @@ from qprd.cli import app
 from qprd.demo.slides import write_pyramidal_tiff
 from qprd.errors import QprdError
 from qprd.files.atomic import temporary_name
+from qprd.files.claims import Claims
 from qprd.jobs.doctor.checks import Examination, Status
 from qprd.jobs.train.job import train_project
+from qprd.predictions import DATE, Predictions
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.project import Annotation, Entry
@@ -284,6 +289,35 @@ def test_what_is_drawn_on_all_images_is_not_held_at_once(
     monkeypatch.setattr(ExchangeProject, "annotations", noted)
     assert look_at(project).failed == 0
     assert most <= 2 * len(NAMES)
+
+
+def test_each_slide_is_opened_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: Counter[str] = Counter()
+
+    def noted(opening: Any) -> Any:
+        def open_it(*arguments: Any, **options: Any) -> Any:
+            opened[f"{Path(arguments[-1]).name} by {opening.__qualname__}"] += 1
+            return opening(*arguments, **options)
+
+        return open_it
+
+    monkeypatch.setattr(openslide.OpenSlide, "__init__", noted(openslide.OpenSlide.__init__))
+    monkeypatch.setattr(tifffile.TiffFile, "__init__", noted(tifffile.TiffFile.__init__))
+    assert look_at(project).failed == 0
+    assert len(opened) == 2 * len(NAMES)
+    assert set(opened.values()) == {1}
+
+
+def test_the_write_back_of_a_running_prediction_is_not_called_broken_off(project: Path) -> None:
+    with ExchangeProject(project) as opened:
+        entries = opened.entries()
+        with opened.writing("write-back", entries, will_continue=True):
+            opened.write_predictions(entries[0], Predictions((), (), metadata={DATE: "now"}))
+        with Claims(project):
+            assert found(look_at(project), "writing") == []
+        ((status, text),) = found(look_at(project), "writing")
+        assert status is Status.WARN
+        assert "was broken off" in text
 
 
 def test_slides_are_looked_at_with_a_bar(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 import qprd
 from qprd.cli import app
+from qprd.files.claims import Claims
+from qprd.files.layout import ProjectLayout
 from qprd.jobs.doctor.checks import Status
 from qprd.jobs.status import ProjectStatus
 from qprd.predictions import BUNDLE, DATE
@@ -34,7 +36,8 @@ def predicted(trained_project: Path) -> Path:
 def test_a_project_without_anything_says_so(project: Path) -> None:
     before = snapshot(project.parent)
     found = status_of(project)
-    assert (found.runs, found.bundles, found.orphans, found.left) == ((), (), (), ())
+    assert (found.runs, found.bundles, found.work) == ((), (), ())
+    assert (found.orphans, found.left) == ((), ())
     assert [one.state for one in found.results] == ["missing"] * 3
     assert found.lines() == ["bundles: 0", "results: 0 fresh, 0 stale, 3 missing, of 3 images"]
     assert snapshot(project.parent) == before
@@ -53,6 +56,30 @@ def test_results_are_fresh_until_something_they_depend_on_changes(predicted: Pat
         f"! results: 1 stale, it was made by another bundle: {NAMES[0]}"
         in status_of(predicted).lines()
     )
+
+
+def test_other_settings_are_told_and_make_no_result_stale(predicted: Path) -> None:
+    predict(predicted, stride=64, images=NAMES[1], assume_mpp=0.5)
+    found = status_of(predicted)
+    assert [one.state for one in found.results] == ["fresh", "fresh", "missing"]
+    assert [one.by_default for one in found.results] == [True, False, True]
+    assert f"1 were made with other settings than the defaults: {NAMES[1]}" in "".join(
+        found.lines()
+    )
+
+
+def test_who_is_scoring_which_slide_is_told(project: Path) -> None:
+    with Claims(project) as claims:
+        assert claims.take("2")
+        (line,) = [line for line in status_of(project).lines() if "predicting" in line]
+        assert f"process {os.getpid()}" in line
+        assert f"is at {NAMES[1]} since 20" in line
+        file = ProjectLayout(project).claims / "2.0"
+        record = json.loads(file.read_text())
+        file.write_text(json.dumps(record | {"started": "long ago"}))
+        lines = [line for line in status_of(project).lines() if "predicting" in line]
+        assert any("is at no slide since" in line for line in lines)
+        assert any(f"died while it scored {NAMES[1]}" in line for line in lines)
 
 
 def test_what_is_written_back_is_told_from_what_waits_and_what_is_not(predicted: Path) -> None:
@@ -100,6 +127,7 @@ def test_the_command_prints_it_and_writes_it_as_json(predicted: Path, tmp_path: 
         "state": "missing",
         "reason": "",
         "written": "no",
+        "by_default": True,
         "slide_score": None,
         "split": None,
         "tumor": None,

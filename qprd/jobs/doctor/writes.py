@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qprd.errors import QprdError
 from qprd.files.backups import size_of, undoable
+from qprd.files.claims import work_in_progress
 from qprd.files.journal import is_unfinished, require_readable
 from qprd.files.layout import ProjectLayout
 from qprd.files.lock import is_locked
@@ -15,8 +16,9 @@ from qprd.jobs.doctor.checks import Check, failure, passed, warning
 
 def check_writes(project: Path) -> Iterator[Check]:
     """Check what is being written, was left unfinished, or can be taken back."""
-    under_way = is_locked(project)
-    if under_way:
+    # A prediction writes now and then, and ends its write-back only when it ends.
+    predicting = any(work.state == "running" for work in work_in_progress(project))
+    if is_locked(project):
         yield passed("writing", "another command of qprd is writing to it now")
     elif is_unfinished(project):
         yield _unfinished(project)
@@ -34,7 +36,7 @@ def check_writes(project: Path) -> Iterator[Check]:
     except QprdError as error:
         yield failure("backups", error)
         return
-    if runs and runs[0].is_broken_off and not under_way:
+    if runs and runs[0].is_broken_off and not (predicting or is_locked(project)):
         yield warning(
             "writing",
             f"the {runs[0].command} of {runs[0].time} was broken off: some images may be new and "

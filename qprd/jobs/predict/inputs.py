@@ -85,14 +85,21 @@ class Inputs:
             self._of_settings,
             _of_slide(slide),
             self._of_tissue(annotations, slide.width, slide.height),
-            "" if entry is None else self._of_file(entry),
+            "" if entry is None else self._of_file(entry, self._config.assume_mpp),
+            self._of_scoring,
         )
 
-    def freshness(self, project: Project, entry: Entry) -> Freshness:
+    def freshness(self, project: Project, entry: Entry, *, any_settings: bool = False) -> Freshness:
         """Judge the result of an entry.
 
         The slide is opened only if its file or what the project says of it has changed. A result
         counts as stale if its slide or its annotations cannot be read.
+
+        Args:
+            project: The project.
+            entry: The entry.
+            any_settings: Whether it may have been made with other settings than these. What was
+                drawn as tissue is then compared only if the settings are these.
         """
         folder = ProjectLayout(project.path).result(entry.id)
         try:
@@ -103,40 +110,61 @@ class Inputs:
             return Freshness("missing")
         if (known := result.made_from) is None:
             return Freshness("stale", OTHER_VERSION)
+        of_others = any_settings and known.settings != self._of_settings
         now = replace(
-            known, bundle=self._of_bundle, settings=self._of_settings, format=RESULT_FORMAT
+            known,
+            bundle=self._of_bundle,
+            settings=known.settings if of_others else self._of_settings,
+            scores=self._of_scoring,
+            format=RESULT_FORMAT,
         )
-        if not (found := compare(known, now)).is_fresh:
+        found = compare(known, now)
+        if not (found.is_fresh or found.keeps_scores):
             return found
+        assumed = (result.mpp, None) if of_others else (self._config.assume_mpp,)
         try:
-            if known.file != self._of_file(entry):
-                with open_slide(entry, assume_mpp=self._config.assume_mpp) as slide:
+            if known.file not in (self._of_file(entry, mpp) for mpp in assumed):
+                with open_slide(entry, assume_mpp=assumed[0]) as slide:
                     now = replace(now, slide=_of_slide(slide))
-            annotations = project.annotations(entry) if self.tissue_rules.tissue_class else ()
+            if not of_others:
+                names = self.tissue_rules.tissue_class
+                annotations = project.annotations(entry) if names else ()
+                size = result.frame.width, result.frame.height
+                now = replace(now, tissue=self._of_tissue(annotations, *size))
         except QprdError as error:
             return Freshness("stale", error.problem)
-        tissue = self._of_tissue(annotations, result.frame.width, result.frame.height)
-        return compare(known, replace(now, tissue=tissue))
+        return compare(known, now)
+
+    def is_made_with(self, made_from: MadeFrom) -> bool:
+        """Whether a result was made with these settings."""
+        return made_from.settings == self._of_settings
 
     @cached_property
     def _of_bundle(self) -> str:
         return digest([sha256_of(self._bundle / name) for name in (INFO_FILE, MODEL_FILE)])
 
     @cached_property
-    def _of_settings(self) -> str:
+    def _settings(self) -> dict[str, object]:
         config, rules = self._config, self.tissue_rules
-        return digest(
-            {
-                "threshold": self.threshold,
-                "stride": config.stride or self._info.network.patch_px // 2,
-                "slide_score": config.slide_score,
-                "min_area_um2": config.min_area_um2,
-                "tolerance_um": config.tolerance_um,
-                # As given: what each device makes of "auto" differs too little to score again.
-                "precision": config.precision,
-                **{name: getattr(rules, name) for name in _TISSUE_SETTINGS},
-            }
-        )
+        return {
+            "threshold": self.threshold,
+            "stride": config.stride or self._info.network.patch_px // 2,
+            "slide_score": config.slide_score,
+            "min_area_um2": config.min_area_um2,
+            "tolerance_um": config.tolerance_um,
+            # As given: what each device makes of "auto" differs too little to score again.
+            "precision": config.precision,
+            **{name: getattr(rules, name) for name in _TISSUE_SETTINGS},
+        }
+
+    @cached_property
+    def _of_settings(self) -> str:
+        return digest(self._settings)
+
+    @cached_property
+    def _of_scoring(self) -> str:
+        names = ("stride", "precision", *_TISSUE_SETTINGS)
+        return digest({name: self._settings[name] for name in names})
 
     def _of_tissue(self, annotations: Sequence[Annotation], width: int, height: int) -> str:
         names = self.tissue_rules.tissue_class
@@ -145,12 +173,13 @@ class Inputs:
         drawn = drawn_tissue(annotations, width, height, names)
         return digest(shapely.to_wkb(shapely.normalize(drawn), hex=True))
 
-    def _of_file(self, entry: Entry) -> str:
+    @staticmethod
+    def _of_file(entry: Entry, assume_mpp: float | None) -> str:
         source = entry.source
         if source.path is None:
             return "missing"
         known = (source.rotation, source.crop, source.use_bounds, source.mpp)
-        return digest((file_state(source.path), known, self._config.assume_mpp))
+        return digest((file_state(source.path), known, assume_mpp))
 
 
 def _of_slide(slide: Slide) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from qprd.errors import DiskError, QprdError
+from qprd.events import is_logged
 from qprd.files.atomic import disk_time
 from qprd.files.claims import Claims
 from qprd.files.layout import ProjectLayout
@@ -19,6 +20,7 @@ from qprd.jobs.predict.model import Model
 from qprd.jobs.predict.predictor import Predictor
 from qprd.jobs.predict.queue import SlideQueue, Work
 from qprd.jobs.predict.review_regions import RegionReport, mark_uncertain, require_threshold
+from qprd.jobs.predict.slide_scores import log_slide
 from qprd.jobs.predict.summary import PredictSummary, up_to_date
 from qprd.jobs.predict.workers import process_count, workers
 from qprd.jobs.write_back import WriteBackSummary
@@ -85,30 +87,32 @@ def predict_project(
                     delivery.add(entry)
         elsewhere = queue.elsewhere()
         problems = [*queue.problems.values(), *queue.problems_elsewhere()]
-    covered = queue.current
-    if not (covered or elsewhere):
-        raise QprdError(
-            "None of the slides could be predicted.\n  " + "\n  ".join(problems[:10]),
-            where=str(project.path),
-            fix="Mend what is named above; qprd doctor checks the slides.",
-        )
+        covered = queue.current
+        if not (covered or elsewhere):
+            raise QprdError(
+                "None of the slides could be predicted.\n  " + "\n  ".join(problems[:10]),
+                where=str(project.path),
+                fix="Mend what is named above; qprd doctor checks the slides.",
+            )
 
-    index = _write_index(layout, predictor)
-    results = tuple(load_slide_result(layout.result(entry.id)) for entry in covered)
-    notes = list(predictor.notes)
-    notes += (f"{slide.image}: {note}" for slide in results for note in slide.notes)
-    marked: tuple[RegionReport, ...] = ()
-    written: WriteBackSummary | None = None
-    if elsewhere:
-        written = None if delivery is None else delivery.write(queue.made())
-    else:
-        had_regions = [entry for entry in covered if (layout.result(entry.id) / REVIEW).is_file()]
-        marked, unmarked, why_fewer = _mark_regions(work, covered, predictor, progress)
-        problems += unmarked
-        notes += why_fewer
-        if delivery is not None:
-            ids = {entry.id for entry in had_regions} | {region.entry_id for region in marked}
-            written = delivery.finish(covered, [entry for entry in covered if entry.id in ids])
+        index = _write_index(layout, predictor)
+        results = tuple(load_slide_result(layout.result(entry.id)) for entry in covered)
+        notes = list(predictor.notes)
+        notes += (f"{slide.image}: {note}" for slide in results for note in slide.notes)
+        marked: tuple[RegionReport, ...] = ()
+        written: WriteBackSummary | None = None
+        if elsewhere:
+            written = None if delivery is None else delivery.write(queue.made())
+        else:
+            had_regions = [
+                entry for entry in covered if (layout.result(entry.id) / REVIEW).is_file()
+            ]
+            marked, unmarked, why_fewer = _mark_regions(work, covered, predictor, progress)
+            problems += unmarked
+            notes += why_fewer
+            if delivery is not None:
+                ids = {entry.id for entry in had_regions} | {region.entry_id for region in marked}
+                written = delivery.finish(covered, [entry for entry in covered if entry.id in ids])
     return PredictSummary(
         project=project.path,
         backend=project.backend,
@@ -123,6 +127,7 @@ def predict_project(
         seconds=time.perf_counter() - started,
         review=marked,
         scored=len(queue.scored),
+        redrawn=len(queue.redrawn),
         current=current,
         elsewhere=tuple(entry.name for entry in elsewhere),
     )
@@ -143,14 +148,23 @@ def _model(layout: ProjectLayout, bundle: Path | Model | None, config: PredictCo
 
 def _scored(work: Work, queue: SlideQueue, predictor: Predictor, model: Model) -> Iterator[Entry]:
     """Score what there is to score, on all devices; yields each slide once it is saved."""
-    left = {entry.id: entry for entry in queue.left}
+    layout, left = ProjectLayout(work.project.path), {entry.id: entry for entry in queue.left}
     with workers(work, model, min(process_count(work.config), len(left))) as others:
         for entry in queue.score(predictor):
             yield entry
-            yield from (left[entry_id] for entry_id in others.scored())
-        yield from (left[entry_id] for entry_id in others.scored(to_the_end=True))
+            yield from _logged(layout, (left[entry_id] for entry_id in others.scored()))
+        at_last = (left[entry_id] for entry_id in others.scored(to_the_end=True))
+        yield from _logged(layout, at_last)
         # Slides of workers that died.
         yield from queue.score(predictor)
+
+
+def _logged(layout: ProjectLayout, entries: Iterator[Entry]) -> Iterator[Entry]:
+    """Log slides that other processes of this command have scored."""
+    for entry in entries:
+        if is_logged():
+            log_slide(load_slide_result(layout.result(entry.id)), "scored")
+        yield entry
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from qprd.evaluation.operating_point import achieved_at
 from qprd.jobs.predict.inputs import Inputs
 from qprd.jobs.predict.slide_scores import SlideScores
+from qprd.predictions import ScoreMap
 from qprd.progress import Progress
 from qprd.qupath.project import Annotation, Entry
 from qprd.sampling.tissue import find_tissue_of
@@ -93,6 +94,7 @@ class Predictor:
         image: str,
         entry: Entry | None = None,
         annotations: Sequence[Annotation] = (),
+        score_map: ScoreMap | None = None,
     ) -> SlideScores:
         """Score one slide.
 
@@ -101,13 +103,15 @@ class Predictor:
             image: Its name.
             entry: Its project entry; None outside a project.
             annotations: Those of a tissue class are its tissue.
+            score_map: Its scores, if they are known.
 
         Raises:
             QprdError: the slide states no resolution or cannot be read, or its map is too large.
         """
         started = time.perf_counter()
         tissue, notes = find_tissue_of(slide, annotations, self.inputs.tissue_rules)
-        score_map = self.scorer.score(image, slide, tissue)
+        if score_map is None:
+            score_map = self.scorer.score(image, slide, tissue)
         thumbnail, downsample = slide.thumbnail(_THUMBNAIL_PX)
         network = self.info.network
         notes += remarks(slide, thumbnail, patch_um=network.patch_um, mpp=network.mpp)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from qprd.errors import DiskError, QprdError
+from qprd.events import is_logged
 from qprd.files.claims import Claims
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.predict.inputs import Inputs
 from qprd.jobs.predict.predictor import Predictor
-from qprd.jobs.predict.slide_scores import save_slide
+from qprd.jobs.predict.slide_scores import log_failure, log_slide, save_slide
+from qprd.predictions import ScoreMap
 from qprd.qupath.entry_slides import open_slide
 from qprd.qupath.project import Entry, Project
-from qprd.results.folder import SLIDE, keep_earlier
+from qprd.results.arrays import load_score_map
+from qprd.results.folder import SLIDE, keep_earlier, load_slide_result
 from qprd.settings import PredictConfig
 
 
@@ -45,6 +49,7 @@ class SlideQueue:
 
     Attributes:
         scored: Slides that this process scored.
+        redrawn: Those of them whose scores were kept, and only what is made of them is new.
         at: The slide that it scores now, or scored last.
         problems: By the entry's id, why this process could not score a slide.
     """
@@ -54,12 +59,17 @@ class SlideQueue:
         self._inputs = inputs
         self._claims = claims
         self._current: set[str] = set()
+        self._keep_scores: set[str] = set()
         self.scored: list[Entry] = []
+        self.redrawn: list[Entry] = []
         self.at: Entry | None = None
         self.problems: dict[str, str] = {}
         for entry in work.entries:
             self._is_current(entry)
         self._from_before = frozenset(self._current)
+        if is_logged():
+            for entry in self.current:
+                log_slide(load_slide_result(self._folder(entry)), "up to date")
 
     @property
     def current(self) -> list[Entry]:
@@ -85,12 +95,14 @@ class SlideQueue:
 
     def problems_elsewhere(self) -> list[str]:
         """Why slides were not scored that other processes tried to score."""
-        told = {entry.name: self._claims.problem_of(entry.id) for entry in self.left}
-        return [
-            problem if problem.startswith(f"{name}: ") else f"{name}: {problem}"
-            for name, problem in told.items()
-            if problem is not None
-        ]
+        problems = []
+        for entry in self.left:
+            problem = self._claims.problem_of(entry.id)
+            if problem is not None:
+                has_name = problem.startswith(f"{entry.name}: ")
+                problems.append(problem if has_name else f"{entry.name}: {problem}")
+                log_failure(entry, problems[-1])
+        return problems
 
     def score(self, predictor: Predictor) -> Iterator[Entry]:
         """Score slides and save their results until none is left that nobody is at work on.
@@ -106,14 +118,19 @@ class SlideQueue:
         """
         for entry in self.take():
             self.at = entry
-            _ = predictor.scorer
+            kept = self._kept_scores(entry)
+            if kept is None:
+                _ = predictor.scorer
+            else:
+                self.redrawn.append(entry)
             try:
-                self._score(predictor, entry)
+                self._score(predictor, entry, kept)
             except DiskError:
                 raise
             except QprdError as error:
                 self.problems[entry.id] = error.line_about(entry.name)
                 self._claims.fail(entry.id, self.problems[entry.id])
+                log_failure(entry, self.problems[entry.id])
                 continue
             self.done(entry)
             yield entry
@@ -139,19 +156,34 @@ class SlideQueue:
                 took = True
                 yield entry
 
-    def _score(self, predictor: Predictor, entry: Entry) -> None:
-        project, layout = self._work.project, ProjectLayout(self._work.project.path)
+    def _kept_scores(self, entry: Entry) -> ScoreMap | None:
+        """The scores of a slide, if only what is made of them is out of date."""
+        if entry.id not in self._keep_scores or self._work.score_before is not None:
+            return None
+        try:
+            return load_score_map(self._folder(entry))
+        except QprdError:
+            return None
+
+    def _score(self, predictor: Predictor, entry: Entry, kept: ScoreMap | None) -> None:
+        project = self._work.project
         annotations = project.annotations(entry) if predictor.tissue_class else ()
         with open_slide(entry, assume_mpp=self._work.config.assume_mpp) as slide:
-            found = predictor.score(slide, entry.name, entry, annotations)
-        keep_earlier(layout.result(entry.id), layout.earlier(entry.id), found.model.name)
-        save_slide(found, layout.result(entry.id))
+            found = predictor.score(slide, entry.name, entry, annotations, kept)
+        earlier = ProjectLayout(project.path).earlier(entry.id)
+        keep_earlier(self._folder(entry), earlier, found.model.name)
+        save_slide(found, self._folder(entry))
 
     def _is_current(self, entry: Entry) -> bool:
         """Whether the results of a slide are up to date; it is remembered if they are."""
-        folder = ProjectLayout(self._work.project.path).result(entry.id)
-        if self._inputs.freshness(self._work.project, entry).is_fresh:
+        found = self._inputs.freshness(self._work.project, entry)
+        if found.keeps_scores:
+            self._keep_scores.add(entry.id)
+        if found.is_fresh:
             before = self._work.score_before
-            if before is None or (folder / SLIDE).stat().st_mtime >= before:
+            if before is None or (self._folder(entry) / SLIDE).stat().st_mtime >= before:
                 self._current.add(entry.id)
         return entry.id in self._current
+
+    def _folder(self, entry: Entry) -> Path:
+        return ProjectLayout(self._work.project.path).result(entry.id)

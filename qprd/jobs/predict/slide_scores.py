@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from qprd.errors import QprdError
 from qprd.events import emit
 from qprd.given_settings import stored_train_config
 from qprd.predictions import LesionPoints, ScoreMap
+from qprd.qupath.project import Entry
 from qprd.results.contours import ProbabilityOf, contours_in_image
 from qprd.results.folder import RESULT_FILES, SlideResult, save_result
 from qprd.results.freshness import MadeFrom
@@ -290,12 +291,23 @@ def save_slide(found: SlideScores, folder: Path) -> SlideResult:
             )
         ),
     )
+    log_slide(result, "scored")
+    return result
+
+
+def log_slide(result: SlideResult, state: Literal["scored", "up to date"]) -> None:
+    """Tell whoever listens that a slide has its results."""
     emit(
         "slide",
         image=result.image,
         entry=result.entry_id,
+        state=state,
         slide_score=result.slide_score,
         contours=result.contours,
         seconds=round(result.seconds, 3),
     )
-    return result
+
+
+def log_failure(entry: Entry, problem: str) -> None:
+    """Tell whoever listens that a slide could not be scored."""
+    emit("slide", image=entry.name, entry=entry.id, state="failed", problem=problem)

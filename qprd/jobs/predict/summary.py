@@ -30,6 +30,7 @@ class PredictSummary:
         seconds: Time spent.
         review: Regions marked for review, in their order.
         scored: Number of slides that this process scored.
+        redrawn: Number of those of them whose scores were kept: only what is made of them is new.
         current: Number of slides that were up to date.
         elsewhere: Names of slides that other processes are scoring.
     """
@@ -47,6 +48,7 @@ class PredictSummary:
     seconds: float
     review: tuple[RegionReport, ...] = ()
     scored: int = 0
+    redrawn: int = 0
     current: int = 0
     elsewhere: tuple[str, ...] = ()
 
@@ -71,7 +73,8 @@ class PredictSummary:
                 "The bundle has no threshold, so there are no contours: give --threshold or "
                 "--operating-point."
             )
-        lines.append(f"Predicted {counted(self.scored, 'slide')} in {self.seconds:.0f} s.")
+        kept = f", {self.redrawn} of them from scores that were kept" if self.redrawn else ""
+        lines.append(f"Predicted {counted(self.scored, 'slide')} in {self.seconds:.0f} s{kept}.")
         if self.current:
             lines.append(up_to_date(self.current, len(self.slides)))
         if self.elsewhere:

@@ -103,11 +103,11 @@ def process_count(config: PredictConfig) -> int:
     Raises:
         QprdError: there are not so many devices.
     """
-    from qprd.device import make_fabric
+    from qprd.device import count_processes
 
     if config.devices == 1 or this_rank().count > 1:
         return 1
-    return make_fabric(config.device, config.precision, config.devices).world_size
+    return count_processes(config.device, config.devices)
 
 
 def share_cores(count: int) -> None:

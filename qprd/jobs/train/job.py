@@ -30,7 +30,7 @@ from qprd.settings import OF_STUDENTS, TrainConfig
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from qprd.bundle.records import TrainingInfo
+    from qprd.bundle.records import ScoringInfo, TrainingInfo
     from qprd.model.network import Network
     from qprd.model.teacher import Teacher
     from qprd.sampling.dataset import SlideReadError
@@ -60,9 +60,6 @@ def train_project(
         QprdError: something of the user's is missing or wrong; no bundle was written.
         KeyboardInterrupt: it was stopped; its text says how to go on, if there is something kept.
     """
-    from qprd.bundle.reading import next_number
-    from qprd.bundle.records import BundleInfo, NetworkInfo, TeacherInfo
-    from qprd.bundle.writing import new_bundle_folder, save_bundle
     from qprd.device import end_others, make_fabric
     from qprd.jobs.train.fit import fit_model, read_patches
     from qprd.jobs.train.follow import lead
@@ -124,27 +121,20 @@ def train_project(
             rule=rule,
             seed=config.seed,
         )
-        now = datetime.now(timezone.utc)
         training = _training_info(start, prepared, config, outcome, validation)
-        with new_bundle_folder(layout.bundles, now, config.teacher) as bundle:
-            info = BundleInfo(
-                name=bundle.name,
-                network=NetworkInfo(
-                    TeacherInfo.of(model.teacher),
-                    config.recipe,
-                    model.kind,
-                    config.mpp,
-                    config.patch_px,
-                ),
+        bundle = run.saved(layout.bundles)
+        if bundle is None:
+            bundle = _save(
+                model,
+                config,
+                run,
+                layout.bundles,
                 scoring=validation.scoring,
                 training=training,
-                number=next_number(layout.bundles),
-                created=now,
             )
-            save_bundle(bundle, model, info)
         fabric.broadcast(str(bundle.resolve()))
         stack.pop_all()
-    save_records(bundle, prepared.table, outcome)
+        save_records(bundle, prepared.table, outcome)
 
     notes = [*start.notes, *prepared.notes, *prepared.table.notes, *validation.notes]
     notes += quality_notes(validation.figures.auroc, n_tumor=n_tumor, diverged=outcome.diverged)
@@ -173,6 +163,36 @@ def train_project(
         notes=tuple(dict.fromkeys(notes)),
         seconds=time.perf_counter() - started,
     )
+
+
+def _save(
+    model: Network,
+    config: TrainConfig,
+    run: Run,
+    bundles: Path,
+    *,
+    scoring: ScoringInfo,
+    training: TrainingInfo,
+) -> Path:
+    """Save the bundle of a training, which is noted in its run before."""
+    from qprd.bundle.reading import next_number
+    from qprd.bundle.records import BundleInfo, NetworkInfo, TeacherInfo
+    from qprd.bundle.writing import new_bundle_folder, save_bundle
+
+    now = datetime.now(timezone.utc)
+    teacher = TeacherInfo.of(model.teacher)
+    with new_bundle_folder(bundles, now, config.teacher) as bundle:
+        info = BundleInfo(
+            name=bundle.name,
+            network=NetworkInfo(teacher, config.recipe, model.kind, config.mpp, config.patch_px),
+            scoring=scoring,
+            training=training,
+            number=next_number(bundles),
+            created=now,
+        )
+        run.will_save(bundle)
+        save_bundle(bundle, model, info)
+    return bundle
 
 
 def _relative(path: Path, folder: Path) -> str:

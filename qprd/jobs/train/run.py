@@ -19,7 +19,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from qprd.bundle.ancestry import SlideAnnotations
-from qprd.bundle.names import HISTORY_FILE, PATCHES_FILE, reserve_bundle
+from qprd.bundle.names import HISTORY_FILE, PATCHES_FILE, is_bundle, reserve_bundle
 from qprd.bundle.records import installed_versions
 from qprd.checked import STRICT, Text
 from qprd.errors import DiskError, ExitCode, QprdError
@@ -33,6 +33,7 @@ from qprd.settings import TrainConfig
 from qprd.slides.fingerprint import SlideIdentity
 
 RUN_FILE: Final = "run.json"
+_BUNDLE_FILE: Final = "bundle"
 _LOCK_FILE: Final = "lock"
 _MAX_BYTES: Final = 64 * 2**20
 
@@ -131,6 +132,22 @@ class Run:
         if not self.is_begun:
             return None
         return PatchTable.from_csv(self.folder / PATCHES_FILE)
+
+    def will_save(self, bundle: Path) -> None:
+        """Write down which bundle the training is about to save.
+
+        Raises:
+            QprdError: the run cannot be written.
+        """
+        with write_errors("The run", self.folder), replacing(self.folder / _BUNDLE_FILE) as new:
+            new.write_text(bundle.name, encoding="utf-8")
+
+    def saved(self, bundles: Path) -> Path | None:
+        """The bundle that was saved before the training was stopped; None if there is none."""
+        with suppress(OSError):
+            bundle = bundles / Path((self.folder / _BUNDLE_FILE).read_text(encoding="utf-8")).name
+            return bundle if is_bundle(bundle) else None
+        return None
 
     def begin(self, record: RunRecord, table: PatchTable) -> None:
         """Write down what the training is made from; if that is known, compare.

@@ -103,8 +103,9 @@ def test_a_result_is_stale_once_what_it_was_made_from_changes(
     ("settings", "state"),
     [
         ({"stride": 64}, "stale"),
-        ({"threshold": 3.5}, "stale"),
-        ({"slide_score": "mean"}, "stale"),
+        ({"threshold": 3.5}, "stale, but for its scores"),
+        ({"slide_score": "mean", "min_area_um2": 9.0}, "stale, but for its scores"),
+        ({"threshold": 3.5, "stride": 64}, "stale"),
         ({"min_tissue": 0.9}, "stale"),
         ({"precision": "bf16"}, "stale"),
         ({"tissue_class": ("Other",)}, "stale"),
@@ -117,7 +118,13 @@ def test_a_result_is_stale_once_what_it_was_made_from_changes(
 def test_only_settings_that_influence_the_result_count(
     predicted: Path, settings: dict[str, Any], state: str
 ) -> None:
-    assert freshness(predicted, **settings).state == state
+    found = freshness(predicted, **settings)
+    assert found.state + (", but for its scores" if found.keeps_scores else "") == state
+
+
+def test_scores_are_not_kept_once_the_slide_or_its_tissue_changed(predicted: Path) -> None:
+    annotate(predicted, 1, drawn(("Tissue", TUMOR.buffer(9))))
+    assert not freshness(predicted, threshold=3.5).keeps_scores
 
 
 def test_without_all_of_its_files_a_result_is_missing(predicted: Path) -> None:

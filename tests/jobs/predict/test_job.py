@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import qprd
 from qprd.errors import DiskError
 from qprd.files.backups import undoable
 from qprd.files.claims import Claims
@@ -25,11 +26,12 @@ from qprd.jobs.undo import undo
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.results.arrays import SCORE_MAP
-from qprd.results.folder import OVERVIEW, REVIEW
+from qprd.results.folder import OVERVIEW, REVIEW, load_predictions
 from tests.helpers.drawn_project import (
     NAMES,
     add_image,
     copied,
+    edit,
     environment,
     predict,
     result,
@@ -76,6 +78,62 @@ def test_slides_that_are_up_to_date_are_not_scored_again(
     forced = predict(trained_project, force=True, images=NAMES[:1])
     assert scored[3:] == [NAMES[0]]
     assert (forced.scored, forced.current) == (1, 0)
+
+
+def test_another_threshold_takes_the_scores_that_are_there(
+    trained_project: Path, scored: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = copied(trained_project, trained_project.parent.parent / "expected")
+    predict(expected, threshold=0.5, min_area_um2=0.0)
+    predict(trained_project, threshold=1e3, images=NAMES[:2])
+    undisturbed = maps(trained_project)
+    scored.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr("qprd.bundle.reading.load_bundle", None)
+        summary = predict(trained_project, threshold=0.5, min_area_um2=0.0, images=NAMES[:2])
+    assert (summary.scored, summary.redrawn, scored) == (2, 2, list(NAMES[:2]))
+    assert "2 of them from scores that were kept" in "".join(summary.lines())
+    assert maps(trained_project) == undisturbed
+    for number in (1, 2):
+        assert stored_outlines(trained_project, number) == stored_outlines(expected, number)
+    # What is damaged is scored again, and so is what is to be.
+    (result(trained_project, 1) / SCORE_MAP).write_bytes(b"")
+    summary = predict(trained_project, threshold=0.4, images=NAMES[:1])
+    assert (summary.scored, summary.redrawn) == (1, 0)
+    summary = predict(trained_project, threshold=0.3, images=NAMES[:1], force=True)
+    assert (summary.scored, summary.redrawn) == (1, 0)
+
+
+def stored_outlines(project: Path, number: int) -> list[Any]:
+    contours = load_predictions(result(project, number)).contours
+    assert contours
+    return [contour.polygon for contour in contours]
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_the_events_tell_of_each_slide_what_became_of_it(
+    trained_project: Path, tmp_path: Path, devices: int
+) -> None:
+    predict(trained_project, images=NAMES[:1])
+    add_image(trained_project, 4, of=2, metadata={})
+
+    def lose(root: Any) -> None:
+        root["images"][3]["serverBuilder"]["uri"] = "file:/gone/4.tif"
+
+    edit(trained_project, lose)
+    log = tmp_path / "log.jsonl"
+    with qprd.log_events(log, "predict"):
+        summary = predict(trained_project, devices=devices)
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    slides = [event for event in events if event["event"] == "slide"]
+    assert {event["entry"]: event["state"] for event in slides} == {
+        "1": "up to date",
+        "2": "scored",
+        "3": "scored",
+        "4": "failed",
+    }
+    assert len(slides) == 4
+    assert [event["problem"] for event in slides if "problem" in event] == list(summary.problems)
 
 
 def test_without_anything_to_score_no_network_is_loaded(
@@ -246,7 +304,7 @@ def test_a_killed_process_of_three_costs_its_slide_and_not_the_run(trained_proje
     claims = ProjectLayout(trained_project).claims
     with three_processes(trained_project) as processes:
         by_id = {process.pid: process for process in processes}
-        while not (taken := [path for path in claims.glob("*.0") if path.stat().st_size]):
+        while not (taken := [path for path in claims.glob("[0-9]*.0") if path.stat().st_size]):
             time.sleep(0.01)
         slide = taken[0]
         victim = by_id.pop(json.loads(slide.read_text())["process"])

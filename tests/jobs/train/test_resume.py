@@ -176,6 +176,27 @@ def test_what_a_kill_left_before_the_patches_were_read_is_removed(project: Path)
     assert not left.exists()
 
 
+@pytest.mark.parametrize("flags", [PAPER, CLOSED], ids=["paper", "closed form"])
+def test_a_stop_after_the_bundle_was_saved_makes_no_second_one(
+    project: Path, flags: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("qprd.jobs.train.job.save_records", stop)
+        with pytest.raises(KeyboardInterrupt, match="--resume"):
+            train(project, **flags)
+    (bundle,) = (project.parent / "qprd" / "bundles").iterdir()
+    before = snapshot(bundle)
+    summary = resume(project)
+    assert summary.bundle == bundle
+    assert snapshot(bundle).items() >= before.items()
+    assert (bundle / PATCHES_FILE).is_file()
+    assert list(bundle.parent.iterdir()) == [bundle]
+    assert runs_of(project) == []
+
+
 def test_a_training_that_diverges_at_once_leaves_nothing(project: Path) -> None:
     with pytest.raises(QprdError, match="diverged"):
         train(project, **PAPER, lr=1e30)
