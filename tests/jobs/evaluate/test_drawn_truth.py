@@ -114,11 +114,12 @@ def test_what_is_not_drawn_is_neither_right_nor_wrong(predicted_project: Path) -
 
 
 def test_drawn_tumor_that_was_not_scored_is_missed_and_said(predicted_project: Path) -> None:
-    """An outline of tissue leaves out the right half of the tumor."""
+    """An outline of tissue, deleted since, left out the right half of the tumor."""
     middle = TUMOR.centroid.x
     classes = ("Tumor", TUMOR), ("Normal", NORMAL), ("Tissue", box(0, 0, middle, HEIGHT))
     annotate(predicted_project, 2, drawn(*classes))
     predict(predicted_project, stride=32, images=[SECOND], threshold=-1, tissue_class="Tissue")
+    annotate(predicted_project, 2, drawn(*classes[:2]))
     summary = evaluate(predicted_project, split="val")
     report: Any = plain(summary.report())
     (slide,) = report["slides"]
@@ -139,6 +140,15 @@ def test_drawn_tumor_that_was_not_scored_is_missed_and_said(predicted_project: P
     for text in ("\n".join(summary.lines()), page):
         assert notes[0] in text
         assert "Not scored" in text
+
+
+def test_an_outline_that_was_the_tissue_of_the_prediction_labels_nothing(
+    predicted_project: Path,
+) -> None:
+    outline = box(0, 0, WIDTH, HEIGHT)
+    annotate(predicted_project, 2, drawn(("Tumor", TUMOR), ("Tissue", outline)))
+    predict(predicted_project, stride=32, images=[SECOND], tissue_class="Tissue")
+    assert evaluate(predicted_project, split="val").slides[0].report.normal_cells > 0
 
 
 def test_where_an_old_result_had_tissue_is_found_anew_and_said(predicted_project: Path) -> None:
