@@ -84,6 +84,7 @@ class Manifest:
     """A step of a command.
 
     Attributes:
+        time: ISO 8601, UTC.
         folder: The step's folder, by its path inside the project.
         undone: Whether it was taken back while other steps of its command could not be.
     """

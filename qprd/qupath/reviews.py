@@ -43,6 +43,7 @@ class Judgment:
     """What a person said of a predicted region.
 
     Attributes:
+        time: ISO 8601, UTC.
         annotation: The region, with the class that the verdict gives it.
     """
 

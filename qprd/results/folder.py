@@ -88,8 +88,8 @@ class SlideResult:
         made_from: What the result depends on; None in results of an earlier qprd.
         min_area_um2: Smallest contour, and smallest hole in one; None in results of an earlier
             qprd.
-        tolerance_um: How far the contours may be from the exact ones; None likewise.
-        tissue_class: Classes whose annotations outlined the tissue; None likewise.
+        tolerance_um: How far the contours may be from the exact ones; None as there.
+        tissue_class: Classes whose annotations outlined the tissue; None as there.
     """
 
     entry_id: str

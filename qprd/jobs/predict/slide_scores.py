@@ -134,7 +134,7 @@ class SlideScores:
         Args:
             threshold: Raw score from which tissue counts as tumor; None takes the model's.
             min_area_um2: Smaller contours, and holes, are dropped; None takes the setting.
-            tolerance_um: How far a simplified outline may be from the exact one; None likewise.
+            tolerance_um: How far a simplified outline may be from the exact one; None, too.
 
         Raises:
             QprdError: there is no threshold.
