@@ -145,8 +145,7 @@ def test_drawn_tumor_that_was_not_scored_is_missed_and_said(predicted_project: P
 def test_an_outline_that_was_the_tissue_of_the_prediction_labels_nothing(
     predicted_project: Path,
 ) -> None:
-    outline = box(0, 0, WIDTH, HEIGHT)
-    annotate(predicted_project, 2, drawn(("Tumor", TUMOR), ("Tissue", outline)))
+    annotate(predicted_project, 2, drawn(("Tumor", TUMOR), ("Tissue", NORMAL)))
     predict(predicted_project, stride=32, images=[SECOND], tissue_class="Tissue")
     assert evaluate(predicted_project, split="val").slides[0].report.normal_cells > 0
 
