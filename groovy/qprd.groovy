@@ -139,7 +139,7 @@ import java.util.concurrent.TimeUnit
 @Field Map look = [:]
 
 if (gui == null) {
-    println 'qprd: this script opens a window in QuPath, and there is none'
+    println('qprd: this script opens a window in QuPath, and there is none')
     return
 }
 keepUnchanged(imageOf(gui.getProject(), gui.getImageData(), gui.getViewer()))
