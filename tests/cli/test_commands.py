@@ -333,31 +333,6 @@ def test_ctrl_c_while_it_starts_is_a_word_and_130(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (ExitCode.INTERRUPTED, "Interrupted.\n")
 
 
-@pytest.mark.parametrize(
-    ("name", "code", "told"),
-    [
-        ("SIGINT", ExitCode.INTERRUPTED, "Interrupted.\n"),
-        ("SIGTERM", ExitCode.TERMINATED, "Terminated.\n"),
-    ],
-)
-def test_a_stop_that_a_library_makes_another_error_of_is_a_stop(
-    name: str, code: ExitCode, told: str
-) -> None:
-    start = (
-        "import signal, qprd.cli, qprd.__main__ as m\n"
-        "def app():\n"
-        "    try:\n"
-        f"        signal.raise_signal(signal.{name})\n"
-        "    except KeyboardInterrupt:\n"
-        "        pass\n"
-        "    raise TypeError('Cannot compare structured arrays.')\n"
-        "qprd.cli.app = app\n"
-        "m.main()"
-    )
-    ended = child("-c", start)
-    assert (ended.returncode, ended.stderr) == (code, told)
-
-
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "view"])  # no report
 @pytest.mark.parametrize("file", ["", "missing/report.json"])
 def test_a_report_that_cannot_be_written_stops_a_command_before_it_works(
