@@ -98,7 +98,7 @@ def only_events_on_stdout(command: str) -> Iterator[None]:
             os.dup2(sys.stderr.fileno(), number)
             # A process in the background must not read from the terminal: it would be halted.
             if not os.isatty(0):
-                threading.Thread(target=_obey, daemon=True).start()
+                _listen()
         stack.enter_context(redirect_stdout(sys.stderr))
         stack.enter_context(log_events(stream, command))
         yield
@@ -110,10 +110,21 @@ def _close(stream: TextIO) -> None:
         stream.close()
 
 
-def _obey() -> None:
+def _listen() -> None:
+    """Take standard input for orders; whatever else reads it finds nothing there."""
+    # On Windows, libraries that look at standard input while they are loaded would wait for the
+    # thread that reads the same pipe.
+    with suppress(OSError):
+        orders, nothing = os.dup(0), os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        threading.Thread(target=_obey, args=(orders,), daemon=True).start()
+
+
+def _obey(number: int) -> None:
     """End the command when another program asks for it."""
     # Unbuffered, as a buffer's lock would be waited for at the end of the process.
-    with suppress(OSError), open(0, "rb", buffering=0, closefd=False) as orders:
+    with suppress(OSError), open(number, "rb", buffering=0) as orders:
         for line in orders:
             if line.strip() == b"stop":
                 _thread.interrupt_main(signal.SIGTERM)

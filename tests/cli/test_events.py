@@ -150,6 +150,31 @@ def test_a_reader_that_has_gone_changes_nothing_else() -> None:
     assert b"Traceback" not in told
 
 
+def test_orders_are_obeyed_while_nothing_else_waits_for_standard_input() -> None:
+    code = (
+        "import os, signal, sys, time\n"
+        "from qprd.events import only_events_on_stdout\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+        "with only_events_on_stdout('train'):\n"
+        "    print('read', os.read(0, 9), file=sys.stderr, flush=True)\n"
+        "    for _ in range(600):\n"
+        "        time.sleep(0.1)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"read b''\n"
+        process.stdin.write(b"stop\n")
+        process.stdin.flush()
+        assert process.wait(30) == 7
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("by_line", [True, False])
 def test_a_training_that_is_stopped_says_how_to_go_on(
