@@ -59,7 +59,7 @@ def copy_scripts(folder: Path | None) -> ScriptCopies:
     if folders := default_user_folders():
         note = (
             f"QuPath lists them once {folders[0]} is its user folder: Edit > Preferences > "
-            "Extensions > QuPath user directory."
+            "Extensions > QuPath user directory. Then start QuPath again."
         )
         return _copied([folder / "scripts" for folder in folders], is_listed=True, notes=(note,))
     raise QprdError(

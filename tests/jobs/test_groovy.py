@@ -91,3 +91,4 @@ def test_a_default_user_folder_is_taken_where_none_was_chosen_and_said_so(
     copies = copy_scripts(None)
     assert {path.parent for path in copies.scripts} == {tmp_path / "QuPath" / "v0.6" / "scripts"}
     assert "Preferences" in copies.notes[0]
+    assert copies.notes[0].endswith(" Then start QuPath again.")
