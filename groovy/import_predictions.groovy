@@ -198,7 +198,18 @@ void saveImage(Map image, Map<String, String> metadata, Closure<Boolean> outdate
     image.hierarchy.fireHierarchyChangedEvent(this)
     if (image.saves) {
         def entry = image.entry
-        entry.saveImageData(image.data)
+        // What a user draws meanwhile may not be in the file, and QuPath takes all for saved at the end.
+        def drawn = false
+        def listener = { drawn = true } as PathObjectHierarchyListener
+        image.hierarchy.addListener(listener)
+        try {
+            entry.saveImageData(image.data)
+        } finally {
+            image.hierarchy.removeListener(listener)
+        }
+        if (drawn) {
+            image.data.setChanged(true)
+        }
         new ArrayList(entry.getMetadataKeys()).findAll(outdated).each { entry.removeMetadataValue(it) }
         metadata.each { key, value -> entry.putMetadataValue(key, value) }
     }

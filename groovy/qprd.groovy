@@ -99,6 +99,7 @@ import java.nio.charset.StandardCharsets
 import java.nio.file.Files
 import java.nio.file.Path
 import java.nio.file.StandardCopyOption
+import java.nio.file.attribute.FileTime
 import java.security.MessageDigest
 import java.time.OffsetDateTime
 import java.util.concurrent.Executors
@@ -307,8 +308,7 @@ void show() {
     [ui.train, ui.again, ui.predictAll, ui.evaluate, ui.undo].each { it.setDisable(running || project == null) }
     ui.predictThis.setDisable(running || project == null || gui.getImageData() == null)
     ui.stop.setDisable(!running || now.job.stopAsked)
-    def canResume = now.job?.command == 'predict' && now.job.canResume(now.end) && project == now.project || ui.stopped != null
-    ui.resume.setDisable(running || project == null || !canResume)
+    ui.resume.setDisable(running || project == null || !resumesPrediction() && ui.stopped == null)
     ui.bar.setProgress(running ? now.job.fraction() : 0)
     if (running) {
         ui.state.setText(now.job.status())
@@ -425,10 +425,14 @@ List<String> command() {
     CommandLine.find(chosenCommand.get(), INSTALLED, System.getenv('PATH'), System.getProperty('os.name').startsWith('Windows'))
 }
 
+/** Whether the last run in this project was a prediction that ended early. */
+boolean resumesPrediction() {
+    now.job?.command == 'predict' && now.job.canResume(now.end) && gui.getProject() == now.project
+}
+
 /** Go on with a prediction that ended early, else with the training that was stopped last. */
 void resume() {
-    def isPrediction = now.job?.command == 'predict' && now.job.canResume(now.end)
-    isPrediction ? start('predict', now.more) : start('train', ['--resume', ui.stopped])
+    resumesPrediction() ? start('predict', now.more) : start('train', ['--resume', ui.stopped])
 }
 
 /** Start qprd, once all is saved and what is drawn has gone out. */
@@ -504,8 +508,12 @@ void attach(project) {
     } else {
         found.end = found.job.end(false)
     }
-    now = found
     Platform.runLater {
+        // Meanwhile a run may have begun, or another project may be open.
+        if (now.end == null || gui.getProject() != project) {
+            return
+        }
+        now = found
         show()
         if (now.job.canResume(now.end)) {
             tell(now.job.sentence(now.end))
@@ -588,15 +596,27 @@ boolean isOpen(project, entry) {
     gui.getAllViewers().any { it.getImageData() != null && project.getEntry(it.getImageData()) == entry }
 }
 
-/** Write the annotations of images that are open, or were saved after they were last written; what went wrong. */
+/**
+ * Write the annotations of images that are open, or were saved after they were last written; what went wrong. Who
+ * closes an image may discard its changes: a file that has some not yet saved gets the time of the data as saved, 0
+ * without any, and is written again when the image is closed. It is a millisecond later, as qprd warns of older files.
+ */
 List<String> exportAll(project) {
     project.getImageList().findResults { entry ->
         def data = entry.getEntryPath().resolve('data.qpdata')
         def file = project.getPath().resolveSibling('qprd').resolve('annotations').resolve(entry.getID() + '.geojson')
-        def outdated = Files.isRegularFile(data) && (!Files.isRegularFile(file) ||
-                Files.getLastModifiedTime(data) >= Files.getLastModifiedTime(file))
+        def saved = Files.isRegularFile(data) ? Files.getLastModifiedTime(data).toMillis() + 1 : 0L
+        def written = Files.isRegularFile(file) ? Files.getLastModifiedTime(file).toMillis() : null
+        def outdated = written == null ? saved > 0 : written <= saved
         // One image that cannot be read stops no other.
-        outdated || isOpen(project, entry) ? problemOf { withImage(project, entry) { exportAnnotations(it) } } : null
+        outdated || isOpen(project, entry) ? problemOf {
+            withImage(project, entry) { image ->
+                exportAnnotations(image)
+                if (image.viewer != null && image.data.isChanged()) {
+                    Files.setLastModifiedTime(file, FileTime.fromMillis(saved))
+                }
+            }
+        } : null
     }
 }
 
@@ -615,7 +635,7 @@ void bringIn(project) {
     def times = predictionTimes(project)
     (times.keySet() + now.brought.keySet()).findAll { times[it] != now.brought[it] }.each { id ->
         def entry = project.getImageList().find { it.getID() == id }
-        if (entry != null) {
+        if (entry != null && !worker.isShutdown()) {
             def problem = problemOf { bringIn(project, entry, times.containsKey(id)) }
             now.problems.addAll(problem == null ? [] : [problem])
         }
@@ -635,6 +655,11 @@ void bringIn(project, entry, boolean isThere) {
             removeOwn(image, image.hierarchy.getAllObjects(false).findAll { isOwn(it) })
             saveImage(image, [:]) { it.startsWith(OWN_PREFIX) }
         }
+    }
+    if (!open && isOpen(project, entry)) {
+        // It was opened meanwhile, perhaps as it was before.
+        bringIn(project, entry, isThere)
+        return
     }
     Platform.runLater {
         gui.refreshProject()
@@ -680,7 +705,7 @@ void openImage(String id) {
 /** Ask qprd what there is in the project: first what is drawn and predicted, then what is doubtful. */
 void refresh() {
     show()
-    def (project, words) = [gui.getProject(), command()]
+    def (project, words, choices) = [gui.getProject(), command(), chosen()]
     ui.images.getItems().clear()
     ui.warnings.getChildren().clear()
     ui.stopped = null
@@ -692,9 +717,9 @@ void refresh() {
         def notSent = exportAll(project).collect { [subject: 'annotations', finding: it] }
         Thread.startDaemon('qprd status') {
             guarded {
-                def status = answerOf(words, 'status', project, ['--drawn'])
+                def status = answerOf(words, 'status', project, choices, ['--drawn'])
                 Platform.runLater { showStatus(project, status) }
-                def checks = answerOf(words, 'doctor', project, []).result.checks ?: []
+                def checks = answerOf(words, 'doctor', project, choices).result.checks ?: []
                 Platform.runLater { showWarnings(project, notSent + Findings.warnings(checks)) }
             }
         }
@@ -702,8 +727,8 @@ void refresh() {
 }
 
 /** What a command says that is soon done. */
-Run answerOf(List<String> words, String name, project, List<String> more) {
-    def builder = CommandLine.process(CommandLine.of(words, name, project.getPath(), [:], more))
+Run answerOf(List<String> words, String name, project, Map<String, String> choices, List<String> more = []) {
+    def builder = CommandLine.process(CommandLine.of(words, name, project.getPath(), choices, more))
     def job = new Run(command: name)
     builder.redirectError(ProcessBuilder.Redirect.DISCARD).start().getInputStream().eachLine('UTF-8') { job.accept(it) }
     job
@@ -728,10 +753,30 @@ void showStatus(project, Run job) {
     ui.next.setText(Findings.nextTraining(images, job.result.bundles?.find { it.is_newest }?.name))
     ui.stopped = job.result.runs?.find { !it.is_running }?.name
     def waiting = images.findAll { it.written == 'waiting' }*.entry_id
-    if (waiting && now.end != null) {
-        inBackground { waiting.each { id -> guarded { bringIn(project, project.getImageList().find { it.getID() == id }, true) } } }
-    }
     show()
+    if (waiting && now.end != null && !worker.isShutdown()) {
+        offer(project, waiting)
+    }
+}
+
+/** Ask whether to bring in results that are not in QuPath: some may have been removed there. */
+void offer(project, List<String> waiting) {
+    // A no holds for as long as the window is open; until there is an answer, nobody is asked again.
+    ui.refused = ui.refused ?: [] as Set
+    if (!ui.refused.add(project.getPath())) {
+        return
+    }
+    if (ask("Results of ${counted(waiting.size(), 'image')} are not in QuPath yet.", 'Bring in', 'Cancel') == 'Cancel') {
+        return
+    }
+    ui.refused.remove(project.getPath())
+    inBackground {
+        waiting.each { id ->
+            if (!worker.isShutdown()) {
+                guarded { bringIn(project, project.getImageList().find { it.getID() == id }, true) }
+            }
+        }
+    }
 }
 
 /** Each warning with links to the images that it is about. */
@@ -816,8 +861,9 @@ void imageChanged() {
 void showHeatmap() {
     def (viewer, image) = [gui.getViewer(), look.image]
     if (ui.opacityBefore != null) {
-        viewer.resetCustomPixelLayerOverlay()
-        viewer.getOverlayOptions().setOpacity(ui.opacityBefore)
+        // Another viewer may be the active one by now.
+        ui.heatmapViewer.resetCustomPixelLayerOverlay()
+        ui.heatmapViewer.getOverlayOptions().setOpacity(ui.opacityBefore)
         ui.opacityBefore = null
     }
     if (!ui.heatmap.isSelected() || image == null) {
@@ -831,6 +877,7 @@ void showHeatmap() {
             if (overlay == null) {
                 tell('There is no heatmap of this image yet: predict it first.')
             } else if (look.image.is(image) && ui.heatmap.isSelected() && ui.opacityBefore == null) {
+                ui.heatmapViewer = viewer
                 ui.opacityBefore = viewer.getOverlayOptions().getOpacity()
                 viewer.getOverlayOptions().setShowPixelClassification(true)
                 setOpacity()
@@ -842,7 +889,7 @@ void showHeatmap() {
 
 void setOpacity() {
     if (ui.opacityBefore != null) {
-        gui.getViewer().getOverlayOptions().setOpacity(ui.opacity.getValue() as float)
+        ui.heatmapViewer.getOverlayOptions().setOpacity(ui.opacity.getValue() as float)
     }
 }
 
@@ -1164,11 +1211,13 @@ class CommandLine {
             }
             add('--device', chosen.device)
         }
-        if (command == 'train' && !resumes) {
-            add('--teacher', chosen.network)
+        if (command in ['train', 'status', 'doctor'] && !resumes) {
             [tumor: chosen.tumorClass, normal: chosen.normalClass].each { kind, names ->
                 names?.split(',')?.each { add("--${kind}-class", it) }
             }
+        }
+        if (command == 'train' && !resumes) {
+            add('--teacher', chosen.network)
             add('--normal', chosen.normal)
             add('--tumor', chosen.tumor)
             def share = chosen.sensitivity?.replace(',', '.')?.replace('%', '')?.strip()
@@ -1434,7 +1483,18 @@ void saveImage(Map image, Map<String, String> metadata, Closure<Boolean> outdate
     image.hierarchy.fireHierarchyChangedEvent(this)
     if (image.saves) {
         def entry = image.entry
-        entry.saveImageData(image.data)
+        // What a user draws meanwhile may not be in the file, and QuPath takes all for saved at the end.
+        def drawn = false
+        def listener = { drawn = true } as PathObjectHierarchyListener
+        image.hierarchy.addListener(listener)
+        try {
+            entry.saveImageData(image.data)
+        } finally {
+            image.hierarchy.removeListener(listener)
+        }
+        if (drawn) {
+            image.data.setChanged(true)
+        }
         new ArrayList(entry.getMetadataKeys()).findAll(outdated).each { entry.removeMetadataValue(it) }
         metadata.each { key, value -> entry.putMetadataValue(key, value) }
     }

@@ -146,11 +146,13 @@ class CommandLine {
             }
             add('--device', chosen.device)
         }
-        if (command == 'train' && !resumes) {
-            add('--teacher', chosen.network)
+        if (command in ['train', 'status', 'doctor'] && !resumes) {
             [tumor: chosen.tumorClass, normal: chosen.normalClass].each { kind, names ->
                 names?.split(',')?.each { add("--${kind}-class", it) }
             }
+        }
+        if (command == 'train' && !resumes) {
+            add('--teacher', chosen.network)
             add('--normal', chosen.normal)
             add('--tumor', chosen.tumor)
             def share = chosen.sensitivity?.replace(',', '.')?.replace('%', '')?.strip()

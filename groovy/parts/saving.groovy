@@ -1,6 +1,7 @@
 /* How a changed image is saved with the project. */
 
 import javafx.application.Platform
+import qupath.lib.objects.hierarchy.events.PathObjectHierarchyListener
 
 /**
  * Save a changed image and the metadata of its entry. QuPath keeps metadata in the project, and objects with the
@@ -10,7 +11,18 @@ void saveImage(Map image, Map<String, String> metadata, Closure<Boolean> outdate
     image.hierarchy.fireHierarchyChangedEvent(this)
     if (image.saves) {
         def entry = image.entry
-        entry.saveImageData(image.data)
+        // What a user draws meanwhile may not be in the file, and QuPath takes all for saved at the end.
+        def drawn = false
+        def listener = { drawn = true } as PathObjectHierarchyListener
+        image.hierarchy.addListener(listener)
+        try {
+            entry.saveImageData(image.data)
+        } finally {
+            image.hierarchy.removeListener(listener)
+        }
+        if (drawn) {
+            image.data.setChanged(true)
+        }
         new ArrayList(entry.getMetadataKeys()).findAll(outdated).each { entry.removeMetadataValue(it) }
         metadata.each { key, value -> entry.putMetadataValue(key, value) }
     }

@@ -234,6 +234,14 @@ def test_commands_of_the_window_are_commands_of_qprd(made: dict[str, Any]) -> No
         at = train.index(option[0])
         assert train[at : at + len(option)] == option
     assert "--normal-class" not in train
+    # What is counted is what would be trained on.
+    for name in ("status", "doctor"):
+        words = made["commands"][name]
+        assert [words[at + 1] for at, word in enumerate(words) if word == "--tumor-class"] == [
+            "Tumor",
+            "Karzinom in situ",
+        ]
+        assert "--teacher" not in words
     # A training that goes on has its settings; the device may be another.
     assert made["commands"]["resume"][3:] == [
         "--backend",
