@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+#: What Git replaces by the tag in an archive.
+DESCRIBED = "$Format:%(describe:tags=true,match=*[0-9]*)$"
 PACKAGED = ("qprd", "groovy", "examples", "tests", "benchmarks", "docs")
 
 
@@ -51,9 +53,10 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "LICENSE",
         "CHANGELOG.md",
         "CITATION.cff",
-        ".git_archival.txt",
     ):
         shutil.copy(ROOT / name, folder)
+    # As it is in the repository; Git fills it in where these sources are out of an archive.
+    (folder / ".git_archival.txt").write_text(f"describe-name: {DESCRIBED}\n")
     return folder
 
 

@@ -66,7 +66,9 @@ def _size_remark(slide: Slide, patch_um: float) -> str | None:
 
 
 def _color_remark(overview: NDArray[np.uint8]) -> str | None:
-    red, green, blue = (overview[..., channel] for channel in range(3))
+    # The outermost pixels are mixed with the white outside the slide.
+    inner = overview[1:-1, 1:-1] if min(overview.shape[:2]) > 2 else overview
+    red, green, blue = (inner[..., channel] for channel in range(3))
     most = np.maximum(np.maximum(red, green), blue)
     brightest = np.percentile(most, _DARK_PERCENTILE)
     if brightest < _DARK_LEVEL:
@@ -74,7 +76,7 @@ def _color_remark(overview: NDArray[np.uint8]) -> str | None:
             f"it is nearly black (its bright pixels have {brightest:.0f} of 255): it may have "
             "more than 8 bits a channel; export it as 8-bit RGB"
         )
-    if is_dark(most) and find_glass(overview.reshape(-1, 3)) is None:
+    if is_dark(most) and find_glass(inner.reshape(-1, 3)) is None:
         return (
             "it has no bright background, and qprd is made for stained sections on bright glass: "
             "what it takes for tissue is a guess; outline the tissue, and name its class with "

@@ -107,7 +107,7 @@ def test_the_status_says_what_is_drawn_and_what_came_of_each_image(
     results = last(loop["status"], "result")["content"]["results"]
     assert [result["image"] for result in results] == list(NAMES)
     # The stride is not the default one.
-    assert {result["state"] for result in results} == {"stale"}
+    assert {(result["state"], result["by_default"]) for result in results} == {("fresh", False)}
     assert {result["written"] for result in results} == {"waiting"}
     assert all(result["slide_score"] is not None for result in results)
     drawn = [(result["tumor"] > 0, result["normal"] > 0) for result in results]

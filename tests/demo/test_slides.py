@@ -112,5 +112,5 @@ def test_missing_extra_is_named(
     drawn: SyntheticSlide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
-    with pytest.raises(QprdError, match=r"qprd\[demo\]"):
+    with pytest.raises(QprdError, match=r"qprd\[timm\]"):
         write_pyramidal_tiff(drawn.image, tmp_path / "slide.tif", 0.5)

@@ -136,7 +136,7 @@ def test_a_prediction_keeps_earlier_results_whole(
     predict(trained_project, write_back=True, threshold=6)
     before = snapshot(trained_project.parent)
     words = ("predict", trained_project, "--write-back", "--backend", "exchange")
-    settings = ("--stride", 128, "--device", "cpu", "--batch-size", 4, "--threshold", 0.01)
+    settings = ("--stride", 64, "--device", "cpu", "--batch-size", 4, "--threshold", 0.01)
     code, printed = interrupted(monkeypatch, NAMES[1], 1, *words, *settings)
     assert code == ExitCode.INTERRUPTED
     assert "Traceback" not in printed
