@@ -27,15 +27,16 @@ def main() -> None:
         app()
     except (Terminated, KeyboardInterrupt) as stop:
         _exit(terminated=isinstance(stop, Terminated))
-    except Exception:
+    except Exception as error:
         # C code may put an error of its own in the place of a signal's, as NumPy's comparisons do.
         if not _received:
             raise
-        _exit(terminated=_received[-1] == signal.SIGTERM)
+        told = f" ({type(error).__name__}: {error})"
+        _exit(terminated=_received[-1] == signal.SIGTERM, told=told)
 
 
-def _exit(*, terminated: bool) -> NoReturn:
-    print("Terminated." if terminated else "Interrupted.", file=sys.stderr)
+def _exit(*, terminated: bool, told: str = "") -> NoReturn:
+    print(f"{'Terminated' if terminated else 'Interrupted'}{told}.", file=sys.stderr)
     sys.exit(ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED)
 
 

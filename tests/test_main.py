@@ -21,8 +21,8 @@ def _handlers() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("number", "exit_code", "told"),
     [
-        (signal.SIGINT, ExitCode.INTERRUPTED, "Interrupted.\n"),
-        (signal.SIGTERM, ExitCode.TERMINATED, "Terminated.\n"),
+        (signal.SIGINT, ExitCode.INTERRUPTED, "Interrupted"),
+        (signal.SIGTERM, ExitCode.TERMINATED, "Terminated"),
     ],
 )
 def test_a_signal_ends_it_even_where_a_library_raises_an_error_of_its_own_instead(
@@ -36,7 +36,7 @@ def test_a_signal_ends_it_even_where_a_library_raises_an_error_of_its_own_instea
         try:
             signal.raise_signal(number)
         except (KeyboardInterrupt, Terminated):
-            msg = "Cannot compare structured arrays unless they have a common dtype."
+            msg = "Cannot compare"
             raise TypeError(msg) from None
 
     monkeypatch.setattr("qprd.__main__._received", [])
@@ -44,7 +44,7 @@ def test_a_signal_ends_it_even_where_a_library_raises_an_error_of_its_own_instea
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == exit_code
-    assert capsys.readouterr().err == told
+    assert capsys.readouterr().err == f"{told} (TypeError: Cannot compare).\n"
 
 
 def test_an_error_without_a_signal_shows_where_it_came_from(

@@ -149,9 +149,11 @@ class Claims:
         self._ended.set()
         for name in list(self._held):
             self.release(name)
-        for path in self._folder.glob(f"{_PROCESS}*"):
-            if self._is_dead(path):
-                path.unlink(missing_ok=True)
+        # Only housekeeping, which must not hide what went wrong before.
+        with contextlib.suppress(OSError):
+            for path in self._folder.glob(f"{_PROCESS}*"):
+                if self._is_dead(path):
+                    path.unlink(missing_ok=True)
 
     def take(self, name: str) -> bool:
         """Claim a piece of work, also from a process that died.
@@ -266,7 +268,11 @@ def _is_dead(
     if claim is not None and claim.problem is not None:
         return False
     if claim is not None and claim.host == _this_host():
-        return not _is_running(claim.process, claim.started)
+        if not _is_running(claim.process, claim.started):
+            return True
+        if claim.started is not None:
+            return False
+        # Its number may be another process's by now: the signs of life tell.
     try:
         return now() - path.stat().st_mtime > dead_after_s
     except OSError:

@@ -118,6 +118,9 @@ def _files(path: Path) -> list[Path]:
     folder = path.with_suffix("")
     if path.suffix.lower() == ".mrxs" and folder.is_dir():
         return [*sorted(file for file in folder.iterdir() if file.is_file()), path]
+    if path.suffix.lower() == ".dcm":
+        # Those of another slide in the same folder only cost another look.
+        return sorted({path, *path.parent.glob("*.dcm")})
     return [path]
 
 
@@ -130,6 +133,10 @@ def _file(path: Path) -> _File:
 def _fingerprint(path: Path, files: tuple[_File, ...]) -> str:
     with Slide(path, mpp=1.0, use_bounds=False) as slide:
         pixels = f"{slide.width} x {slide.height} px {_corner_colors(slide)}"
+        series = slide.series
+    if series:
+        # A slide in DICOM has several files, and any of them opens it.
+        return hashlib.blake2b(f"{series} {pixels}".encode(), digest_size=16).hexdigest()
     size = sum(size for _, size, _ in files)
     digest = hashlib.blake2b(f"{size} bytes {pixels}".encode(), digest_size=16)
     digest.update(_bytes_at(files, 0, _END_BYTES))

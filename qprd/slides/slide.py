@@ -114,6 +114,11 @@ class Slide:
         return str(self._handle.properties.get("openslide.vendor", ""))
 
     @property
+    def series(self) -> str:
+        """The unique name of a series of DICOM files; empty for other formats."""
+        return str(self._handle.properties.get("dicom.SeriesInstanceUID", ""))
+
+    @property
     def level_sizes(self) -> list[tuple[int, int]]:
         """Width and height of each level of the file, whatever of it is shown."""
         return [(level.width, level.height) for level in self._levels]

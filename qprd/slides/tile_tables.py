@@ -57,9 +57,13 @@ def _images(file: TiffFile) -> Iterator[TiffPage]:
 
 
 def _table(image: TiffPage) -> TileTable:
+    offsets = np.asarray(image.dataoffsets, dtype=np.int64)
+    counts = np.asarray(image.databytecounts, dtype=np.int64)
+    if offsets.shape != counts.shape:
+        raise ValueError("there are not as many sizes of tiles as places")
     return TileTable(
         (image.imagewidth, image.imagelength),
         (image.tilewidth, image.tilelength) if image.is_tiled else None,
-        np.asarray(image.dataoffsets, dtype=np.int64),
-        np.asarray(image.databytecounts, dtype=np.int64),
+        offsets,
+        counts,
     )

@@ -65,7 +65,7 @@ class Content:
         return {
             "name": self._project.path.parent.name,
             "slides": [slide_row(entry, self._results) for entry in self._entries.values()],
-            "mistakes": worst_mistakes(self._entries.keys(), self._results),
+            "mistakes": worst_mistakes(self._entries, self._results),
             "pages": [name for name in PAGES if (results / name).is_file()],
         }
 

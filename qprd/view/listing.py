@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 
 from qprd.errors import QprdError
 from qprd.qupath.project import Entry
@@ -34,22 +34,32 @@ def slide_row(entry: Entry, results: Results) -> dict[str, object]:
     }
 
 
-def worst_mistakes(entries: Collection[str], results: Results) -> dict[str, object]:
+def worst_mistakes(entries: Mapping[str, Entry], results: Results) -> dict[str, object]:
     """The worst mistakes by kind, each with its slide and its place; empty without an evaluation.
 
+    Those on slides that another bundle has scored since are left out.
+
     Args:
-        entries: Ids of the slides that can be shown.
+        entries: The slides that can be shown, by id.
         results: The results of the project.
     """
     evaluation = last_evaluation(results.layout)
     if evaluation is None:
         return {}
 
+    def is_shown(one: RecordedMistake) -> bool:
+        if one.entry_id not in entries or not all(map(math.isfinite, (one.x, one.y, one.score))):
+            return False
+        try:
+            return results.load(entries[one.entry_id]).result.bundle == evaluation.bundle
+        except QprdError:
+            return False
+
     def places(mistakes: Sequence[RecordedMistake]) -> list[dict[str, object]]:
         return [
             {"id": one.entry_id, "name": one.image, "x": one.x, "y": one.y, "score": one.score}
             for one in mistakes
-            if one.entry_id in entries and all(map(math.isfinite, (one.x, one.y, one.score)))
+            if is_shown(one)
         ]
 
     return {

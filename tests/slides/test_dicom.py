@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from qprd.errors import QprdError
+from qprd.slides.fingerprint import fingerprint
 from qprd.slides.slide import Slide
 
 DICOM = Path(__file__).with_name("dicom")
@@ -44,3 +45,7 @@ def test_an_ome_zarr_says_what_to_convert_it_with(tmp_path: Path) -> None:
     with pytest.raises(QprdError, match="OME-Zarr") as caught:
         Slide(tmp_path / "a.ome.zarr")
     assert "raw2ometiff" in str(caught.value.fix)
+
+
+def test_any_file_of_a_dicom_series_is_the_same_slide() -> None:
+    assert len({fingerprint(file) for file in DICOM.glob("*.dcm")}) == 1

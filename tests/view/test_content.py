@@ -253,6 +253,15 @@ def test_mistakes_on_slides_that_are_gone_lead_nowhere(client: TestClient, predi
     assert (mistakes["falsePositives"], mistakes["misses"]) == ([], [])
 
 
+def test_mistakes_of_another_bundle_are_not_shown_over_this_ones_map(
+    client: TestClient, predicted: Path
+) -> None:
+    file = evaluate_with_mistakes(predicted).page.with_name("evaluation.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"bundle": "another"}))
+    mistakes = client.get("/project").json()["mistakes"]
+    assert (mistakes["falsePositives"], mistakes["misses"]) == ([], [])
+
+
 def test_the_result_of_the_bundle_before_is_kept_beside_that_of_now(predicted_twice: Path) -> None:
     bundles = sorted(path.name for path in bundle_folder(predicted_twice).iterdir())
     with viewer(predicted_twice) as client:

@@ -84,7 +84,7 @@ class Inputs:
             self._of_bundle,
             self._of_settings,
             _of_slide(slide),
-            self._of_tissue(annotations, slide.width, slide.height),
+            _of_tissue(annotations, slide.width, slide.height, self.tissue_rules.tissue_class),
             "" if entry is None else self._of_file(entry, self._config.assume_mpp),
             self._of_scoring,
         )
@@ -98,8 +98,7 @@ class Inputs:
         Args:
             project: The project.
             entry: The entry.
-            any_settings: Whether it may have been made with other settings than these. What was
-                drawn as tissue is then compared only if the settings are these.
+            any_settings: Whether it may have been made with other settings than these.
         """
         folder = ProjectLayout(project.path).result(entry.id)
         try:
@@ -126,11 +125,12 @@ class Inputs:
             if known.file not in (self._of_file(entry, mpp) for mpp in assumed):
                 with open_slide(entry, assume_mpp=assumed[0]) as slide:
                     now = replace(now, slide=_of_slide(slide))
-            if not of_others:
-                names = self.tissue_rules.tissue_class
+            names = result.tissue_class if of_others else self.tissue_rules.tissue_class
+            # Earlier versions did not record the classes.
+            if names is not None:
                 annotations = project.annotations(entry) if names else ()
                 size = result.frame.width, result.frame.height
-                now = replace(now, tissue=self._of_tissue(annotations, *size))
+                now = replace(now, tissue=_of_tissue(annotations, *size, names))
         except QprdError as error:
             return Freshness("stale", error.problem)
         return compare(known, now)
@@ -165,13 +165,6 @@ class Inputs:
     def _of_scoring(self) -> str:
         names = ("stride", "precision", *_TISSUE_SETTINGS)
         return digest({name: self._settings[name] for name in names})
-
-    def _of_tissue(self, annotations: Sequence[Annotation], width: int, height: int) -> str:
-        names = self.tissue_rules.tissue_class
-        if not names:
-            return ""
-        drawn = drawn_tissue(annotations, width, height, names)
-        return digest(shapely.to_wkb(shapely.normalize(drawn), hex=True))
 
     @staticmethod
     def _of_file(entry: Entry, assume_mpp: float | None) -> str:
@@ -209,3 +202,13 @@ def threshold_in_use(config: PredictConfig, info: BundleInfo) -> float | None:
             fix=f"Train with --operating-point {config.operating_point}, or give --threshold.",
         )
     return chosen
+
+
+def _of_tissue(
+    annotations: Sequence[Annotation], width: int, height: int, names: Sequence[str]
+) -> str:
+    """Digest of what is drawn as tissue; empty if no class is tissue."""
+    if not names:
+        return ""
+    drawn = drawn_tissue(annotations, width, height, names)
+    return digest(shapely.to_wkb(shapely.normalize(drawn), hex=True))

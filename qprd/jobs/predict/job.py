@@ -68,6 +68,8 @@ def predict_project(
             fix="Start one process, with --devices N for several devices, or remove qprd/results.",
         )
     model = _model(layout, bundle, config)
+    # What is recorded of a result is what scored it.
+    config = config.model_copy(update={"precision": model.precision})
     entries = select_entries(project, config.images, config.exclude)
     predictor = Predictor(model, config, progress)
     info = predictor.info

@@ -96,6 +96,11 @@ class Model:
         return self.info.name
 
     @property
+    def precision(self) -> Precision:
+        """Of the computations: ``auto``, ``32``, ``bf16`` or ``16``."""
+        return self._precision
+
+    @property
     def teacher(self) -> str:
         """Name of the frozen network."""
         return self.info.network.teacher.name

@@ -121,8 +121,6 @@ class SlideQueue:
             kept = self._kept_scores(entry)
             if kept is None:
                 _ = predictor.scorer
-            else:
-                self.redrawn.append(entry)
             try:
                 self._score(predictor, entry, kept)
             except DiskError:
@@ -132,6 +130,8 @@ class SlideQueue:
                 self._claims.fail(entry.id, self.problems[entry.id])
                 log_failure(entry, self.problems[entry.id])
                 continue
+            if kept is not None:
+                self.redrawn.append(entry)
             self.done(entry)
             yield entry
 
@@ -177,8 +177,8 @@ class SlideQueue:
     def _is_current(self, entry: Entry) -> bool:
         """Whether the results of a slide are up to date; it is remembered if they are."""
         found = self._inputs.freshness(self._work.project, entry)
-        if found.keeps_scores:
-            self._keep_scores.add(entry.id)
+        # Judged again under its claim: what has changed since then counts.
+        (self._keep_scores.add if found.keeps_scores else self._keep_scores.discard)(entry.id)
         if found.is_fresh:
             before = self._work.score_before
             if before is None or (self._folder(entry) / SLIDE).stat().st_mtime >= before:

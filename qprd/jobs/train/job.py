@@ -106,6 +106,8 @@ def train_project(
             ),
         )
         run.begin(record, prepared.table)
+        # A bundle that is saved already is trained no further: records and report are of it.
+        finish = finish or run.saved(layout.bundles) is not None
         stack.callback(end_others, fabric)
         lead(fabric, run, config, finish=finish)
         outcome = fit_model(

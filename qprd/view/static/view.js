@@ -416,6 +416,7 @@ async function judge(verdict) {
     if (slide?.id !== id) return;
     setRegions(regions);
     const { annotations } = await ask(address(id));
+    if (slide?.id !== id) return;
     setDrawn(annotations ?? []);
     mark({});
   } catch (error) {

@@ -127,6 +127,18 @@ def test_scores_are_not_kept_once_the_slide_or_its_tissue_changed(predicted: Pat
     assert not freshness(predicted, threshold=3.5).keeps_scores
 
 
+def test_drawn_tissue_counts_with_whatever_settings_it_was_predicted(predicted: Path) -> None:
+    def with_any_settings() -> Freshness:
+        bundle = newest_bundle(ProjectLayout(predicted).bundles)
+        inputs = Inputs(bundle, read_bundle_info(bundle), prediction())
+        with ExchangeProject(predicted) as opened:
+            return inputs.freshness(opened, opened.entries()[0], any_settings=True)
+
+    assert with_any_settings().is_fresh
+    annotate(predicted, 1, drawn(("Tissue", TUMOR.buffer(9))))
+    assert with_any_settings().state == "stale"
+
+
 def test_without_all_of_its_files_a_result_is_missing(predicted: Path) -> None:
     (result(predicted, 1) / OVERVIEW).unlink()
     assert freshness(predicted) == Freshness("missing")

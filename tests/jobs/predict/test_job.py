@@ -29,8 +29,11 @@ from qprd.results.arrays import SCORE_MAP
 from qprd.results.folder import OVERVIEW, REVIEW, load_predictions
 from tests.helpers.drawn_project import (
     NAMES,
+    TUMOR,
     add_image,
+    annotate,
     copied,
+    drawn,
     edit,
     environment,
     predict,
@@ -101,6 +104,23 @@ def test_another_threshold_takes_the_scores_that_are_there(
     summary = predict(trained_project, threshold=0.4, images=NAMES[:1])
     assert (summary.scored, summary.redrawn) == (1, 0)
     summary = predict(trained_project, threshold=0.3, images=NAMES[:1], force=True)
+    assert (summary.scored, summary.redrawn) == (1, 0)
+
+
+def test_scores_are_not_kept_if_the_tissue_changes_before_its_turn_comes(
+    trained_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    annotate(trained_project, 1, drawn(("Tissue", TUMOR)))
+    predict(trained_project, images=NAMES[:1], tissue_class=("Tissue",))
+    take = Claims.take
+
+    def taken(self: Claims, name: str) -> bool:
+        if name == "1":
+            annotate(trained_project, 1, drawn(("Tissue", TUMOR.buffer(40))))
+        return take(self, name)
+
+    monkeypatch.setattr(Claims, "take", taken)
+    summary = predict(trained_project, images=NAMES[:1], tissue_class=("Tissue",), threshold=0.4)
     assert (summary.scored, summary.redrawn) == (1, 0)
 
 
