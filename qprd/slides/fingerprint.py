@@ -132,8 +132,9 @@ def _file(path: Path) -> _File:
 @cache
 def _fingerprint(path: Path, files: tuple[_File, ...]) -> str:
     with Slide(path, mpp=1.0, use_bounds=False) as slide:
-        pixels = f"{slide.width} x {slide.height} px {_corner_colors(slide)}"
+        # Before the pixels: OpenSlide answers nothing more once some could not be read.
         series = slide.series
+        pixels = f"{slide.width} x {slide.height} px {_corner_colors(slide)}"
     if series:
         # A slide in DICOM has several files, and any of them opens it.
         return hashlib.blake2b(f"{series} {pixels}".encode(), digest_size=16).hexdigest()
