@@ -55,8 +55,15 @@ Precision = Literal["auto", "32", "bf16", "16"]
 PatchScore = Literal["mean", "max"]
 SlideScore = Literal["max", "p99", "mean"]
 
-#: Most validation and test patches of each class where no number is given.
+#: Most patches where no number is given: for training by label (the paper's numbers), and for
+#: validation and test of each label.
+MOST_TRAINING: Final = {"normal": 5000, "tumor": 500}
 HELD_OUT_PER_LABEL: Final = 300
+
+
+def _up_to(count: int) -> str:
+    return f"as many as there are, up to {count}"
+
 
 #: What settings are for that a training and a prediction both have.
 _RULE = Field(
@@ -177,18 +184,23 @@ class TrainConfig(BaseModel):
         default_factory=ByTeacher(resnet=256, other=128, known="patch_px")
     )
     """Edge of a patch in pixels, a multiple of 32."""
-    normal: Annotated[int, Field(ge=1), Option(PATCHES, "N")] = 5000
-    """Number of normal training patches."""
-    tumor: Annotated[Count, Option(PATCHES, "N")] = 500
-    """Number of tumor training patches; 0 trains a student on normal tissue alone."""
+    normal: Annotated[
+        Annotated[int, Field(ge=1)] | None,
+        Option(PATCHES, "N", default=_up_to(MOST_TRAINING["normal"]), example=300),
+    ] = None
+    """Number of normal training patches. A number that is given is exact: with fewer, nothing is
+    trained."""
+    tumor: Annotated[
+        Count | None, Option(PATCHES, "N", default=_up_to(MOST_TRAINING["tumor"]), example=30)
+    ] = None
+    """Number of tumor training patches, exact as well; 0 trains a student on normal tissue
+    alone."""
     hard_fraction: Annotated[Share, Option(PATCHES, "SHARE")] = 0.5
     """Largest share of the normal training patches that is taken first from regions rejected in
     a review, and of the tumor patches from accepted regions."""
     val_patches: Annotated[
         Annotated[int, Field(ge=1, le=MAX_PATCHES)] | None,
-        Option(
-            PATCHES, "N", default=f"as many as there are, up to {HELD_OUT_PER_LABEL}", example=300
-        ),
+        Option(PATCHES, "N", default=_up_to(HELD_OUT_PER_LABEL), example=300),
     ] = None
     """Number of validation patches of each class."""
     operating_point: Annotated[OperatingPoint, _RULE, Option(SCORES, "RULE")] = "accuracy"
@@ -260,6 +272,11 @@ class TrainConfig(BaseModel):
         if self.labels == "mask" and self.similarity != "location":
             raise PydanticCustomError("modes", "labels = mask needs similarity = location")
         return self
+
+    def most_training(self, label: Literal["tumor", "normal"]) -> int:
+        """Number of training patches of a label: what is given, else the most there may be."""
+        wanted = self.tumor if label == "tumor" else self.normal
+        return MOST_TRAINING[label] if wanted is None else wanted
 
 
 #: Settings that only the training of a student knows.

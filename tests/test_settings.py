@@ -10,7 +10,7 @@ import qprd
 from qprd.errors import QprdError
 from qprd.given_settings import predict_config, train_config
 from qprd.option import help_text, option_of
-from qprd.settings import PredictConfig, TrainConfig
+from qprd.settings import MOST_TRAINING, PredictConfig, TrainConfig
 
 TEACHERS = ("wide_resnet50_2", "resnet18", "resnet50", "efficientnet_lite0", "timm:vit_tiny")
 
@@ -20,7 +20,12 @@ SETTINGS = {*TrainConfig.model_fields, *PredictConfig.model_fields}
 def test_the_papers_recipe_has_the_papers_defaults() -> None:
     config = TrainConfig(recipe="paper")
     assert (config.teacher, config.patch_px, config.batch_size) == ("wide_resnet50_2", 256, 32)
-    assert (config.normal, config.tumor, config.epochs, config.lr) == (5000, 500, 50, 1e-5)
+    assert (config.normal, config.tumor, MOST_TRAINING) == (
+        None,
+        None,
+        {"normal": 5000, "tumor": 500},
+    )
+    assert (config.epochs, config.lr) == (50, 1e-5)
     assert (config.alpha, config.gamma, config.similarity) == (0.1, 2.0, "image")
     assert not config.augment
 

@@ -121,7 +121,7 @@ def table_of_centers(
                 patch = _patch(entry, center, label, splits[entry.id], config)
                 chosen.setdefault((patch.split, label), []).append(patch)
     for label in LABELS:
-        wanted = config.tumor if label == "tumor" else config.normal
+        wanted = config.most_training(label)
         listed_patches = chosen.get(("train", label), [])
         if len(listed_patches) < wanted:
             raise QprdError(

@@ -172,11 +172,12 @@ def measure(config: TrainConfig, slide: Path, *, patches: int, device: str) -> R
 
 def protocol_steps(rates: Rates, config: TrainConfig, tissue_mm2: float) -> list[Step]:
     """What the protocol puts through the network, with so much tissue on a slide."""
+    n_normal, n_tumor = config.most_training("normal"), config.most_training("tumor")
     n_val = 2 * (config.val_patches or 0)
     steps = [
         Step(
-            f"train {config.epochs} epochs on {config.normal} + {config.tumor} patches",
-            config.epochs * (config.normal + config.tumor),
+            f"train {config.epochs} epochs on {n_normal} + {n_tumor} patches",
+            config.epochs * (n_normal + n_tumor),
             rates.train_flops,
             rates.train,
         ),

@@ -169,41 +169,65 @@ def build_patch_table(
             bounds = (0.0, 0.0, float(slide.width), float(slide.height))
             areas.setdefault(splits[slide.entry_id], {})[slide.entry_id] = bounds
 
-    sampler = _TableSampler(used, config)
+    sampler = _TableSampler(used, config, notes)
     patches = sampler.training(areas["train"])
     for split, wanted in (("val", config.val_patches), ("test", None)):
         if split in areas:
-            patches += sampler.balanced(split, areas[split], wanted, notes)
+            patches += sampler.balanced(split, areas[split], wanted)
     return PatchTable(tuple(patches), tuple(notes))
 
 
 class _TableSampler:
-    """Draws the patches of one split after the other."""
+    """Draws the patches of one split after the other; ``notes`` get what there is less of."""
 
-    def __init__(self, slides: Sequence[SlideRegions], config: TrainConfig) -> None:
+    def __init__(
+        self, slides: Sequence[SlideRegions], config: TrainConfig, notes: list[str]
+    ) -> None:
         self._slides = {s.entry_id: s for s in slides}
         self._config = config
+        self._notes = notes
 
     def training(self, areas: Mapping[str, Bounds]) -> list[Patch]:
-        """Draw exactly the wanted training patches, from reviewed regions first.
+        """Draw the training patches, from reviewed regions first.
 
         Raises:
-            QprdError: There are too few patches.
+            QprdError: There are fewer patches than the number given, or none.
         """
-        wanted: dict[Label, int] = {"tumor": self._config.tumor, "normal": self._config.normal}
-        positions: dict[Label, dict[str, list[tuple[int, int]]]] = {}
+        positions = {label: self._training(label, areas) for label in LABELS}
         for label in LABELS:
-            n_hard = round(self._config.hard_fraction * wanted[label])
-            hard = self._positions("train", label, areas, n_hard, reviewed=True)
-            n_rest = wanted[label] - sum(map(len, hard.values()))
-            rest = self._positions("train", label, areas, n_rest)
-            positions[label] = {e: hard.get(e, []) + rest.get(e, []) for e in areas}
-        for label in LABELS:
-            self._check_enough("train", label, areas, positions[label], wanted[label])
+            limit, n_found = (
+                self._config.most_training(label),
+                sum(map(len, positions[label].values())),
+            )
+            if self._exact(label) or not n_found:
+                self._check_enough("train", label, areas, positions[label], limit)
+            elif n_found < limit:
+                self._notes.append(
+                    f"train has {n_found} {label} patches, all that fit into the annotations, "
+                    f"instead of {limit}."
+                )
         return self._patches("train", positions)
 
+    def _exact(self, label: Label) -> bool:
+        config = self._config
+        return (config.tumor if label == "tumor" else config.normal) is not None
+
+    def _training(
+        self, label: Label, areas: Mapping[str, Bounds]
+    ) -> dict[str, list[tuple[int, int]]]:
+        limit, share = self._config.most_training(label), self._config.hard_fraction
+        hard = self._positions("train", label, areas, round(share * limit), reviewed=True)
+        n_hard = sum(map(len, hard.values()))
+        rest = self._positions("train", label, areas, limit - n_hard)
+        n_rest = sum(map(len, rest.values()))
+        if not self._exact(label) and n_hard > share * (n_hard + n_rest):
+            # There are fewer than the limit, of which reviewed regions keep their share.
+            n_hard = round(share / (1 - share) * n_rest)
+            hard = self._positions("train", label, areas, n_hard, reviewed=True)
+        return {e: hard.get(e, []) + rest.get(e, []) for e in areas}
+
     def balanced(
-        self, split: Split, areas: Mapping[str, Bounds], wanted: int | None, notes: list[str]
+        self, split: Split, areas: Mapping[str, Bounds], wanted: int | None
     ) -> list[Patch]:
         """Draw equally many patches of both labels; all there are if no number is wanted.
 
@@ -216,11 +240,11 @@ class _TableSampler:
         missing = [label for label in LABELS if not found[label]]
         if len(missing) == len(LABELS):
             if split == "test":  # training does not use test patches, so it goes on without
-                notes.append("There are no patches for test.")
+                self._notes.append("There are no patches for test.")
                 return []
             self._check_enough(split, "normal", areas, positions["normal"], limit)
         if missing:
-            notes.append(
+            self._notes.append(
                 f"There is no {missing[0]} patch for {split}; accuracy and threshold need both "
                 "labels."
             )
@@ -230,7 +254,7 @@ class _TableSampler:
                 self._check_enough(split, label, areas, positions[label], wanted)
         count = min(found.values())
         if count < limit:
-            notes.append(f"{split} has {count} patches of each label instead of {limit}.")
+            self._notes.append(f"{split} has {count} patches of each label instead of {limit}.")
         for label in LABELS:
             available = {entry_id: len(xy) for entry_id, xy in positions[label].items()}
             quotas = stratify(available, count)
@@ -325,7 +349,8 @@ class _TableSampler:
             for e in areas
             if (smallest := config.min_coverage * self._size_px(e) ** 2)
         )
-        problem = f"There are only {n_found} of {wanted} {label} patches for {split}"
+        there_are = f"only {n_found} of {wanted}" if n_found else "no"
+        problem = f"There are {there_are} {label} patches for {split}"
         if n_small:
             problem += f"; {n_small} of the {label} areas are too small for a patch"
         per_slide = [f"{self._slides[e].name}: {len(positions[e])}" for e in sorted(areas)]

@@ -150,6 +150,33 @@ def test_too_few_patches_say_how_many_there_are_and_what_helps() -> None:
         assert option in (caught.value.fix or "")
 
 
+def test_without_a_number_all_patches_are_taken_and_their_number_is_said() -> None:
+    slides = [slide("1", tumor=130, split="train"), slide("2", split="val")]
+    table = build(slides, tumor=None)
+    n_tumor = table.counts()["train", "tumor"]
+    assert 4 <= n_tumor <= 20
+    assert any(f"train has {n_tumor} tumor patches" in note for note in table.notes)
+    assert build(slides, tumor=n_tumor).patches == table.patches
+    with pytest.raises(QprdError, match=f"only {n_tumor} of {n_tumor + 1} tumor"):
+        build(slides, tumor=n_tumor + 1)
+
+
+def test_without_a_number_there_is_at_least_one_patch() -> None:
+    slides = [slide("1", tumor=50, split="train"), slide("2", split="val")]
+    with pytest.raises(QprdError, match="no tumor patches for train; 1 of the tumor areas"):
+        build(slides, tumor=None)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.2, 1.0])
+def test_where_there_are_few_patches_reviewed_regions_keep_their_share(fraction: float) -> None:
+    slides = [reviewed_slide("1", rejected=300, split="train"), slide("2", split="val")]
+    table = build(slides, normal=None, hard_fraction=fraction)
+    n_normal = table.counts()["train", "normal"]
+    n_plain = build(slides, normal=None, hard_fraction=0.0).counts()["train", "normal"]
+    assert n_normal - n_plain <= fraction * n_normal + 0.5
+    assert (n_normal > n_plain) == (fraction > 0)
+
+
 def test_regions_too_small_for_a_patch_are_named() -> None:
     with pytest.raises(QprdError, match="1 of the tumor areas are too small"):
         build([slide("1", tumor=20, split="train"), slide("2", split="val")])

@@ -189,8 +189,9 @@ def prepare_patches(
         ),
         *drawn.notes(entries),
     ]
-    if config.tumor or not config.unannotated_normal:
-        wanted = config.tumor_class if config.tumor else config.tumor_class + config.normal_class
+    if config.tumor != 0 or not config.unannotated_normal:
+        alone = config.tumor_class + config.normal_class
+        wanted = alone if config.tumor == 0 else config.tumor_class
         _check_classes(wanted, annotations.values(), unseen)
     notes = list(unseen)
     by_id = {entry.id: entry for entry in entries}
