@@ -1,7 +1,7 @@
 """Pathology networks that can be a teacher, by name: what each needs, costs and is licensed for.
 
 Nothing here is shipped with the program. Each row was read from public code that runs the network;
-its `source` says where. ``tests/model/test_hub_teachers.py`` builds every row in timm and compares
+its `source` says where. ``tests/model/test_hub.py`` builds every row in timm and compares
 the number of parameters.
 """
 

@@ -19,7 +19,7 @@ from torch import nn
 
 from qprd.errors import ExitCode, QprdError
 from qprd.known_teachers import HUB_PREFIX, KnownTeacher, known_teacher
-from qprd.model.backbone import Backbone, Triple
+from qprd.model.backbone import RANDOM_WEIGHTS, Backbone, Triple
 from qprd.model.checkpoint_names import timm_names
 from qprd.model.timm_backbone import TimmNetwork, timm_backbone
 from qprd.model.weights import read_cached_state, read_state
@@ -65,7 +65,7 @@ def hub_backbone(
         else timm_network(timm, known)
     )
     if not pretrained:
-        return timm_backbone(timm, network, layers=layers, weights=None, source="random")
+        return timm_backbone(timm, network, layers=layers, weights=None, source=RANDOM_WEIGHTS)
     path = weights or _file(name, repository, _weight_files(known), download=download)
     source = f"file {weights.name}" if weights else f"{HUB_PREFIX}{repository}"
     read = read_state(path) if weights else read_cached_state(name, path)

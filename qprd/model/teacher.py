@@ -36,6 +36,9 @@ class Teacher(nn.Module):
         weights_sha256: Hash of the weights in use, see `qprd.model.weights.state_sha256`.
         weights_source: Where they come from, in words.
         pretrained: False if they are random.
+
+    Raises:
+        QprdError: some weights are no numbers.
     """
 
     def __init__(self, name: str, backbone: Backbone, *, pretrained: bool) -> None:
@@ -50,7 +53,14 @@ class Teacher(nn.Module):
         self.mean = backbone.mean
         self.std = backbone.std
         self.weights_source = backbone.source
-        self.weights_sha256 = state_sha256(backbone.trunk.state_dict())
+        state = backbone.trunk.state_dict()
+        if any(bool(tensor.isnan().any()) for tensor in state.values()):
+            raise QprdError(
+                f"The weights of {name} are damaged: some of them are no numbers.",
+                where=backbone.source,
+                fix="Give another file of weights: --weights FILE.",
+            )
+        self.weights_sha256 = state_sha256(state)
         self.pretrained = pretrained
         self.register_buffer("_mean", torch.tensor(self.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)

@@ -225,6 +225,15 @@ def test_weights_of_another_model_are_refused(resnet18: Teacher, tmp_path: Path)
         assert "another model" in str(caught.value)
 
 
+def test_weights_that_are_no_numbers_are_refused(resnet18: Teacher, tmp_path: Path) -> None:
+    state = {name: tensor.clone() for name, tensor in resnet18.trunk.state_dict().items()}
+    state["layer2.0.conv1.weight"][3, 2] = float("nan")
+    save_file(state, tmp_path / "diverged.safetensors")
+    with pytest.raises(QprdError, match="no numbers") as caught:
+        build_teacher("resnet18", weights=tmp_path / "diverged.safetensors")
+    assert "diverged.safetensors" in str(caught.value)
+
+
 def test_failed_download_names_both_ways_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
