@@ -43,7 +43,8 @@ def free_bytes(device: torch.device, weights: int) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":
-        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+        # What is allocated may be more than what is recommended.
+        return max(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory(), 0)
     try:
         half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     except (AttributeError, ValueError, OSError):  # Windows does not tell

@@ -33,6 +33,13 @@ def test_weights_take_their_part_of_a_machines_memory(monkeypatch: pytest.Monkey
     assert free_bytes(cpu, 1 << 29) == (1 << 30) - (1 << 29)
 
 
+def test_a_mac_that_is_full_gets_the_smallest_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 1 << 30)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 1 << 31)
+    free = free_bytes(torch.device("mps"), 0)
+    assert cores_px(free, 400.0) == cores_px(0, 400.0)
+
+
 def test_the_size_of_fields_does_not_depend_on_what_else_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
