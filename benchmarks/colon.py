@@ -8,7 +8,8 @@ the threshold and, for the paper's recipe, the epoch: the AUROC of the last epoc
 chose, is printed beside it. It chose nothing of the best recipe and of the linear probe.
 
 Slides and their patches are scored from large fields, the default; by the best recipe also patch by
-patch (``--scoring patches``). Plain RD and the paper's recipe take minutes, and ``--no-students``
+patch (``--scoring patches``), as a transformer always scores them. ``--teacher`` and ``--weights``
+are those of `qprd train`. Plain RD and the paper's recipe take minutes, and ``--no-students``
 leaves them out.
 """
 
@@ -58,7 +59,7 @@ from qprd.settings import TrainConfig
 from qprd.slides.tissue import tissue_mask
 from qprd.version import __version__
 
-_SETTINGS = {"teacher": "efficientnet_lite0", "normal": 300, "val_patches": 300}
+_SETTINGS = {"normal": 300, "val_patches": 300}
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--backend", choices=("auto", "paquo", "exchange"), default="exchange")
+    parser.add_argument("--teacher", default="efficientnet_lite0")
+    parser.add_argument("--weights", metavar="FILE", help="of the teacher")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--students", action=argparse.BooleanOptionalAction, default=True)
@@ -108,16 +111,19 @@ def main() -> None:
         print(how, file=sys.stderr)
         with project:
             rows: list[PatchRow] = []
-            given = {"precision": arguments.precision}
+            bundles: list[Path] = []
+            given = {"precision": arguments.precision, "weights": arguments.weights}
             for seed in range(arguments.seeds):
-                of_seed = {**given, "seed": seed}
+                of_seed = {**given, "teacher": arguments.teacher, "seed": seed}
                 if arguments.students:
                     rows += _student_rows(project, {**of_seed, "epochs": arguments.epochs})
-                rows += _best_rows(project, of_seed)
-            # The default comes last: its results are those that stay.
-            figures = [_slide_figures(project, bundle, given) for bundle in _last_two(project)]
-    write_json_object(arguments.json, {"patches": rows, "colon_2": figures})
-    _print(rows, figures)
+                of_best, bundles = _best_rows(project, of_seed)
+                rows += of_best
+            figures = [_slide_figures(project, bundle, given) for bundle in bundles]
+    write_json_object(
+        arguments.json, {"teacher": arguments.teacher, "patches": rows, "colon_2": figures}
+    )
+    _print(arguments.teacher, rows, figures)
 
 
 def _copy(data: Path, folder: Path) -> Path:
@@ -139,26 +145,19 @@ def _student_rows(project: Project, given: dict[str, Any]) -> list[PatchRow]:
     return rows
 
 
-def _best_rows(project: Project, given: dict[str, Any]) -> list[PatchRow]:
-    """The linear probe and ``best``, whose two bundles are the newest ones."""
+def _best_rows(project: Project, given: dict[str, Any]) -> tuple[list[PatchRow], list[Path]]:
+    """The linear probe and ``best``, whose bundles are returned, that of the default last."""
     seed = given["seed"]
     best = train_config({**_SETTINGS, **given, "recipe": "best", "tumor": 30})
-    by_patch = best.model_copy(update={"scoring": "patches"})
-    patches, fields = (
-        train_project(project, config, progress=TerminalProgress()) for config in (by_patch, best)
-    )
-    table = PatchTable.from_csv(fields.bundle / PATCHES_FILE)
-    return [
-        _linear_row(project, table, best, seed),
-        _network_row(f"best, patch by patch, seed {seed}", patches),
-        _network_row(f"best, seed {seed}", fields),
-    ]
-
-
-def _last_two(project: Project) -> list[Path]:
-    """The folders of the two newest bundles, the older one first."""
-    folders = ProjectLayout(project.path).bundles.iterdir()
-    return sorted(folders, key=lambda folder: read_bundle_info(folder).created)[-2:]
+    default = train_project(project, best, progress=TerminalProgress())
+    table = PatchTable.from_csv(default.bundle / PATCHES_FILE)
+    rows, bundles = [_linear_row(project, table, best, seed)], [default.bundle]
+    if read_bundle_info(default.bundle).scoring.by == "fields":
+        by_patch = best.model_copy(update={"scoring": "patches"})
+        patches = train_project(project, by_patch, progress=TerminalProgress())
+        rows.append(_network_row(f"best, patch by patch, seed {seed}", patches))
+        bundles.insert(0, patches.bundle)
+    return [*rows, _network_row(f"best, seed {seed}", default)], bundles
 
 
 def _network_row(method: str, summary: TrainSummary) -> PatchRow:
@@ -185,7 +184,9 @@ def _linear_row(project: Project, table: PatchTable, config: TrainConfig, seed: 
         (_decoded(part, entries, config.patch_px), part.is_tumor)
         for part in (table.subset("train"), table.subset("val"))
     )
-    probe = build_method("linear-tuned", "paper", MethodOptions(teacher=config.teacher))
+    weights = None if config.weights is None else str(config.weights)
+    options = MethodOptions(teacher=config.teacher, teacher_weights=weights)
+    probe = build_method("linear-tuned", "paper", options)
     probe.fit(train, train_tumor, val, val_tumor, seed=seed)
     scores = probe.score(val)
     best, area = accuracy_threshold(val_tumor, scores), auroc(val_tumor, scores)
@@ -258,10 +259,10 @@ def _regions(project: Project, entry: Entry) -> tuple[LabelRegions, shapely.Geom
     return regions, tissue.to_polygons()
 
 
-def _print(rows: Sequence[PatchRow], figures: Sequence[SlideFigures]) -> None:
+def _print(teacher: str, rows: Sequence[PatchRow], figures: Sequence[SlideFigures]) -> None:
     print(
         f"\ncolon_1 -> colon_2, 300 normal + 30 tumor patches of 128 px at .5 um/px, "
-        f"300 + 300 validation patches\nPython {platform.python_version()}, "
+        f"300 + 300 validation patches, {teacher}\nPython {platform.python_version()}, "
         f"torch {torch.__version__}, qprd {__version__}, {torch.get_num_threads()} threads\n"
     )
     print("| method | AUROC | accuracy | AUROC, last epoch | seconds |")

@@ -50,7 +50,7 @@ _DEFAULT_METHODS = (
 
 
 def main() -> None:
-    """Parse, run everything, print two tables."""
+    """Parse, run everything, print three tables."""
     arguments = _parse()
     options = method_options(arguments)
     chosen = chosen_variants(arguments.methods, options)
@@ -106,7 +106,30 @@ def _report(
             for variant in chosen
         ]
         text += f"\n{name} by number of tumor patches:\n\n{markdown_table(head, rows)}"
+    first, *others = chosen
+    if others:
+        rows = [
+            [
+                other.label,
+                *(_lead(results[first.label, n], results[other.label, n]) for n in counts),
+            ]
+            for other in others
+        ]
+        text += (
+            f"\nTest AUROC of {first.label} less that of the others, seed by seed, ± the standard "
+            f"error of the mean:\n\n{markdown_table(['method', *map(str, counts)], rows)}"
+        )
     return text + "\nrd and memory know no tumor patches: one result in all columns.\n\n"
+
+
+def _lead(first: tuple[SeedResult, ...] | str, other: tuple[SeedResult, ...] | str) -> str:
+    """Mean and standard error of the differences between the same seeds, with a sign."""
+    if isinstance(first, str) or isinstance(other, str):
+        return UNDEFINED
+    found = spread([a.auroc - b.auroc for a, b in zip(first, other, strict=True)])
+    assert found.mean is not None
+    error = "" if found.sd is None else f" ± {short(found.sd / len(found.seeds) ** 0.5)}"
+    return f"{'-' if found.mean < 0 else '+'}{short(abs(found.mean))}{error}"
 
 
 def _overall(columns: list[tuple[SeedResult, ...] | str], figure: str) -> str:

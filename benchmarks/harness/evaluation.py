@@ -26,7 +26,7 @@ class SeedResult:
         accuracy: On test patches, at the threshold.
         threshold: Chosen on validation patches for the best accuracy there.
         val_auroc: On validation patches, which also chose the epoch of some methods.
-        val_accuracy: Likewise, at the threshold.
+        val_accuracy: On validation patches, at the threshold.
         seconds: Of fitting and scoring.
     """
 

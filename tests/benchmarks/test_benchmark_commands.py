@@ -144,6 +144,7 @@ def test_a_comparison_is_a_table_whose_runs_can_be_reused(
     first = capsys.readouterr()
     assert (tmp_path / "table.md").read_text() == first.out
     assert "| linear | - | " in first.out
+    assert "| rd | +.000 | " in first.out  # without tumor patches the same training
     assert "Versions" in first.out or "torch " in first.out
     assert first.err.count("seed 0") == 3  # frd at 0 and 3, linear at 3; rd is frd at 0
     with (tmp_path / "runs.csv").open(newline="") as file:
