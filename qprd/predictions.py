@@ -28,7 +28,7 @@ MEAN_PROBABILITY = "qprd: mean probability"
 AREA_UM2 = "qprd: area um^2"
 #: Place of a contour among those of its slide, from 1, the largest first.
 NUMBER = "qprd: number"
-#: Place of a region in the order of review, from 1; what tells it from a contour.
+#: Place of a region in the order of review, from 1; contours have none.
 REVIEW_RANK = "qprd: review rank"
 
 #: Keys of entry metadata; what begins with the prefix is ours.
@@ -176,6 +176,8 @@ class Predictions:
 
     Attributes:
         metadata: Entry metadata to set; every key starts with ``qprd: ``.
+        unusable: Of predictions that were read: objects that are not among them, as an edit or
+            damage has made them something else, each with the reason.
     """
 
     tiles: tuple[PredictedTile, ...]
@@ -184,6 +186,7 @@ class Predictions:
     contour_color: tuple[int, int, int] = CONTOUR_COLOR
     metadata: Mapping[str, str] = field(default_factory=dict)
     review: tuple[ReviewRegion, ...] = ()
+    unusable: tuple[str, ...] = ()
 
     @property
     def annotations(self) -> tuple[PredictedAnnotation, ...]:

@@ -64,7 +64,7 @@ class WriteSession:
         remove_broken_off(self.project)
         ProjectLayout(self.project).remove_leftovers(locked=True)
 
-    def go_on_with(self, run: Run) -> None:
+    def continue_run(self, run: Run) -> None:
         """Add to the backup of the same command, which was broken off."""
         self._folder = run.folder
         for step in run.steps:
@@ -179,10 +179,10 @@ class WriteAccess:
                 session.clear_up()
                 earlier = broken_off(self._project, command, entry_ids)
                 if earlier is not None:
-                    session.go_on_with(earlier)
+                    session.continue_run(earlier)
                     if self._latest is None or self._latest.backup != session.backup:
                         session.notes += (
-                            f"This goes on with the {command} of {earlier.time}: qprd undo takes "
+                            f"This continues the {command} of {earlier.time}: qprd undo takes "
                             "back both together.",
                         )
             elif is_unfinished(self._project):
@@ -197,6 +197,11 @@ class WriteAccess:
             # Last of all: killed before, the command counts as broken off.
             if not will_continue:
                 session.finish()
+
+    def note(self, text: str) -> None:
+        """Tell the user of the command that is writing."""
+        if self._session is not None:
+            self._session.notes += (text,)
 
     @contextmanager
     def transaction(self, subject: Subject, command: str) -> Iterator[FileTransaction]:

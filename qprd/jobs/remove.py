@@ -79,7 +79,7 @@ def remove(
 
     def take_out(entry: Entry) -> None:
         own = project.read_predictions(entry)
-        if own.tiles or own.annotations or own.metadata:
+        if own.tiles or own.annotations or own.metadata or own.unusable:
             report = project.write_predictions(entry, Predictions(tiles=(), contours=()))
             removed[entry.name] = report.replaced
             files[entry.name] = report.files

@@ -119,11 +119,7 @@ class EntryData:
             self._found_own = None
 
     def predictions(self, metadata: Mapping[str, str]) -> Predictions:
-        """Our objects, as they are stored, on QuPath's grid of 0.01 px, with the given metadata.
-
-        Raises:
-            QprdError: a contour is no polygon any more.
-        """
+        """Our objects, as they are stored, on QuPath's grid of 0.01 px, with the given metadata."""
         return replace(self.annotations(metadata), tiles=self.tiles().tiles())
 
     def tiles(self) -> TileTable:
@@ -171,7 +167,7 @@ class EntryData:
             self._found_own = None
 
     def replace_own(self, predictions: Predictions, others: Any) -> tuple[Predictions, int]:
-        """Put predictions, on QuPath's grid, in the place of our objects, in memory.
+        """Put predictions, on QuPath's grid, in place of our objects, in memory.
 
         ``others`` are the `digests` of all other objects, whose ids are taken.
 

@@ -33,7 +33,6 @@ from qprd.qupath.imports import (
 )
 from qprd.qupath.pathclasses import read_classes
 from qprd.qupath.predictions_geojson import (
-    count_predictions,
     metadata_of,
     predictions_from_geojson,
     predictions_to_text,
@@ -194,13 +193,12 @@ class ExchangeProject(ProjectOnDisk):
 
 
 def _count_earlier(path: Path) -> int:
-    """Objects in an earlier file of predictions; a damaged one is there to be replaced."""
-    if not path.is_file():
-        return 0
-    try:
-        return count_predictions(path)
-    except QprdError:
-        return 0
+    """Objects in an earlier file of predictions; 0 if there is none, or a damaged one."""
+    features: object = None
+    with contextlib.suppress(QprdError):
+        root, _ = read_root(path)
+        features = root.get("features") if isinstance(root, dict) else None
+    return len(features) if isinstance(features, list) else 0
 
 
 def _compare_import(

@@ -174,6 +174,8 @@ class PaquoProject(ProjectOnDisk):
         before = Predictions((), (), metadata=metadata)
         if data is not None:
             before = data.predictions(metadata)
+        for lost in before.unusable:
+            self._access.note(f"{entry.name}: an object of qprd's does not come back: {lost}.")
         return self.write_predictions(entry, before).files
 
     def _rewrite(

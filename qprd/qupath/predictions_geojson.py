@@ -7,18 +7,23 @@ metadata and the contours' class travel in a member of the collection that QuPat
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import geojson
+from shapely.geometry import Polygon
 
 from qprd.predictions import (
+    CONTOUR_CLASS,
+    CONTOUR_COLOR,
     OWN,
     REVIEW_CLASS,
     REVIEW_COLOR,
+    REVIEW_RANK,
     TILE_COLOR,
+    PredictedContour,
     PredictedTile,
     Predictions,
+    ReviewRegion,
     is_own_contour,
     is_own_tile,
 )
@@ -28,11 +33,10 @@ from qprd.qupath.geojson import (
     own_member_of,
     parse_color,
     read_root,
-    refuse_faults,
 )
 from qprd.qupath.precision import DECIMALS
 from qprd.qupath.project import PathClass
-from qprd.qupath.storable import StoredAnnotation, storable, stored_annotations
+from qprd.qupath.storable import storable
 
 
 def predictions_to_geojson(
@@ -68,54 +72,64 @@ def predictions_to_text(predictions: Predictions, image: Mapping[str, object] | 
     return str(geojson.dumps(predictions_to_geojson(predictions, image), allow_nan=False))
 
 
-def count_predictions(path: Path) -> int:
-    """Number of objects in a file that `predictions_to_text` made, without reading each."""
-    root, _ = read_root(path)
-    features = root.get("features") if isinstance(root, dict) else None
-    return len(features) if isinstance(features, list) else 0
-
-
 def predictions_from_geojson(
     source: Path | str | Mapping[str, object], where: str | None = None
 ) -> Predictions:
     """Our objects of a GeoJSON file (`Path`), text (`str`) or parsed collection, and no others.
 
-    Errors say ``where`` they are, which a file does by itself.
+    The class of the contours is that of the first of them, where the collection names none. Errors
+    say ``where`` they are, which a file does by itself.
 
     Raises:
-        QprdError: it cannot be read, is no GeoJSON, or an object of ours is malformed.
+        QprdError: it cannot be read, or is no GeoJSON.
     """
     if isinstance(source, Mapping):
         root: object = source
     else:
         root, file = read_root(source)
         where = file or where
-    member = own_member_of(root)
     tiles: list[PredictedTile] = []
-    annotations: list[StoredAnnotation] = []
-    objects = objects_of(root, where)
-    refuse_faults(objects, where)
-    for found in objects:
-        if found.object_type == "tile" and is_own_tile(found.name, found.measurements):
-            left, top, right, bottom = found.geometry.bounds
+    contours: list[PredictedContour] = []
+    review: list[ReviewRegion] = []
+    unusable: list[str] = []
+    own_class: PathClass | None = None
+    for found in objects_of(root, where):
+        own_id, name, outline, measurements = (
+            found.id,
+            found.name,
+            found.geometry,
+            found.measurements,
+        )
+        path_class = found.path_class
+        if found.fault is not None:
+            unusable.append(f"{own_id}: {found.fault}")
+        elif found.object_type == "tile" and is_own_tile(name, measurements):
+            left, top, right, bottom = outline.bounds
             size = round(right - left, DECIMALS), round(bottom - top, DECIMALS)
-            tiles.append(PredictedTile(found.id, left, top, *size, found.measurements))
+            tiles.append(PredictedTile(own_id, left, top, *size, measurements))
         elif (
             found.object_type == "annotation"
-            and found.path_class is not None
-            and is_own_contour(found.path_class.name, found.measurements)
+            and path_class is not None
+            and is_own_contour(path_class.name, measurements)
         ):
-            annotations.append(
-                (found.id, found.geometry, found.name, found.measurements, found.path_class)
-            )
-    stored = stored_annotations(annotations, where)
-    name, color = member.get("contourClass"), parse_color(member.get("contourColor"))
-    return replace(
-        stored,
+            if not isinstance(outline, Polygon):
+                unusable.append(f"{own_id}: it is a {outline.geom_type}, not a polygon")
+            elif REVIEW_RANK in measurements:
+                review.append(ReviewRegion(own_id, outline, name, measurements))
+            else:
+                own_class = own_class or path_class
+                contours.append(PredictedContour(own_id, outline, name, measurements))
+    member = own_member_of(root)
+    named, color = member.get("contourClass"), parse_color(member.get("contourColor"))
+    drawn = own_class or PathClass(CONTOUR_CLASS)
+    return Predictions(
         tiles=tuple(tiles),
-        contour_class=name if isinstance(name, str) else stored.contour_class,
-        contour_color=color or stored.contour_color,
+        contours=tuple(contours),
+        contour_class=named if isinstance(named, str) else drawn.name,
+        contour_color=color or drawn.color or CONTOUR_COLOR,
         metadata=metadata_of(root),
+        review=tuple(review),
+        unusable=tuple(unusable),
     )
 
 

@@ -294,7 +294,7 @@ class Project(ABC):
         """Our objects of this entry as they are stored now (empty if there are none).
 
         Raises:
-            QprdError: they cannot be read, or a contour is no polygon any more.
+            QprdError: they cannot be read.
         """
 
     @abstractmethod

@@ -1,15 +1,14 @@
-"""Predictions as QuPath can store them: checked, and on its grid of 0.01 px; and as it has them."""
+"""Predictions as QuPath can store them: checked, and on its grid of 0.01 px."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import shapely
 from shapely.geometry import Polygon
-from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
 from qprd.predictions import (
@@ -18,7 +17,6 @@ from qprd.predictions import (
     REVIEW_RANK,
     SCORE,
     PredictedAnnotation,
-    PredictedContour,
     PredictedTile,
     Predictions,
     ReviewRegion,
@@ -26,7 +24,6 @@ from qprd.predictions import (
     is_own_class,
 )
 from qprd.qupath.precision import DECIMALS, area_on_grid, on_grid
-from qprd.qupath.project import PathClass
 
 
 def storable(predictions: Predictions) -> Predictions:
@@ -60,38 +57,6 @@ def storable(predictions: Predictions) -> Predictions:
             replace(region, polygon=_polygon_on_grid(region)) for region in predictions.review
         ),
     )
-
-
-#: Id, outline, name, measurements and class of an annotation.
-StoredAnnotation = tuple[str, BaseGeometry, str | None, Mapping[str, float], PathClass]
-
-
-def stored_annotations(annotations: Iterable[StoredAnnotation], where: str | None) -> Predictions:
-    """Our annotations as contours, of the class of the first of them, and regions to review.
-
-    Raises:
-        QprdError: one is no polygon any more.
-    """
-    contours: list[PredictedContour] = []
-    review: list[ReviewRegion] = []
-    own_class: PathClass | None = None
-    for own_id, outline, name, measurements, path_class in annotations:
-        if not isinstance(outline, Polygon):
-            raise QprdError(
-                f"The predicted contour {own_id} is a {outline.geom_type}, not a polygon.",
-                where=where,
-                fix="Delete it in QuPath, or give it a class of your own, then run it again.",
-            )
-        if REVIEW_RANK in measurements:
-            review.append(ReviewRegion(own_id, outline, name, measurements))
-        else:
-            own_class = own_class or path_class
-            contours.append(PredictedContour(own_id, outline, name, measurements))
-    found = Predictions(tiles=(), contours=tuple(contours), review=tuple(review))
-    if own_class is None:
-        return found
-    color = own_class.color or found.contour_color
-    return replace(found, contour_class=own_class.name, contour_color=color)
 
 
 def _not_storable(problem: str) -> QprdError:

@@ -235,10 +235,7 @@ def load_predictions(folder: Path) -> Predictions:
     path = folder / PREDICTIONS
     if not path.is_file():
         raise missing(folder)
-    predictions = predictions_from_geojson(path)
-    if not (folder / REVIEW).is_file():
-        return predictions
-    return replace(predictions, review=predictions_from_geojson(folder / REVIEW).review)
+    return replace(_whole(path), review=_load_review(folder))
 
 
 def load_annotations(folder: Path) -> tuple[tuple[PredictedAnnotation, ...], str]:
@@ -256,11 +253,20 @@ def load_annotations(folder: Path) -> tuple[tuple[PredictedAnnotation, ...], str
     if not isinstance(root, dict) or not isinstance(root.get("features"), list):
         raise damaged(path)
     features = [feature for feature in root["features"] if not _is_tile(feature)]
-    found = predictions_from_geojson({**root, "features": features})
-    review: tuple[ReviewRegion, ...] = ()
-    if (folder / REVIEW).is_file():
-        review = predictions_from_geojson(folder / REVIEW).review
-    return (*found.contours, *review), found.contour_class
+    found = _whole(path, {**root, "features": features})
+    return (*found.contours, *_load_review(folder)), found.contour_class
+
+
+def _load_review(folder: Path) -> tuple[ReviewRegion, ...]:
+    return _whole(folder / REVIEW).review if (folder / REVIEW).is_file() else ()
+
+
+def _whole(path: Path, root: Mapping[str, object] | None = None) -> Predictions:
+    """The predictions in a file, or in what was parsed of it, if all of them can be used."""
+    found = predictions_from_geojson(path if root is None else root)
+    if found.unusable:
+        raise damaged(path)
+    return found
 
 
 def _is_tile(feature: object) -> bool:

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qprd.errors import QprdError
-from qprd.predictions import (
-    MEAN_SCORE,
-    PredictedContour,
-    Predictions,
-)
-from qprd.qupath.java import QuPath
+import qprd
+from qprd.predictions import MEAN_SCORE, Predictions
 from qprd.qupath.paquo_backend import PaquoProject
 from qprd.qupath.pathclasses import argb_from_color, read_classes
 from tests.helpers.qupath_work import (
@@ -34,12 +30,7 @@ from tests.helpers.qupath_work import (
     write,
 )
 
-pytestmark = pytest.mark.qupath
-
-
-@pytest.fixture(autouse=True)
-def _needs_qupath(qupath: QuPath) -> None:
-    """Every test here runs on a real QuPath."""
+pytestmark = [pytest.mark.qupath, pytest.mark.usefixtures("qupath")]
 
 
 def test_writing_leaves_everything_of_the_user_as_it_was(worked_project: Path) -> None:
@@ -371,21 +362,41 @@ def test_metadata_whose_keys_only_resemble_ours_stay(worked_project: Path) -> No
     assert project_json(worked_project) == changed
 
 
-def _split_a_contour(hierarchy: Any) -> None:
+def _split(_earlier: Any) -> Any:
+    """The outline of two squares."""
     from paquo.java import GeometryTools, WKBReader
     from shapely.geometry import MultiPolygon, box
 
     two = MultiPolygon([box(0, 0, 10, 10), box(20, 0, 30, 10)])
-    geometry = WKBReader().read(WKBReader.hexToBytes(two.wkb_hex))
+    return GeometryTools.geometryToROI(WKBReader().read(WKBReader.hexToBytes(two.wkb_hex)))
+
+
+def _two_corners(_earlier: Any) -> Any:
+    """An outline that QuPath keeps, and cannot export."""
+    from paquo.java import ArrayList, JClass, ROIs
+
+    points, point = ArrayList(), JClass("qupath.lib.geom.Point2")
+    for place in (10.0, 20.0):
+        points.add(point(place, place))
+    plane = JClass("qupath.lib.regions.ImagePlane").getDefaultPlane()
+    return ROIs.createPolygonROI(points, plane)
+
+
+def _redraw(hierarchy: Any, outline: Callable[[Any], Any], *, measured: bool = False) -> None:
+    """Give a contour another outline, which QuPath takes the measurements from."""
+    from paquo.java import String
+
     for item in hierarchy.getAnnotationObjects():
         if str(item.getName()) == "qprd lesion 0":
-            item.setROI(GeometryTools.geometryToROI(geometry))
+            item.setROI(outline(item.getROI()))
+            if measured:
+                item.getMeasurementList().put(String(MEAN_SCORE), 1.0)
 
 
 def test_a_contour_that_a_person_redrew_is_theirs(worked_project: Path) -> None:
     """QuPath drops the measurements of an object whose outline changes."""
     write(worked_project, 1, make_predictions("2"))
-    edit_in_qupath(worked_project, "2", _split_a_contour)
+    edit_in_qupath(worked_project, "2", lambda h: _redraw(h, _split))
     before = snapshot(worked_project, "2")
     with PaquoProject(worked_project) as project:
         entry = project.entries()[1]
@@ -395,24 +406,35 @@ def test_a_contour_that_a_person_redrew_is_theirs(worked_project: Path) -> None:
     assert of_others(snapshot(worked_project, "2")) == of_others(before)
 
 
-def test_a_contour_made_into_two_parts_is_reported_when_read_and_replaced_when_written(
+@pytest.mark.parametrize("outline", [_split, _two_corners])
+def test_a_contour_that_is_no_polygon_any_more_is_named_and_nothing_else_is_lost(
+    worked_project: Path, outline: Callable[[Any], Any]
+) -> None:
+    write(worked_project, 1, make_predictions("2"))
+    edit_in_qupath(worked_project, "2", lambda h: _redraw(h, outline, measured=True))
+    before = snapshot(worked_project, "2")
+    with PaquoProject(worked_project) as project:
+        entry = project.entries()[1]
+        read = project.read_predictions(entry)
+        assert (len(read.tiles), len(read.annotations), len(read.unusable)) == (50, 3, 1)
+        assert qprd.remove(project, images=entry.name, progress=False).removed == {entry.name: 54}
+        assert snapshot(worked_project, "2") == of_others(before)
+
+
+def test_a_contour_that_was_no_polygon_does_not_come_back_and_is_named(
     worked_project: Path,
 ) -> None:
     write(worked_project, 1, make_predictions("2"))
-
-    def split_and_measure(hierarchy: Any) -> None:
-        from paquo.java import String
-
-        _split_a_contour(hierarchy)
-        for item in hierarchy.getAnnotationObjects():
-            if str(item.getName()) == "qprd lesion 0":
-                item.getMeasurementList().put(String(MEAN_SCORE), 1.0)
-
-    edit_in_qupath(worked_project, "2", split_and_measure)
+    edit_in_qupath(worked_project, "2", lambda h: _redraw(h, _two_corners, measured=True))
+    earlier = snapshot(worked_project, "2")
+    write(worked_project, 1, make_predictions("2", bundle="second"))
+    edit_in_qupath(worked_project, "2", lambda h: next(iter(h.getCellObjects())).setName("mine"))
     with PaquoProject(worked_project) as project:
-        entry = project.entries()[1]
-        with pytest.raises(QprdError, match="MultiPolygon, not a polygon"):
-            project.read_predictions(entry)
-        assert project.write_predictions(entry, make_predictions("2")).replaced == 54
-        contours: tuple[PredictedContour, ...] = project.read_predictions(entry).contours
-    assert len(contours) == 2
+        undone = qprd.undo(project, progress=False)
+    assert (undone.failed, undone.commands[0].own_only) == (0, ("colon_2.tif",))
+    (note,) = [note for note in undone.notes if "does not come back" in note]
+    assert note.startswith("colon_2.tif")
+    back = of_ours(snapshot(worked_project, "2"))
+    assert earlier.keys() - back.keys() - of_others(earlier).keys() == {
+        make_predictions("2").contours[0].id
+    }

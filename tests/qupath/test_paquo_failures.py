@@ -13,7 +13,6 @@ from qprd.errors import QprdError
 from qprd.files.atomic import is_temporary_name
 from qprd.qupath import comparison, paquo_backend
 from qprd.qupath.entrydata import EntryData
-from qprd.qupath.java import QuPath
 from qprd.qupath.paquo_backend import PaquoProject
 from tests.helpers.qupath_work import (
     file_bytes,
@@ -21,12 +20,7 @@ from tests.helpers.qupath_work import (
     write,
 )
 
-pytestmark = pytest.mark.qupath
-
-
-@pytest.fixture(autouse=True)
-def _needs_qupath(qupath: QuPath) -> None:
-    """Every test here runs on a real QuPath."""
+pytestmark = [pytest.mark.qupath, pytest.mark.usefixtures("qupath")]
 
 
 def _fail(*_args: object, **_kwargs: object) -> None:

@@ -14,7 +14,6 @@ from shapely import get_coordinates
 
 from qprd.errors import QprdError
 from qprd.qupath.exchange import ExchangeProject
-from qprd.qupath.java import QuPath
 from qprd.qupath.paquo_backend import PaquoProject
 from qprd.sampling.regions import label_regions
 from qprd.settings import TrainConfig
@@ -27,12 +26,7 @@ from tests.helpers.qupath_work import (
     make_predictions,
 )
 
-pytestmark = pytest.mark.qupath
-
-
-@pytest.fixture(autouse=True)
-def _needs_qupath(qupath: QuPath) -> None:
-    """Every test here runs on a real QuPath."""
+pytestmark = [pytest.mark.qupath, pytest.mark.usefixtures("qupath")]
 
 
 @pytest.mark.parametrize("number", [0, 1])

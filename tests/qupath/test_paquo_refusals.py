@@ -19,7 +19,6 @@ from qprd.predictions import (
     Predictions,
 )
 from qprd.qupath.entrydata import EntryData
-from qprd.qupath.java import QuPath
 from qprd.qupath.paquo_backend import PaquoProject
 from tests.helpers.qupath_work import (
     edit_in_qupath,
@@ -33,12 +32,7 @@ from tests.helpers.qupath_work import (
 )
 from tests.helpers.scored_project import score_project
 
-pytestmark = pytest.mark.qupath
-
-
-@pytest.fixture(autouse=True)
-def _needs_qupath(qupath: QuPath) -> None:
-    """Every test here runs on a real QuPath."""
+pytestmark = [pytest.mark.qupath, pytest.mark.usefixtures("qupath")]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ import qprd
 from qprd.jobs.undo import UndoSummary
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
-from qprd.qupath.java import QuPath
 from qprd.qupath.paquo_backend import PaquoProject
 from qprd.qupath.project import AnnotationImport, PathClass
 from tests.helpers.qupath_work import (
@@ -27,12 +26,7 @@ from tests.helpers.qupath_work import (
 )
 from tests.helpers.small_project import files_of
 
-pytestmark = pytest.mark.qupath
-
-
-@pytest.fixture(autouse=True)
-def _needs_qupath(qupath: QuPath) -> None:
-    """Every test here runs on a real QuPath."""
+pytestmark = [pytest.mark.qupath, pytest.mark.usefixtures("qupath")]
 
 
 def write(project: Path, bundle: str) -> None:

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely.geometry import Polygon, box
 
-from qprd.errors import QprdError
 from qprd.predictions import (
     MAX_SCORE,
     MEAN_SCORE,
@@ -177,9 +176,17 @@ def test_the_members_of_strangers_are_not_ours() -> None:
     assert [c.id for c in found.contours] == [str(uuid.UUID(int=8))]
 
 
-def test_a_contour_in_two_pieces_is_refused_when_read() -> None:
-    root: Any = predictions_to_geojson(contour())
-    ring = root["features"][0]["geometry"]["coordinates"]
-    root["features"][0]["geometry"] = {"type": "MultiPolygon", "coordinates": [ring, ring]}
-    with pytest.raises(QprdError, match="MultiPolygon"):
-        predictions_from_geojson(root)
+def test_a_contour_that_is_no_polygon_any_more_is_named_and_the_rest_is_read() -> None:
+    broken, whole = contour(), contour(id=str(uuid.UUID(int=8)))
+    root: Any = predictions_to_geojson(replace(broken, contours=broken.contours + whole.contours))
+    geometry = root["features"][0]["geometry"]
+    for changed, reason in (
+        ({"type": "MultiPolygon", "coordinates": [geometry["coordinates"]] * 2}, "MultiPolygon"),
+        ({"type": "Polygon", "coordinates": [[[0, 0], [9, 9], [0, 0]]]}, "fewer than three"),
+    ):
+        root["features"][0]["geometry"] = changed
+        found = predictions_from_geojson(root)
+        assert [c.id for c in found.contours] == [whole.contours[0].id]
+        (unusable,) = found.unusable
+        assert ID in unusable
+        assert reason in unusable
