@@ -9,7 +9,7 @@ from typing import get_args
 
 import numpy as np
 import shapely
-from shapely.geometry import box
+from shapely.geometry import Point, box
 from shapely.geometry.base import BaseGeometry
 
 from qprd.qupath.outlines import MAX_CROSSINGS, repaired, with_nested_holes
@@ -41,7 +41,12 @@ class Dropped:
 
 @dataclass
 class Drawn:
-    """The usable polygons of a slide by what they are for, and what was not usable."""
+    """The usable polygons of a slide by what they are for, and what was not usable.
+
+    Attributes:
+        unusable_tumor: What marks tumor and is no polygon that can be used; empty if its place is
+            not known.
+    """
 
     parts: dict[Role, list[BaseGeometry]] = field(
         default_factory=lambda: {role: [] for role in get_args(Role)}
@@ -59,7 +64,9 @@ class Drawn:
     def why_not_from_tissue(self, tumor_name: str, normal_name: str) -> Dropped:
         """Say why the tissue of a slide does not count as normal."""
         if self.unusable_tumor:
-            what = "The place of one is not known" if self.lost_tumor else "It has no polygon"
+            what = (
+                "The place of one is not known" if self.lost_tumor else "No polygon of it is usable"
+            )
             reason = f"{what}, so the tissue of the slide is not taken as normal either"
             return Dropped(tumor_name, reason)
         reason = (
@@ -81,24 +88,27 @@ def collect(annotations: Sequence[Annotation], image: BaseGeometry, classes: Cla
     drawn = Drawn()
     for annotation in annotations:
         role = role_of(annotation, classes)
+        geometry = annotation.geometry
+        place = shapely.force_2d(geometry) if is_finite(geometry) else Point()
         if annotation.plane != SCORED_PLANE:
+            if role == "tumor":
+                drawn.unusable_tumor.append(place)
             if role != "other":
                 z, t = annotation.plane
                 reason = f"An annotation is on the plane z {z}, t {t}, which is not scored"
                 drawn.dropped.append(Dropped(annotation.class_name, reason))
             continue
         if role == "other":
-            geometry = annotation.geometry
             polygons = _clean(annotation, image, drawn.dropped if annotation.fault else [])
-            if polygons or (not geometry.is_empty and is_finite(geometry)):
-                drawn.others.append((annotation, polygons or [shapely.force_2d(geometry)]))
+            if polygons or not place.is_empty:
+                drawn.others.append((annotation, polygons or [place]))
             continue
         polygons = _clean(annotation, image, drawn.dropped)
         drawn.parts[role].extend(polygons)
         if role == "tumor" and annotation.predicted:
             drawn.accepted.extend(polygons)
-        if role == "tumor" and not polygons and is_finite(annotation.geometry):
-            drawn.unusable_tumor.append(shapely.force_2d(annotation.geometry))
+        if role == "tumor" and not polygons:
+            drawn.unusable_tumor.append(place)
     return drawn
 
 

@@ -1,81 +1,21 @@
+"""The tumor and the normal region of a slide."""
+
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import replace
 from random import Random
-from typing import Any
-from unicodedata import normalize
 
 import numpy as np
 import pytest
 import shapely
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from shapely.geometry import (
-    GeometryCollection,
-    LineString,
-    MultiPoint,
-    MultiPolygon,
-    Point,
-    Polygon,
-    box,
-)
-from shapely.geometry.base import BaseGeometry
+from shapely.geometry import MultiPolygon, Point, Polygon, box
 
-from qprd.errors import QprdError
 from qprd.qupath.project import Annotation
 from qprd.sampling.build import SlideRegions
-from qprd.sampling.classes import check_classes, is_derived, is_ignored_class
-from qprd.sampling.regions import LabelRegions, label_regions
-from qprd.settings import TrainConfig
-from qprd.slides.tissue import TissueMask
-
-WIDTH, HEIGHT = 1000, 800
-ALL_TISSUE = TissueMask(np.ones((80, 100), dtype=bool), 10.0, 1.0)
-
-
-def drawn(geometry: BaseGeometry, class_name: str | None, id: str = "a") -> Annotation:
-    return Annotation(id, geometry, class_name)
-
-
-def label(*annotations: Annotation, **options: Any) -> LabelRegions:
-    mpp, tissue = options.pop("mpp", 1.0), options.pop("tissue", None)
-    config = TrainConfig(**options)
-    return label_regions(annotations, WIDTH, HEIGHT, mpp=mpp, config=config, tissue=tissue)
-
-
-def reasons(regions: LabelRegions) -> str:
-    return "\n".join(regions.summary())
-
-
-@pytest.mark.parametrize(
-    ("name", "bases", "expected"),
-    [
-        ("Tumor", ["Tumor"], True),
-        ("Tumor: invasive", ["Tumor"], True),
-        ("Tumor:invasive: deep", ["Tumor: invasive"], True),
-        ("Tumor", ["Tumor: invasive"], False),
-        ("tumor", ["Tumor"], False),
-        ("Tumorous", ["Tumor"], False),
-        ("Stroma: Tumor", ["Tumor"], False),
-        (normalize("NFD", "Gewächs: tief"), [normalize("NFC", "Gewächs")], True),
-        (normalize("NFC", "Gewächs"), [normalize("NFD", "Gewächs")], True),
-        (None, ["Tumor"], False),
-    ],
-)
-def test_classes_are_compared_component_by_component(
-    name: str | None, bases: list[str], expected: bool
-) -> None:
-    assert is_derived(name, bases) is expected
-
-
-def test_a_class_is_ignored_by_the_last_component_of_its_name() -> None:
-    assert is_ignored_class("Ignore*")
-    assert is_ignored_class("Tumor: Necrosis*")
-    assert not is_ignored_class("Ignore*: sub")
-    assert not is_ignored_class("Tumor")
-    assert not is_ignored_class(None)
+from qprd.sampling.regions import label_regions
+from tests.helpers.labels import ALL_TISSUE, HEIGHT, TUMOR, WIDTH, drawn, label, reasons
 
 
 def test_overlapping_tumor_polygons_and_derived_classes_become_one_region() -> None:
@@ -141,9 +81,6 @@ def test_ignored_regions_are_cut_out_of_both_and_said() -> None:
     assert reasons(result).count("An ignored class cuts out 50% of it (5,000 px²).") == 2
 
 
-TUMOR = drawn(box(0, 0, 100, 100), "Tumor")
-
-
 @pytest.mark.parametrize("class_name", ["tumor", "Tumour", None, "Stroma"])
 def test_tissue_with_another_class_or_none_is_not_normal(class_name: str | None) -> None:
     other = drawn(box(400, 400, 500, 500), class_name)
@@ -158,38 +95,11 @@ def test_tissue_with_another_class_or_none_is_not_normal(class_name: str | None)
     assert ("did you mean 'Tumor'?" in reasons(result)) == (class_name in ("tumor", "Tumour"))
 
 
-def test_what_is_not_labeled_is_counted_by_class() -> None:
-    result = label(
-        TUMOR,
-        *(drawn(box(400 + 20 * n, 400, 410 + 20 * n, 410), "tumor", str(n)) for n in range(5)),
-        *(drawn(Point(700, 500 + n), None, f"p{n}") for n in range(2)),
-    )
-    assert (
-        "5 annotations of class 'tumor' and 2 without a class are used as neither Tumor nor Normal"
-    ) in reasons(result)
-
-
 def test_drawn_normal_tissue_does_not_care_for_other_classes() -> None:
     normal = drawn(box(300, 300, 400, 400), "Normal")
     other = drawn(box(350, 300, 450, 400), "Stroma")
     result = label(TUMOR, normal, other, tissue=ALL_TISSUE)
     assert result.normal_region.equals(normal.geometry)
-
-
-@pytest.mark.parametrize("class_name", ["Tissue", None])
-def test_an_outline_around_labels_cuts_nothing(class_name: str | None) -> None:
-    outline = drawn(box(0, 0, 600, 600), class_name)
-    result = label(TUMOR, outline, tissue=ALL_TISSUE)
-    assert result.normal_region.equals(label(TUMOR, tissue=ALL_TISSUE).normal_region)
-    assert "neither" not in reasons(result)
-    assert result.unlabeled.is_empty
-
-
-def test_a_misspelled_class_around_a_label_is_no_outline() -> None:
-    around = drawn(box(0, 0, 600, 600), "tumor")
-    result = label(TUMOR, around, tissue=ALL_TISSUE)
-    assert result.normal_region.intersection(around.geometry).area == 0
-    assert "did you mean 'Tumor'?" in reasons(result)
 
 
 def test_labels_inside_an_area_that_was_looked_at_count() -> None:
@@ -201,13 +111,6 @@ def test_labels_inside_an_area_that_was_looked_at_count() -> None:
     assert result.normal_region.area > 0.7 * area.geometry.area
     with_normal = label(TUMOR, area, drawn(box(200, 200, 300, 300), "Normal"), tissue=ALL_TISSUE)
     assert with_normal.normal_region.equals(box(200, 200, 300, 300))
-
-
-def test_what_is_drawn_on_another_plane_is_left_out_and_said() -> None:
-    deeper = Annotation("z", box(400, 400, 500, 500), "Tumor", plane=(3, 0))
-    result = label(TUMOR, deeper)
-    assert result.tumor_region.equals(TUMOR.geometry)
-    assert "Tumor: An annotation is on the plane z 3, t 0, which is not scored." in reasons(result)
 
 
 def test_tumor_wins_where_normal_overlaps_it_and_that_is_said() -> None:
@@ -278,118 +181,11 @@ def test_tissue_of_an_unannotated_slide_is_not_normal_unless_declared() -> None:
     assert declared.normal_source == "tissue"
 
 
-def test_tumor_marked_by_points_alone_makes_no_normal_tissue() -> None:
-    result = label(drawn(Point(500, 400), "Tumor"), tissue=ALL_TISSUE)
-    assert result.normal_region.is_empty
-    assert "not taken as normal" in reasons(result)
-
-
-def test_normal_tissue_keeps_away_from_tumor_marked_by_a_point() -> None:
-    result = label(
-        drawn(Point(500, 400), "Tumor"), drawn(box(0, 0, 50, 50), "Tumor"), tissue=ALL_TISSUE
-    )
-    assert result.normal_region.distance(Point(500, 400)) >= 100.0
-
-
-@pytest.mark.parametrize("known", [True, False])
-def test_an_outline_that_cannot_be_read_is_named_and_no_place_for_normal_tissue(
-    known: bool,
-) -> None:
-    place = MultiPoint([(500, 400), (510, 400)] if known else [])
-    bad = Annotation("7", place, "Tumor", name="lesion 3", fault="it has two corners")
-    result = label(drawn(box(0, 0, 50, 50), "Tumor"), bad, tissue=ALL_TISSUE)
-    assert "Tumor: An annotation is left out, as it has two corners" in reasons(result)
-    assert "lesion 3" in reasons(result)
-    assert result.tumor_region.area == 2500
-    if known:
-        assert result.normal_region.distance(place) >= 100.0
-    else:
-        assert result.normal_region.is_empty
-        assert "The place of one is not known" in reasons(result)
-    stroma = label(drawn(box(0, 0, 50, 50), "Tumor"), replace(bad, class_name="Stroma"))
-    assert "Stroma: An annotation is left out" in reasons(stroma)
-
-
-@pytest.mark.parametrize(
-    ("geometry", "reason"),
-    [
-        (Point(5, 5), "An annotation is left out, as a point or a line has no area."),
-        (LineString([(0, 0), (50, 50)]), "a point or a line has no area"),
-        (Polygon(), "it has no outline"),
-        (LineString([(0, 0), (math.inf, 5)]), "its coordinates are not numbers"),
-        (Polygon([(0, 0), (10, 10), (0, 0)]), "An outline without an area is left out"),
-        (box(2000, 0, 2100, 100), "outside the image"),
-    ],
-)
-def test_what_is_no_area_in_the_image_is_dropped_and_said(
-    geometry: BaseGeometry, reason: str
-) -> None:
-    result = label(drawn(geometry, "Tumor"))
-    assert result.tumor_region.is_empty
-    assert reason in reasons(result)
-
-
-def test_a_polygon_across_the_edge_is_clipped_and_said() -> None:
-    result = label(drawn(box(-50, 0, 50, 100), "Tumor"))
-    assert result.tumor_region.equals(box(0, 0, 50, 100))
-    assert "An annotation is clipped at the edge of the image (5,000 px²)." in reasons(result)
-
-
-def test_a_scribble_is_no_tumor_and_no_normal_tissue_either() -> None:
-    scribble = Polygon(np.random.default_rng(0).random((400, 2)) * 200 + 100)
-    other = box(600, 600, 700, 700)
-    result = label(drawn(scribble, "Tumor"), drawn(other, "Tumor", "b"), tissue=ALL_TISSUE)
-    assert "crosses itself more than 500 times" in reasons(result)
-    assert result.tumor_region.equals(other)
-    assert not result.normal_region.intersects(box(150, 150, 250, 250))
-
-
-def test_an_invalid_outline_is_repaired_and_said() -> None:
-    bow_tie = Polygon([(0, 0), (100, 100), (100, 0), (0, 100)])
-    result = label(drawn(bow_tie, "Tumor"))
-    assert result.tumor_region.is_valid
-    assert result.tumor_region.area == 5000
-    assert "repaired" in reasons(result)
-
-
-def test_a_polygon_inside_another_of_the_same_annotation_is_a_hole_and_that_is_said() -> None:
-    outer, hole, island = box(0, 0, 100, 100), box(10, 10, 90, 90), box(40, 40, 60, 60)
-    apart, across = box(200, 0, 210, 10), box(90, 90, 110, 110)
-    result = label(drawn(MultiPolygon([hole, apart, outer, across, island]), "Tumor"))
-    assert result.tumor_region.area == 100**2 - 80**2 + 20**2 + 10**2 + 20**2 - 10**2
-    assert "taken for holes" in reasons(result)
-    twice = label(drawn(MultiPolygon([outer, outer]), "Tumor"))
-    assert twice.tumor_region.equals(outer)
-    # Annotations by themselves are no holes in each other.
-    two = label(drawn(outer, "Tumor"), drawn(hole, "Tumor", "b"))
-    assert two.tumor_region.equals(outer)
-    assert "hole" not in reasons(twice) + reasons(two)
-
-
-def test_a_thousand_nested_polygons_are_told_apart_in_time() -> None:
-    nested = MultiPolygon([box(i, i, 9000 - i, 9000 - i) for i in range(1000)])
-    started = time.perf_counter()
-    assert label(drawn(nested, "Tumor")).tumor_region.area > 0
-    assert time.perf_counter() - started < 30
-
-
-def test_areas_of_mixed_collections_are_kept() -> None:
-    mixed = GeometryCollection(
-        [Point(1, 1), MultiPolygon([box(0, 0, 10, 10), box(20, 0, 30, 10)]), box(50, 0, 60, 10)]
-    )
-    result = label(drawn(mixed, "Tumor"))
-    assert result.tumor_region.area == 300
-    assert "Points or lines" in reasons(result)
-
-
-def test_a_class_cannot_be_tumor_and_normal() -> None:
-    with pytest.raises(QprdError, match="both tumor and normal"):
-        label(normal_class=["Tumor: sub"])
-
-
 rings = st.lists(
     st.tuples(st.integers(-100, 1100), st.integers(-100, 900)), min_size=3, max_size=8
 ).map(Polygon)
+
+
 classes = st.sampled_from(["Tumor", "Normal", "Ignore*", "Tumor: a", "Tumor: qprd", None])
 
 
@@ -429,29 +225,6 @@ def test_an_overlap_is_seen_however_thin() -> None:
     one, other = MultiPolygon([box(0, 0, 10, 1000)]), MultiPolygon([box(9.999, 0, 20, 1000)])
     assert overlap(one, other) == pytest.approx(1)
     assert overlap(one, MultiPolygon([box(10, 0, 20, 10)])) == 0
-
-
-def test_missing_class_says_what_exists_and_what_is_close() -> None:
-    with pytest.raises(QprdError) as caught:
-        check_classes(["Tumor"], {"tumor": 3, "Normal": 1, "Stroma": 0})
-    assert "Normal (1), tumor (3)" in caught.value.problem
-    assert "Stroma" not in caught.value.problem
-    assert "Did you mean 'tumor'" in (caught.value.fix or "")
-
-
-@pytest.mark.parametrize("existing", [{}, {"Tumor: qprd": 12}, {"Tumor: x*": 2}])
-def test_predicted_and_ignored_classes_are_no_tumor_class(existing: dict[str, int]) -> None:
-    with pytest.raises(QprdError, match="no annotation of class 'Tumor'"):
-        check_classes(["Tumor"], existing)
-
-
-def test_an_ignored_class_cannot_be_wanted() -> None:
-    with pytest.raises(QprdError, match="QuPath ignores"):
-        check_classes(["Region*"], {"Region*": 1})
-
-
-def test_a_derived_class_is_enough() -> None:
-    check_classes(["Tumor", "Carcinoma"], {"Tumor: in situ": 1})
 
 
 def test_twenty_thousand_polygons_become_regions() -> None:
@@ -499,9 +272,3 @@ def test_the_outline_of_tissue_labels_nothing_and_keeps_nothing_away(name: str) 
     others = [found.unlabeled, found.areas, found.ignored]
     assert all(region.is_empty for region in others)
     assert found.summary() == plain.summary()
-
-
-def test_a_class_has_one_meaning() -> None:
-    for tumor, normal, tissue in (("Tumor: a", "Normal", "Tumor"), ("Tumor", "Normal", "Normal")):
-        with pytest.raises(QprdError, match="cannot be both"):
-            label(tumor_class=[tumor], normal_class=[normal], tissue_class=[tissue])
