@@ -39,7 +39,7 @@ _File = tuple[Path, int, int]
 
 @dataclass(frozen=True, config=STRICT)
 class SlideIdentity:
-    """What tells a slide from all others.
+    """What distinguishes a slide from all others.
 
     Attributes:
         fingerprint: Of its file; None where it is not known, as in bundles of an earlier qprd.
@@ -117,7 +117,9 @@ def _files(path: Path) -> list[Path]:
     """The files that a slide consists of, in a fixed order."""
     folder = path.with_suffix("")
     if path.suffix.lower() == ".mrxs" and folder.is_dir():
-        return [*sorted(file for file in folder.iterdir() if file.is_file()), path]
+        # File managers leave files of their own, such as .DS_Store.
+        parts = (file for file in folder.iterdir() if not file.name.startswith("."))
+        return [*sorted(f for f in parts if f.suffix == ".dat" or f.name == "Slidedat.ini"), path]
     if path.suffix.lower() == ".dcm":
         # Those of another slide in the same folder only cost another look.
         return sorted({path, *path.parent.glob("*.dcm")})
