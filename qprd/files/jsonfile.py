@@ -48,7 +48,7 @@ def read_bytes(path: Path, *, what: str, limit_bytes: int) -> bytes:
                 fix="Check the path.",
             )
         try:
-            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as stream:
                 # Python reserves as much as it is asked to read.
                 chunks = iter(lambda: stream.read(_CHUNK_BYTES), b"")
                 data = b"".join(itertools.islice(chunks, limit_bytes // _CHUNK_BYTES + 1))

@@ -116,7 +116,7 @@ class PatchTable:
                 two splits.
         """
         try:
-            with path.open(encoding="utf-8", newline="") as file:
+            with path.open(encoding="utf-8-sig", newline="") as file:
                 table = cls(tuple(_read_rows(file, path)))
         except UnicodeDecodeError as error:
             raise QprdError(

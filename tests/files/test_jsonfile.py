@@ -48,8 +48,9 @@ def test_refuses_large_binary_and_missing_files(tmp_path: Path) -> None:
             read_json(missing, what="x", limit_bytes=50)
 
 
-def test_a_compressed_file_is_read_up_to_the_limit(tmp_path: Path) -> None:
-    path = tmp_path / "list.json.gz"
+@pytest.mark.parametrize("name", ["list.json.gz", "LIST.JSON.GZ"])
+def test_a_compressed_file_is_read_up_to_the_limit(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
     path.write_bytes(gzip.compress(b"[1,") + gzip.compress(b" 2]"))
     assert read_json(path, what="x", limit_bytes=50) == [1, 2]
     path.write_bytes(gzip.compress(bytes(2**28)))

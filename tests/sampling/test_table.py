@@ -87,6 +87,12 @@ def test_a_table_may_say_which_patches_come_from_a_review(tmp_path: Path) -> Non
         PatchTable.from_csv(path)
 
 
+def test_a_table_that_a_spreadsheet_saved_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "patches.csv"
+    path.write_text(HEADER + "1,a,1,2,100,0.5,tumor,train\n", encoding="utf-8-sig")
+    assert len(PatchTable.from_csv(path)) == 1
+
+
 @pytest.mark.parametrize("content", [b"", b"x,y\n1,2\n", b"\xff\xfe\x00\x01"])
 def test_another_file_is_not_taken_for_a_table(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "patches.csv"
