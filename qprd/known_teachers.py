@@ -87,121 +87,6 @@ class KnownTeacher:
         return f"The weights of {self.name} are under the license {self.license}{gate}."
 
 
-def _kaiko(size: str, patch: int, millions: float) -> KnownTeacher:
-    letter = size[0]
-    large = size == "large"
-    architecture = "vit_large_patch14_reg4_dinov2" if large else f"vit_{size}_patch{patch}_224"
-    stored = "vit_large_patch14_reg4_224" if large else architecture
-    return KnownTeacher(
-        f"kaiko-{letter}{patch}",
-        f"1aurent/{stored}.kaiko_ai_towards_large_pathology_fms",
-        "model.safetensors",
-        architecture,
-        millions,
-        _KAIKO,
-        "Kaiko non-commercial",
-        gated=False,
-        source=f"github.com/kaiko-ai/towards_large_pathology_fms, {_TRIDENT}",
-        arguments={"img_size": 518} if large else {},
-    )
-
-
-def _lunit_resnet(method: str) -> KnownTeacher:
-    return KnownTeacher(
-        f"lunit-{method}",
-        f"1aurent/resnet50.lunit_{method}",
-        "model.safetensors",
-        "resnet50",
-        23.5,
-        _IMAGENET,
-        "Lunit non-commercial",
-        gated=False,
-        source="github.com/lunit-io/benchmark-ssl-pathology; normalization: the hub's config.json",
-    )
-
-
-def _kather(depth: int, millions: float) -> KnownTeacher:
-    return KnownTeacher(
-        f"kather-resnet{depth}",
-        "TIACentre/TIAToolbox_pretrained_weights",
-        f"resnet{depth}-kather100k.pth",
-        f"resnet{depth}",
-        millions,
-        ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-        "CC-BY-4.0",
-        gated=False,
-        source="github.com/TissueImageAnalytics/tiatoolbox",
-        naming="tiatoolbox",
-    )
-
-
-def _lunit_vit(patch: int, millions: float) -> KnownTeacher:
-    return KnownTeacher(
-        f"lunit-s{patch}",
-        f"1aurent/vit_small_patch{patch}_224.lunit_dino",
-        "model.safetensors",
-        f"vit_small_patch{patch}_224",
-        millions,
-        _LUNIT,
-        "Lunit non-commercial",
-        gated=False,
-        source=f"github.com/lunit-io/benchmark-ssl-pathology, {_EVA}",
-    )
-
-
-def _h_optimus(version: int, terms: str, *, gated: bool) -> KnownTeacher:
-    return KnownTeacher(
-        f"h-optimus-{version}",
-        f"bioptimus/H-optimus-{version}",
-        "pytorch_model.bin",
-        "vit_giant_patch14_reg4_dinov2",
-        1134.8,
-        _BIOPTIMUS,
-        terms,
-        gated,
-        f"{_TRIDENT}, {_LAZYSLIDE}",
-        {"img_size": 224, "init_values": 1e-5},
-    )
-
-
-def _virchow(name: str, terms: str, registers: int) -> KnownTeacher:
-    return KnownTeacher(
-        name.lower(),
-        f"paige-ai/{name}",
-        "pytorch_model.bin",
-        "vit_huge_patch14_224",
-        631.2,
-        _IMAGENET,
-        terms,
-        gated=True,
-        source=f"{_TRIDENT}, {_LAZYSLIDE}",
-        arguments={
-            "img_size": 224,
-            "init_values": 1e-5,
-            "mlp_ratio": 5.3375,
-            "reg_tokens": registers,
-        },
-        swiglu=True,
-    )
-
-
-def _hibou(size: str, repository: str, millions: float, mlp_ratio: float) -> KnownTeacher:
-    return KnownTeacher(
-        f"hibou-{size[0]}",
-        repository,
-        "model.safetensors",
-        f"vit_{size}_patch14_reg4_dinov2",
-        millions,
-        _HIBOU,
-        "Apache-2.0",
-        gated=True,
-        source=f"github.com/HistAI/hibou, {_LAZYSLIDE}",
-        arguments={"img_size": 224, "init_values": 1e-5, "mlp_ratio": mlp_ratio},
-        swiglu=True,
-        naming="transformers",
-    )
-
-
 _ALL: Final = (
     KnownTeacher(
         "uni",
@@ -238,10 +123,42 @@ _ALL: Final = (
         },
         swiglu=True,
     ),
-    _virchow("Virchow", "Apache-2.0", 0),
-    _virchow("Virchow2", _NC_ND, 4),
-    _h_optimus(0, "Apache-2.0", gated=False),
-    _h_optimus(1, _NC_ND, gated=True),
+    *(
+        KnownTeacher(
+            name.lower(),
+            f"paige-ai/{name}",
+            "pytorch_model.bin",
+            "vit_huge_patch14_224",
+            631.2,
+            _IMAGENET,
+            terms,
+            gated=True,
+            source=f"{_TRIDENT}, {_LAZYSLIDE}",
+            arguments={
+                "img_size": 224,
+                "init_values": 1e-5,
+                "mlp_ratio": 5.3375,
+                "reg_tokens": registers,
+            },
+            swiglu=True,
+        )
+        for name, terms, registers in (("Virchow", "Apache-2.0", 0), ("Virchow2", _NC_ND, 4))
+    ),
+    *(
+        KnownTeacher(
+            f"h-optimus-{version}",
+            f"bioptimus/H-optimus-{version}",
+            "pytorch_model.bin",
+            "vit_giant_patch14_reg4_dinov2",
+            1134.8,
+            _BIOPTIMUS,
+            terms,
+            gated=version == 1,
+            source=f"{_TRIDENT}, {_LAZYSLIDE}",
+            arguments={"img_size": 224, "init_values": 1e-5},
+        )
+        for version, terms in enumerate(("Apache-2.0", _NC_ND))
+    ),
     KnownTeacher(
         "h0-mini",
         "bioptimus/H0-mini",
@@ -280,8 +197,26 @@ _ALL: Final = (
         arguments={"init_values": 1e-5},
         naming="transformers",
     ),
-    _hibou("base", "histai/hibou-b", 85.7, 5.33334),
-    _hibou("large", "histai/hibou-L", 303.7, 5.34375),
+    *(
+        KnownTeacher(
+            repository.lower(),
+            f"histai/{repository}",
+            "model.safetensors",
+            f"vit_{size}_patch14_reg4_dinov2",
+            millions,
+            _HIBOU,
+            "Apache-2.0",
+            gated=True,
+            source=f"github.com/HistAI/hibou, {_LAZYSLIDE}",
+            arguments={"img_size": 224, "init_values": 1e-5, "mlp_ratio": mlp_ratio},
+            swiglu=True,
+            naming="transformers",
+        )
+        for repository, size, millions, mlp_ratio in (
+            ("hibou-b", "base", 85.7, 5.33334),
+            ("hibou-L", "large", 303.7, 5.34375),
+        )
+    ),
     KnownTeacher(
         "gigapath",
         "prov-gigapath/prov-gigapath",
@@ -314,18 +249,71 @@ _ALL: Final = (
         conv_stem=True,
         mpp=1.0,
     ),
-    _kaiko("small", 16, 21.7),
-    _kaiko("small", 8, 21.7),
-    _kaiko("base", 16, 85.8),
-    _kaiko("base", 8, 85.8),
-    _kaiko("large", 14, 304.4),
-    _lunit_vit(16, 21.7),
-    _lunit_vit(8, 21.7),
-    _lunit_resnet("bt"),
-    _lunit_resnet("mocov2"),
-    _lunit_resnet("swav"),
-    _kather(18, 11.2),
-    _kather(50, 23.5),
+    *(
+        KnownTeacher(
+            f"kaiko-{size[0]}{patch}",
+            f"1aurent/{architecture}.kaiko_ai_towards_large_pathology_fms",
+            "model.safetensors",
+            architecture.replace("reg4_224", "reg4_dinov2"),
+            millions,
+            _KAIKO,
+            "Kaiko non-commercial",
+            gated=False,
+            source=f"github.com/kaiko-ai/towards_large_pathology_fms, {_TRIDENT}",
+            arguments={"img_size": 518} if size == "large" else {},
+        )
+        for size, patch, architecture, millions in (
+            ("small", 16, "vit_small_patch16_224", 21.7),
+            ("small", 8, "vit_small_patch8_224", 21.7),
+            ("base", 16, "vit_base_patch16_224", 85.8),
+            ("base", 8, "vit_base_patch8_224", 85.8),
+            ("large", 14, "vit_large_patch14_reg4_224", 304.4),
+        )
+    ),
+    *(
+        KnownTeacher(
+            f"lunit-s{patch}",
+            f"1aurent/vit_small_patch{patch}_224.lunit_dino",
+            "model.safetensors",
+            f"vit_small_patch{patch}_224",
+            21.7,
+            _LUNIT,
+            "Lunit non-commercial",
+            gated=False,
+            source=f"github.com/lunit-io/benchmark-ssl-pathology, {_EVA}",
+        )
+        for patch in (16, 8)
+    ),
+    *(
+        KnownTeacher(
+            f"lunit-{method}",
+            f"1aurent/resnet50.lunit_{method}",
+            "model.safetensors",
+            "resnet50",
+            23.5,
+            _IMAGENET,
+            "Lunit non-commercial",
+            gated=False,
+            source="github.com/lunit-io/benchmark-ssl-pathology; normalization: the hub's "
+            "config.json",
+        )
+        for method in ("bt", "mocov2", "swav")
+    ),
+    *(
+        KnownTeacher(
+            f"kather-resnet{depth}",
+            "TIACentre/TIAToolbox_pretrained_weights",
+            f"resnet{depth}-kather100k.pth",
+            f"resnet{depth}",
+            millions,
+            ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+            "CC-BY-4.0",
+            gated=False,
+            source="github.com/TissueImageAnalytics/tiatoolbox",
+            naming="tiatoolbox",
+        )
+        for depth, millions in ((18, 11.2), (50, 23.5))
+    ),
 )
 
 #: All rows by name.

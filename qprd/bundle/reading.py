@@ -148,51 +148,34 @@ def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tenso
     Names, shapes and types are checked before any is allocated; ``expected`` may be on the meta
     device.
     """
+
+    def damaged(what: str) -> QprdError:
+        return QprdError(f"The bundle is damaged: {what}.", where=str(path), fix=DAMAGED_FIX)
+
     if not path.is_file():
-        raise QprdError(
-            f"The bundle is damaged: {path.name} is missing.", where=str(path), fix=DAMAGED_FIX
-        )
+        raise damaged(f"{path.name} is missing")
     size = sum(tensor.numel() * tensor.element_size() for tensor in expected.values())
     try:
         if path.stat().st_size > size + _MAX_HEADER_BYTES:
-            raise QprdError(
-                f"The bundle is damaged: {path.name} is too large.",
-                where=str(path),
-                fix=DAMAGED_FIX,
-            )
+            raise damaged(f"{path.name} is too large")
         with safe_open(path, framework="pt", device="cpu") as file:
             there = set(file.keys())
-            if other := [*sorted(expected.keys() - there), *sorted(there - expected.keys())]:
-                missing = len(expected.keys() - there)
-                raise QprdError(
-                    f"The bundle is damaged: {missing} tensors are missing and "
-                    f"{len(other) - missing} are unknown, such as {other[0][:100]!r}.",
-                    where=str(path),
-                    fix=DAMAGED_FIX,
+            missing, unknown = sorted(expected.keys() - there), sorted(there - expected.keys())
+            if missing or unknown:
+                raise damaged(
+                    f"{len(missing)} tensors are missing and {len(unknown)} are unknown, such as "
+                    f"{[*missing, *unknown][0][:100]!r}"
                 )
             for name, tensor in expected.items():
                 found = tuple(file.get_slice(name).get_shape())
                 if found != tuple(tensor.shape):
-                    raise QprdError(
-                        f"The bundle is damaged: {name} has shape {found}, "
-                        f"not {tuple(tensor.shape)}.",
-                        where=str(path),
-                        fix=DAMAGED_FIX,
-                    )
+                    raise damaged(f"{name} has shape {found}, not {tuple(tensor.shape)}")
             # Clones: the originals are views of the mapped file, which may change later.
             state = {name: file.get_tensor(name).clone() for name in expected}
     except (OSError, SafetensorError) as error:
-        raise QprdError(
-            f"The bundle is damaged: {path.name} is not a safetensors file.",
-            where=str(path),
-            fix=DAMAGED_FIX,
-        ) from error
+        raise damaged(f"{path.name} is not a safetensors file") from error
     for name, tensor in expected.items():
         if state[name].dtype != tensor.dtype:
-            raise QprdError(
-                f"The bundle is damaged: {name} is {state[name].dtype}, not {tensor.dtype}.",
-                where=str(path),
-                fix=DAMAGED_FIX,
-            )
+            raise damaged(f"{name} is {state[name].dtype}, not {tensor.dtype}")
     require_finite(state, where=str(path), fix="Train again.")
     return state

@@ -108,19 +108,14 @@ class ProjectLayout:
     def leftovers(self, *, locked: bool = False) -> list[Path]:
         """Temporary files and folders of commands that were killed.
 
-        Who holds the project's lock says so by ``locked``: nobody else can then be writing what
+        With ``locked``, the caller holds the project's lock: nobody else can then be writing what
         only the holder of the lock writes.
         """
         if self.journal.exists():
             # It may name some of them.
             return []
-        folder, root = self.project.parent, self.root.resolve()
-        places = (
-            (folder.resolve(), 0),
-            (folder / "data", 1),
-            (folder / "classifiers", 0),
-            (root, 3),
-        )
+        root = self.root.resolve()
+        places = ((self.project.parent.resolve(), 0), *self._places())
         found = [
             *(path for place, depth in places for path in find_temporary(place, depth=depth)),
             # As earlier versions named them.

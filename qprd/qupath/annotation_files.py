@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,10 @@ _FOREIGN = {
     "first.",
     ".annotations": "Turn HALO's .annotations into GeoJSON first.",
 }
+
+
+#: Names of files by the suffix or suffixes that they may have, and the name without it.
+_Names = Mapping[tuple[tuple[str, ...], str | None], Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ class AnnotationFiles:
                 fix="Give --annotations a folder of GeoJSON files that QuPath exported.",
             )
         self.given = given
-        self._listing: _Listing | None = None
+        #: When the folder was last changed, and what was in it then.
+        self._listing: tuple[int, _Names] = (-1, {})
         self._project = project
         self._folder = ProjectLayout(project.path).annotations
 
@@ -143,10 +148,10 @@ class AnnotationFiles:
         fix = "Get read access to it, or give another folder to --annotations."
         with read_errors("This folder", folder, fix=fix):
             changed_ns = folder.stat().st_mtime_ns
-            if self._listing is None or self._listing.changed_ns != changed_ns:
-                self._listing = _Listing.of(folder, changed_ns)
-        stems = _stems(entry)
-        found = sorted(self._listing.matching(_GEOJSON, stems))
+            if self._listing[0] != changed_ns:
+                self._listing = changed_ns, _list(folder)
+        names, stems = self._listing[1], _stems(entry)
+        found = sorted({name for stem in stems for name in names.get((_GEOJSON, stem), ())})
         if len(found) > 1:
             raise QprdError(
                 f"Several files could hold the annotations of {entry.name}: {', '.join(found)}.",
@@ -154,7 +159,7 @@ class AnnotationFiles:
                 fix="Leave only one of them there.",
             )
         if not found:
-            foreign = (one for one in _FOREIGN if self._listing.matching((one,), stems))
+            foreign = (one for one in _FOREIGN for stem in stems if names.get(((one,), stem)))
             return None, next(foreign, None)
         claims = self._claims(found[0])
         if len(claims) > 1:
@@ -183,32 +188,13 @@ class AnnotationFiles:
         return entries
 
 
-@dataclass(frozen=True)
-class _Listing:
-    """The files of a folder as they were listed, and when the folder was last changed.
-
-    Attributes:
-        changed_ns: Its modification time, which adding, renaming and removing a file changes.
-        by_stem: Names of the files that have one of the known suffixes, by that suffix or suffixes
-            and the name without it.
-    """
-
-    changed_ns: int
-    by_stem: Mapping[tuple[tuple[str, ...], str | None], Sequence[str]]
-
-    @classmethod
-    def of(cls, folder: Path, changed_ns: int) -> _Listing:
-        """List a folder."""
-        by_stem: dict[tuple[tuple[str, ...], str | None], list[str]] = defaultdict(list)
-        with os.scandir(folder) as listed:
-            for name in (file.name for file in listed if file.is_file()):
-                for suffixes in (_GEOJSON, *((one,) for one in _FOREIGN)):
-                    by_stem[suffixes, _stem(name, suffixes)].append(name)
-        return cls(changed_ns, by_stem)
-
-    def matching(self, suffixes: tuple[str, ...], stems: Iterable[str]) -> set[str]:
-        """Names of the files that are one of these stems and one of these suffixes."""
-        return {name for stem in stems for name in self.by_stem.get((suffixes, stem), ())}
+def _list(folder: Path) -> _Names:
+    found: dict[tuple[tuple[str, ...], str | None], list[str]] = defaultdict(list)
+    with os.scandir(folder) as listed:
+        for name in (file.name for file in listed if file.is_file()):
+            for suffixes in (_GEOJSON, *((one,) for one in _FOREIGN)):
+                found[suffixes, _stem(name, suffixes)].append(name)
+    return found
 
 
 def _stem(file_name: str, suffixes: Sequence[str]) -> str | None:

@@ -191,7 +191,7 @@ def _read_json(path: Path) -> _Contents:
 
 
 def _area(outline: shapely.Polygon | None, kind: str, notes: Counter[str]) -> BaseGeometry | None:
-    """What an outline encloses; None if that is nothing, or not to be told."""
+    """The area that an outline encloses; None, with a note, if it has none or is too tangled."""
     whole = None if outline is None else repaired(outline)
     if outline is not None and whole is None:
         notes[f"outlines left out: they cross themselves more than {MAX_CROSSINGS} times"] += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -70,10 +71,7 @@ def compare(
     Raises:
         QprdError: there is a difference; it says which.
     """
-
-    def differ(what: str) -> QprdError:
-        return stored_otherwise(what, where)
-
+    differ = partial(stored_otherwise, where=where)
     _compare_tiles(TileTable.of(meant.tiles), stored_tiles, differ)
     for kind, wanted, found in (
         ("contours", meant.contours, stored.contours),
@@ -103,7 +101,8 @@ def _compare_tiles(meant: TileTable, stored: TileTable, differ: Callable[[str], 
     if set(meant.names) != set(stored.names):
         raise differ("the names of the tiles' measurements")
     columns = [list(stored.names).index(name) for name in meant.names]
-    same = _equal(meant.values, stored.values[order][:, columns]).all(axis=1)
+    single, found = (v.astype(np.float32) for v in (meant.values, stored.values[order][:, columns]))
+    same = np.isclose(single, found, rtol=0, atol=0, equal_nan=True).all(axis=1)
     if not same.all():
         raise differ(f"the measurements of {meant.ids[int(np.argmin(same))]}")
     distances = np.abs(meant.places - stored.places[order])
@@ -143,11 +142,6 @@ def measurement_table(
         found = (item.get(name, math.nan) for item in measurements)
         values[:, column] = np.fromiter(found, float, len(measurements))
     return names, values
-
-
-def _equal(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.bool_]:
-    a, b = first.astype(np.float32), second.astype(np.float32)
-    return np.asarray((a == b) | (np.isnan(a) & np.isnan(b)))
 
 
 def _single(measurements: Mapping[str, float]) -> dict[str, float]:

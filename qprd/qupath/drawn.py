@@ -47,10 +47,10 @@ class Drawn:
     def notes(self, entries: Iterable[Entry]) -> list[str]:
         """Say why annotations of these images may be missing."""
         chosen = {entry.id for entry in entries}
-        told = {
+        found = {
             note: [e for e in members if e.id in chosen] for note, members in self.doubts.items()
         }
-        return [f"{name_list(e)}: {note}" for note, e in told.items() if e]
+        return [f"{name_list(e)}: {note}" for note, e in found.items() if e]
 
 
 def read_drawn(project: Project, entries: Sequence[Entry]) -> Drawn:

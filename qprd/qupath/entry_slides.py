@@ -113,7 +113,7 @@ def open_slide(entry: Entry, *, assume_mpp: float | None = None) -> Slide:
 
 
 def slide_identity(entry: Entry, slide: Slide) -> SlideIdentity:
-    """What tells the slide of an entry from others."""
+    """The identity of the slide of an entry."""
     return SlideIdentity.of(recorded_name(entry.name), fingerprint(slide.path), slide.frame)
 
 

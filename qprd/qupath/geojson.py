@@ -8,7 +8,6 @@ objects are features whose ``properties`` hold ``objectType``, ``name``, ``class
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
 from qprd.files.jsonfile import parse_json, read_text, well_formed
-from qprd.predictions import FAULT, OWN, class_parts, was_predicted
+from qprd.predictions import FAULT, OWN, class_parts, is_object_id, was_predicted
 from qprd.qupath.geojson_geometry import (
     GEOMETRIES,
     MAX_NESTED,
@@ -244,7 +243,7 @@ def _parse_object(feature: Mapping[str, object], fallback_id: str) -> QuPathObje
     for key in ("type", "object_type", "objectType"):
         given_type = properties.get(key, given_type)
     return QuPathObject(
-        id=raw_id if isinstance(raw_id, str) and _is_uuid(raw_id) else fallback_id,
+        id=raw_id if isinstance(raw_id, str) and is_object_id(raw_id) else fallback_id,
         object_type=_OBJECT_TYPES.get(str(given_type), "annotation"),
         geometry=geometry,
         path_class=path_class,
@@ -254,14 +253,6 @@ def _parse_object(feature: Mapping[str, object], fallback_id: str) -> QuPathObje
         plane=plane,
         fault=faults[0] if faults else None,
     )
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        uuid.UUID(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _parse_class(value: object, depth: int = 0) -> PathClass | None:
@@ -293,7 +284,7 @@ def _class_of(names: list[str], color: tuple[int, int, int] | None) -> PathClass
 def parse_color(value: object) -> tuple[int, int, int] | None:
     """RGB from a list of 3 or 4 bytes, or from QuPath's signed 32-bit ARGB number."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return color_from_argb(value)
+        return (value >> 16) & 255, (value >> 8) & 255, value & 255
     if isinstance(value, list) and len(value) in (3, 4):
         red, green, blue = (
             int(part) if isinstance(part, int | float) and 0 <= part <= 255 else -1
@@ -301,11 +292,6 @@ def parse_color(value: object) -> tuple[int, int, int] | None:
         )
         return (red, green, blue) if min(red, green, blue) >= 0 else None
     return None
-
-
-def color_from_argb(argb: int) -> tuple[int, int, int]:
-    """RGB of the signed 32-bit ARGB number that QuPath keeps a color in."""
-    return (argb >> 16) & 255, (argb >> 8) & 255, argb & 255
 
 
 def _parse_measurements(value: object) -> dict[str, float]:

@@ -51,7 +51,7 @@ def parse_geometry(geometry: object, depth: int = 0) -> BaseGeometry | None:
         parts = [parse_geometry(member, depth + 1) for member in members]
         return shapely.GeometryCollection([part for part in parts if part is not None])
     if not isinstance(kind, str) or kind not in _GEOMETRY_DEPTH:
-        raise ValueError(f"{kind!r} is no kind of geometry")
+        raise ValueError(f"{kind!r} is not a kind of geometry")
     given = geometry.get("coordinates")
     if kind == "MultiPoint" and isinstance(given, list):
         given = [position for position in given if position != []]

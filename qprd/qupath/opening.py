@@ -36,7 +36,7 @@ def open_project(
             fix="Leave out --annotations, or use --backend exchange.",
             exit_code=ExitCode.USAGE,
         )
-    # Faults of the project and of its folders are told before Java is started.
+    # So that faults of the project and its folders show before Java starts.
     project = ExchangeProject(path, slides=slides, annotations=annotations)
     if backend == "paquo":
         return _open_paquo(path, slides, "as asked for")

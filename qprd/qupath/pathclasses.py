@@ -9,7 +9,7 @@ from pathlib import Path
 from qprd.errors import QprdError
 from qprd.files.jsonfile import read_json, well_formed
 from qprd.names import composed
-from qprd.qupath.geojson import color_from_argb
+from qprd.qupath.geojson import parse_color
 from qprd.qupath.project import PathClass
 
 _MAX_BYTES = 16 * 2**20
@@ -30,11 +30,8 @@ def read_classes(project: Path) -> list[PathClass]:
     found: list[PathClass] = []
     for item in _read_list(classes_path(project)):
         name = item.get("name") if isinstance(item, dict) else None
-        color = item.get("color") if isinstance(item, dict) else None
-        if isinstance(name, str) and name:
-            is_color = isinstance(color, int) and not isinstance(color, bool)
-            rgb = color_from_argb(int(str(color))) if is_color else None
-            found.append(PathClass(well_formed(name), rgb))
+        if isinstance(item, dict) and isinstance(name, str) and name:
+            found.append(PathClass(well_formed(name), parse_color(item.get("color"))))
     return found
 
 

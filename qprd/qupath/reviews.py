@@ -200,7 +200,7 @@ def _shown(entry: Entry) -> dict[str, object]:
 
 
 def _require_shown(entry: Entry, image: Mapping[str, object], where: str) -> None:
-    fix = f"Review the image again; rename the file to keep it: {where}.old."
+    fix = f"Rename the file to {Path(where).name}.old, then review the image again."
     require_image(entry, image, where=where, fix=fix)
     if any(image.get(key, value) != value for key, value in _shown(entry).items()):
         raise QprdError(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qprd.errors import QprdError
-from qprd.qupath.geojson import color_from_argb
+from qprd.qupath.geojson import parse_color
 from qprd.qupath.pathclasses import argb_from_color, classes_path, read_classes, with_classes
 from qprd.qupath.project import PathClass
 
@@ -21,7 +21,7 @@ OURS = [PathClass("Tumor: qprd", (255, 140, 0)), PathClass("Review: qprd", (0, 1
 @given(st.tuples(_BYTE, _BYTE, _BYTE))
 def test_colors_make_the_round_trip(color: tuple[int, int, int]) -> None:
     argb = argb_from_color(color)
-    assert color_from_argb(argb) == color
+    assert parse_color(argb) == color
     assert -(2**31) <= argb < 0
 
 
