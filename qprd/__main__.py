@@ -31,12 +31,12 @@ def main() -> None:
         # C code may put an error of its own in the place of a signal's, as NumPy's comparisons do.
         if not _received:
             raise
-        told = f" ({type(error).__name__}: {error})"
-        _exit(terminated=_received[-1] == signal.SIGTERM, told=told)
+        detail = f" ({type(error).__name__}: {error})"
+        _exit(terminated=_received[-1] == signal.SIGTERM, detail=detail)
 
 
-def _exit(*, terminated: bool, told: str = "") -> NoReturn:
-    print(f"{'Terminated' if terminated else 'Interrupted'}{told}.", file=sys.stderr)
+def _exit(*, terminated: bool, detail: str = "") -> NoReturn:
+    print(f"{'Terminated' if terminated else 'Interrupted'}{detail}.", file=sys.stderr)
     sys.exit(ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED)
 
 

@@ -49,7 +49,7 @@ def make_fabric(
     from lightning_fabric.strategies.ddp import DDPStrategy
 
     kind, number = _find_device(device)
-    # Fabric tells about the precision that qprd itself chose
+    # Fabric would report the precision that qprd itself chose.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     rank = this_rank()
     if rank.launcher == "srun":

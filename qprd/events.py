@@ -1,6 +1,6 @@
 """Events of a command as lines of JSON, for programs that follow it; see docs/events.md.
 
-Code that has something to tell calls `emit`, which does nothing unless `log_events` is in effect.
+Code reports by `emit`, which does nothing unless `log_events` is in effect.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class _Sink(logging.Handler):
     @override
     def emit(self, record: logging.LogRecord) -> None:
         kind = "warning" if record.levelno >= logging.WARNING else "message"
-        self.tell(kind, message=record.getMessage())
+        self.write(kind, message=record.getMessage())
 
-    def tell(self, event: str, **values: object) -> None:
+    def write(self, event: str, **values: object) -> None:
         """Write one event."""
         time_now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         content = {"event": event, "time": time_now, **values}
@@ -66,7 +66,7 @@ class _Sink(logging.Handler):
 
 
 def emit(event: str, **values: object) -> None:
-    """Tell whoever listens what has happened.
+    """Report what has happened.
 
     Args:
         event: Its kind, as in docs/events.md.
@@ -74,7 +74,7 @@ def emit(event: str, **values: object) -> None:
             not finite as null.
     """
     for sink in _sinks:
-        sink.tell(event, **values)
+        sink.write(event, **values)
 
 
 @contextmanager
@@ -164,22 +164,22 @@ def log_events(log: Path | str | TextIO | None, command: str) -> Iterator[None]:
     _sinks.append(sink)
     started, code = time.monotonic(), int(ExitCode.OK)
     try:
-        sink.tell("started", command=command, qprd=__version__, format=FORMAT, process=os.getpid())
+        sink.write("started", command=command, qprd=__version__, format=FORMAT, process=os.getpid())
         yield
     except BaseException as error:
         code = _exit_code(error)
         if isinstance(error, QprdError):
-            sink.tell("error", message=error.problem, where=error.where, fix=error.fix)
+            sink.write("error", message=error.problem, where=error.where, fix=error.fix)
         elif isinstance(error, KeyboardInterrupt):
-            sink.tell("stopped", message=str(error) or "The same command goes on with it.")
+            sink.write("stopped", message=str(error) or "Run the same command again.")
         elif hasattr(error, "format_message"):
             fix = "qprd COMMAND --help shows what it takes."
-            sink.tell("error", message=error.format_message(), where=None, fix=fix)
+            sink.write("error", message=error.format_message(), where=None, fix=fix)
         elif isinstance(error, Exception) and not hasattr(error, "exit_code"):
-            sink.tell("error", message=f"{type(error).__name__}: {error}", where=None, fix=None)
+            sink.write("error", message=f"{type(error).__name__}: {error}", where=None, fix=None)
         raise
     finally:
-        sink.tell("finished", exit_code=code, seconds=round(time.monotonic() - started, 3))
+        sink.write("finished", exit_code=code, seconds=round(time.monotonic() - started, 3))
         with suppress(ValueError):
             _sinks.remove(sink)
         logger.removeHandler(sink)

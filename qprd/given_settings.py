@@ -127,14 +127,14 @@ def _build(config: type[Config], values: Mapping[str, Any]) -> Config:
         return config(**values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        told, where = f"The settings do not fit together: {first['msg'].lower()}", None
+        problem, where = f"The settings do not fit together: {first['msg'].lower()}", None
         if first["loc"]:
             name = str(first["loc"][0])
             option = option_name(name, config.model_fields[name]).replace("_", "-")
-            told = f"The setting {option} cannot be {values[name]!r}: {first['msg'].lower()}"
+            problem = f"The setting {option} cannot be {values[name]!r}: {first['msg'].lower()}"
             where = f"--{option}"
         raise QprdError(
-            f"{told}.",
+            f"{problem}.",
             where=where,
             fix="Change the option, or its line in the --config file.",
             exit_code=ExitCode.USAGE,

@@ -1,4 +1,4 @@
-"""Names of images, classes and files as they are compared, and counted things as they are told."""
+"""Names of images, classes and files as they are compared, and numbers of things in words."""
 
 from __future__ import annotations
 

@@ -91,8 +91,8 @@ def option_name(name: str, field: FieldInfo) -> str:
 def help_text(field: FieldInfo) -> str:
     """The description of a setting, with its default in words."""
     default = option_of(field).default or _words(field.default_factory or field.default)
-    told = " ".join(str(field.description).split())
-    return f"{told} Default: {default}." if default else told
+    text = " ".join(str(field.description).split())
+    return f"{text} Default: {default}." if default else text
 
 
 def _words(value: object) -> str:

@@ -101,7 +101,7 @@ class _BarTask:
 
 @dataclass
 class _Pace:
-    """How fast a task goes on, since it began."""
+    """The pace of a task since it began."""
 
     total: int
     done: int = 0
@@ -129,18 +129,18 @@ class _LoggedTask:
         self._title = title
         self._pace = _Pace(total)
         self._unit = unit
-        self._told = time.monotonic()
+        self._reported = time.monotonic()
 
     def advance(self, count: int = 1) -> None:
         self._pace.done += count
-        if time.monotonic() - self._told >= _SECONDS_BETWEEN_LINES or self._pace.is_done:
-            self._tell("")
+        if time.monotonic() - self._reported >= _SECONDS_BETWEEN_LINES or self._pace.is_done:
+            self._report("")
 
     def note(self, text: str) -> None:
-        self._tell(f"  {text}")
+        self._report(f"  {text}")
 
-    def _tell(self, text: str) -> None:
-        self._told, pace = time.monotonic(), self._pace
+    def _report(self, text: str) -> None:
+        self._reported, pace = time.monotonic(), self._pace
         print(
             f"{self._title}: {pace.done}/{pace.total}  {pace.rate or 0:.1f} {self._unit}/s  "
             f"{pace.seconds_left or 0:.0f} s left{text}",
@@ -173,14 +173,14 @@ class _EmittingTask:
     def advance(self, count: int = 1) -> None:
         self._bar.advance(count)
         self._pace.done += count
-        if time.monotonic() - self._told >= _SECONDS_BETWEEN_EVENTS or self._pace.is_done:
+        if time.monotonic() - self._reported >= _SECONDS_BETWEEN_EVENTS or self._pace.is_done:
             self._emit()
 
     def note(self, text: str) -> None:
         self._bar.note(text)
 
     def _emit(self) -> None:
-        self._told, pace = time.monotonic(), self._pace
+        self._reported, pace = time.monotonic(), self._pace
         rate, left = pace.rate, pace.seconds_left
         emit(
             "progress",

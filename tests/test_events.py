@@ -113,8 +113,8 @@ def test_every_event_is_documented() -> None:
     table = (checkout / "docs" / "events.md").read_text("utf-8").partition("Exit codes")[0]
     documented = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
     code = "".join(path.read_text("utf-8") for path in (checkout / "qprd").rglob("*.py"))
-    told = set(re.findall(r"(?:emit|tell)\(\s*\"(\w+)\"", code))
-    assert told | {"message"} == documented
+    emitted = set(re.findall(r"(?:emit|sink\.write)\(\s*\"(\w+)\"", code))
+    assert emitted | {"message"} == documented
 
 
 def test_commands_log_what_they_do_and_how_they_failed(project: Path, tmp_path: Path) -> None:

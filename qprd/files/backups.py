@@ -5,7 +5,7 @@ their paths inside the project and a ``manifest.json``. A file that several step
 change (``project.qpproj``) is kept once, as it was before the first of them, unless others changed
 it in between. A step without a manifest was broken off, and the journal (`qprd.files.journal`) says
 whether anything came of it. A command that was broken off leaves the file ``unfinished``; the same
-command, run again, goes on in its folder.
+command, run again, continues in its folder.
 """
 
 from __future__ import annotations

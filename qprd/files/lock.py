@@ -54,5 +54,5 @@ def is_locked(project: Path) -> bool:
     except Timeout:
         return True
     except OSError:
-        # Who cannot open it cannot tell.
+        # Without access to the file there is no way to know.
         return False

@@ -94,7 +94,7 @@ class FileTransaction:
         """Put the staged files in their places; if one cannot be, the others go back.
 
         The target ``first`` is replaced before the others, which follow in the order of staging. A
-        file that is already what it shall become is left alone.
+        file that already has its new contents is left alone.
 
         Returns:
             The files that changed.
@@ -139,7 +139,7 @@ class FileTransaction:
         return resolve_inside(path, self._root, link=self._link)
 
     def _differing(self) -> Iterator[tuple[Path, str | None, str | None]]:
-        """Targets that are not yet what they shall become, and digests of both."""
+        """Targets whose contents are to change, and the digests before and after."""
         for path, state in self._expected.items():
             if path not in self._staged:
                 refuse_unless(FileState.of(path) == state, path)

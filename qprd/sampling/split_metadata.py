@@ -35,9 +35,9 @@ def metadata_split(metadata: Mapping[str, str], image_name: str) -> Split | None
     found = {key: _parsed(key, text, image_name) for key, text in values.items()}
     named = {key: split for key, split in found.items() if split is not None}
     if len(set(named.values())) > 1:
-        told = " and ".join(f"{key!r} says {values[key]}" for key in named)
+        listed = " and ".join(f"{key!r} says {values[key]}" for key in named)
         raise QprdError(
-            f"The metadata contradict each other: {told}.",
+            f"The metadata contradict each other: {listed}.",
             where=image_name,
             fix="Correct or remove one of them in QuPath.",
         )

@@ -140,9 +140,9 @@ def _agreed_split(slides: Sequence[SplitCandidate]) -> Split | None:
     """The split that the metadata of images of one slide name."""
     named = {s.metadata_split: s for s in slides if s.metadata_split is not None}
     if len(named) > 1:
-        told = " and ".join(f"{_shown(s)} in {split}" for split, s in named.items())
+        listed = " and ".join(f"{_shown(s)} in {split}" for split, s in named.items())
         raise QprdError(
-            f"Images of one slide are in different splits: {told}.",
+            f"Images of one slide are in different splits: {listed}.",
             fix="Set their metadata 'split' in QuPath to the same value, or remove one of the "
             "images from the project.",
         )

@@ -1,7 +1,7 @@
 """The glass of a slide: its color, and how far from it glass can be on this slide.
 
 Glass, dust, shading of the scanner and edges of a coverslip dim all colors of light alike; stains
-do not. So tissue is told from them by the *chroma* of its optical density, which is the part that
+do not. So tissue is recognized by the *chroma* of its optical density, which is the part that
 differs between the channels: it is the same wherever the lamp is weaker, and no second group of
 pixels is needed to find it.
 """

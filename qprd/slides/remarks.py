@@ -45,11 +45,13 @@ def remarks(
 def _resolution_remark(slide: Slide, mpp: float | None) -> str | None:
     if mpp is None or slide.mpp is None:
         return None
-    told = f"{slide.mpp:.3g} um/px is {{}} than the model's {mpp:.3g} um/px; "
+    compared = f"{slide.mpp:.3g} um/px is {{}} than the model's {mpp:.3g} um/px; "
     if slide.mpp > mpp * _MAGNIFIED:
-        return told.format("coarser") + "its patches are magnified, and less to be trusted"
+        return compared.format("coarser") + "its patches are magnified, and less to be trusted"
     if slide.mpp * _REDUCED < mpp:
-        return told.format(f"{mpp / slide.mpp:.0f} times finer") + "check its pixel size in QuPath"
+        return (
+            compared.format(f"{mpp / slide.mpp:.0f} times finer") + "check its pixel size in QuPath"
+        )
     return None
 
 

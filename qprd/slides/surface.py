@@ -21,7 +21,7 @@ _STRIP_PX = 1 << 20
 #: Stains have at least .3 of it, and .2 where a fold is so thick that a channel goes black.
 _GRAY_RATIO = 0.10
 
-#: Gray matter this dense is told from glass in the shade.
+#: Gray matter at least this dense is no glass in the shade.
 _DARK_OD = 0.20
 
 #: Chroma of a stain in units of its mean density is at most this; eosin has 1.9. What is colored
