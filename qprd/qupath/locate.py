@@ -142,10 +142,7 @@ class SlideLocator:
     def locate(self, source: SlideSource) -> SlideSource:
         """A recorded source with its slide, which is not opened.
 
-        Returns:
-            Among ``tried`` is every path that was looked at, in order, and for a folder that was
-            searched by name that folder joined with the name. If there is no telling which file is
-            meant, ``unsupported`` says why.
+        If there is no telling which file is meant, ``unsupported`` says why.
 
         Raises:
             QprdError: a folder of slides holds too many files.
@@ -158,24 +155,20 @@ class SlideLocator:
             return replace(
                 source, unsupported=source.unsupported or f"it is {ZARR}. {ZARR_FIX.rstrip('.')}"
             )
-        tried: list[Path] = []
         for candidate in self._places(recorded):
-            if candidate not in tried:
-                tried.append(candidate)
-                if (found := _file_like(candidate)) is not None:
-                    return replace(source, path=found, tried=tuple(tried))
-        by_name = (folder / recorded.name for folder in self._folders)
-        tried += [place for place in by_name if place not in tried]
-        same, problem = self._by_name(recorded), None
-        if len(same) > 1:
+            if (found := _file_like(candidate)) is not None:
+                return replace(source, path=found)
+        same = self._by_name(recorded)
+        if len(same) == 1:
+            return replace(source, path=same[0])
+        problem = None
+        if same:
             names = ", ".join(str(path) for path in same[:5])
-            problem = f"{len(same)} files could be meant by {recorded.name}: {names}"
-        return replace(
-            source,
-            path=same[0] if len(same) == 1 else None,
-            tried=tuple(tried),
-            unsupported=source.unsupported or problem,
-        )
+            problem = (
+                f"{len(same)} files could be meant by {recorded.name}: {names}; give --slides a "
+                "folder that holds one of them only"
+            )
+        return replace(source, unsupported=source.unsupported or problem)
 
     def _places(self, recorded: PurePath) -> list[Path]:
         places: list[Path] = []

@@ -81,7 +81,6 @@ class SlideSource:
 
     uri: str
     path: Path | None
-    tried: tuple[Path, ...] = ()
     reader: str = ""
     use_bounds: bool = True
     file_size: tuple[int, int] | None = None
