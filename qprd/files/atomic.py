@@ -92,7 +92,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def disk_time(folder: Path) -> float:
-    """The time by the clock that gives files in a folder theirs; those of computers may differ."""
+    """The time now, by the clock that stamps files in a folder: those of computers may differ."""
     probe = temporary_name(folder / "now")
     try:
         probe.touch()

@@ -165,7 +165,7 @@ class WriteAccess:
         """Keep other commands of qprd from writing; first clear up what a crash left.
 
         The arguments are those of `qprd.qupath.project.Project.writing`, with ids in place of
-        entries. Where nothing is to be touched, nobody is kept from writing either.
+        entries. A dry run keeps nobody from writing.
 
         Raises:
             QprdError: another command is writing and is not waited for, or the project's folder

@@ -211,7 +211,7 @@ def _stems(entry: Entry) -> set[str]:
 
 
 def _modified_ns(path: Path) -> int:
-    """When a file was last changed, 0 if that is not to be known."""
+    """When a file was last changed; 0 if that cannot be found out."""
     try:
         return path.stat().st_mtime_ns
     except OSError:

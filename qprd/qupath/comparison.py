@@ -1,4 +1,4 @@
-"""The check between writing new data and taking them over: was stored what was meant?"""
+"""Comparison of what was stored with what was meant, before new data replace the old."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def refuse_changes(changed: Sequence[str], where: Path) -> None:
 
 
 def stored_otherwise(what: str, where: Path) -> QprdError:
-    """The error for new data that are not what was meant, and so were not taken."""
+    """The error for new data that are not what was meant, and were discarded."""
     return QprdError(
         f"What was stored differs from what was meant: {what}. The project is as it was.",
         where=str(where),

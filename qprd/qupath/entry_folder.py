@@ -35,7 +35,7 @@ class EntryFolder:
 
     @property
     def summary(self) -> Path:
-        """How many objects of which kind QuPath saved."""
+        """QuPath's counts of the objects that it saved, by kind and class."""
         return self.path / "summary.json"
 
     def read_summary(self) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """The plan of an import: annotations to add, and those of an earlier import to take out again.
 
-An imported annotation is an ordinary one, drawn as it were by whoever drew it in the other program.
+An imported annotation is an ordinary one, as if it had been drawn in QuPath.
 Its id is a digest of the entry, the source, its class, its name and its outline. So an annotation
 that was imported and not changed since is known by its id alone, and one that a person changed is
 the person's, as it does not fit its id any more.

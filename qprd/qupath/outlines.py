@@ -14,7 +14,7 @@ from shapely.geometry.base import BaseGeometry
 MAX_CROSSINGS = 500
 #: Parts of an invalid MultiPolygon of which each is compared with all others.
 _MAX_PARTS = 3000
-#: Segments that are looked at first; a random few tell a scribble from an outline.
+#: Segments that are looked at first; a random few are enough to recognize a scribble.
 _FIRST_GROUP = 64
 #: Pairs of segments that are compared at most, which takes seconds.
 _MOST_COMPARED = 5_000_000

@@ -38,10 +38,10 @@ def read_classes(project: Path) -> list[PathClass]:
 def with_classes(
     project: Path, added: Sequence[PathClass], removed: Collection[str] = ()
 ) -> str | None:
-    """The text of the project's classes with more at the end and some taken out, None if no change.
+    """The text of the project's classes with some removed and others added; None if no change.
 
-    None as well for a project that lists no classes: QuPath then shows its default ones, which a
-    list of ours alone would replace.
+    Also None for a project that lists no classes: QuPath then shows its default ones, which a list
+    of ours alone would replace.
     """
     listed = _read_list(classes_path(project))
     kept = [item for item in listed if not (isinstance(item, dict) and item.get("name") in removed)]

@@ -143,7 +143,7 @@ def _builder_type(builder: Mapping[str, object]) -> str:
 
 
 def _any_uri(builder: object) -> str:
-    """The first URI in a nest of servers that is not understood, to tell the user about."""
+    """The first URI in nested servers that are not understood, for the message to the user."""
     for _ in range(_MAX_NESTED_SERVERS):
         if not isinstance(builder, dict):
             break

@@ -30,7 +30,7 @@ def storable(predictions: Predictions) -> Predictions:
     """The same predictions on QuPath's grid.
 
     Raises:
-        QprdError: QuPath cannot store one of them, or it could not be told from a person's objects:
+        QprdError: QuPath cannot store one of them, or it would pass for an object of a person's:
             an id that is no UUID, a number that is not finite, a tile without size or score, a
             contour that is not one valid polygon at a precision of 0.01 px, or without a mean
             score, a rank of what is not to be reviewed, a class or metadata that are not ours.

@@ -1,4 +1,4 @@
-"""Undoing of a command: which files can be as they were, and what of the shared ones goes back."""
+"""Undo of a command: which files can be restored, and which parts of those of all images."""
 
 from __future__ import annotations
 
