@@ -30,12 +30,12 @@ from qprd.bundle.reading import newest_bundle, read_bundle_info
 from qprd.demo.creation import NewSlide, create_project
 from qprd.files.layout import ProjectLayout
 from qprd.given_settings import predict_config, train_config
-from qprd.jobs.doctor.job import examine
+from qprd.jobs.doctor.job import doctor
 from qprd.jobs.predict.index import write_results_index
 from qprd.jobs.predict.inputs import Inputs
 from qprd.jobs.predict.job import predict_project
 from qprd.jobs.reporting import write_json_object
-from qprd.jobs.status import project_status
+from qprd.jobs.status import status
 from qprd.jobs.train.patches import prepare_patches
 from qprd.jobs.write_back import write_back_entries
 from qprd.progress import SilentProgress
@@ -197,21 +197,13 @@ def _write_index(folder: Path) -> None:
 
 
 def _examine(folder: Path) -> None:
-    found = examine(
-        folder,
-        train_config({}),
-        backend="exchange",
-        slides=(),
-        annotations=None,
-        progress=SilentProgress(),
-    )
-    assert not found.failed
+    assert not doctor(folder, backend="exchange", progress=False).failed
 
 
 def _look_at_status(folder: Path) -> None:
     opened, _ = open_project(folder / "project.qpproj", backend="exchange")
     with opened:
-        project_status(opened, progress=SilentProgress())
+        status(opened, progress=False)
 
 
 def _predict_one(folder: Path, *, force: bool = True) -> None:

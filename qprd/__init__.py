@@ -46,16 +46,18 @@ __all__ = [
 
 if TYPE_CHECKING:
     from qprd.api.loop import load_model, open_project, predict, train
-    from qprd.api.setup import copy_scripts, doctor, status
     from qprd.errors import QprdError
     from qprd.events import log_events
     from qprd.jobs.demo import draw_demo, run_demo
+    from qprd.jobs.doctor.job import doctor
     from qprd.jobs.evaluate.job import evaluate
     from qprd.jobs.export import export_geojson, export_model
+    from qprd.jobs.groovy import copy_scripts
     from qprd.jobs.import_asap import import_asap
     from qprd.jobs.predict.model import Model
     from qprd.jobs.predict.slide_scores import SlideScores
     from qprd.jobs.remove import remove
+    from qprd.jobs.status import status
     from qprd.jobs.teachers import list_teachers
     from qprd.jobs.undo import undo
     from qprd.jobs.versions import versions
@@ -67,16 +69,18 @@ if TYPE_CHECKING:
 #: Where the public names are.
 _MODULES = {
     "qprd.api.loop": ("load_model", "open_project", "predict", "train"),
-    "qprd.api.setup": ("copy_scripts", "doctor", "status"),
     "qprd.errors": ("QprdError",),
     "qprd.events": ("log_events",),
     "qprd.jobs.demo": ("draw_demo", "run_demo"),
+    "qprd.jobs.doctor.job": ("doctor",),
     "qprd.jobs.evaluate.job": ("evaluate",),
     "qprd.jobs.export": ("export_geojson", "export_model"),
+    "qprd.jobs.groovy": ("copy_scripts",),
     "qprd.jobs.import_asap": ("import_asap",),
     "qprd.jobs.predict.model": ("Model",),
     "qprd.jobs.predict.slide_scores": ("SlideScores",),
     "qprd.jobs.remove": ("remove",),
+    "qprd.jobs.status": ("status",),
     "qprd.jobs.teachers": ("list_teachers",),
     "qprd.jobs.undo": ("undo",),
     "qprd.jobs.versions": ("versions",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -102,16 +102,15 @@ def stored_train_config(values: Mapping[str, Any], where: str) -> TrainConfig:
         ) from error
 
 
-def some_settings(
-    config: type[BaseModel], names: Iterable[str], given: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Settings of a model for a command that needs these only: as given, else their defaults.
+def some_settings(config: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Check settings for a command that takes a few of a model only; what is not given is left out.
 
     Raises:
         QprdError: A value is out of range; the message names it.
     """
-    checked = _build(config, _by_field(config, given, None))
-    return {name: getattr(checked, name) for name in names}
+    values = _by_field(config, given, None)
+    checked = _build(config, values)
+    return {name: getattr(checked, name) for name in values}
 
 
 def _tables(

@@ -227,7 +227,12 @@ def test_results_never_replace_other_files(model: Model, slide: Path, tmp_path: 
 
 @pytest.mark.parametrize(
     ("settings", "fix"),
-    [({"uncertain": 3}, "mpp"), ({"device": "cpu"}, "load_model"), ({"strides": 64}, "stride")],
+    [
+        ({"uncertain": 3}, "mpp"),
+        ({"devices": 2}, "mpp"),
+        ({"device": "cpu"}, "load_model"),
+        ({"strides": 64}, "stride"),
+    ],
 )
 def test_settings_that_are_none_of_a_slide_are_refused(
     model: Model, slide: Path, settings: dict[str, Any], fix: str
@@ -235,6 +240,14 @@ def test_settings_that_are_none_of_a_slide_are_refused(
     with pytest.raises(qprd.QprdError) as caught:
         model.score(slide, progress=False, **settings)
     assert fix in (caught.value.fix or "")
+
+
+def test_a_loaded_model_takes_no_other_device(project: Path, model: Model) -> None:
+    with (
+        qprd.open_project(project, backend="exchange") as opened,
+        pytest.raises(qprd.QprdError, match="the model's: device, precision"),
+    ):
+        qprd.predict(opened, model, device="cpu", precision="32", progress=False)
 
 
 def test_a_slide_without_a_resolution_needs_one(model: Model, tmp_path: Path, slide: Path) -> None:

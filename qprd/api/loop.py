@@ -8,15 +8,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qprd.api.arguments import (
-    path_of,
-    prediction_settings,
-    refuse_with_resume,
-    resumed_settings,
-    training_settings,
-)
+from qprd.api.arguments import merged, prediction_settings, training_settings
 from qprd.checked import Backend
-from qprd.jobs.predict.model import Model, bundle_of
+from qprd.errors import ExitCode, QprdError
+from qprd.jobs.predict.model import Model, bundle_of, refuse_settings_of_model
 from qprd.progress import Progress, progress_bars
 from qprd.ranks import this_rank
 from qprd.settings import Precision, PredictConfig, TrainConfig
@@ -60,7 +55,7 @@ def open_project(
         find_project(Path(path)),
         backend=backend,
         slides=[Path(folder) for folder in folders],
-        annotations=path_of(annotations),
+        annotations=None if annotations is None else Path(annotations),
     )
     _LOG.info(how)
     return project
@@ -113,11 +108,18 @@ def train(
 
     run, leads = None, this_rank().is_first
     if resume or finish:
-        refuse_with_resume(parent=parent, patches=patches)
+        for kept, given in (("parent", parent), ("patches", patches)):
+            if given is not None:
+                raise QprdError(
+                    f"A training that is resumed keeps its {kept}: no other can be given.",
+                    where="--resume",
+                    fix="Leave it out, or train anew without --resume.",
+                    exit_code=ExitCode.USAGE,
+                )
         name = resume if isinstance(resume, str) else None
         run = stopped_run(project.path, name, or_running=not leads)
         _LOG.info(f"Resuming {run.name}.")
-        resolved = resumed_settings(run, config, settings)
+        resolved = run.config(*merged(config, settings))
     else:
         resolved = training_settings(config, settings, parent)
     if not leads:
@@ -135,7 +137,7 @@ def train(
         summary = train_project(
             project,
             resolved,
-            patches=path_of(patches),
+            patches=None if patches is None else Path(patches),
             parent=None if parent is None else bundle_of(parent),
             resumed=run,
             finish=finish,
@@ -196,7 +198,8 @@ def predict(
 
     Args:
         project: Changed only by the write-back.
-        model: A model or the folder of a bundle; None takes the newest of the project.
+        model: A model, which keeps its device, precision and weights, or the folder of a bundle;
+            None takes the newest of the project.
         write_back: Also put tiles, contours and slide scores into the project.
         force: Score slides again whose results are up to date.
         config: Settings, or a TOML file of them; keyword arguments win.
@@ -213,6 +216,8 @@ def predict(
     """
     from qprd.jobs.predict.job import predict_project
 
+    if isinstance(model, Model):
+        refuse_settings_of_model(settings)
     return predict_project(
         project,
         prediction_settings(config, settings),

@@ -65,19 +65,11 @@ def export(
     import qprd
 
     if format == "geojson":
-        if given["weights"]:
+        if "weights" in given:
             raise _unsuitable("--weights is", format)
-        summary = qprd.export_geojson(
-            source or Path(),
-            images=given["images"],
-            exclude=given["exclude"],
-            tiles=tiles,
-            output=output,
-        )
+        summary = qprd.export_geojson(source or Path(), tiles=tiles, output=output, **given)
     else:
-        if given["images"] or given["exclude"] or tiles:
+        if given.keys() - {"weights"} or tiles:
             raise _unsuitable("--image, --exclude and --tiles are", format)
-        summary = qprd.export_model(
-            source or Path(), format, output=output, weights=given["weights"]
-        )
+        summary = qprd.export_model(source or Path(), format, output=output, **given)
     report(summary, json)

@@ -189,7 +189,7 @@ def project_options(*, without: str = "") -> Group:
 
 ProjectGroup = Annotated[ProjectOptions, project_options()]
 
-#: Settings by name: those given, or all that the command has, as `settings` says.
+#: Settings by name, as `settings` says.
 Given = dict[str, Any]
 
 
@@ -198,14 +198,14 @@ def settings(config: type[TrainConfig | PredictConfig], *names: str) -> Group:
 
     Args:
         config: The model.
-        names: The settings that the command has, by name; the command gets the value of each. If
-            none is named it has all, and gets those that were given, to combine with a file.
+        names: The settings that the command has, by name; it gets those that were given, checked.
+            If none is named it has all, and gets them as they are, to combine with a file.
     """
     named = {name: config.model_fields[name] for name in names or config.model_fields}
 
     def collect(**values: Any) -> Given:
         given = {name: values[option_name(name, field)] for name, field in named.items()}
-        return some_settings(config, names, given) if names else given
+        return some_settings(config, given) if names else given
 
     options = (
         _parameter(option_name(name, field), _option(field), None) for name, field in named.items()

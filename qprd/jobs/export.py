@@ -18,6 +18,7 @@ from qprd.names import counted
 from qprd.qupath.entry_slides import (
     identity_of,
     name_list,
+    require_same_image,
     require_same_slide,
     select_entries,
 )
@@ -175,8 +176,11 @@ def export_geojson(
     layout = ProjectLayout(project.path)
     entry = _the_entry(layout, select_entries(project, images, exclude), bool(images))
     folder = layout.result(entry.id)
-    predictions = load_predictions(folder)
-    require_same_slide(entry, identity_of(entry), load_slide_result(folder).slide)
+    predictions, result = load_predictions(folder), load_slide_result(folder)
+    if entry.source.path is None:
+        require_same_slide(entry, identity_of(entry), result.slide)
+    else:
+        require_same_image(entry, result.slide, result.frame)
     text = predictions_to_text(predictions if tiles else replace(predictions, tiles=()))
     file = _own_folder(layout) / f"{entry.id}.geojson" if output is None else Path(output)
     _write(file.parent, {file.name: text.encode()})

@@ -46,14 +46,22 @@ class ScriptCopies:
         return lines + [f"note: {note}" for note in self.notes]
 
 
-def copy_scripts(folder: Path | None) -> ScriptCopies:
-    """Copy the scripts into a folder, or without one to where QuPath lists the user's scripts.
+def copy_scripts(folder: str | Path | None = None) -> ScriptCopies:
+    """Copy the Groovy scripts that run inside QuPath.
+
+    Args:
+        folder: Made if need be; earlier copies are replaced, and kept under another name where a
+            person has changed them. None takes the folder in which QuPath lists user scripts.
 
     Raises:
         QprdError: the folder cannot be written, or QuPath's is not known.
+
+    Examples:
+        >>> [path.name for path in qprd.copy_scripts("scripts").scripts][0]
+        'export_annotations.groovy'
     """
     if folder is not None:
-        return _copied([folder], is_listed=False)
+        return _copied([Path(folder)], is_listed=False)
     if folders := user_folders():
         return _copied([folder / "scripts" for folder in folders], is_listed=True)
     if folders := default_user_folders():

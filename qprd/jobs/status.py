@@ -14,11 +14,12 @@ from qprd.bundle.names import is_bundle
 from qprd.errors import QprdError
 from qprd.files.claims import WorkInProgress, work_in_progress
 from qprd.files.layout import ProjectLayout
+from qprd.given_settings import train_config
 from qprd.jobs.doctor.checks import Check, Status, passed, warning
 from qprd.jobs.doctor.writes import check_writes
 from qprd.names import counted
 from qprd.predictions import BUNDLE, DATE
-from qprd.progress import Progress
+from qprd.progress import Progress, progress_bars
 from qprd.qupath.project import Entry, Project
 from qprd.results.folder import SLIDE, load_slide_result
 from qprd.results.freshness import Freshness
@@ -213,22 +214,39 @@ class ProjectStatus:
         return lines
 
 
-def project_status(
-    project: Project, *, drawn: Classes | None = None, progress: Progress
+def status(
+    project: Project,
+    *,
+    drawn: bool = False,
+    tumor_class: Sequence[str] = (),
+    normal_class: Sequence[str] = (),
+    progress: bool | Progress = True,
 ) -> ProjectStatus:
-    """Find out what a project has of qprd; nothing is changed.
+    """Find out which bundles and results a project has, and what commands left in it.
 
-    A slide is opened only if its file has changed since it was predicted. Annotations are read and
-    counted where classes are given that are ``drawn``.
+    A slide is opened only if its file has changed since it was predicted.
+
+    Args:
+        project: Only read.
+        drawn: Also count what is drawn on each image, which reads all annotations.
+        tumor_class: Classes that mean tumor; empty for those of `TrainConfig`.
+        normal_class: Classes that mean normal tissue; empty for those of `TrainConfig`.
+        progress: False shows no bars.
+
+    Examples:
+        >>> qprd.status(project).results[0].image
+        'demo_1.tif'
     """
     from qprd.jobs.train.run import runs_of
 
+    given = {"tumor_class": tumor_class, "normal_class": normal_class}
+    classes = Classes.of(train_config(given)) if drawn else None
     layout, entries = ProjectLayout(project.path), project.entries()
     bundles, inputs = _bundles(layout.bundles)
     results = []
-    with progress.task("looking at results", len(entries)) as task:
+    with progress_bars(progress).task("looking at results", len(entries)) as task:
         for entry in entries:
-            tumor, normal = (None, None) if drawn is None else _drawn(project, entry, drawn)
+            tumor, normal = (None, None) if classes is None else _drawn(project, entry, classes)
             result = _result(project, entry, inputs)
             results.append(replace(result, split=_split(entry), tumor=tumor, normal=normal))
             task.advance()

@@ -48,7 +48,7 @@ def view_results(
         ) from error
     from qprd.view.content import Content
 
-    checked = some_settings(PredictConfig, ["assume_mpp"], {"assume_mpp": assume_mpp})
+    checked = some_settings(PredictConfig, {"assume_mpp": assume_mpp})
     content = Content(project, **checked)
     token = secrets.token_urlsafe(24)
     with closing(content), _listen(port) as listening:

@@ -21,6 +21,7 @@ from qprd.results.arrays import load_score_map
 from qprd.results.contours import ProbabilityOf
 from qprd.results.folder import SLIDE, SlideResult, load_slide_result
 from qprd.settings import TrainConfig
+from qprd.slides.fingerprint import file_state
 
 if TYPE_CHECKING:
     from qprd.bundle.records import BundleInfo
@@ -38,11 +39,11 @@ class Latest:
     def __init__(self, limit: int | None = None) -> None:
         self._limit = limit
         self._lock = threading.Lock()
-        self._known: dict[Path, tuple[int, Any]] = {}
+        self._known: dict[Path, tuple[object, Any]] = {}
 
-    def get(self, file: Path, read: Callable[[], _Value]) -> _Value:
-        """The value of a file, from `read` if the file is new or has changed."""
-        changed = file.stat().st_mtime_ns if file.exists() else 0
+    def get(self, file: Path, read: Callable[[], _Value], also: object = None) -> _Value:
+        """The value of a file, from `read` if the file or what ``also`` counts has changed."""
+        changed = (file.stat().st_mtime_ns if file.exists() else 0, also)
         with self._lock:
             known = self._known.get(file)
         if known is not None and known[0] == changed:
@@ -135,7 +136,9 @@ class Results:
         def check() -> None:
             require_same_image(entry, predicted.result.slide, predicted.result.frame)
 
-        self._checked.get(predicted.folder / SLIDE, check)
+        path = entry.source.path
+        state = None if path is None else file_state(path)
+        self._checked.get(predicted.folder / SLIDE, check, state)
         return predicted
 
     def score_map(self, predicted: Predicted) -> ScoreMap:

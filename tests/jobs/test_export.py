@@ -17,7 +17,7 @@ from qprd.jobs.export import ExportSummary, export_geojson, export_model
 from qprd.predictions import Predictions
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.predictions_geojson import predictions_from_geojson
-from tests.helpers.drawn_project import NAMES, predict, snapshot, unfinished
+from tests.helpers.drawn_project import NAMES, edit, predict, snapshot, unfinished
 
 
 @pytest.fixture
@@ -105,6 +105,21 @@ def test_results_of_another_slide_are_not_exported(trained_project: Path) -> Non
     folder = trained_project.parent / "qprd" / "results"
     (folder / "1").rename(folder / "2")
     with pytest.raises(QprdError, match=f"image 2, {NAMES[1]}, are of another slide, {NAMES[0]}"):
+        exported_geojson(trained_project)
+
+
+def test_contours_of_an_image_that_was_turned_since_are_not_exported(
+    trained_project: Path,
+) -> None:
+    predict(trained_project, images=NAMES[:1])
+
+    def turn(root):  # type: ignore[no-untyped-def]
+        builder = root["images"][0]["serverBuilder"]
+        turned = {"builderType": "rotated", "builder": builder, "rotation": "ROTATE_180"}
+        root["images"][0]["serverBuilder"] = turned
+
+    edit(trained_project, turn)
+    with pytest.raises(QprdError, match="turned or cropped since it was predicted"):
         exported_geojson(trained_project)
 
 

@@ -15,17 +15,21 @@ from shapely.geometry import Polygon
 from starlette.testclient import TestClient
 
 from qprd.bundle.reading import newest_bundle, read_bundle_info
+from qprd.demo.slides import write_pyramidal_tiff
 from qprd.predictions import CONTOUR_CLASS, PredictedContour
 from qprd.results.arrays import SCORE_MAP, load_score_map
 from qprd.results.folder import load_predictions, load_slide_result
 from qprd.slides.surface import Surface
 from qprd.view.overlays import raw_threshold
+from tests.helpers.damaged_slide import change_slide_of
 from tests.helpers.drawn_project import (
+    MPP,
     NAMES,
     annotate,
     edit,
     exported,
     outlines,
+    painted,
     predict,
     result,
     train,
@@ -290,6 +294,18 @@ def test_a_result_cannot_name_a_bundle_elsewhere(predicted: Path) -> None:
     with viewer(predicted) as client:
         assert client.get("/slides/1").json()["calibrated"] is False
         assert client.get("/slides/2").json()["calibrated"] is True
+
+
+def test_a_slide_that_is_replaced_meanwhile_gets_no_heatmap_of_another(
+    predicted: Path, tmp_path: Path
+) -> None:
+    change_slide_of(predicted, 1, tmp_path, lambda copy: None)
+    with viewer(predicted) as client:
+        assert client.get("/slides/1/heatmap").status_code == 200
+        write_pyramidal_tiff(painted(7), tmp_path / NAMES[0], MPP)
+        answer = client.get("/slides/1/heatmap")
+        assert answer.status_code == 409
+        assert "another slide" in answer.json()["problem"]
 
 
 def test_an_image_whose_slide_is_gone_is_told(predicted: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from qprd.errors import QprdError
 from qprd.jobs.doctor.checks import Check, Status, failure, passed, warning
 from qprd.jobs.doctor.images import Images, look_at_images
-from qprd.jobs.status import project_status
+from qprd.jobs.status import status
 from qprd.progress import Progress
 from qprd.qupath.entry_slides import file_size, identity_of, name_list, select_entries
 from qprd.qupath.project import Entry, Project
@@ -50,7 +50,7 @@ def check_project(project: Project, config: TrainConfig, progress: Progress) -> 
         )
     yield from _annotations(images)
     yield from _training(images, config)
-    yield from project_status(project, progress=progress).checks()
+    yield from status(project, progress=progress).checks()
 
 
 def _grouped(failures: Sequence[tuple[Entry, QprdError]]) -> Iterator[Check]:

@@ -43,7 +43,7 @@ def evaluate(
     split: EvaluatedSplit | None = None,
     images: Sequence[str] = (),
     exclude: Sequence[str] = (),
-    unannotated_normal: bool = False,
+    unannotated_normal: bool | None = None,
     assume_mpp: float | None = None,
     progress: bool | Progress = True,
 ) -> EvaluateSummary:
@@ -58,7 +58,8 @@ def evaluate(
             validation slides.
         images: Names of the only images to use; empty for all.
         exclude: Names of images to leave out, which outweighs ``images``.
-        unannotated_normal: Slides without annotations have no tumor.
+        unannotated_normal: Whether slides without annotations have no tumor; None takes the
+            setting of the training.
         assume_mpp: Resolution of slides that do not state theirs, micrometers per pixel; None
             takes that of the prediction.
         progress: False shows no bars.
@@ -80,12 +81,16 @@ def evaluate(
     entries = select_entries(project, images, exclude)
     drawn = read_drawn(project, entries)
     annotated = [entry for entry in entries if _has_truth(entry, drawn, config)]
-    bare = [entry for entry in entries if entry not in annotated]
+    known = {entry.id for entry in annotated}
+    bare = [entry for entry in entries if entry.id not in known]
     chosen = choose_slides(annotated, bare, info, split)
 
-    lost = [entry for entry in chosen.entries if entry.id in drawn.unreadable]
-    problems = [drawn.unreadable[entry.id].error.line_about(entry.name) for entry in lost]
-    readable = [entry for entry in chosen.entries if entry not in lost]
+    problems, readable = [], []
+    for entry in chosen.entries:
+        if (lost := drawn.unreadable.get(entry.id)) is None:
+            readable.append(entry)
+        else:
+            problems.append(lost.error.line_about(entry.name))
     usable = _with_results(readable, layout, info, problems)
     threshold, threshold_notes = _threshold(usable, info)
     slides: list[EvaluatedSlide] = []
@@ -159,15 +164,15 @@ def _has_truth(entry: Entry, drawn: Drawn, config: TrainConfig) -> bool:
     return classes is None or is_annotated(classes, config)
 
 
-def _config(info: BundleInfo, unannotated_normal: bool, assume_mpp: float | None) -> TrainConfig:
+def _config(
+    info: BundleInfo, unannotated_normal: bool | None, assume_mpp: float | None
+) -> TrainConfig:
     """The classes and rules of the training, which decided what is normal."""
     config = stored_train_config(info.training.config, where=info.name)
-    return config.model_copy(
-        update={
-            "unannotated_normal": unannotated_normal or config.unannotated_normal,
-            "assume_mpp": assume_mpp,
-        }
-    )
+    update: dict[str, object] = {"assume_mpp": assume_mpp}
+    if unannotated_normal is not None:
+        update["unannotated_normal"] = unannotated_normal
+    return config.model_copy(update=update)
 
 
 def _with_results(

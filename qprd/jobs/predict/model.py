@@ -31,6 +31,7 @@ _OF_A_PROJECT = {
     "uncertain_on",
     "assume_mpp",
     "tissue_class",
+    "devices",
 }
 _OF_THE_MODEL = {"weights", "device", "precision"}
 
@@ -172,20 +173,29 @@ class Model:
             (8, 7)
         """
         config = predict_config(settings)
-        if not settings.keys().isdisjoint(_OF_A_PROJECT):
+        if of_a_project := sorted(_OF_A_PROJECT & settings.keys()):
             raise QprdError(
-                f"These settings are for projects: {', '.join(_OF_A_PROJECT & settings.keys())}.",
+                f"These settings are for projects: {', '.join(of_a_project)}.",
                 fix="Leave them out; mpp says the resolution of a slide.",
             )
-        if not settings.keys().isdisjoint(_OF_THE_MODEL):
-            raise QprdError(
-                f"These settings are the model's: {', '.join(_OF_THE_MODEL & settings.keys())}.",
-                fix="Give them to load_model.",
-            )
+        refuse_settings_of_model(settings)
         predictor = Predictor(self, config, progress_bars(progress))
         path = Path(slide)
         with Slide(path, mpp=mpp) as opened:
             return predictor.score(opened, path.name)
+
+
+def refuse_settings_of_model(settings: Mapping[str, Any]) -> None:
+    """Refuse settings that a model got when it was loaded.
+
+    Raises:
+        QprdError: one is given.
+    """
+    if of_the_model := sorted(_OF_THE_MODEL & settings.keys()):
+        raise QprdError(
+            f"These settings are the model's: {', '.join(of_the_model)}.",
+            fix="Give them to load_model.",
+        )
 
 
 def bundle_of(model: Model | str | Path) -> Path:

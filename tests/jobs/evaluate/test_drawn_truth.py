@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from shapely.geometry import box
+from typer.testing import CliRunner
 
+from qprd.bundle.names import INFO_FILE
 from qprd.bundle.reading import read_bundle_info
+from qprd.cli import app
 from qprd.jobs.reporting import plain
 from qprd.results.arrays import SCORE_MAP
 from qprd.results.folder import load_lesion_points
@@ -28,7 +31,7 @@ from tests.helpers.drawn_project import (
     predict,
     result,
 )
-from tests.helpers.evaluated import evaluate
+from tests.helpers.evaluated import evaluate, only_bundle
 
 FIRST, SECOND, THIRD = NAMES
 
@@ -57,6 +60,24 @@ def test_a_slide_is_normal_only_if_somebody_says_so(predicted_project: Path) -> 
     drawn_normal = evaluate(predicted_project, split="all")
     assert drawn_normal.slide.measured_on == {"tumor": 2, "normal": 1}
     assert drawn_normal.slide.auroc is not None
+
+
+def test_the_training_says_whether_bare_slides_are_normal_unless_the_user_does(
+    predicted_project: Path,
+) -> None:
+    info = only_bundle(predicted_project) / INFO_FILE
+    document = json.loads(info.read_text(encoding="utf-8"))
+    document["training"]["config"]["unannotated_normal"] = True
+    info.write_text(json.dumps(document), encoding="utf-8")
+    for given, n_normal in ((None, 1), (True, 1), (False, 0)):
+        summary = evaluate(predicted_project, split="all", unannotated_normal=given)
+        assert summary.slide.measured_on == {"tumor": 2, "normal": n_normal}
+    words = ["evaluate", str(predicted_project), "--backend", "exchange", "--split", "all"]
+    measured = [
+        CliRunner().invoke(app, [*words, *options]).output.count(f"{THIRD}  normal")
+        for options in ([], ["--no-unannotated-normal"])
+    ]
+    assert measured == [1, 0]
 
 
 def test_a_slide_has_tumor_if_it_is_drawn_whatever_the_slide_is_called(
