@@ -1,4 +1,4 @@
-"""The ``qprd`` command itself: its help, its version, and how it tells a user's mistake."""
+"""The ``qprd`` command itself: its help, its version, and how errors are shown."""
 
 from __future__ import annotations
 

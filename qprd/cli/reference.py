@@ -35,9 +35,10 @@ def template() -> str:
         for name, field in type(config).model_fields.items():
             value = getattr(config, name)
             shown = value if value not in (None, ()) else option_of(field).example
-            is_said = shown == field.default
-            told = help_text(field).partition(" Default: ")[0] if is_said else help_text(field)
-            lines += ["", *textwrap.wrap(f"# {told}", _WIDTH, subsequent_indent="# ")]
+            about = help_text(field)
+            if shown == field.default:
+                about = about.partition(" Default: ")[0]
+            lines += ["", *textwrap.wrap(f"# {about}", _WIDTH, subsequent_indent="# ")]
             lines.append(f"#{option_name(name, field).replace('_', '-')} = {json.dumps(shown)}")
     return "\n".join(lines) + "\n"
 
@@ -80,12 +81,12 @@ def _row(parameter: inspect.Parameter, kind: Any, shown: OptionInfo | ArgumentIn
         names, value = f"`{value}`", ""
     elif kind == bool | None:
         names += f", `--no-{name[2:].replace('_', '-')}`"
-    told = str(shown.help).replace("\\[", "[")
+    about = str(shown.help).replace("\\[", "[")
     if parameter.default is parameter.empty:
-        told += " Required."
+        about += " Required."
     elif parameter.default is not None and parameter.default is not False:
-        told += f" Default: {parameter.default}."
-    return " | ".join(["", names, value.replace("|", "\\|"), told, ""]).strip()
+        about += f" Default: {parameter.default}."
+    return " | ".join(["", names, value.replace("|", "\\|"), about, ""]).strip()
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ def report(summary: Summary, json: Path | None, content: object = None) -> None:
     from qprd.jobs.reporting import plain, write_json_object
     from qprd.progress import printable
 
-    for told in (*getattr(summary, "notes", ()), *getattr(summary, "problems", ())):
-        emit("warning", message=told)
+    for message in (*getattr(summary, "notes", ()), *getattr(summary, "problems", ())):
+        emit("warning", message=message)
 
     lines, content = [*map(printable, summary.lines())], summary if content is None else content
     emit("result", lines=lines, content=plain(content))

@@ -48,7 +48,6 @@ class ExportSummary:
     Attributes:
         exported: Name of the bundle or of the image.
         output: The file, or the folder of the files.
-        files: Names of the files.
         objects: Number of objects in a GeoJSON file; None for a model.
     """
 

@@ -15,7 +15,7 @@ from qprd.files.atomic import replacing, write_errors
 from qprd.qupath.preferences import default_user_folders, user_folders
 from qprd.qupath.scripts import script_folder
 
-#: The last line of a copy tells whether a person has changed it since.
+#: Starts the last line of a copy, a digest that shows whether a person has changed it since.
 _STAMP: Final = "// As qprd wrote it: "
 #: Where the window gets the command that starts this qprd.
 _COMMAND: Final = re.compile(r"^(@Field static final List<String> INSTALLED = )\[\]$", re.MULTILINE)
@@ -26,10 +26,8 @@ class ScriptCopies:
     """Copies of the scripts.
 
     Attributes:
-        scripts: The copies.
         kept: Earlier copies that a person had changed, under other names now.
         is_listed: Whether QuPath lists them among the user's scripts.
-        notes: What is left to be done.
     """
 
     scripts: tuple[Path, ...]
@@ -97,7 +95,7 @@ def _copied(
 
 
 def _stamped(script: str) -> str:
-    """A script with the command of this qprd in it, and a last line that tells changes."""
+    """A script with the command of this qprd in it, and a digest of both as its last line."""
     words = ", ".join(map(_quoted, (sys.executable, "-m", "qprd")))
     text = _COMMAND.sub(lambda match: f"{match[1]}[{words}]", script)
     return f"{text}{_STAMP}{hashlib.sha256(text.encode()).hexdigest()}\n"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from qprd.bundle.names import is_bundle
 from qprd.errors import QprdError
@@ -20,6 +20,7 @@ from qprd.jobs.doctor.writes import check_writes
 from qprd.names import counted
 from qprd.predictions import BUNDLE, DATE
 from qprd.progress import Progress, progress_bars
+from qprd.qupath.entry_slides import name_list
 from qprd.qupath.project import Entry, Project
 from qprd.results.folder import SLIDE, load_slide_result
 from qprd.results.freshness import Freshness
@@ -31,8 +32,6 @@ from qprd.settings import PredictConfig
 if TYPE_CHECKING:
     from qprd.jobs.predict.inputs import Inputs
 
-_NAMES_SHOWN: Final = 5
-
 
 @dataclass(frozen=True)
 class RunStatus:
@@ -40,8 +39,8 @@ class RunStatus:
 
     Attributes:
         name: For ``qprd train --resume``.
-        epochs: How many are finished.
-        is_running: Whether a process is at it now.
+        epochs: Finished epochs.
+        is_running: Whether a process is working on it now.
     """
 
     name: str
@@ -54,9 +53,8 @@ class BundleStatus:
     """A trained model of a project.
 
     Attributes:
-        name: Of its folder.
-        teacher: Of its network; None if it is damaged.
-        created: ISO 8601, UTC; None if it is damaged.
+        teacher: Name of the teacher; None if the bundle is damaged.
+        created: ISO 8601, UTC; None if the bundle is damaged.
         is_newest: Whether it is used where none is named.
         problem: What is damaged; None if it can be read.
     """
@@ -70,22 +68,19 @@ class BundleStatus:
 
 @dataclass(frozen=True)
 class ResultStatus:
-    """What there is of one image.
+    """The result of one image, if there is one.
 
     Attributes:
-        image: Its name.
-        entry_id: Its id.
         state: ``fresh`` if its bundle, the newest one, its slide and this qprd would give the same
             with the settings that it was made with, ``stale``, or ``missing``.
         reason: Why it is stale, else empty.
         by_default: Whether it was made with the settings of ``qprd predict`` without options.
         written: Whether the result is in QuPath's project; ``waiting`` if it is in a file that
             ``import_predictions.groovy`` has not read yet.
-        slide_score: Of the result; None without one.
-        split: By its metadata; None where qprd chooses.
-        tumor: Number of annotations that label tumor, judged predictions included; None if it was
-            not asked for, or if they cannot be read.
-        normal: The same of normal tissue.
+        split: By the image's metadata; None where qprd chooses.
+        tumor: Number of annotations that label tumor, judged predictions included; None if they
+            were not to be counted, or cannot be read.
+        normal: Number of annotations that label normal tissue, or None.
     """
 
     image: str
@@ -105,10 +100,9 @@ class ProjectStatus:
     """What a project has of qprd.
 
     Attributes:
-        project: The project file.
         runs: Trainings that are under way or were stopped.
         bundles: The trained models, damaged ones included.
-        results: Of each image, in the order of the project.
+        results: A row for each image, in the order of the project.
         work: What processes are scoring, or were when they died.
         orphans: Ids of results whose images are not in the project any more.
         left: What is being written, was broken off, or left behind; and what can be undone.
@@ -163,8 +157,8 @@ class ProjectStatus:
 
     def _results(self) -> Iterator[Check]:
         counts = Counter(result.state for result in self.results)
-        told = ", ".join(f"{counts[state]} {state}" for state in ("fresh", "stale", "missing"))
-        yield passed("results", f"{told}, of {counted(len(self.results), 'image')}")
+        listed = ", ".join(f"{counts[state]} {state}" for state in ("fresh", "stale", "missing"))
+        yield passed("results", f"{listed}, of {counted(len(self.results), 'image')}")
         others = [result for result in self.results if not result.by_default]
         if others:
             yield passed(
@@ -271,7 +265,7 @@ def _bundles(folder: Path) -> tuple[tuple[BundleStatus, ...], Inputs | None]:
     newest, inputs = None, None
     try:
         with warnings.catch_warnings():
-            # Damaged bundles are told below.
+            # Damaged bundles are listed below.
             warnings.simplefilter("ignore")
             newest = newest_bundle(folder)
         inputs = Inputs(newest, read_bundle_info(newest), PredictConfig())
@@ -332,5 +326,4 @@ def _drawn(project: Project, entry: Entry, classes: Classes) -> tuple[int | None
 
 
 def _names(results: Sequence[ResultStatus]) -> str:
-    names = ", ".join(result.image for result in results[:_NAMES_SHOWN])
-    return names + (", ..." if len(results) > _NAMES_SHOWN else "")
+    return name_list([result.image for result in results])

@@ -32,13 +32,11 @@ class TeacherRow:
     Attributes:
         name: As ``--teacher`` takes it.
         millions: Its parameters in millions; None if it is not known.
-        trained_on: What it learned from, in a word.
-        license: Of the weights; None if it is not known.
-        gated: Whether access to the weights must be asked for.
+        license: License of the weights; None if it is not known.
+        gated: Whether access to the weights must be requested.
         mpp: Resolution of patches by default, micrometers per pixel.
         at_hand: Whether the weights are on this machine.
-        origin: Where they are from.
-        patches_per_s: Patches a second on this machine, if it was measured.
+        patches_per_s: Measured on this machine; None if it was not.
     """
 
     name: str
@@ -55,12 +53,7 @@ class TeacherRow:
 
 @dataclass(frozen=True)
 class TeacherList:
-    """The networks that can be a teacher.
-
-    Attributes:
-        teachers: In the order of the table.
-        device: Where speeds were measured; None if none was.
-    """
+    """The networks that can be a teacher, and the device on which speeds were measured, if any."""
 
     teachers: tuple[TeacherRow, ...]
     device: str | None = None

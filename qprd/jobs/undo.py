@@ -163,7 +163,7 @@ class _Undoing:
                 if entry_id in self._stuck:
                     raise QprdError(
                         "A later command could not be taken back on this image.",
-                        fix="Mend what is said of the later command, then run qprd undo again.",
+                        fix="Mend what is reported of the later command, then run qprd undo again.",
                     )
                 changes.earlier(entry_id)
                 (ours if changes.is_ours(entry_id) else theirs).append(entry_id)

@@ -21,7 +21,7 @@ class WriteBackSummary(ProjectChange):
     """What a write-back did.
 
     Attributes:
-        bundles: Names of these images by the bundle that predicted them.
+        bundles: Names of the images that were written, by the bundle that predicted them.
         unchanged: Number of images that have their results already.
     """
 
@@ -147,11 +147,11 @@ def _stale_notes(bundles: Mapping[str, Sequence[str]], layout: ProjectLayout) ->
     stale = {bundle: names for bundle, names in bundles.items() if bundle != newest}
     if not stale or (newest is None and len(stale) == 1):
         return []
-    told = [f"{name_list(names)} by {bundle}" for bundle, names in stale.items()]
+    listed = [f"{name_list(names)} by {bundle}" for bundle, names in stale.items()]
     which = "of several bundles" if newest is None else f"not of the newest bundle, {newest}"
     return [
-        f"results {which}: {'; '.join(told)}. Thresholds and scores of different bundles cannot be "
-        "compared; run qprd predict on these images to have all of one bundle"
+        f"results {which}: {'; '.join(listed)}. Thresholds and scores of different bundles cannot "
+        "be compared; run qprd predict on these images to have all of one bundle"
     ]
 
 

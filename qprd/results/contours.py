@@ -30,10 +30,11 @@ _CROSS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], dtype=np.uint8)
 def contours(
     score_map: ScoreMap,
     threshold: float,
+    size: tuple[int, int] | None = None,
     *,
     min_area_um2: float,
-    min_hole_um2: float,
     tolerance_um: float,
+    min_hole_um2: float | None = None,
     probability_of: ProbabilityOf | None = None,
 ) -> list[Polygon]:
     """Outline the regions whose score is at or above the threshold.
@@ -54,11 +55,13 @@ def contours(
     Args:
         score_map: Scores; NaN counts as below any threshold.
         threshold: Raw score, inclusive.
+        size: Width and height of the image in level-0 pixels, at which contours are cut off: cells
+            at its right and lower edge may reach beyond it. None cuts off nothing.
         min_area_um2: Smaller polygons are dropped, judged after the simplification.
-        min_hole_um2: Smaller holes are filled with what lies in them, judged before the
-            simplification.
         tolerance_um: No point of a simplified outline is farther than this from the original one,
             and the reverse (Hausdorff distance). Below `GRID_PX` the rounding decides.
+        min_hole_um2: Smaller holes are filled with what lies in them, judged before the
+            simplification; None takes ``min_area_um2``.
         probability_of: Turns raw scores into probabilities; None without a calibration.
 
     Returns:
@@ -70,6 +73,7 @@ def contours(
     """
     if not np.isfinite(threshold):
         raise ValueError(f"threshold must be finite, not {threshold}")
+    min_hole_um2 = min_area_um2 if min_hole_um2 is None else min_hole_um2
     if min(min_area_um2, min_hole_um2, tolerance_um) < 0:
         raise ValueError("min_area_um2, min_hole_um2 and tolerance_um must not be negative")
     if np.isinf(score_map.scores).any():
@@ -96,50 +100,16 @@ def contours(
         rings, polygon_of, min_area_um2 / px2_to_um2, min_hole_um2 / px2_to_um2
     )
     polygons = _simplified(polygons, tolerance_um / score_map.mpp)
-    return _largest_first(polygons[shapely.area(polygons) * px2_to_um2 >= min_area_um2])
-
-
-def contours_in_image(
-    score_map: ScoreMap,
-    threshold: float,
-    size: tuple[int, int],
-    *,
-    min_area_um2: float,
-    tolerance_um: float,
-    probability_of: ProbabilityOf | None = None,
-) -> list[Polygon]:
-    """The contours of a prediction: those of `contours`, clipped to the image.
-
-    Args:
-        score_map: Scores.
-        threshold: Raw score, inclusive.
-        size: Width and height of the image in level-0 pixels.
-        min_area_um2: Smaller contours are dropped, smaller holes filled.
-        tolerance_um: How far simplified outlines may be from the exact ones.
-        probability_of: Turns raw scores into probabilities; None without a calibration.
-    """
-    polygons = contours(
-        score_map,
-        threshold,
-        min_area_um2=min_area_um2,
-        min_hole_um2=min_area_um2,
-        tolerance_um=tolerance_um,
-        probability_of=probability_of,
-    )
-    return inside_image(polygons, *size, min_area_px2=min_area_um2 / score_map.mpp**2)
+    found = _largest_first(polygons[shapely.area(polygons) * px2_to_um2 >= min_area_um2])
+    if size is None:
+        return found
+    return inside_image(found, *size, min_area_px2=min_area_um2 / px2_to_um2)
 
 
 def inside_image(
     polygons: Sequence[Polygon], width: int, height: int, *, min_area_px2: float = 0.0
 ) -> list[Polygon]:
-    """Clip polygons to the image: cells at its right and lower edge may reach beyond it.
-
-    Args:
-        polygons: Level-0 pixels.
-        width: Width of the image.
-        height: Height of the image.
-        min_area_px2: Smaller pieces of clipped polygons are dropped.
-    """
+    """Clip polygons to the image, and drop smaller pieces of those that are clipped."""
     image = shapely.box(0, 0, width, height)
     clipped: list[Polygon] = []
     for polygon in polygons:

@@ -23,7 +23,6 @@ class RecordedMistake:
 
     Attributes:
         entry_id: Id of the slide's entry; empty in evaluations of an earlier qprd.
-        image: Name of the entry.
     """
 
     image: str
@@ -39,11 +38,9 @@ class RecordedEvaluation:
 
     Attributes:
         bundle: Name of the bundle that predicted.
-        split: The slides that it was measured on.
         created: ISO 8601 time, UTC.
         patch: Metrics of the patches by name.
-        false_positives: The worst false positives, worst first.
-        misses: The worst misses, worst first.
+        false_positives: The worst ones, worst first, as in ``misses``.
     """
 
     bundle: str

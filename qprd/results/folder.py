@@ -3,7 +3,7 @@
 - ``score_map.npz``: raw scores, their grid, and what the slide shows where (`Surface`)
 - ``score_map.ome.tif``: the same as an image, of probabilities if there are any
 - ``predictions.geojson``: tiles and contours, which QuPath takes by drag and drop
-- ``review.geojson``: review regions, if they were asked for
+- ``review.geojson``: review regions, with ``--uncertain``
 - ``detections.csv``: score, x and y of the lesion points
 - ``slide.json``: `SlideResult`
 - ``overview.png``: the picture
@@ -76,20 +76,18 @@ class SlideResult:
         tissue_um2: Area of the scored tiles.
         tumor_um2: Area of the contours.
         mpp: Micrometers per level-0 pixel.
-        seconds: Time spent on the slide.
         frame: Which part of the file the image was, and how it was rotated: coordinates hold in
             this frame alone.
         scoring: Scored from large fields, or patch by patch.
         unscored_mm2: Areas that are neither glass nor scored, by cause: ``pen``, ``dark``,
             ``small_pieces``, ``outside_drawn_tissue``, ``little_tissue_in_cell``, ``border``;
             empty in results of an earlier qprd.
-        notes: What the user should know of the slide.
-        fingerprint: Of the slide's file; None in results of an earlier qprd.
-        made_from: What the result depends on; None in results of an earlier qprd.
-        min_area_um2: Smallest contour, and smallest hole in one; None in results of an earlier
-            qprd.
-        tolerance_um: How far the contours may be from the exact ones; None as there.
-        tissue_class: Classes whose annotations outlined the tissue; None as there.
+        fingerprint: Fingerprint of the slide's file; this and what follows are None in results of
+            an earlier qprd.
+        made_from: What the result depends on.
+        min_area_um2: Smallest contour, and smallest hole in one.
+        tolerance_um: How far the contours may be from the exact ones.
+        tissue_class: Classes whose annotations outlined the tissue.
     """
 
     entry_id: str

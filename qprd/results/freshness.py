@@ -1,4 +1,4 @@
-"""The record of what a result was made from, which tells whether it is still up to date."""
+"""The record of what a result was made from, which shows whether it is still up to date."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class MadeFrom:
     """What a result was made from: a digest of each thing that influences it.
 
     Attributes:
-        bundle: Of the bundle's files.
-        settings: Of the settings of the prediction, as resolved.
-        slide: Of the slide's pixels, its frame and its resolution.
-        tissue: Of what is drawn as tissue; empty if tissue is found by color.
-        scores: Of those of the settings that decide the scores, and not only what is made of them;
-            empty in results of an earlier qprd.
-        file: Of size and time of the slide's file and of what the project says of the slide. As
-            long as they are the same, the slide need not be opened to know that it is.
+        bundle: The bundle's files.
+        settings: The settings of the prediction, as resolved.
+        slide: The slide's pixels, its frame and its resolution.
+        tissue: What is drawn as tissue; empty if tissue is found by color.
+        scores: The settings that decide the scores, and not only what is made of them; empty in
+            results of an earlier qprd.
+        file: Size and time of the slide's file, and what the project says of the slide. As long as
+            they are the same, the slide need not be opened to know that it is.
         format: `RESULT_FORMAT` at that time.
     """
 

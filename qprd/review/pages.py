@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import base64
 import os
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import quote
 
-from qprd.errors import QprdError
 from qprd.files.atomic import replacing, write_errors
 
 
@@ -18,7 +18,7 @@ def write_page(path: Path, template: str, **content: object) -> Path:
     """Fill a template of this package and write the page, whole or not at all.
 
     Raises:
-        QprdError: A link leads out of the page's folder, or the page cannot be written.
+        QprdError: The page cannot be written.
     """
     import jinja2
 
@@ -41,12 +41,9 @@ def write_page(path: Path, template: str, **content: object) -> Path:
     return path
 
 
-def _href(path: PurePosixPath) -> str:
-    """A relative link; percent-encoded, so that a colon in a name makes no URL scheme of it."""
-    if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise QprdError(
-            "A file of the results does not lie inside the results folder.",
-            where=str(path),
-            fix="Run the prediction again.",
-        )
-    return quote(os.fsencode(str(path)))
+def _href(names: Sequence[str]) -> str:
+    """A link to a file below the page, of the names of its folders and of its own.
+
+    It is percent-encoded, so that a colon in a name makes no URL scheme of it.
+    """
+    return "/".join(quote(os.fsencode(name), safe="") for name in names)

@@ -1,4 +1,4 @@
-"""The content of the pages, whatever server hands them out."""
+"""The content of the pages, which knows nothing of the server."""
 
 from __future__ import annotations
 
@@ -41,6 +41,9 @@ _NOT_RECORDED = (
 class Content:
     """What the pages show of a project; may be used by several threads.
 
+    The methods raise `NotFoundError` for what there is not, and another `QprdError` for what cannot
+    be read or written.
+
     Args:
         project: The project; only judgments are written to it.
         assume_mpp: Resolution of slides that do not state theirs, micrometers per pixel.
@@ -70,32 +73,20 @@ class Content:
         }
 
     def page(self, name: str) -> bytes:
-        """A page beside the results, as HTML that says that it is served by the viewer.
-
-        Raises:
-            QprdError: There is none.
-        """
+        """A page beside the results, as HTML that says that it is served by the viewer."""
         if name not in PAGES:
             raise NotFoundError("There is no such page.")
         page = _bytes(self._results.layout.results / name)
         return page.replace(b"<html ", b"<html data-served ", 1)
 
     def linked_file(self, entry_id: str, name: str) -> bytes:
-        """A file of a result that a page shows or links to.
-
-        Raises:
-            QprdError: There is none.
-        """
+        """A file of a result that a page shows or links to."""
         if name not in LINKED_FILES:
             raise NotFoundError("There is no such file.")
         return _bytes(self._results.layout.result(self._entry(entry_id).id) / name)
 
     def slide(self, entry_id: str) -> dict[str, object]:
-        """All that the page of a slide needs, but pixels.
-
-        Raises:
-            QprdError: There is no such slide, or it cannot be opened.
-        """
+        """All that the page of a slide needs, but pixels."""
         entry = self._entry(entry_id)
         with self._open(entry) as slide:
             described: dict[str, object] = {
@@ -123,11 +114,7 @@ class Content:
         return {**described, "problems": problems}
 
     def tile(self, entry_id: str, level: int, column: int, row: int) -> bytes:
-        """A tile as JPEG.
-
-        Raises:
-            QprdError: There is none, or the slide cannot be read.
-        """
+        """A tile as JPEG."""
         with self._open(self._entry(entry_id)) as slide:
             pixels = read_tile(slide, level, column, row)
         if pixels is None:
@@ -135,29 +122,17 @@ class Content:
         return as_jpeg(pixels)
 
     def thumbnail(self, entry_id: str) -> bytes:
-        """The slide as a small JPEG.
-
-        Raises:
-            QprdError: There is no such slide, or it cannot be read.
-        """
+        """The slide as a small JPEG."""
         with self._open(self._entry(entry_id)) as slide:
             return as_jpeg(slide.thumbnail(THUMBNAIL_PX)[0])
 
     def heatmap(self, entry_id: str, *, earlier: bool = False) -> bytes:
-        """The scores in colors as PNG.
-
-        Raises:
-            QprdError: There is no such slide or result.
-        """
+        """The scores in colors as PNG."""
         predicted = self._results.of(self._entry(entry_id), earlier=earlier)
         return overlays.heatmap_png(predicted, self._results.score_map(predicted))
 
     def unscored(self, entry_id: str, *, earlier: bool = False) -> bytes:
-        """What is neither glass nor scored, striped, as PNG of the whole slide.
-
-        Raises:
-            QprdError: There is no such slide or result, or the slide cannot be read.
-        """
+        """What is neither glass nor scored, striped, as PNG of the whole slide."""
         entry = self._entry(entry_id)
         predicted = self._results.of(entry, earlier=earlier)
         tissue = load_tissue(predicted.folder)
@@ -177,11 +152,7 @@ class Content:
         probability: float | None,
         earlier: bool = False,
     ) -> dict[str, object]:
-        """Outline the tumor at another threshold (see `qprd.view.overlays.contours_at`).
-
-        Raises:
-            QprdError: There is no such slide or result, or no threshold is given.
-        """
+        """Outline the tumor at another threshold (see `qprd.view.overlays.contours_at`)."""
         predicted = self._results.of(self._entry(entry_id), earlier=earlier)
         score_map = self._results.score_map(predicted)
         return overlays.contours_at(
@@ -191,11 +162,7 @@ class Content:
     def judge(
         self, entry_id: str, region_id: str, verdict: Verdict, *, name: str, note: str
     ) -> list[dict[str, object]]:
-        """Store a judgment (see `qprd.view.review.Review.judge`).
-
-        Raises:
-            QprdError: There is no such slide or region, or the judgment cannot be stored.
-        """
+        """Store a judgment (see `qprd.view.review.Review.judge`)."""
         entry = self._entry(entry_id)
         predicted = self._results.of(entry)
         return self._review.judge(entry, predicted, region_id, verdict, name=name, note=note)
@@ -240,7 +207,7 @@ class Content:
         }
 
     def _earlier(self, entry: Entry, predicted: Predicted) -> dict[str, object] | None:
-        """What is kept of the result of another bundle; None if that is nothing of use."""
+        """Figures of the kept result of another bundle; None if there is none to show."""
         try:
             earlier = self._results.of(entry, earlier=True)
             if earlier.result.bundle == predicted.result.bundle:

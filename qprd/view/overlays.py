@@ -12,7 +12,7 @@ from shapely.geometry.base import BaseGeometry
 
 from qprd.errors import QprdError
 from qprd.predictions import ScoreMap
-from qprd.results.contours import ProbabilityOf, contours_in_image
+from qprd.results.contours import ProbabilityOf, contours
 from qprd.review.heatmap import COLORMAP, HATCH_COLOR
 from qprd.settings import PredictConfig
 from qprd.view.predicted import Predicted
@@ -73,9 +73,9 @@ def contours_at(
 
     Args:
         predicted: The result; one that does not record its settings has the default ones.
-        score_map: Its scores.
+        score_map: The scores of the result.
         threshold: A raw score; None takes the probability instead.
-        probability: Of a calibrated bundle.
+        probability: A probability, if the bundle is calibrated.
 
     Returns:
         The raw threshold, the outlines, and their area.
@@ -89,7 +89,7 @@ def contours_at(
     if threshold is None or not np.isfinite(threshold):
         raise QprdError("There is no such threshold.", fix="Give a number.")
     result, default = predicted.result, PredictConfig()
-    polygons = contours_in_image(
+    polygons = contours(
         score_map,
         threshold,
         (result.frame.width, result.frame.height),

@@ -62,8 +62,6 @@ class Predicted:
     """The result of an entry.
 
     Attributes:
-        folder: Where it is.
-        result: Its figures.
         info: The bundle that predicted; None if that is not in the project any more.
     """
 
@@ -104,7 +102,7 @@ class Results:
         self._maps = Latest(limit=2)
 
     def load(self, entry: Entry, *, earlier: bool = False) -> Predicted:
-        """The result of an entry, whatever slide it is of.
+        """The result of an entry, even if it is of another slide.
 
         Args:
             entry: The entry.

@@ -1,4 +1,4 @@
-"""The review in the browser: what there is to judge on a slide, and what was said of it."""
+"""The review in the browser: what there is to judge on a slide, and the judgments."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Review:
         self._lock = lock
 
     def regions(self, entry: Entry, predicted: Predicted) -> list[dict[str, object]]:
-        """Regions and contours in the order of review, with what was said of them.
+        """Regions and contours in the order of review, with their judgments.
 
         Raises:
             QprdError: The result is damaged, or the judgments cannot be read.
@@ -86,18 +86,15 @@ class Review:
         name: str,
         note: str,
     ) -> list[dict[str, object]]:
-        """Store a judgment.
+        """Store a judgment of a contour or review region; gives the regions as they are judged now.
 
         Args:
             entry: The slide.
             predicted: Its result.
-            region_id: A contour or a review region of that.
-            verdict: What it is.
-            name: Who judges.
-            note: Anything else.
-
-        Returns:
-            The regions as they are judged now.
+            region_id: The region's id.
+            verdict: The judgment.
+            name: Name of the reviewer.
+            note: Free text.
 
         Raises:
             QprdError: There is no such region, it has a class of the user's in QuPath, or the

@@ -89,7 +89,7 @@ class OpenSlides:
         """Lend a slide for the length of the block, in which it is not closed.
 
         Args:
-            key: What tells it from others.
+            key: The same for the same slide.
             open_slide: Opens it.
         """
         with self._reads:

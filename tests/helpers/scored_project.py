@@ -14,7 +14,7 @@ from qprd.files.layout import ProjectLayout
 from qprd.predictions import LesionPoints, Predictions, ScoreMap
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.geojson import read_annotations
-from qprd.results.contours import contours_in_image
+from qprd.results.contours import contours
 from qprd.results.folder import SlideResult, save_result
 from qprd.results.objects import predicted_objects
 from qprd.scoring.cells import cells_in_tissue
@@ -49,7 +49,7 @@ def made_up(slide: Slide, annotations: Path) -> ScoreMap:
 def predicted(
     score_map: ScoreMap, entry_id: str, threshold: float, size: tuple[int, int]
 ) -> Predictions:
-    polygons = contours_in_image(
+    polygons = contours(
         score_map,
         threshold,
         size,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qprd.errors import QprdError
 from qprd.evaluation.mistakes import Mistake
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.evaluate.slide import EvaluatedSlide
@@ -80,24 +81,31 @@ def publish(
 
 
 def _card(mistake: Mistake, evaluated: EvaluatedSlide, info: BundleInfo) -> dict[str, object]:
-    """A mistake as the page shows it: its place in level-0 pixels, and a crop around it."""
-    x, y, mpp = mistake.x, mistake.y, evaluated.mpp
+    """A mistake as the page shows it: its place in level-0 pixels, and a crop around it.
+
+    Where the slide cannot be read, the reason stands for the crop.
+    """
+    entry, x, y, mpp = evaluated.entry, mistake.x, mistake.y, evaluated.mpp
     edge_px = _CROP_PATCHES * max(info.network.patch_um / mpp, evaluated.cell_px)
     left, top, downsample = x - edge_px / 2, y - edge_px / 2, edge_px / _CROP_PX
     half = evaluated.cell_px / 2
-    with open_slide(evaluated.entry, assume_mpp=mpp) as slide:
-        pixels = slide.read_downsampled(left, top, _CROP_PX, _CROP_PX, downsample)
-    jpeg = crop_jpeg(
-        pixels,
-        left=left,
-        top=top,
-        downsample=downsample,
-        cell=(x - half, y - half, x + half, y + half),
-        drawn=evaluated.tumor_region,
-    )
+    jpeg: bytes | str
+    try:
+        with open_slide(entry, assume_mpp=mpp) as slide:
+            pixels = slide.read_downsampled(left, top, _CROP_PX, _CROP_PX, downsample)
+    except QprdError as error:
+        jpeg = error.line_about("No picture")
+    else:
+        jpeg = crop_jpeg(
+            pixels,
+            left=left,
+            top=top,
+            downsample=downsample,
+            cell=(x - half, y - half, x + half, y + half),
+            drawn=evaluated.tumor_region,
+        )
     score = f"score {mistake.score:.3f}"
     if (probability_of := info.scoring.probability_of) is not None:
         score += f", probability {float(probability_of(mistake.score)):.3f}"
-    entry = evaluated.entry
     place = {"entry_id": entry.id, "slide": entry.name, "x": x, "y": y, "mpp": mpp}
     return {**place, "score": score, "jpeg": jpeg}

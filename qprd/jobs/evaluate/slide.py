@@ -48,20 +48,19 @@ _SAME_MPP = 1e-3
 class SlideReport:
     """The figures of one slide, as the JSON report has them.
 
+    A figure that is None is undefined, such as an AUROC without normal cells or a sensitivity
+    without a threshold.
+
     Attributes:
-        entry_id: Id of the project entry.
         used_for: What the model used it for: ``train``, ``val`` or ``nothing``.
-        slide_score: Raw score; None if nothing was scored.
-        auroc: AUROC of these cells; None unless there are both.
-        sensitivity: Sensitivity for cells at the threshold; None without one or tumor cells.
-        specificity: Specificity for cells at the threshold; None without one or normal cells.
-        lesions_hit_at_threshold: How many of them are hit; None without a threshold.
-        false_positives_at_threshold: Lesion points outside of tumor; None without a threshold.
-        iou: IoU of contours and drawn tumor where the truth is known; None if undefined.
-        dice: Dice coefficient of the same; None if undefined.
+        slide_score: Raw score.
+        auroc: Of the cells, as are sensitivity and specificity at the threshold.
+        lesions_hit_at_threshold: Lesions with a lesion point at or above the threshold.
+        false_positives_at_threshold: Such lesion points outside of tumor.
+        iou: Of contours and drawn tumor where the truth is known, as is ``dice``.
         iou_scored: As ``iou``, but only in tissue that was scored.
         lesions_not_scored: Lesions without any score, which are missed.
-        not_scored: Of ``tumor`` and ``normal``, what of the drawn area was not scored.
+        not_scored: How much of the drawn ``tumor`` and ``normal`` tissue was not scored.
     """
 
     entry_id: str
@@ -90,13 +89,10 @@ class EvaluatedSlide:
     """What is kept of one slide while the others are read.
 
     Attributes:
-        comparison: Its predictions compared with what was drawn.
         predicted: When it was predicted, ISO 8601, UTC.
-        threshold: Threshold of its contours.
-        mpp: Micrometers per level-0 pixel.
+        threshold: Raw score at which its contours were drawn.
         cell_px: Edge of a cell in level-0 pixels.
-        false_positives: The worst false positives, worst first.
-        misses: The worst misses, worst first.
+        false_positives: The worst ones, worst first, as in ``misses``.
         notes: What was drawn but not used, or not as drawn, with the slide's name.
     """
 
@@ -188,7 +184,7 @@ def evaluate_slide(
     overlaps: dict[str, Overlap] = {}
     if result.threshold is not None:
         found = shapely.union_all(shapely.make_valid(contours))
-        # What a person drew as tumor is tumor, whatever was taken for tissue.
+        # What a person drew as tumor is tumor, even where no tissue was found.
         all_tissue = shapely.union(tissue, tumor)
         known_tissue = shapely.intersection(all_tissue, known)
         known_scored = shapely.intersection(shapely.intersection(tissue, known), scored)

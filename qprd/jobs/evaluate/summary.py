@@ -20,14 +20,15 @@ from qprd.evaluation.overlap import Coverage
 from qprd.jobs.evaluate.slide import EvaluatedSlide, SlideReport
 from qprd.jobs.evaluate.split import EvaluatedSplit
 from qprd.jobs.reporting import aligned
+from qprd.names import counted
 from qprd.qupath.entry_slides import name_list
 
 _DASH = "\N{EN DASH}"
-#: With fewer slides than this, tables say what an interval over them is worth.
+#: With fewer slides than this, tables say that an interval over them is rough.
 _FEW_SLIDES = 10
-#: Share of what is drawn from which on the user is told that it was not scored. The rims of drawn
-#: regions reach into glass.
-_WORTH_SAYING = 0.05
+#: If a larger share of what is drawn was not scored, a note says so. The rims of drawn regions
+#: reach into glass.
+_NOTED_SHARE = 0.05
 _TISSUES = {"tumor": "tumor", "normal": "normal tissue"}
 
 
@@ -48,17 +49,13 @@ class EvaluateSummary:
     """The result of an evaluation.
 
     Attributes:
-        backend: How it was read.
         bundle: Name of the bundle that predicted.
         created: ISO 8601 time, UTC.
         threshold: Raw score at and above which a cell is called tumor; None if there is none.
         patch: Metrics of the patches, such as ``patch.auroc``.
         lesion: Metrics of the lesion points, such as ``lesion.froc_score``.
         pixel: Metrics of the contours, such as ``pixel.iou``.
-        slides: Each evaluated slide.
-        false_positives: The worst false positives, worst first, each with the index of its slide.
-        misses: The worst misses, worst first, each with the index of its slide.
-        notes: What the reader must know.
+        false_positives: Index of the slide, and mistake; the worst first, as in ``misses``.
         problems: Name and reason of each slide of the split that was not evaluated.
 
     Examples:
@@ -96,8 +93,8 @@ class EvaluateSummary:
     def lines(self) -> list[str]:
         """The summary for people."""
         names = [slide.entry.name for slide in self.slides]
-        what = _count(len(names), f"{self.split} slide")
-        lines = [f"{self.bundle} on {what}: {name_list(names)}"]
+        slides = counted(len(names), "slide").replace(" ", f" {self.split} ")
+        lines = [f"{self.bundle} on {slides}: {name_list(names)}"]
         for table in level_tables(self):
             lines += ["", f"{table.title} ({table.basis})"]
             lines += [f"  {line}" for line in aligned(table.rows, right=[1])]
@@ -141,7 +138,7 @@ def level_tables(summary: EvaluateSummary) -> list[LevelTable]:
     patch, slide, lesion, pixel = (
         level.measured_on for level in (summary.patch, summary.slide, summary.lesion, summary.pixel)
     )
-    lesion_basis = f"{lesion['lesions']} on {_count(lesion['slides'], 'slide')}"
+    lesion_basis = f"{lesion['lesions']} on {counted(lesion['slides'], 'slide')}"
     if lesion["isolated_tumor_cells"]:
         lesion_basis += f", {lesion['isolated_tumor_cells']} too small to count"
     if unjudged := lesion["detections_where_nothing_is_drawn"]:
@@ -153,14 +150,14 @@ def level_tables(summary: EvaluateSummary) -> list[LevelTable]:
         _table(
             "Patches",
             f"cells of the score maps: {patch['tumor']} tumor, {patch['normal']} normal on "
-            f"{_count(patch['slides'], 'slide')}",
+            f"{counted(patch['slides'], 'slide')}",
             summary.patch,
         ),
         _table("Slides", f"{slide['tumor']} with tumor, {slide['normal']} without", summary.slide),
         _table("Lesions", lesion_basis, summary.lesion),
         _table(
             "Pixels",
-            f"contours against drawn tumor, {_count(pixel['slides'], 'slide')}",
+            f"contours against drawn tumor, {counted(pixel['slides'], 'slide')}",
             summary.pixel,
         ),
     ]
@@ -211,12 +208,12 @@ def coverage_notes(slides: Sequence[EvaluatedSlide]) -> list[str]:
     notes = []
     for kind, effect, parts in _coverages(slides):
         total = sum(parts, Coverage())
-        if total.share is None or total.share < _WORTH_SAYING:
+        if total.share is None or total.share < _NOTED_SHARE:
             continue
         named = [
             f"{slide.entry.name} {_percent(part.share)}"
             for slide, part in zip(slides, parts, strict=True)
-            if part.share and part.share >= _WORTH_SAYING
+            if part.share and part.share >= _NOTED_SHARE
         ]
         notes.append(
             f"{_percent(total.share)} of the drawn {_TISSUES[kind]} was not scored "
@@ -266,10 +263,6 @@ def _interval_note(interval: Interval) -> str:
     if interval.undefined:
         note += f", {interval.undefined} resamples undefined"
     return note
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _level_json(level: LevelMetrics) -> dict[str, object]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from qprd.bundle.records import BundleInfo
 from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
 from qprd.results.evaluation import EVALUATION_PAGE, RecordedEvaluation, last_evaluation
-from qprd.results.folder import OVERVIEW, PREDICTIONS, SLIDE, load_slide_result
+from qprd.results.folder import SLIDE, load_slide_result
 from qprd.review.index_page import SlideRow, write_index
 from qprd.version import __version__
 
@@ -60,9 +60,7 @@ def write_results_index(
     )
 
 
-def _described(
-    evaluation: RecordedEvaluation, info: BundleInfo, date: str
-) -> tuple[PurePosixPath, str]:
+def _described(evaluation: RecordedEvaluation, info: BundleInfo, date: str) -> tuple[str, str]:
     area = evaluation.patch.get("auroc")
     text = f"evaluated on {evaluation.split} slides, {evaluation.created}"
     if isinstance(area, float):
@@ -71,7 +69,7 @@ def _described(
         text += f". That was another bundle, {evaluation.bundle}"
     elif evaluation.created < date:
         text += ". That was before the last prediction: run qprd evaluate again"
-    return PurePosixPath(EVALUATION_PAGE), text
+    return EVALUATION_PAGE, text
 
 
 def _row(folder: Path, info: BundleInfo) -> SlideRow:
@@ -79,7 +77,7 @@ def _row(folder: Path, info: BundleInfo) -> SlideRow:
         result = load_slide_result(folder)
     except QprdError as error:
         # An earlier slide's damage must not cost this prediction.
-        return SlideRow(name=f"entry {folder.name}", warnings=(str(error),))
+        return SlideRow(folder.name, warnings=(str(error),))
     warnings = []
     if result.bundle != info.name:
         warnings.append(f"Predicted earlier, with {result.bundle}.")
@@ -89,22 +87,7 @@ def _row(folder: Path, info: BundleInfo) -> SlideRow:
     split = info.training.use_of(result.slide)
     if split == "train":
         warnings.append("The model was trained on this slide.")
-    return SlideRow(
-        name=result.image,
-        entry_id=folder.name,
-        picture=PurePosixPath(folder.name, OVERVIEW),
-        slide_score=result.slide_score,
-        slide_probability=result.slide_probability,
-        contours=result.contours,
-        tumor_area_mm2=result.tumor_um2 / 1e6,
-        tissue_area_mm2=result.tissue_um2 / 1e6,
-        split=split,
-        files={
-            "GeoJSON": PurePosixPath(folder.name, PREDICTIONS),
-            "figures": PurePosixPath(folder.name, SLIDE),
-        },
-        warnings=tuple(warnings),
-    )
+    return SlideRow(folder.name, result, split, tuple(warnings))
 
 
 def _validation(info: BundleInfo) -> dict[str, str]:

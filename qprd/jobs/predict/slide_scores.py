@@ -15,7 +15,7 @@ from qprd.events import emit
 from qprd.given_settings import stored_train_config
 from qprd.predictions import LesionPoints, ScoreMap
 from qprd.qupath.project import Entry
-from qprd.results.contours import ProbabilityOf, contours_in_image
+from qprd.results.contours import ProbabilityOf, contours
 from qprd.results.folder import RESULT_FILES, SlideResult, save_result
 from qprd.results.freshness import MadeFrom
 from qprd.results.lesion_points import lesion_points
@@ -148,7 +148,7 @@ class SlideScores:
                 fix="Give a raw score: contours(threshold=1.0).",
             )
         area_um2 = self.config.min_area_um2 if min_area_um2 is None else min_area_um2
-        return contours_in_image(
+        return contours(
             self.score_map,
             threshold,
             (self.frame.width, self.frame.height),

@@ -88,7 +88,7 @@ def fit_model(
         model: Trained in place.
         table: The patches of training and validation.
         config: Settings.
-        run: Has their pixels; its folder has what the training goes on from, and gets it.
+        run: Has their pixels; its folder holds the checkpoint to resume from, and gets new ones.
         fabric: Device and precision.
         progress: Shows what takes long.
         finish: Train no more epochs than the run has.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def lead(fabric: Fabric, run: Run, config: TrainConfig, *, finish: bool) -> None:
-    """Start the other processes, if there are to be any, and tell them what to train.
+    """Start the other processes, if there are to be any, and send them the training.
 
     Args:
         fabric: Not launched.
@@ -26,8 +26,8 @@ def lead(fabric: Fabric, run: Run, config: TrainConfig, *, finish: bool) -> None
         finish: Train no more epochs than the run has.
     """
     fabric.launch()
-    told = {"run": str(run.folder.resolve()), "config": config.model_dump(), "finish": finish}
-    fabric.broadcast(told)
+    work = {"run": str(run.folder.resolve()), "config": config.model_dump(), "finish": finish}
+    fabric.broadcast(work)
 
 
 def follow(config: TrainConfig) -> Path:
@@ -51,9 +51,9 @@ def follow(config: TrainConfig) -> Path:
     fabric = make_fabric(config.device, config.precision, config.devices)
     with _ends_with_the_first():
         fabric.launch()
-        told: Mapping[str, Any] = fabric.broadcast({})
-        run = Run(Path(told["run"]))
-        config = TrainConfig(**told["config"])
+        work: Mapping[str, Any] = fabric.broadcast({})
+        run = Run(Path(work["run"]))
+        config = TrainConfig(**work["config"])
         table = run.table()
         assert table is not None
         weights = None if config.weights is None else Path(config.weights)
@@ -68,7 +68,7 @@ def follow(config: TrainConfig) -> Path:
             run,
             fabric=fabric,
             progress=SilentProgress(),
-            finish=bool(told["finish"]),
+            finish=bool(work["finish"]),
         )
         return Path(fabric.broadcast(""))
 

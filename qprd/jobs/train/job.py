@@ -277,7 +277,7 @@ def quality_notes(auroc: float | None, *, n_tumor: int, diverged: bool) -> list[
     """Warnings about a model that has hardly learned anything, or whose training diverged.
 
     Args:
-        auroc: Of the validation patches; None if undefined.
+        auroc: On the validation patches; None if undefined.
         n_tumor: Number of tumor training patches.
         diverged: The training ended early because it diverged.
     """
@@ -294,7 +294,7 @@ def quality_notes(auroc: float | None, *, n_tumor: int, diverged: bool) -> list[
         )
     if auroc is not None and auroc < _USELESS_AUROC:
         notes.append(
-            f"the model hardly tells tumor from normal on the validation patches (AUROC "
+            f"the model hardly separates tumor from normal on the validation patches (AUROC "
             f"{auroc:.2f}): do not use its contours. More annotations may help"
         )
     return notes

@@ -58,11 +58,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class Run:
-    """A training that is under way, or was stopped.
-
-    Attributes:
-        folder: Its folder.
-    """
+    """A training that is under way, or was stopped, in its folder."""
 
     folder: Path
 
@@ -86,8 +82,13 @@ class Run:
         return (self.folder / RUN_FILE).is_file()
 
     @property
+    def is_being_removed(self) -> bool:
+        """Whether the folder is no run any more."""
+        return self.name.startswith(".")
+
+    @property
     def is_running(self) -> bool:
-        """Whether a process is at it now."""
+        """Whether a process is working on it now."""
         try:
             with FileLock(self.folder / _LOCK_FILE, timeout=0):
                 return False
@@ -207,12 +208,7 @@ def runs_of(project: Path) -> list[Run]:
     """The trainings of a project that are under way or were stopped, the oldest first."""
     runs = ProjectLayout(project).runs
     folders = sorted(runs.iterdir()) if runs.is_dir() else []
-    return [run for run in map(Run, folders) if not folder_is_hidden(run) and run.is_begun]
-
-
-def folder_is_hidden(run: Run) -> bool:
-    """Whether a folder is none of a run, but being removed."""
-    return run.name.startswith(".")
+    return [run for run in map(Run, folders) if not run.is_being_removed and run.is_begun]
 
 
 def stopped_run(project: Path, name: str | None, *, or_running: bool = False) -> Run:
@@ -221,7 +217,7 @@ def stopped_run(project: Path, name: str | None, *, or_running: bool = False) ->
     Args:
         project: The project file.
         name: Its name; None for the newest.
-        or_running: Whether it may be under way, as the process that leads this one is at it.
+        or_running: Accept one that is under way: the process that leads this one runs it.
 
     Raises:
         QprdError: there is none, or it is under way.
@@ -235,7 +231,7 @@ def stopped_run(project: Path, name: str | None, *, or_running: bool = False) ->
         return named[0]
     known = ", ".join(run.name for run in stopped)
     raise QprdError(
-        "Another process is at this training."
+        "Another process is working on this training."
         if named
         else "There is no training to resume."
         if name is None
@@ -254,7 +250,7 @@ def training_run(project: Path, config: TrainConfig, resumed: Run | None) -> Ite
     on with, and the error says how.
 
     Raises:
-        QprdError: it cannot be made, or another process is at it.
+        QprdError: it cannot be made, or another process is working on it.
     """
     from qprd.training.checkpoint import has_checkpoint
 
@@ -270,7 +266,7 @@ def training_run(project: Path, config: TrainConfig, resumed: Run | None) -> Ite
             lock.acquire()
     except Timeout as error:
         raise QprdError(
-            "Another process is at this training.",
+            "Another process is working on this training.",
             where=str(resumed.folder),
             fix="Wait until it has ended.",
             exit_code=ExitCode.FAILED,
@@ -316,5 +312,5 @@ def remove_abandoned(project: Path) -> None:
     runs = ProjectLayout(project).runs
     for folder in runs.iterdir() if runs.is_dir() else ():
         run = Run(folder)
-        if not folder_is_hidden(run) and not run.is_begun and not run.is_running:
+        if not run.is_being_removed and not run.is_begun and not run.is_running:
             remove_folder(folder)

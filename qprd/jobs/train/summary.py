@@ -16,15 +16,15 @@ from qprd.settings import Recipe, Scoring
 class ValidationFigures:
     """The figures of the validation, on scores as slides are scored.
 
+    A figure that is None is undefined: there were no validation patches, or of one class only.
+
     Attributes:
-        scoring: How slides are scored.
         operating_point: The rule that chooses the threshold.
-        accuracy: Of the most accurate threshold, on validation patches; None if undefined.
-        auroc: Of the validation patches; None if undefined.
-        threshold: Raw score from which tissue counts as tumor; None without validation.
-        achieved: What the threshold achieves on the data that chose it; None without one.
-        calibration: Which curve gives the probabilities, and how far they can be trusted; None
-            without probability.
+        accuracy: At the most accurate threshold, on validation patches.
+        auroc: On validation patches.
+        threshold: Raw score from which tissue counts as tumor.
+        achieved: What the threshold achieves on the data that chose it.
+        calibration: The curve that gives the probabilities, and how far they can be trusted.
     """
 
     scoring: Scoring
@@ -55,9 +55,8 @@ class Origin:
 
     Attributes:
         parent: Name of the bundle that it was continued from, or None.
-        changes: What happened to annotations since that bundle; None without one, or if it lists
-            none.
-        review: How much came from reviewed predictions.
+        changes: Changes of annotations since that bundle; None without one, or if it lists none.
+        review: Numbers of reviewed predictions that were used.
     """
 
     parent: str | None
@@ -65,7 +64,7 @@ class Origin:
     review: ReviewCounts
 
     def lines(self) -> list[str]:
-        """The same for people."""
+        """The origin for people."""
         lines, review = [], self.review
         if review.accepted or review.rejected:
             lines.append(
@@ -95,19 +94,11 @@ class TrainSummary:
     """Summary of a training.
 
     Attributes:
-        project: The project file.
-        backend: How it was read.
         bundle: The bundle's folder.
-        recipe: How the model was trained.
-        teacher: Name of the teacher.
         patches: Number of patches by split and label, e.g. ``{"train": {"normal": 300, ...}}``.
         slides: Image names by split.
-        origin: The reviews and the earlier bundle that it builds on.
-        best_epoch: Whose weights were kept; None without epochs.
+        best_epoch: The epoch whose weights were kept; None without epochs.
         epochs: Finished epochs.
-        validation: Its figures.
-        notes: What the user should know.
-        seconds: Time spent.
     """
 
     project: Path

@@ -32,8 +32,8 @@ def patch_table(
     """
     if not slides:
         raise QprdError(
-            "None of the annotated slides can be used.\n  " + "\n  ".join(notes[:10]),
-            fix="Name the folder of the slides with --slides DIR; `qprd doctor` tells more.",
+            "None of the annotated slides can be used.\n  " + "\n  ".join(notes[:_NOTES_SHOWN]),
+            fix="Name the folder of the slides with --slides DIR; run qprd doctor for the reasons.",
         )
     if patches is None:
         return _sampled_table(slides, left_out, config, notes)
@@ -46,7 +46,7 @@ def _sampled_table(
     config: TrainConfig,
     notes: Sequence[str],
 ) -> PatchTable:
-    """Sample patches; an error tells the notes, which may hold its cause."""
+    """Sample patches; an error lists the notes, which may hold its cause."""
     try:
         return build_patch_table(slides, config, left_out)
     except QprdError as error:

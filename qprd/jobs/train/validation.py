@@ -31,7 +31,7 @@ from qprd.sampling.table import PatchTable
 from qprd.scoring.scorer import SlideScorer
 from qprd.slides.slide import Slide
 
-#: A smaller labeled share of a slide's tissue is worth a note.
+#: If a smaller share of a slide's tissue is labeled, a note says so.
 _SMALL_SHARE = 0.5
 
 
@@ -42,9 +42,7 @@ class Validation:
     Attributes:
         scoring: The way of scoring slides, with threshold, calibration and validation scores, as
             far as there are any.
-        figures: The figures of the validation.
         no_probability: Why there is no calibration, in one sentence; None if there is one.
-        notes: What the user should know.
     """
 
     scoring: ScoringInfo
@@ -107,7 +105,7 @@ def validate(
         open_slide: Opens the slide of an entry.
         scorer: The trained model.
         rule: Chooses the threshold.
-        seed: Of the folds of the cross-validation.
+        seed: Draws the folds of the cross-validation.
     """
     val = table.subset("val")
     scores, notes = patch_scores, list[str]()

@@ -22,6 +22,7 @@ from qprd.jobs.reporting import plain
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.results.arrays import load_score_map
+from qprd.slides.slide import Slide
 from tests.helpers.drawn_project import (
     HEIGHT,
     MPP,
@@ -190,6 +191,21 @@ def test_the_worst_mistakes_can_be_gone_to(predicted_project: Path, real_picture
     # ROC, precision and recall, FROC, calibration.
     assert page.count("data:image/png") == 4
     assert not re.search(r'(src|href)="(https?:)?//', page)
+
+
+def test_a_mistake_on_a_slide_that_is_damaged_since_has_no_picture(predicted_project: Path) -> None:
+    annotate(predicted_project, 2, drawn(("Tumor", NORMAL), ("Normal", TUMOR)))
+
+    def without_pixels(slide: Slide, *_: Any, **__: Any) -> Any:
+        raise QprdError("The slide may be damaged.", fix="Copy it again.")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Slide, "read_downsampled", without_pixels)
+        summary = evaluate(predicted_project, split="val")
+    assert summary.false_positives
+    page = summary.page.read_text(encoding="utf-8")
+    assert "No picture: The slide may be damaged. Copy it again." in page
+    assert "data:image/jpeg" not in page
 
 
 def test_a_damaged_result_is_a_problem_of_its_slide(predicted_project: Path) -> None:

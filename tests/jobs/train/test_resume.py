@@ -140,7 +140,7 @@ def test_without_a_name_the_newest_is_resumed(project: Path) -> None:
     with FileLock(second.folder / "lock"):
         assert second.is_running
         assert stopped_run(project, None) == first
-        with pytest.raises(QprdError, match="Another process is at this training"):
+        with pytest.raises(QprdError, match="Another process is working on this training"):
             stopped_run(project, second.name)
     with pytest.raises(QprdError, match="no training 2020") as caught:
         stopped_run(project, "2020")
