@@ -156,15 +156,8 @@ def save_result(
 ) -> None:
     """Write one entry's results; an earlier result stays until the new one is complete.
 
-    Args:
-        folder: The folder to write.
-        slide: The figures.
-        score_map: The raw scores.
-        predictions: Tiles and contours.
-        probabilities: (rows, columns), 0..1, NaN where the scores are; None without a calibration.
-        lesion_points: Where a lesion is suspected.
-        overview: The picture, a PNG.
-        tissue: Where tissue was found, and what the rest of the slide shows.
+    The probabilities are (rows, columns), 0..1, NaN where the scores are, or None without a
+    calibration; the overview is a PNG.
 
     Raises:
         QprdError: The disk is full or the folder cannot be written; the earlier result is intact.
@@ -180,12 +173,10 @@ def save_result(
 
 
 def keep_earlier(folder: Path, earlier: Path, bundle: str) -> None:
-    """Keep the score map and the figures of a result that one of another bundle will replace.
+    """Keep the score map and the figures of a result that one of this bundle will replace.
 
-    Args:
-        folder: The result; nothing is kept if it is of the same bundle, missing or damaged.
-        earlier: The folder to keep it in, which holds no more than the last one.
-        bundle: Name of the bundle that predicts now.
+    The folder ``earlier`` holds no more than the last one. Nothing is kept of a result that is of
+    the same bundle, missing or damaged.
 
     Raises:
         QprdError: The disk is full or the folder cannot be written.

@@ -59,12 +59,7 @@ class Freshness:
 
 
 def compare(recorded: MadeFrom, now: MadeFrom) -> Freshness:
-    """Judge a result by its record.
-
-    Args:
-        recorded: The record.
-        now: What the result would be made from now.
-    """
+    """Judge a result by its record and by what it would be made from now."""
     if recorded.format != now.format:
         return Freshness("stale", OTHER_VERSION)
     changed = {

@@ -29,15 +29,15 @@ def crop_jpeg(
     """Outline a cell on a crop of its slide.
 
     Args:
-        pixels: uint8 RGB, (height, width, 3).
-        left: Left edge of the crop in level-0 pixels.
-        top: Top edge of the crop in level-0 pixels.
+        pixels: The crop, uint8 RGB, (height, width, 3).
+        left: Left edge of the crop in level-0 pixels, as are all other lengths.
+        top: Top edge of the crop.
         downsample: Level-0 pixels per pixel of the crop.
-        cell: x0, y0, x1, y1 in level-0 pixels.
-        drawn: Polygons in level-0 pixels, whose border is shown where it crosses the crop.
+        cell: x0, y0, x1, y1.
+        drawn: Polygons, whose border is shown where it crosses the crop.
 
     Returns:
-        The crop as a JPEG file.
+        A JPEG file.
     """
     height, width = pixels.shape[:2]
     image = Image.fromarray(pixels)

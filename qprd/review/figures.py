@@ -16,11 +16,9 @@ INK, QUIET, GRID, FRAME = "#1b1b1f", "#5c5c66", "#e6e6ea", "#b9b9c2"
 
 
 def new_figure(size: tuple[float, float], *, constrained: bool = True) -> Figure:
-    """Make an empty white figure.
+    """Make an empty white figure of a width and height in inches.
 
-    Args:
-        size: Width and height in inches.
-        constrained: Let matplotlib place the axes.
+    Matplotlib places the axes if it is ``constrained``.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -98,14 +98,8 @@ def in_order_of_review(
 ) -> list[tuple[str, UncertainSquare]]:
     """Order the regions of all slides: the first of each slide, then the second of each, and so on.
 
-    Within a round, the closest to the threshold comes first.
-
-    Args:
-        of_slides: The regions of each slide, closest first.
-        limit: Largest number of regions in total.
-
-    Returns:
-        Slide and region, in the order of review.
+    Within a round, the closest to the threshold comes first. The regions of each slide are given
+    closest first; no more than ``limit`` are returned, each with its slide.
     """
     rounds = zip_longest(*([(slide, r) for r in found] for slide, found in of_slides.items()))
     ordered = [

@@ -37,11 +37,8 @@ def slide_row(entry: Entry, results: Results) -> dict[str, object]:
 def worst_mistakes(entries: Mapping[str, Entry], results: Results) -> dict[str, object]:
     """The worst mistakes by kind, each with its slide and its place; empty without an evaluation.
 
-    Those on slides that another bundle has scored since are left out.
-
-    Args:
-        entries: The slides that can be shown, by id.
-        results: The results of the project.
+    Those on slides that are not among the entries, or that another bundle has scored since, are
+    left out.
     """
     evaluation = last_evaluation(results.layout)
     if evaluation is None:

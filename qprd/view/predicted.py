@@ -89,11 +89,7 @@ class Predicted:
 
 
 class Results:
-    """The results of a project; may be used by several threads.
-
-    Args:
-        layout: The project.
-    """
+    """The results of a project; may be used by several threads."""
 
     def __init__(self, layout: ProjectLayout) -> None:
         self.layout = layout
@@ -104,9 +100,7 @@ class Results:
     def load(self, entry: Entry, *, earlier: bool = False) -> Predicted:
         """The result of an entry, even if it is of another slide.
 
-        Args:
-            entry: The entry.
-            earlier: Take what is kept of the result of the bundle before.
+        With ``earlier`` it is what is kept of the result of the bundle before.
 
         Raises:
             QprdError: There is none, or it is damaged.

@@ -88,14 +88,6 @@ class Review:
     ) -> list[dict[str, object]]:
         """Store a judgment of a contour or review region; gives the regions as they are judged now.
 
-        Args:
-            entry: The slide.
-            predicted: Its result.
-            region_id: The region's id.
-            verdict: The judgment.
-            name: Name of the reviewer.
-            note: Free text.
-
         Raises:
             QprdError: There is no such region, it has a class of the user's in QuPath, or the
                 judgment cannot be written.

@@ -75,12 +75,9 @@ class _Judgment(BaseModel):
 
 
 def make_app(content: Content, token: str, reviewer: str = "") -> Starlette:
-    """Make the application.
+    """Make the application, for browsers that know the token.
 
-    Args:
-        content: What it shows.
-        token: What a browser must know to see anything.
-        reviewer: Name to propose to who reviews.
+    The page proposes ``reviewer`` as the name of who reviews.
     """
     pages = {name: (files("qprd.view") / "static" / name).read_bytes() for name in _PAGES}
 

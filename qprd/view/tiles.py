@@ -36,11 +36,7 @@ def last_level(width: int, height: int) -> int:
 def read_tile(slide: Slide, level: int, column: int, row: int) -> NDArray[np.uint8] | None:
     """Read a tile: RGB, (height, width, 3), at most `TILE_PX` on a side.
 
-    Args:
-        slide: An open slide.
-        level: 0 to `last_level`, which has the size of the slide.
-        column: Column of the tile, from 0.
-        row: Row of the tile, from 0.
+    Levels go from 0 to `last_level`, which has the size of the slide, columns and rows from 0.
 
     Returns:
         The pixels; None if there is no such tile.
@@ -86,12 +82,7 @@ class OpenSlides:
 
     @contextmanager
     def use(self, key: object, open_slide: Callable[[], Slide]) -> Iterator[Slide]:
-        """Lend a slide for the length of the block, in which it is not closed.
-
-        Args:
-            key: The same for the same slide.
-            open_slide: Opens it.
-        """
+        """Lend the slide of a key for the length of the block, in which it is not closed."""
         with self._reads:
             with self._lock:
                 if key not in self._slides:

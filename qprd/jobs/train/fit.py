@@ -42,14 +42,8 @@ def read_patches(
 ) -> PreparedPatches:
     """Read the pixels of all patches of training and validation into files of a run.
 
-    If the run has them they are not read again.
-
-    Args:
-        prepared: The patches.
-        without: Chooses the patches anew without a slide that turns out to be damaged.
-        config: Settings.
-        run: Keeps them in its folder.
-        progress: Shows what takes long.
+    If the run has them they are not read again. ``without`` chooses the patches anew without a
+    slide that turns out to be damaged.
 
     Returns:
         The patches that were read.
@@ -82,16 +76,9 @@ def fit_model(
     progress: Progress,
     finish: bool = False,
 ) -> TrainingOutcome:
-    """Train a model on patches that were read.
+    """Train a model in place on patches that were read, and keep checkpoints of it in the run.
 
-    Args:
-        model: Trained in place.
-        table: The patches of training and validation.
-        config: Settings.
-        run: Has their pixels; its folder holds the checkpoint to resume from, and gets new ones.
-        fabric: Device and precision.
-        progress: Shows what takes long.
-        finish: Train no more epochs than the run has.
+    If the run holds a checkpoint the training goes on from there, or with ``finish`` ends there.
 
     Raises:
         QprdError: the disk is full, or the training diverged.

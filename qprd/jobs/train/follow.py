@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 def lead(fabric: Fabric, run: Run, config: TrainConfig, *, finish: bool) -> None:
     """Start the other processes, if there are to be any, and send them the training.
 
-    Args:
-        fabric: Not launched.
-        run: Has all that they need in its folder.
-        config: Settings.
-        finish: Train no more epochs than the run has.
+    The folder of the run has all that they need.
     """
     fabric.launch()
     work = {"run": str(run.folder.resolve()), "config": config.model_dump(), "finish": finish}

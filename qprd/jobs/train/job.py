@@ -276,10 +276,8 @@ def _training_info(
 def quality_notes(auroc: float | None, *, n_tumor: int, diverged: bool) -> list[str]:
     """Warnings about a model that has hardly learned anything, or whose training diverged.
 
-    Args:
-        auroc: On the validation patches; None if undefined.
-        n_tumor: Number of tumor training patches.
-        diverged: The training ended early because it diverged.
+    ``auroc`` is that of the validation patches, None if undefined, and ``n_tumor`` the number of
+    tumor training patches.
     """
     notes = []
     if not n_tumor:

@@ -66,11 +66,8 @@ class StartingPoint:
     def refuse_leak(self, slides: Mapping[str, SlideIdentity], table: PatchTable) -> None:
         """Refuse to validate on slides that the weights were trained on.
 
-        An only slide is cut in two each time, which has its own warning.
-
-        Args:
-            slides: By entry id.
-            table: The patches.
+        An only slide is cut in two each time, which has its own warning. ``slides`` are given by
+        entry id.
 
         Raises:
             QprdError: that would happen.
@@ -131,10 +128,6 @@ def parent_settings(folder: Path) -> TrainConfig:
 
 def starting_point(config: TrainConfig, parent: Path | None) -> StartingPoint:
     """Load the teacher, and under the recipe ``paper`` the model of the bundle to continue from.
-
-    Args:
-        config: Settings of the training.
-        parent: The bundle, or None.
 
     Raises:
         QprdError: the bundle is of another kind than the settings ask for, or it is damaged, has

@@ -185,12 +185,8 @@ def made_from(
 ) -> dict[str, str]:
     """Digests of all that decides the result of a training but its settings.
 
-    Args:
-        table: The patches.
-        slides: Those of training and validation, by entry id.
-        annotations: Those with a say in the training.
-        teacher_sha256: Digest of the teacher's weights.
-        parent_sha256: Digest of the weights that it continues from.
+    ``slides`` are those of training and validation, by entry id; ``annotations`` those that decide
+    where patches come from.
     """
     patches = [asdict(patch) for patch in table.patches if patch.split != "test"]
     used = dict.fromkeys(str(patch["slide"]) for patch in patches)

@@ -100,10 +100,10 @@ def validate(
 
     Args:
         patch_scores: Raw scores (n,) of the validation patches, patch by patch; None without any.
-        table: The patches.
+        table: Patches of training and validation.
         slides: Label regions of all slides.
-        open_slide: Opens the slide of an entry.
-        scorer: The trained model.
+        open_slide: Opens the slide of an entry, by id.
+        scorer: Scores slides with the trained model.
         rule: Chooses the threshold.
         seed: Draws the folds of the cross-validation.
     """
