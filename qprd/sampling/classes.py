@@ -34,6 +34,19 @@ def is_derived(class_name: str | None, bases: Sequence[str]) -> bool:
     return any(parts[: len(base)] == base for base in wanted)
 
 
+def has_drawn(class_names: Iterable[str | None], bases: Sequence[str]) -> bool:
+    """True if a person drew something of one of ``bases`` or of a class derived from one.
+
+    Args:
+        class_names: The classes of a slide's annotations.
+        bases: Classes that mean something.
+    """
+    return any(
+        is_derived(name, bases) and not is_own_class(name) and not is_ignored_class(name)
+        for name in class_names
+    )
+
+
 def check_classes(wanted: Sequence[str], existing: Mapping[str, int]) -> None:
     """Check that one of the wanted classes, or one derived from it, has annotations.
 

@@ -158,8 +158,7 @@ def _has_truth(entry: Entry, drawn: Drawn, config: TrainConfig) -> bool:
     stand in for a test slide that cannot be measured.
     """
     if entry.id not in drawn.unreadable:
-        annotations = drawn_by_people(drawn.annotations[entry.id])
-        return is_annotated((annotation.class_name for annotation in annotations), config)
+        return is_annotated((one.class_name for one in drawn.annotations[entry.id]), config)
     classes = drawn.unreadable[entry.id].classes
     return classes is None or is_annotated(classes, config)
 

@@ -28,7 +28,7 @@ from qprd.qupath.entry_slides import require_same_image
 from qprd.qupath.project import Annotation, Entry
 from qprd.results.arrays import load_score_map, load_tissue
 from qprd.results.folder import load_lesion_points, load_predictions, load_slide_result
-from qprd.sampling.classes import is_derived, is_ignored_class
+from qprd.sampling.classes import has_drawn
 from qprd.sampling.regions import LabelRegions
 from qprd.settings import TrainConfig
 from qprd.slides.tissue import TissueMask
@@ -118,18 +118,10 @@ def drawn_by_people(annotations: Sequence[Annotation]) -> list[Annotation]:
     return [a for a in annotations if not is_own_class(a.class_name)]
 
 
-def marks_tumor(annotations: Sequence[Annotation], config: TrainConfig) -> bool:
-    """True if anything is of a tumor class, even a point or a line."""
-    return _has([annotation.class_name for annotation in annotations], config.tumor_class)
-
-
 def is_annotated(class_names: Iterable[str | None], config: TrainConfig) -> bool:
     """True if a class of a slide's annotations says what is tumor or normal on it."""
-    return config.unannotated_normal or _has(class_names, config.tumor_class + config.normal_class)
-
-
-def _has(class_names: Iterable[str | None], classes: Sequence[str]) -> bool:
-    return any(is_derived(name, classes) and not is_ignored_class(name) for name in class_names)
+    labels = config.tumor_class + config.normal_class
+    return config.unannotated_normal or has_drawn(class_names, labels)
 
 
 def evaluate_slide(
@@ -199,7 +191,8 @@ def evaluate_slide(
     lesions = lesion_map(tumor, slide.mpp)
     matches, n_unjudged = _where_truth_is_known(match_points(points, lesions), points, known)
     comparison = SlideComparison(
-        has_tumor=marks_tumor(annotations, config),
+        # Even a point or a line says that there is tumor.
+        has_tumor=has_drawn((one.class_name for one in annotations), config.tumor_class),
         slide_score=result.slide_score,
         cells=cells,
         matches=matches,

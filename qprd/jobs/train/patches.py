@@ -11,7 +11,6 @@ from pathlib import Path
 from qprd.bundle.ancestry import ReviewCounts, SlideAnnotations, annotation_sha256
 from qprd.errors import QprdError
 from qprd.jobs.train.table import patch_table
-from qprd.predictions import is_own_class
 from qprd.progress import Progress
 from qprd.qupath.drawn import read_drawn
 from qprd.qupath.entry_slides import (
@@ -26,7 +25,7 @@ from qprd.qupath.entry_slides import (
 )
 from qprd.qupath.project import Annotation, Entry, Project
 from qprd.sampling.build import SlideRegions
-from qprd.sampling.classes import Classes, Role, check_classes, is_derived, role_of, similar_classes
+from qprd.sampling.classes import Classes, Role, check_classes, has_drawn, role_of, similar_classes
 from qprd.sampling.drawn import unlabeled_note
 from qprd.sampling.regions import label_regions
 from qprd.sampling.split_metadata import metadata_split
@@ -204,7 +203,8 @@ def prepare_patches(
                 continue
             own = annotations[entry.id]
             classes = [annotation.class_name for annotation in own]
-            if not config.unannotated_normal and not _is_labelled(classes, config):
+            labels = config.tumor_class + config.normal_class
+            if not config.unannotated_normal and not has_drawn(classes, labels):
                 unlabelled.append(entry)
                 continue
             try:
@@ -256,8 +256,8 @@ def _unread(
     """What is known of a slide that cannot be read: the classes drawn on it, or not even these."""
     if classes is None:
         classes = [*config.tumor_class, *config.normal_class]
-    has_tumor = _is_of(classes, config.tumor_class)
-    has_normal = has_tumor or config.unannotated_normal or _is_of(classes, config.normal_class)
+    has_tumor = has_drawn(classes, config.tumor_class)
+    has_normal = has_tumor or config.unannotated_normal or has_drawn(classes, config.normal_class)
     split = metadata_split(entry.metadata, entry.name)
     return SplitCandidate(entry.id, identity_of(entry), split, has_tumor, has_normal)
 
@@ -352,15 +352,6 @@ def _misspelled_note(annotations: Sequence[Annotation], config: TrainConfig) -> 
     if not found:
         return None
     return unlabeled_note(found, classes)
-
-
-def _is_labelled(classes: Iterable[str | None], config: TrainConfig) -> bool:
-    return _is_of(classes, config.tumor_class + config.normal_class)
-
-
-def _is_of(classes: Iterable[str | None], bases: Sequence[str]) -> bool:
-    """Whether a person drew something of one of these classes, or of one derived from them."""
-    return any(is_derived(name, bases) and not is_own_class(name) for name in classes)
 
 
 def _class_counts(annotations: Iterable[Sequence[Annotation]]) -> Counter[str]:

@@ -14,7 +14,6 @@ from qprd.jobs.evaluate.slide import (
     drawn_by_people,
     is_annotated,
     known_region,
-    marks_tumor,
 )
 from qprd.predictions import LesionPoints
 from qprd.qupath.project import Annotation
@@ -76,12 +75,10 @@ def test_who_drew_what() -> None:
     config = training()
     pending = drawn(TUMOR, "Tumor: qprd", predicted=True)
     accepted = drawn(TUMOR, "Tumor", predicted=True)
-    point = drawn(shapely.Point(1, 1), "Tumor: invasive")
     assert drawn_by_people([pending, accepted]) == [accepted]
-    assert marks_tumor([point], config)
-    assert not marks_tumor([drawn(NORMAL, "Normal"), drawn(IGNORED, "Tumor*")], config)
     assert is_annotated(["Normal"], config)
-    assert not is_annotated(["Ignore*", "Stroma", None], config)
+    assert is_annotated(["Tumor: invasive"], config)
+    assert not is_annotated(["Ignore*", "Stroma", "Tumor: qprd", "Tumor: old*", None], config)
     assert is_annotated([], training(unannotated_normal=True))
 
 
