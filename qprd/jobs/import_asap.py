@@ -15,7 +15,7 @@ from qprd.jobs.changes import RELOAD, ProjectChange, change_of, changed_files
 from qprd.names import counted
 from qprd.predictions import class_parts
 from qprd.qupath.asap import TumorOutline, read_asap
-from qprd.qupath.entry_slides import open_slide, select_entries
+from qprd.qupath.entry_slides import name_list, open_slide, select_entries
 from qprd.qupath.precision import area_on_grid
 from qprd.qupath.project import (
     DEFAULT_COLOR,
@@ -89,9 +89,10 @@ def import_asap(
     entries = select_entries(project, [image])
     if len(entries) > 1:
         raise QprdError(
-            f"The project has {len(entries)} images of the name {image!r}.",
+            f"The file is of one image, and the name {image!r} fits {len(entries)}: "
+            f"{name_list(entries)}.",
             where="--image",
-            fix="Rename the one that is meant in QuPath.",
+            fix="Give its whole name; if others have the same, rename it in QuPath.",
         )
     entry = entries[0]
     drawn = read_asap(file)

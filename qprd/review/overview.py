@@ -213,7 +213,8 @@ def _scale_bar(axes: Axes, width_px: float, mpp: float) -> None:
     from matplotlib.offsetbox import AnchoredOffsetbox, AuxTransformBox, TextArea, VPacker
     from matplotlib.patches import Rectangle
 
-    wanted_um = width_px * mpp / 3
+    # A hair more, for the logarithm of what is just below a power of ten may be a whole number.
+    wanted_um = width_px * mpp / 3 * (1 + 1e-9)
     power = 10 ** math.floor(math.log10(wanted_um))
     length_um = max(step * power for step in (1, 2, 5) if step * power <= wanted_um)
     label = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"

@@ -167,6 +167,8 @@ def make_app(content: Content, token: str, reviewer: str = "") -> Starlette:
 
 def _guard(token: str) -> Callable[[Request, Any], Awaitable[Response]]:
     """Let those pass who have the token, and add the headers to every answer."""
+    # Browsers send a cookie to all ports of a computer, where other projects may be shown.
+    cookie = f"{_COOKIE}_{sha256(token.encode()).hexdigest()[:8]}"
 
     def knows(given: str | None) -> bool:
         return secrets.compare_digest((given or "").encode(), token.encode())
@@ -176,8 +178,8 @@ def _guard(token: str) -> Callable[[Request, Any], Awaitable[Response]]:
         if request.url.path == "/" and knows(request.query_params.get("token")):
             # The address without the token, which would otherwise stay in the browser's history.
             response = RedirectResponse("/", status_code=303)
-            response.set_cookie(_COOKIE, token, httponly=True, samesite="lax")
-        elif not (knows(request.cookies.get(_COOKIE)) or knows(request.headers.get(TOKEN_HEADER))):
+            response.set_cookie(cookie, token, httponly=True, samesite="lax")
+        elif not (knows(request.cookies.get(cookie)) or knows(request.headers.get(TOKEN_HEADER))):
             response = Response("Open the address that qprd view has printed.", 403)
         elif not _from_this_page(request):
             response = Response("Another page may not write here.", 403)

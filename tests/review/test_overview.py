@@ -193,6 +193,8 @@ def test_scale_bar_is_a_round_length_within_the_picture() -> None:
     ]
     assert bar.get_width() * SCORES.mpp == pytest.approx(200)
     assert "2 mm" in texts(score_map=ScoreMap(SCORES.scores, 0, 0, 160, 5.0))
+    # 6000 px and 0.5 um a pixel, rounded: a third is just below 1 mm.
+    assert "1 mm" in texts(downsample=np.nextafter(75.0, 0))
 
 
 @pytest.mark.parametrize("shape", [(100, 100), (900, 30), (30, 900), (2000, 4), (4, 2000), (1, 1)])

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
+from qprd.qupath.exchange import ExchangeProject
+from qprd.view.content import Content
+from qprd.view.server import make_app
 from tests.helpers.evaluated import evaluate
 from tests.view.conftest import ADDRESS, TOKEN
 
@@ -23,11 +27,12 @@ def stranger(client: TestClient) -> TestClient:
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("token", ["", "another", "the tokén"])
 def test_without_the_token_nothing_is_shown(stranger: TestClient, page: str, token: str) -> None:
+    cookie = f"qprd_view_{sha256(TOKEN.encode()).hexdigest()[:8]}"
     for answer in (
         stranger.get(page),
         stranger.get(page, params={"token": token}),
         stranger.get(page, headers={b"X-Qprd-Token": token.encode()}),
-        stranger.get(page, headers={b"Cookie": f"qprd_view={token}".encode()}),
+        stranger.get(page, headers={b"Cookie": f"{cookie}={token}".encode()}),
         stranger.post(page),
     ):
         assert answer.status_code == 403
@@ -40,6 +45,16 @@ def test_the_token_becomes_a_cookie_and_leaves_the_address(stranger: TestClient)
     assert re.search("HttpOnly.*SameSite=lax", answer.headers["set-cookie"], re.IGNORECASE)
     assert stranger.get("/").status_code == 200
     assert stranger.get("/project").json()["reviewer"] == "Ana"
+
+
+def test_two_projects_can_be_shown_at_two_ports(stranger: TestClient, project: Path) -> None:
+    stranger.get("/", params={"token": TOKEN})
+    with ExchangeProject(project) as opened:
+        other = TestClient(make_app(Content(opened), "another"), base_url=ADDRESS)
+        other.cookies = stranger.cookies
+        other.get("/", params={"token": "another"})
+        assert other.get("/project").status_code == 200
+    assert stranger.get("/project").status_code == 200
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "127.0.0.1.evil.example"])

@@ -243,12 +243,12 @@ def _with_normal(chosen: set[str], slides: Sequence[SlideRegions]) -> list[Slide
 def _little_labeled(regions: SlideRegions) -> list[str]:
     assert regions.tissue is not None
     tissue = regions.tissue.to_polygons()
-    share = shapely.intersection(tissue, regions.regions.normal_region).area / tissue.area
-    if share >= _SMALL_SHARE:
+    labeled = shapely.intersection(tissue, regions.regions.normal_region).area
+    if labeled >= _SMALL_SHARE * tissue.area:
         return []
     return [
-        f"{regions.name}: false positives were counted in {share:.0%} of the tissue, the part that "
-        "is labeled normal; in all of it there are more"
+        f"{regions.name}: false positives were counted in {labeled / tissue.area:.0%} of the "
+        "tissue, the part that is labeled normal; in all of it there are more"
     ]
 
 
