@@ -230,7 +230,7 @@ def test_results_never_replace_other_files(model: Model, slide: Path, tmp_path: 
     [
         ({"uncertain": 3}, "mpp"),
         ({"devices": 2}, "mpp"),
-        ({"device": "cpu"}, "load_model"),
+        ({"device": "mps"}, "load_model"),
         ({"strides": 64}, "stride"),
     ],
 )
@@ -245,9 +245,11 @@ def test_settings_that_are_none_of_a_slide_are_refused(
 def test_a_loaded_model_takes_no_other_device(project: Path, model: Model) -> None:
     with (
         qprd.open_project(project, backend="exchange") as opened,
-        pytest.raises(qprd.QprdError, match="the model's: device, precision"),
+        pytest.raises(qprd.QprdError, match="loaded with other settings: precision, weights"),
     ):
-        qprd.predict(opened, model, device="cpu", precision="32", progress=False)
+        qprd.predict(
+            opened, model, device="cpu", precision="16", weights="other.pth", progress=False
+        )
 
 
 def test_a_slide_without_a_resolution_needs_one(model: Model, tmp_path: Path, slide: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from qprd.api.arguments import merged, prediction_settings, training_settings
 from qprd.checked import Backend
 from qprd.errors import ExitCode, QprdError
-from qprd.jobs.predict.model import Model, bundle_of, refuse_settings_of_model
+from qprd.jobs.predict.model import Model, bundle_of
 from qprd.progress import Progress, progress_bars
 from qprd.ranks import this_rank
 from qprd.settings import Precision, PredictConfig, TrainConfig
@@ -217,7 +217,7 @@ def predict(
     from qprd.jobs.predict.job import predict_project
 
     if isinstance(model, Model):
-        refuse_settings_of_model(settings)
+        model.refuse_other(settings)
     return predict_project(
         project,
         prediction_settings(config, settings),

@@ -47,9 +47,9 @@ def test_the_token_becomes_a_cookie_and_leaves_the_address(stranger: TestClient)
     assert stranger.get("/project").json()["reviewer"] == "Ana"
 
 
-def test_two_projects_can_be_shown_at_two_ports(stranger: TestClient, project: Path) -> None:
+def test_two_viewers_can_run_at_two_ports(stranger: TestClient, predicted: Path) -> None:
     stranger.get("/", params={"token": TOKEN})
-    with ExchangeProject(project) as opened:
+    with ExchangeProject(predicted) as opened:
         other = TestClient(make_app(Content(opened), "another"), base_url=ADDRESS)
         other.cookies = stranger.cookies
         other.get("/", params={"token": "another"})

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from qprd.jobs.train.summary import TrainSummary
     from qprd.model.network import Network
 
-#: Settings that belong to a project, or to the model as it was loaded.
+#: Settings that belong to a project.
 _OF_A_PROJECT = {
     "images",
     "image",
@@ -33,7 +33,6 @@ _OF_A_PROJECT = {
     "tissue_class",
     "devices",
 }
-_OF_THE_MODEL = {"weights", "device", "precision"}
 
 
 class Model:
@@ -146,6 +145,19 @@ class Model:
         # The plain network is let go of: its weights may be most of the memory.
         return for_inference(model)
 
+    def refuse_other(self, settings: Mapping[str, Any]) -> None:
+        """Refuse settings that the model got when it was loaded, if they are others.
+
+        Raises:
+            QprdError: one is.
+        """
+        own = {"device": self._device, "precision": self._precision, "weights": self._weights}
+        if others := [name for name in own if str(settings.get(name, own[name])) != str(own[name])]:
+            raise QprdError(
+                f"The model was loaded with other settings: {', '.join(others)}.",
+                fix="Give them to load_model.",
+            )
+
     def score(
         self,
         slide: str | Path,
@@ -178,24 +190,11 @@ class Model:
                 f"These settings are for projects: {', '.join(of_a_project)}.",
                 fix="Leave them out; mpp says the resolution of a slide.",
             )
-        refuse_settings_of_model(settings)
+        self.refuse_other(settings)
         predictor = Predictor(self, config, progress_bars(progress))
         path = Path(slide)
         with Slide(path, mpp=mpp) as opened:
             return predictor.score(opened, path.name)
-
-
-def refuse_settings_of_model(settings: Mapping[str, Any]) -> None:
-    """Refuse settings that a model got when it was loaded.
-
-    Raises:
-        QprdError: one is given.
-    """
-    if of_the_model := sorted(_OF_THE_MODEL & settings.keys()):
-        raise QprdError(
-            f"These settings are the model's: {', '.join(of_the_model)}.",
-            fix="Give them to load_model.",
-        )
 
 
 def bundle_of(model: Model | str | Path) -> Path:

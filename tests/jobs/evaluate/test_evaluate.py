@@ -18,11 +18,11 @@ import qprd
 from qprd.errors import QprdError
 from qprd.evaluation.cells import labeled_cells
 from qprd.evaluation.metrics import auroc
+from qprd.jobs.evaluate import page as evaluation_page
 from qprd.jobs.reporting import plain
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.results.arrays import load_score_map
-from qprd.slides.slide import Slide
 from tests.helpers.drawn_project import (
     HEIGHT,
     MPP,
@@ -193,15 +193,16 @@ def test_the_worst_mistakes_can_be_gone_to(predicted_project: Path, real_picture
     assert not re.search(r'(src|href)="(https?:)?//', page)
 
 
-def test_a_mistake_on_a_slide_that_is_damaged_since_has_no_picture(predicted_project: Path) -> None:
+def test_a_mistake_on_a_slide_that_is_damaged_since_has_no_picture(
+    predicted_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     annotate(predicted_project, 2, drawn(("Tumor", NORMAL), ("Normal", TUMOR)))
 
-    def without_pixels(slide: Slide, *_: Any, **__: Any) -> Any:
+    def damaged(*_: object, **__: object) -> None:
         raise QprdError("The slide may be damaged.", fix="Copy it again.")
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Slide, "read_downsampled", without_pixels)
-        summary = evaluate(predicted_project, split="val")
+    monkeypatch.setattr(evaluation_page, "open_slide", damaged)
+    summary = evaluate(predicted_project, split="val")
     assert summary.false_positives
     page = summary.page.read_text(encoding="utf-8")
     assert "No picture: The slide may be damaged. Copy it again." in page
