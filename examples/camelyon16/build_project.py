@@ -25,7 +25,7 @@ from challenge import (
     listed,
 )
 from qprd.checked import Backend
-from qprd.demo.creation import NewSlide, create_project, import_annotations
+from qprd.demo.creation import NewSlide, create_project
 from qprd.errors import QprdError
 from qprd.jobs.import_asap import import_asap
 from qprd.progress import Progress, TerminalProgress, printable
@@ -121,10 +121,6 @@ def _import(
     file: Path, drawn: Mapping[str, Path], backend: Backend, progress: Progress
 ) -> list[str]:
     """Give images the tumor of ASAP files."""
-    opened, _ = open_project(file, backend=backend)
-    with opened:
-        if opened.backend == "paquo":
-            import_annotations(file)
     noted: dict[str, list[str]] = {}
     opened, _ = open_project(file, backend=backend)
     with opened, progress.task("importing annotations", len(drawn)) as task:

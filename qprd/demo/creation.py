@@ -1,8 +1,7 @@
-"""Create a QuPath project: its files without QuPath, the annotations in its data with one."""
+"""Create a QuPath project without QuPath, with its annotations as exchange files."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 import uuid
@@ -18,7 +17,6 @@ from qprd.files.layout import ProjectLayout
 from qprd.files.transaction import FileTransaction
 from qprd.qupath.pathclasses import argb_from_color, classes_path, classes_text
 from qprd.qupath.project import PathClass
-from qprd.qupath.qpproj import read_project_file
 
 #: The QuPath version whose project format is written.
 _FORMAT_VERSION = "0.6.0"
@@ -47,6 +45,7 @@ def create_project(
 ) -> Path:
     """Write a project for QuPath 0.6 and later, with its annotations as exchange files.
 
+    The backend paquo takes them from there, too, and brings them into QuPath when it first writes.
     Entry ids are 1, 2, ... in the order of the slides.
 
     Returns:
@@ -99,49 +98,6 @@ def create_project(
         transaction.stage_text(project, _json(root))
         transaction.commit()
     return project
-
-
-def import_annotations(project: Path) -> int:
-    """Import a project's exchange annotations into QuPath's data of entries that have none yet.
-
-    Returns:
-        Number of entries that got annotations.
-
-    Raises:
-        QprdError: There is no QuPath, a file is malformed, or a folder cannot be written.
-    """
-    from qprd.qupath.entry_folder import EntryFolder
-    from qprd.qupath.entrydata import EntryData
-    from qprd.qupath.java import start_qupath
-    from qprd.qupath.projectedit import server_builder
-
-    file = read_project_file(project)
-    qupath = start_qupath()
-    layout = ProjectLayout(file.path)
-    imported = 0
-    for entry in file.entries:
-        exported = layout.annotations / f"{entry.id}.geojson"
-        folder = EntryFolder.of(file.path, entry.id)
-        if not exported.is_file() or folder.data.exists() or folder.backup.exists():
-            continue
-        with FileTransaction(file.path.parent) as transaction:
-            staged = transaction.stage(folder.data)
-            data = EntryData.create(
-                qupath,
-                staged,
-                server=server_builder(file.path, entry.id),
-                image_type="BRIGHTFIELD_H_E",
-                full_id=f"{file.path}::{entry.id}",
-            )
-            data.add_geojson(exported.read_text(encoding="utf-8"))
-            data.write(staged)
-            transaction.stage_text(folder.summary, data.summary({}, entry.source))
-            transaction.commit()
-        # The export is as new as QuPath's data.
-        with contextlib.suppress(OSError):
-            exported.touch()
-        imported += 1
-    return imported
 
 
 def _server_builder(slide: NewSlide) -> dict[str, object]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import shapely
 
 from qprd.checked import Backend
-from qprd.demo.creation import DEFAULT_CLASSES, NewSlide, create_project, import_annotations
+from qprd.demo.creation import DEFAULT_CLASSES, NewSlide, create_project
 from qprd.demo.slides import SyntheticSlide, draw_slide, write_pyramidal_tiff
 from qprd.errors import QprdError
 from qprd.evaluation.cells import tile_auroc
@@ -97,10 +97,6 @@ def run_demo(
     started = time.perf_counter()
     bars = progress_bars(progress)
     file, drawn = _draw_project(Path(folder), _SIZE_PX, seed, bars)
-    opened, _ = open_project(file, backend=backend)
-    with opened:
-        if opened.writes_qupath_data:
-            import_annotations(file)
     opened, _ = open_project(file, backend=backend)
     with opened:
         training = train_project(opened, train_config(_TRAINING), progress=bars)

@@ -8,6 +8,7 @@ must be reopened there (File > Reload data), or its next save undoes ours.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing_extensions import override
 
 from qprd.errors import QprdError
 from qprd.files.backups import ImportedFrom, Subject
+from qprd.names import counted
 from qprd.predictions import (
     REVIEW_CLASS,
     REVIEW_COLOR,
@@ -23,6 +25,7 @@ from qprd.predictions import (
     is_own_class,
     own_metadata,
 )
+from qprd.qupath.annotation_files import AnnotationFiles
 from qprd.qupath.comparison import compare, refuse_changes, stored_otherwise
 from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.entrydata import EntryData
@@ -61,13 +64,18 @@ class _Change:
 
 
 class PaquoProject(ProjectOnDisk):
-    """A QuPath project read and written by QuPath."""
+    """A QuPath project read and written by QuPath.
+
+    An image that QuPath has never saved, as in a project made without QuPath, has the annotations
+    of its file in ``qprd/annotations``. The first write brings them into QuPath.
+    """
 
     backend = "paquo"
     writes_qupath_data = True
 
     def __init__(self, path: Path, *, slides: Sequence[Path] = ()) -> None:
         super().__init__(path, slides=slides)
+        self._annotation_files = AnnotationFiles(self._file, None)
         self._qupath = start_qupath()
         self.version = self._qupath.version
 
@@ -82,11 +90,23 @@ class PaquoProject(ProjectOnDisk):
     @override
     def annotations_in_qupath(self, entry: Entry) -> Sequence[Annotation]:
         data = self._read(entry)
-        return () if data is None else tuple(read_annotations(data.annotations_as_geojson()))
+        if data is None:
+            return self._annotation_files.read(entry)[1]
+        return tuple(read_annotations(data.annotations_as_geojson()))
 
     @override
     def annotation_note(self, entry: Entry) -> str | None:
-        return None
+        folder = self._folder(self._recorded(entry).id)
+        if not folder.data.exists() or not all(map(is_own_class, folder.recorded_classes())):
+            return None
+        in_file = self._annotation_files.read(entry)[1]
+        if not in_file:
+            return None
+        return (
+            f"{counted(len(in_file), 'annotation')} in qprd/annotations, none with a class in "
+            "QuPath: import_annotations.groovy, run in QuPath for the project, brings them there "
+            "('qprd groovy DIR' puts it into DIR)."
+        )
 
     @override
     def stored_metadata(self, entry: Entry) -> Mapping[str, str]:
@@ -206,13 +226,7 @@ class PaquoProject(ProjectOnDisk):
             data = self._read(entry)
             staged = transaction.stage(folder.data)
             if data is None:
-                data = EntryData.create(
-                    self._qupath,
-                    staged,
-                    server=server_builder(self.path, entry.id),
-                    image_type="UNSET",
-                    full_id=f"{self.path}::{entry.id}",
-                )
+                data = self._create(entry, staged)
             objects_before = data.count()
             change = edit(data)
             if change is None:
@@ -260,6 +274,20 @@ class PaquoProject(ProjectOnDisk):
         recorded = self._recorded(entry)
         self._set_class_colors()
         return EntryData.read(self._qupath, self._folder(recorded.id))
+
+    def _create(self, entry: Entry, path: Path) -> EntryData:
+        """Data of an image that QuPath has never saved, with what is drawn in its file."""
+        data = EntryData.create(
+            self._qupath,
+            path,
+            server=server_builder(self.path, entry.id),
+            image_type="UNSET",
+            full_id=f"{self.path}::{entry.id}",
+        )
+        root, annotations = self._annotation_files.read(entry)
+        if annotations:
+            data.add_geojson(json.dumps(root))
+        return data
 
     def _set_class_colors(self) -> None:
         """As QuPath does when it opens a project: a class has one color in a whole process."""

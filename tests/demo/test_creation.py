@@ -8,10 +8,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from qprd.demo.creation import NewSlide, create_project, import_annotations
+from qprd.demo.creation import NewSlide, create_project
 from qprd.errors import QprdError
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.paquo_backend import PaquoProject
+from qprd.qupath.project import Annotation
+from tests.helpers.annotation_file import annotation_file
+from tests.helpers.qupath_work import make_predictions, write
+
+DRAWN = {"Tumor", "Normal", "Ignore*"}
 
 
 @pytest.fixture
@@ -87,16 +92,36 @@ def test_qupath_opens_it_and_reads_the_slides(created: Path) -> None:
 
 @pytest.mark.qupath
 @pytest.mark.usefixtures("qupath")
-def test_annotations_get_into_qupath_once(created: Path) -> None:
-    assert import_annotations(created) == 2
-    assert import_annotations(created) == 0
-    with ExchangeProject(created) as exchange, PaquoProject(created) as paquo:
-        for entry in exchange.entries():
-            expected = exchange.annotations(entry)
-            found = paquo.annotations(entry)
-            assert sorted(found, key=lambda item: item.id) == sorted(
-                expected, key=lambda item: item.id
-            )
-    summary = json.loads((created.parent / "data" / "1" / "summary.json").read_text())
-    assert summary["imageType"] == "BRIGHTFIELD_H_E"
-    assert summary["hierarchy"]["nObjects"] == 4
+def test_the_first_write_brings_annotations_into_qupath(created: Path) -> None:
+    with ExchangeProject(created) as exchange:
+        drawn = {entry.id: exchange.annotations(entry) for entry in exchange.entries()}
+
+    def found() -> dict[str, list[Annotation]]:
+        with PaquoProject(created) as paquo:
+            entries = paquo.entries()
+            assert [paquo.annotation_note(entry) for entry in entries] == [None] * 3
+            return {
+                entry.id: [one for one in paquo.annotations(entry) if one.class_name in DRAWN]
+                for entry in entries
+            }
+
+    assert {entry_id: len(some) for entry_id, some in drawn.items()} == {"1": 3, "2": 2, "3": 0}
+    for times_written in range(3):
+        assert {entry_id: {one.id: one for one in some} for entry_id, some in found().items()} == {
+            entry_id: {one.id: one for one in some} for entry_id, some in drawn.items()
+        }
+        assert len(list(created.parent.glob("data/*/data.qpdata"))) == min(times_written, 1)
+        write(created, 0, make_predictions("1"))
+
+
+@pytest.mark.qupath
+@pytest.mark.usefixtures("qupath")
+def test_annotations_in_a_file_alone_are_noted_once_qupath_has_saved_the_image(
+    created: Path,
+) -> None:
+    write(created, 2, make_predictions("3"))
+    annotation_file(created.parent / "qprd" / "annotations", "3.geojson")
+    with PaquoProject(created) as paquo:
+        note = paquo.annotation_note(paquo.entries()[2])
+    assert note is not None
+    assert note.startswith("1 annotation in qprd/annotations, none with a class in QuPath: import")
