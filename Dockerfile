@@ -11,7 +11,7 @@ ARG BASE=ubuntu:24.04
 
 FROM ${BASE}
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-# The version to write into the package; without it that of the tag, if .git is there.
+# The version to write into the package: .git, which has the tag, is not copied.
 ARG VERSION
 
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]

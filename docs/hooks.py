@@ -1,4 +1,4 @@
-"""What the site adds to the pages: the list of errors, and links to files outside of ``docs/``."""
+"""Hooks of the site: its addresses, the list of errors, and links to files outside of ``docs/``."""
 
 from __future__ import annotations
 
@@ -43,6 +43,17 @@ _PARTS: Final = {
 }
 
 _log = logging.getLogger("mkdocs.hooks.qprd")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Take the addresses of the site and of the repository from the package's."""
+    import tomllib
+
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        urls = tomllib.load(file)["project"]["urls"]
+    config.site_url, config.repo_url = urls["Documentation"], urls["Homepage"]
+    config.repo_name = urls["Homepage"].partition("github.com/")[2]
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "adding-a-teacher.md"
 
 
@@ -45,7 +50,12 @@ def documented_package(folder: Path) -> Iterator[None]:
     text = DOCUMENTED.read_text(encoding="utf-8")
     files = dict(re.findall(r"```python\n# (my_package/\w+\.py)\n(.*?)```", text, re.DOTALL))
     (described,) = re.findall(r"```toml\n# pyproject.toml\n(.*?)```", text, re.DOTALL)
+    project = tomllib.loads(described)["project"]
     # What a build makes of it.
-    points = re.sub(r'\[project\.entry-points\."(.*?)"\]', r"[\1]", described).replace('"', "")
-    with installed_package(folder, "my-package", files, points):
+    points = "".join(
+        f"[{group}]\n" + "".join(f"{name} = {place}\n" for name, place in named.items())
+        for group, named in project["entry-points"].items()
+    )
+    assert project["version"]
+    with installed_package(folder, project["name"], files, points):
         yield
