@@ -25,6 +25,7 @@ def test_auto_without_a_qupath_takes_exchange(
     colon_project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(java, "find_qupath", lambda: None)
+    monkeypatch.setattr(java, "start_qupath", java.start_qupath.__wrapped__)  # none runs yet
     project, why = open_project(colon_project)
     assert project.backend == "exchange"
     assert "finds no QuPath" in why
@@ -34,6 +35,7 @@ def test_auto_passes_over_a_qupath_that_is_too_old(
     colon_project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(java, "find_qupath", lambda: QuPathInstallation(Path(), "0.5.1"))
+    monkeypatch.setattr(java, "start_qupath", java.start_qupath.__wrapped__)  # none runs yet
     project, why = open_project(colon_project)
     assert project.backend == "exchange"
     assert "0.5.1 is too old" in why
