@@ -77,7 +77,7 @@ def test_the_example_in_a_docstring_runs(
         names["model"] = qprd.load_model("demo/project/qprd/bundles/example")
     test = doctest.DocTestParser().get_doctest(example.docstring, names, example.name, None, 0)
     differences: list[str] = []
-    doctest.DocTestRunner(optionflags=OPTIONS).run(test, out=differences.append)
+    doctest.DocTestRunner(verbose=False, optionflags=OPTIONS).run(test, out=differences.append)
     assert not differences, "".join(differences)
 
 

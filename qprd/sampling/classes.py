@@ -70,7 +70,7 @@ def check_classes(wanted: Sequence[str], existing: Mapping[str, int]) -> None:
         return
     names = " or ".join(repr(name) for name in wanted)
     listed = ", ".join(f"{name} ({count})" for name, count in sorted(existing.items()) if count > 0)
-    found = f"Annotations exist of: {listed}." if listed else "There are no annotations at all."
+    found = f"Annotations exist of: {listed}." if listed else "No annotations were found."
     close = similar_classes(wanted, usable)
     if close:
         fix = f"Did you mean {' or '.join(repr(name) for name in close)}? Case matters."

@@ -332,7 +332,7 @@ def _check_classes(
     try:
         check_classes(wanted, _class_counts(annotations))
     except QprdError as error:
-        fix = "\n         ".join(filter(None, (error.fix, *unseen[:_NAMES_SHOWN])))
+        fix = "\n         ".join(filter(None, (*unseen[:_NAMES_SHOWN], error.fix)))
         raise QprdError(error.problem, where=error.where, fix=fix or None) from error
 
 
