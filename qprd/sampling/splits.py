@@ -254,13 +254,15 @@ def _deal_out(usable: Sequence[SplitCandidate], assigned: dict[str, Split]) -> N
     """Assign each slide that is left to the split that lacks most, tumor slides separately."""
     for has_tumor in (True, False):
         stratum = [s for s in usable if s.has_tumor == has_tumor]
-        targets = [len(stratum) * share for share in (1 - VAL_SHARE, VAL_SHARE, 0)]
+        targets = np.array([1 - VAL_SHARE, VAL_SHARE, 0]) * len(stratum)
+        decided = [assigned.get(s.entry_id) for s in stratum]
+        counts = np.array([decided.count(split) for split in SPLITS])
         for slide in stratum:
             if slide.entry_id in assigned:
                 continue
-            counts = [sum(assigned.get(s.entry_id) == split for s in stratum) for split in SPLITS]
-            lacking = [target - count for target, count in zip(targets, counts, strict=True)]
-            assigned[slide.entry_id] = SPLITS[int(np.argmax(lacking))]
+            most = int(np.argmax(targets - counts))
+            assigned[slide.entry_id] = SPLITS[most]
+            counts[most] += 1
 
 
 def _check(usable: Sequence[SplitCandidate], assigned: dict[str, Split]) -> None:
