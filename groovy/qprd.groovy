@@ -109,8 +109,6 @@ import java.util.concurrent.TimeUnit
 @Field static final List<String> INSTALLED = []
 
 @Field static final String TITLE = 'qprd'
-@Field static final double MIN_AREA_UM2 = 5000d
-@Field static final double TOLERANCE_UM = 4d
 @Field static final double PIECE_UM = 500d
 @Field static final int MOST_PIECES = 20
 @Field static final long MOST_PIXELS = 16_000_000L
@@ -339,7 +337,8 @@ Node runPane() {
     field('device', 'Compute on', list('device'))
     ui.train = button('Train') { start('train') }
     ui.predictThis = button('Predict this image') {
-        start('predict', ['--image', gui.getProject().getEntry(gui.getImageData()).getOriginalImageName()])
+        // By its id, as several images may have one name.
+        start('predict', ['--image', 'id:' + gui.getProject().getEntry(gui.getImageData()).getID()])
     }
     ui.predictAll = button('Predict all images') { start('predict') }
     ui.evaluate = button('Evaluate') { start('evaluate') }
@@ -396,7 +395,8 @@ void openSettings() {
     guarded {
         def file = project.getPath().resolveSibling('qprd.toml')
         if (!Files.exists(file)) {
-            Files.writeString(file, '# What qprd reads beside the settings of its window, which win. All there are: docs/reference.md\n\n' +
+            Files.writeString(file, '# Settings that the window does not have; what is chosen in the window wins.\n' +
+                    '# Take the # from a line to use it. All there are: https://qprd-developers.github.io/qprd/reference/\n\n' +
                     '[train]\n#recipe = "best"\n\n[predict]\n#slide-score = "max"\n')
         }
         gui.getScriptEditor().showScript(file.toFile())
@@ -413,11 +413,26 @@ void openPage(String name) {
 }
 
 void chooseCommand() {
+    def used = command()
     def chooser = new FileChooser()
-    chooser.setTitle('Choose the program "qprd"')
+    chooser.setTitle('Choose the program "qprd"' + (used == null ? '' : "; now it is ${used[0]}"))
+    if (used != null) {
+        chooser.setInitialDirectory(new File(used[0]).getParentFile())
+    }
     def file = chooser.showOpenDialog(ui.stage)
-    if (file != null) {
-        chosenCommand.set(file.getPath())
+    if (file == null) {
+        return
+    }
+    inBackground {
+        def version = CommandLine.versionOf([file.getPath()])
+        if (version == null) {
+            throw new IllegalStateException("${file} is not the program qprd; what was used before is kept.")
+        }
+        Platform.runLater {
+            chosenCommand.set(file.getPath())
+            tell("${version} is used from now on: ${file}")
+            refresh()
+        }
     }
 }
 
@@ -784,11 +799,12 @@ void showWarnings(project, List<Map> warnings) {
     if (gui.getProject() != project) {
         return
     }
-    def ids = project.getImageList().collectEntries { [it.getOriginalImageName(), it.getID()] }
+    // Several images may have one name.
+    def entries = project.getImageList().groupBy { it.getOriginalImageName() }
     ui.warnings.getChildren().setAll(warnings.collectMany { check ->
-        def links = (check.images ?: []).take(10).collect { name ->
-            def link = new Hyperlink(name)
-            link.setOnAction { openImage(ids[name]) }
+        def links = (check.images ?: []).unique(false).collectMany { entries[it] ?: [] }.take(10).collect { entry ->
+            def link = new Hyperlink(entry.getOriginalImageName())
+            link.setOnAction { openImage(entry.getID()) }
             link
         }
         def about = links ? '' : "${check.subject.capitalize()}: "
@@ -927,7 +943,7 @@ void outline() {
         return
     }
     inBackground {
-        def polygons = outlinesAt(image, grid, threshold, MIN_AREA_UM2, TOLERANCE_UM)
+        def polygons = outlinesAt(image, grid, threshold)
         def plane = grid.tiles[0].getROI().getImagePlane()
         def shapes = polygons.collect { GeometryTools.geometryToROI(it, plane).getShape() }
         Platform.runLater {
@@ -960,7 +976,7 @@ void keep() {
     ui.thresholdText.setText('Drawing ...')
     ui.keep.setDisable(true)
     inBackground {
-        def said = drawContours(image, grid, threshold, MIN_AREA_UM2, TOLERANCE_UM)
+        def said = drawContours(image, grid, threshold)
         Platform.runLater {
             log(said - 'qprd: ')
             imageChanged()
@@ -1234,6 +1250,20 @@ class CommandLine {
         def builder = new ProcessBuilder(words).directory(Path.of(words[0]).toAbsolutePath().getParent().toFile())
         builder.environment().put('PYTHONUTF8', '1')
         builder
+    }
+
+    /** What a command says of its version, such as "qprd 0.1.0"; null if it is not qprd. */
+    static String versionOf(List<String> qprd) {
+        try {
+            def started = process(qprd + '--version').redirectErrorStream(true).start()
+            started.getOutputStream().close()
+            if (!started.waitFor(60, TimeUnit.SECONDS)) {
+                started.destroy()
+            }
+            started.getInputStream().readLines('UTF-8').find { it ==~ /qprd \S+/ }
+        } catch (IOException ignored) {
+            null
+        }
     }
 
     /** The command of qprd: the one that was chosen, that of the installation, or the first on the PATH; else null. */
@@ -1711,6 +1741,8 @@ String importPredictions(Map image) {
 // ---- end of part predictions ----
 
 // ---- part contours: generated from parts/contours.groovy, do not edit here ----
+@Field static final Map<String, Double> CONTOUR_DEFAULTS = [min_area_um2: 5000d, tolerance_um: 4d]
+
 /** The tiles of an image as a grid; null if it has none. */
 Grid gridOf(Map image) {
     def tiles = ownTiles(image)
@@ -1758,23 +1790,34 @@ double resolutionOf(Map image) {
             : resultsOf(image)?.get('mpp')?.getAsDouble() ?: Double.NaN
 }
 
+/** A setting with which the prediction of an image drew its contours; the default where none is recorded. */
+double contourSetting(Map image, String name) {
+    def recorded = resultsOf(image)?.get(name)
+    recorded == null || recorded.isJsonNull() ? CONTOUR_DEFAULTS[name] : recorded.getAsDouble()
+}
+
 /**
  * Outlines of what is at or above a threshold, largest first; nothing is changed. Without a known resolution none
  * is dropped and none simplified.
+ *
+ * @param minAreaUm2   smaller contours are dropped, smaller holes filled; null does as the prediction did
+ * @param toleranceUm  how far a simplified outline may be from the exact one; null, too
  */
-List<Polygon> outlinesAt(Map image, Grid grid, double threshold, double minAreaUm2, double toleranceUm) {
+List<Polygon> outlinesAt(Map image, Grid grid, double threshold, Double minAreaUm2 = null, Double toleranceUm = null) {
     def server = image.data.getServer()
     def mpp = resolutionOf(image)
     def frame = new Envelope(0, server.getWidth(), 0, server.getHeight())
+    def minArea = minAreaUm2 != null ? minAreaUm2 : contourSetting(image, 'min_area_um2')
+    def tolerance = toleranceUm != null ? toleranceUm : contourSetting(image, 'tolerance_um')
     Double.isNaN(mpp) ? grid.contours(threshold, frame, 0d, 0d)
-            : grid.contours(threshold, frame, minAreaUm2 / (mpp * mpp), toleranceUm / mpp)
+            : grid.contours(threshold, frame, minArea / (mpp * mpp), tolerance / mpp)
 }
 
 /**
  * Replace the contours of an image by those at a threshold, save it with that threshold, and say what was done.
  * Tiles at or above it get the class of the contours.
  */
-String drawContours(Map image, Grid grid, double threshold, double minAreaUm2, double toleranceUm) {
+String drawContours(Map image, Grid grid, double threshold, Double minAreaUm2 = null, Double toleranceUm = null) {
     def polygons = outlinesAt(image, grid, threshold, minAreaUm2, toleranceUm)
     def mpp = resolutionOf(image)
     def (hierarchy, project, tiles) = [image.hierarchy, image.project, grid.tiles]

@@ -1,6 +1,7 @@
 /* Contours of an image at any threshold, drawn from its tiles. */
 
 import groovy.transform.CompileStatic
+import groovy.transform.Field
 import org.locationtech.jts.algorithm.locate.IndexedPointInAreaLocator
 import org.locationtech.jts.geom.Coordinate
 import org.locationtech.jts.geom.Envelope
@@ -18,6 +19,8 @@ import org.locationtech.jts.simplify.TopologyPreservingSimplifier
 import java.nio.ByteBuffer
 import java.nio.charset.StandardCharsets
 import java.security.MessageDigest
+
+@Field static final Map<String, Double> CONTOUR_DEFAULTS = [min_area_um2: 5000d, tolerance_um: 4d]
 
 /** The tiles of an image as a grid; null if it has none. */
 Grid gridOf(Map image) {
@@ -66,23 +69,34 @@ double resolutionOf(Map image) {
             : resultsOf(image)?.get('mpp')?.getAsDouble() ?: Double.NaN
 }
 
+/** A setting with which the prediction of an image drew its contours; the default where none is recorded. */
+double contourSetting(Map image, String name) {
+    def recorded = resultsOf(image)?.get(name)
+    recorded == null || recorded.isJsonNull() ? CONTOUR_DEFAULTS[name] : recorded.getAsDouble()
+}
+
 /**
  * Outlines of what is at or above a threshold, largest first; nothing is changed. Without a known resolution none
  * is dropped and none simplified.
+ *
+ * @param minAreaUm2   smaller contours are dropped, smaller holes filled; null does as the prediction did
+ * @param toleranceUm  how far a simplified outline may be from the exact one; null, too
  */
-List<Polygon> outlinesAt(Map image, Grid grid, double threshold, double minAreaUm2, double toleranceUm) {
+List<Polygon> outlinesAt(Map image, Grid grid, double threshold, Double minAreaUm2 = null, Double toleranceUm = null) {
     def server = image.data.getServer()
     def mpp = resolutionOf(image)
     def frame = new Envelope(0, server.getWidth(), 0, server.getHeight())
+    def minArea = minAreaUm2 != null ? minAreaUm2 : contourSetting(image, 'min_area_um2')
+    def tolerance = toleranceUm != null ? toleranceUm : contourSetting(image, 'tolerance_um')
     Double.isNaN(mpp) ? grid.contours(threshold, frame, 0d, 0d)
-            : grid.contours(threshold, frame, minAreaUm2 / (mpp * mpp), toleranceUm / mpp)
+            : grid.contours(threshold, frame, minArea / (mpp * mpp), tolerance / mpp)
 }
 
 /**
  * Replace the contours of an image by those at a threshold, save it with that threshold, and say what was done.
  * Tiles at or above it get the class of the contours.
  */
-String drawContours(Map image, Grid grid, double threshold, double minAreaUm2, double toleranceUm) {
+String drawContours(Map image, Grid grid, double threshold, Double minAreaUm2 = null, Double toleranceUm = null) {
     def polygons = outlinesAt(image, grid, threshold, minAreaUm2, toleranceUm)
     def mpp = resolutionOf(image)
     def (hierarchy, project, tiles) = [image.hierarchy, image.project, grid.tiles]

@@ -6,6 +6,7 @@ import com.google.gson.JsonParseException
 import java.nio.file.Files
 import java.nio.file.Path
 import java.time.OffsetDateTime
+import java.util.concurrent.TimeUnit
 
 /** A run of qprd by its events (docs/events.md): how far it is, what it said, and how it ended. */
 class Run {
@@ -169,6 +170,20 @@ class CommandLine {
         def builder = new ProcessBuilder(words).directory(Path.of(words[0]).toAbsolutePath().getParent().toFile())
         builder.environment().put('PYTHONUTF8', '1')
         builder
+    }
+
+    /** What a command says of its version, such as "qprd 0.1.0"; null if it is not qprd. */
+    static String versionOf(List<String> qprd) {
+        try {
+            def started = process(qprd + '--version').redirectErrorStream(true).start()
+            started.getOutputStream().close()
+            if (!started.waitFor(60, TimeUnit.SECONDS)) {
+                started.destroy()
+            }
+            started.getInputStream().readLines('UTF-8').find { it ==~ /qprd \S+/ }
+        } catch (IOException ignored) {
+            null
+        }
     }
 
     /** The command of qprd: the one that was chosen, that of the installation, or the first on the PATH; else null. */

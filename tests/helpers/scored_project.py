@@ -23,7 +23,8 @@ from qprd.slides.tissue import tissue_mask
 
 BUNDLE = "new"
 CELL_PX = 64
-MIN_AREA_UM2, TOLERANCE_UM = 5000.0, 4.0
+#: Others than the defaults, which scripts would take if they did not read those of the result.
+MIN_AREA_UM2, TOLERANCE_UM = 1500.0, 2.0
 THRESHOLD = 0.25
 
 
@@ -95,6 +96,8 @@ def score_project(project: Path, shared_data: Path) -> dict[str, tuple[ScoreMap,
                     mpp=score_map.mpp,
                     seconds=1.0,
                     frame=frame,
+                    min_area_um2=MIN_AREA_UM2,
+                    tolerance_um=TOLERANCE_UM,
                 ),
                 score_map,
                 own,

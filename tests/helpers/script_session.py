@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from qprd.predictions import MEAN_SCORE, SCORE
+
 #: Runs scripts in turn in one QuPath, each as the script command does, and writes what each printed
 #: and which objects the image then has. An error ends the image, after what had gone before.
 _DRIVER = """
@@ -285,3 +287,56 @@ def with_setting(script: str, name: str, value: str) -> str:
     (line,) = (number for number, text in enumerate(lines) if text.startswith(f"final {name} = "))
     lines[line] = f"final {name} = {value}"
     return "\n".join(lines)
+
+
+#: Writes all objects of the image, and their places in the hierarchy, to a file.
+_DUMP = """
+def objects = getCurrentHierarchy().getAllObjects(false).collect { [
+    id: it.getID().toString(),
+    type: it.getClass().getSimpleName(),
+    name: it.getName(),
+    'class': it.getPathClass()?.toString(),
+    locked: it.isLocked(),
+    description: it.isAnnotation() ? it.getDescription() : null,
+    parent: it.getParent().isRootObject() ? 'root' : it.getParent().getID().toString(),
+    roi: it.getROI().getGeometry().norm().toText(),
+    nucleus: it.isCell() ? it.getNucleusROI()?.getGeometry()?.toText() : null,
+    measurements: new TreeMap(it.getMeasurements()),
+] }
+def gson = new com.google.gson.GsonBuilder().serializeNulls().create()
+new File('TARGET/' + getProjectEntry().getID() + '.json').text = gson.toJson(objects)
+"""
+
+
+def dump(project: Path, folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """All objects of the colon project by entry id and object id, as a folder of files has them."""
+    folder.mkdir()
+    script = folder / "dump.groovy"
+    script.write_text(_DUMP.replace("TARGET", str(folder)))
+    log = run(script, project)
+    found = {
+        path.stem: {item["id"]: item for item in json.loads(path.read_text())}
+        for path in folder.glob("*.json")
+    }
+    assert sorted(found) == ["1", "2"], log
+    return found
+
+
+def is_own(item: Mapping[str, Any]) -> bool:
+    """Whether an object of `dump` is of qprd."""
+    if item["type"] == "PathAnnotationObject":
+        own_class = "qprd" in (item["class"] or "").split(": ")
+        return own_class and MEAN_SCORE in item["measurements"]
+    return (
+        item["type"] == "PathTileObject"
+        and item["name"] in (None, "qprd tile")
+        and SCORE in item["measurements"]
+    )
+
+
+def lead_to_slides(project: Path, shared_data: Path) -> Path:
+    """Let the URIs of the colon project lead to its slides, as QuPath's window would make them."""
+    slides = (shared_data / "slides").resolve().as_uri()
+    text = project.read_text().replace("file:///data/colon/slides", slides)
+    project.write_text(text)
+    return project

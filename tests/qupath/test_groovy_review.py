@@ -41,7 +41,14 @@ from tests.helpers.scored_project import (
     probability_of,
     score_project,
 )
-from tests.helpers.script_session import SETUP, in_a_viewer, launcher, run_in_turn, with_setting
+from tests.helpers.script_session import (
+    SETUP,
+    in_a_viewer,
+    launcher,
+    lead_to_slides,
+    run_in_turn,
+    with_setting,
+)
 
 VIEWS = ("show_heatmap", "overlay_heatmap", "review_next")
 CHANGES = ("rethreshold", "remove_qprd_objects")
@@ -163,10 +170,7 @@ def session(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Sess
     shutil.copytree(shared_data / "qupath" / "colon" / "project", root / "project")
     for path in [root, *root.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
-    project = root / "project" / "project.qpproj"
-    slides = (shared_data / "slides").resolve().as_uri()
-    text = project.read_text().replace("file:///data/colon/slides", slides)
-    project.write_text(text)
+    project = lead_to_slides(root / "project" / "project.qpproj", shared_data)
     made = score_project(project, shared_data)
 
     def painted(name: str, downsample: int = DOWNSAMPLE) -> str:

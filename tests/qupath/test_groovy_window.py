@@ -72,7 +72,8 @@ def found = [CommandLine.find('', [], 'FOLDER/other:FOLDER/bin', false),
              CommandLine.find('', [], 'FOLDER/other', false),
              CommandLine.find('', [program, '-x'], '', false),
              CommandLine.find(program, ['gone'], '', false)]
-def made = [runs: ends, commands: words, told: told, found: found,
+def versions = ['qprd', 'other', 'none'].collect { CommandLine.versionOf(['FOLDER/bin/' + it]) }
+def made = [versions: versions, runs: ends, commands: words, told: told, found: found,
             warnings: Findings.warnings(given.checks)*.finding,
             started: CommandLine.process(found[0]).directory().getPath()]
 new File('FOLDER/made.json').setText(gson.toJson(made), 'UTF-8')
@@ -156,8 +157,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> dict[st
     for path in [root, *root.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
     (root / "bin").mkdir()
-    (root / "bin" / "qprd").write_text("")
-    (root / "bin" / "qprd").chmod(0o755)
+    for name, said in (("qprd", "qprd 0.1.0"), ("other", "Python 3.11")):
+        (root / "bin" / name).write_text(f"#!/bin/sh\necho {said}\necho and more\n")
+        (root / "bin" / name).chmod(0o755)
     given = {"runs": RUNS, "commands": COMMANDS, "project": PROJECT, "chosen": CHOSEN}
     given |= {"projects": PROJECTS, "checks": CHECKS}
     (root / "given.json").write_text(json.dumps(given), encoding="utf-8")
@@ -270,6 +272,7 @@ def test_the_window_finds_the_program_and_starts_it_in_its_own_folder(made: dict
     # Not in the project, as `python -m qprd` would take a module of that name from there.
     assert made["started"] == f"{made['root']}/bin"
     assert made["found"] == [[program], None, [program, "-x"], [program]]
+    assert made["versions"] == ["qprd 0.1.0", None, None]
 
 
 @pytest.mark.qupath
