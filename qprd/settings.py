@@ -103,7 +103,10 @@ _Precision = Annotated[
 ]
 Images = Annotated[
     Names,
-    Field(description="Use this image only, or all that match a pattern. Repeatable."),
+    Field(
+        description="Use this image only, or all that match a pattern; id:3 is the one with that "
+        "id. Repeatable."
+    ),
     Option(PROJECT, "NAME", name="image", example=["colon_1.tif"]),
 ]
 Exclude = Annotated[

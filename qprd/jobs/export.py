@@ -203,7 +203,7 @@ def _the_entry(layout: ProjectLayout, entries: Sequence[Entry], are_named: bool)
         raise QprdError(
             f"A GeoJSON file is for one slide, and these are {len(entries)}: {name_list(entries)}.",
             where="--format geojson",
-            fix="Name one: --image NAME",
+            fix=f"Name one: --image NAME, or --image id:{entries[0].id}.",
             exit_code=ExitCode.USAGE,
         )
     return entries[0]

@@ -92,7 +92,7 @@ def import_asap(
             f"The file is of one image, and the name {image!r} fits {len(entries)}: "
             f"{name_list(entries)}.",
             where="--image",
-            fix="Give its whole name; if others have the same, rename it in QuPath.",
+            fix=f"Give its whole name, or its id, such as --image id:{entries[0].id}.",
         )
     entry = entries[0]
     drawn = read_asap(file)

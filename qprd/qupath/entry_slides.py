@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from qprd.checked import MPP_RANGE
@@ -25,7 +25,8 @@ def select_entries(
 ) -> list[Entry]:
     """The entries named by ``--image``, or all of them, without those named by ``--exclude``.
 
-    Both take names, or patterns such as ``colon_*.tif``. The order is that of the project.
+    Both take names, patterns such as ``colon_*.tif``, or ``id:3`` for the entry with that id, as
+    several may have one name. The order is that of the project.
 
     Raises:
         QprdError: there is no such image, none is left, or the project is empty.
@@ -35,30 +36,35 @@ def select_entries(
         raise QprdError(
             "The project has no images.", where=str(project.path), fix="Add slides in QuPath."
         )
-    names = [composed(entry.name) for entry in entries]
+    names = {entry.id: composed(entry.name) for entry in entries}
     chosen = _matching(names_of(images), names, "--image") if images else set(names)
     chosen -= _matching(names_of(exclude), names, "--exclude")
     if not chosen:
         raise QprdError(
             "No image is left to use.", where="--exclude", fix="Exclude fewer, or name others."
         )
-    return [entry for entry, name in zip(entries, names, strict=True) if name in chosen]
+    return [entry for entry in entries if entry.id in chosen]
 
 
-def _matching(wanted: Sequence[str], names: Sequence[str], option: str) -> set[str]:
-    """The names that were asked for by name or pattern."""
+def _matching(wanted: Sequence[str], names: Mapping[str, str], option: str) -> set[str]:
+    """The ids of entries, of these names, that were asked for by name, pattern or id."""
     chosen: set[str] = set()
     for one in map(composed, wanted):
         # A name may hold the brackets of a pattern.
-        found = {one} if one in names else {name for name in names if fnmatchcase(name, one)}
+        found = {entry_id for entry_id, name in names.items() if name == one} or {
+            entry_id
+            for entry_id, name in names.items()
+            if f"id:{entry_id}" == one or fnmatchcase(name, one)
+        }
         if not found:
-            close = difflib.get_close_matches(one, names, n=3)
+            known = list(dict.fromkeys(names.values()))
+            close = difflib.get_close_matches(one, known, n=3)
             raise QprdError(
                 f"The project has no image {one!r}.",
                 where=option,
                 fix=f"Did you mean {' or '.join(close)}?"
                 if close
-                else f"Its images: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}.",
+                else f"Its images: {', '.join(known[:10])}{', ...' if len(known) > 10 else ''}.",
             )
         chosen |= found
     return chosen

@@ -61,6 +61,15 @@ def test_a_name_in_another_unicode_form_is_the_same_name(
     assert found.name == normalize(stored, name)
 
 
+def test_one_of_several_images_of_a_name_is_chosen_by_its_id(project: Path) -> None:
+    edit(project, lambda root: root["images"][1].update(imageName=NAMES[0]))
+    with ExchangeProject(project) as opened:
+        first, second, _ = opened.entries()
+        assert select_entries(opened, (NAMES[0],)) == [first, second]
+        assert select_entries(opened, (f"id:{second.id}",)) == [second]
+        assert select_entries(opened, (), (f"id:{second.id}",))[0] == first
+
+
 @pytest.mark.parametrize(("name", "told"), [("frist.tif", "first.tif"), ("qq", "second.tif")])
 def test_an_image_that_does_not_exist_is_told_with_those_that_do(
     project: Path, name: str, told: str
