@@ -190,6 +190,7 @@ void openWindow() {
         gui.getStage().removeEventFilter(WindowEvent.WINDOW_CLOSE_REQUEST, closing)
         gui.imageDataProperty().removeListener(imageListener)
         gui.projectProperty().removeListener(projectListener)
+        look.image?.hierarchy?.removeListener(look.listener)
         showOutlines([])
         ui.heatmap.setSelected(false)
         showHeatmap()
@@ -408,6 +409,7 @@ void openPage(String name) {
     if (page == null || !Files.isRegularFile(page)) {
         tell("There is no such page yet: ${name == 'index.html' ? 'predict' : 'evaluate'} first.")
     } else {
+        tell("The browser opens ${page}")
         GuiTools.browseURI(page.toUri())
     }
 }
@@ -694,7 +696,7 @@ Node projectPane() {
         column.setPrefWidth(key == 'image' ? 145 : key in ['split', 'score'] ? 75 : 60)
         ui.images.getColumns().add(column)
     }
-    ui.images.setPlaceholder(new Label('No images yet.'))
+    ui.images.setPlaceholder(new Label())
     ui.images.setOnMouseClicked {
         def row = ui.images.getSelectionModel().getSelectedItem()
         if (it.getClickCount() == 2 && row != null) {
@@ -851,8 +853,12 @@ Map shownImage() {
 /** Another image is open, or it has other results. */
 void imageChanged() {
     showOutlines([])
+    look.image?.hierarchy?.removeListener(look.listener)
     def image = shownImage()
-    look = [image: image, grid: null, items: [], at: -1, judged: [] as Set, told: [:], accepted: [:], quiet: true]
+    look = [image: image, grid: null, items: [], at: -1, told: [:], accepted: [:], quiet: true]
+    // What is judged or undone in QuPath itself counts, too.
+    look.listener = { if (!it.isChanging()) { Platform.runLater { showItem() } } } as PathObjectHierarchyListener
+    image?.hierarchy?.addListener(look.listener)
     show()
     showThreshold()
     showItem()
@@ -989,7 +995,7 @@ void keep() {
 
 void showItem() {
     def items = look.items
-    def left = items.size() - look.judged.size()
+    def left = items.count { !isAnswered(look.image, it) }
     ui.judge[0..2].each { it.setDisable(!(look.at in 0..<items.size())) }
     ui.judge[3].setDisable(look.at <= 0)
     ui.judge[4].setDisable(items.isEmpty() || look.at >= items.size())
@@ -1003,8 +1009,8 @@ void showItem() {
     } else if (look.at >= items.size()) {
         ui.reviewText.setText("All ${items.size()} seen, ${left} without an answer. The next training learns from your answers.")
     } else {
-        def object = items[look.at]
-        def classes = look.judged.contains(object.getID()) ? "Its class is ${object.getPathClass()} now."
+        def object = annotationOf(look.image, items[look.at])
+        def classes = isAnswered(look.image, object) ? "Its class is ${object.getPathClass()} now."
                 : "Accept gives it the class ${look.accepted[object.getID()]}, Reject ${classOf('normalClass', 'Normal')}."
         ui.reviewText.setText("${look.at + 1} of ${items.size()}, ${left} without an answer\n${look.told[object.getID()]}\n${classes}")
     }
@@ -1017,8 +1023,9 @@ void step(int by) {
     look.at = Math.max(0, Math.min(look.items.size(), look.at + by))
     showItem()
     if (look.at < look.items.size()) {
-        center(look.items[look.at].getROI())
-        gui.getViewer().setSelectedObject(look.items[look.at])
+        def object = annotationOf(look.image, look.items[look.at])
+        center(object.getROI())
+        gui.getViewer().setSelectedObject(object)
     }
 }
 
@@ -1036,11 +1043,8 @@ void center(roi) {
 
 void answer(boolean isTumor) {
     if (look.at in 0..<look.items.size()) {
-        // What was edited may be another object of the same id.
-        def id = look.items[look.at].getID()
-        def object = look.image.hierarchy.getAnnotationObjects().find { it.getID() == id } ?: look.items[look.at]
-        judge(look.image, object, isTumor ? look.accepted[id] : classOf('normalClass', 'Normal'), this)
-        look.judged << id
+        def item = look.items[look.at]
+        judge(look.image, item, isTumor ? look.accepted[item.getID()] : classOf('normalClass', 'Normal'), this)
         gui.getToolManager().setSelectedTool(PathTools.MOVE)
         step(1)
     }
@@ -1049,11 +1053,7 @@ void answer(boolean isTumor) {
 /** Let QuPath's brush change the outline that is asked about. */
 void edit() {
     if (look.at in 0..<look.items.size()) {
-        def object = look.items[look.at]
-        if (object.getParent() == null) {
-            look.image.hierarchy.addObject(object)
-        }
-        gui.getViewer().setSelectedObject(object)
+        gui.getViewer().setSelectedObject(addedOf(look.image, look.items[look.at]))
         gui.getToolManager().setSelectedTool(PathTools.BRUSH)
         gui.getStage().toFront()
         ui.reviewText.setText(ui.reviewText.getText() + '\nPush its outline with the brush, from the inside, or with Alt from the outside; then accept or reject it here.')
@@ -1190,7 +1190,7 @@ class Run {
         switch (end) {
             case 'done':
                 return [train: 'The model is trained. Predict finds tumor with it.', predict: 'The results are here.',
-                        evaluate: 'The results are compared with what is drawn.', undo: 'The last results are taken back.'][command] ?: 'Done.'
+                        evaluate: 'The results are compared with what is drawn: see Page of the evaluation.', undo: 'The last results are taken back.'][command] ?: 'Done.'
             case 'partly':
                 return "Not everything could be done.\n${warnings ? warnings.takeRight(3).join('\n') : 'The log says what.'}"
             case 'stopped':
@@ -2247,13 +2247,35 @@ List piecesOf(Map image, contour, double edge, boolean calibrated) {
     }
 }
 
-/** Give an item a class, by which it is the user's. A piece comes into the image then. */
-void judge(Map image, object, String className, source) {
-    object.setPathClass(PathClass.fromString(className))
-    if (object.getParent() == null) {
-        image.hierarchy.addObject(object)
-    } else {
-        image.hierarchy.fireObjectClassificationsChangedEvent(source, [object])
+/**
+ * An item as it is in the image now, where an edit or QuPath's Undo may have put another annotation of its id. Itself if
+ * there is none: a piece that nobody has judged.
+ */
+def annotationOf(Map image, item) {
+    image.hierarchy.getAnnotationObjects().find { it.getID() == item.getID() } ?: item
+}
+
+boolean isAnswered(Map image, item) {
+    !isOwnClass(annotationOf(image, item).getPathClass())
+}
+
+/** An item as an annotation of the image: a piece comes into it as a copy. */
+def addedOf(Map image, item) {
+    def found = annotationOf(image, item)
+    if (!found.is(item) || image.hierarchy.getAnnotationObjects().contains(item)) {
+        return found
     }
+    def copy = PathObjects.createAnnotationObject(item.getROI(), item.getPathClass())
+    copy.setID(item.getID())
+    item.getMeasurements().each { name, value -> copy.getMeasurementList().put(name, value as double) }
+    image.hierarchy.addObject(copy)
+    copy
+}
+
+/** Give an item a class, by which it is the user's. */
+void judge(Map image, item, String className, source) {
+    def annotation = addedOf(image, item)
+    annotation.setPathClass(PathClass.fromString(className))
+    image.hierarchy.fireObjectClassificationsChangedEvent(source, [annotation])
 }
 // ---- end of part review ----

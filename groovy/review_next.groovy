@@ -71,7 +71,6 @@ if (items.isEmpty()) {
 Platform.runLater {
     Window.getWindows().findAll { it instanceof Stage && it.getTitle() == TITLE }.each { it.close() }
     def at = 0
-    def judged = [] as Set
     def said = new Label()
     def window = new Stage()
     def say = { String text ->
@@ -79,6 +78,7 @@ Platform.runLater {
         // The window has the size of what it says.
         window.sizeToScene()
     }
+    def left = { items.count { !isAnswered(image, it) } }
     def stillHere = {
         def here = viewer.getImageData() == image.data
         if (!here) {
@@ -88,15 +88,15 @@ Platform.runLater {
     }
     def show = {
         if (at >= items.size()) {
-            say("All ${items.size()} seen, ${judged.size()} judged.\nSave: File > Save.")
+            say("All ${items.size()} seen, ${items.size() - left()} judged.\nSave: File > Save.")
             return
         }
-        def object = items[at]
+        def object = annotationOf(image, items[at])
         def roi = object.getROI()
         def id = object.getID()
-        def classes = judged.contains(id) ? "Its class is ${object.getPathClass()} now."
+        def classes = isAnswered(image, object) ? "Its class is ${object.getPathClass()} now."
                 : "Accept gives it the class ${review.accepted[id]}, Reject ${REJECTED}."
-        say("${at + 1} of ${items.size()}, ${items.size() - judged.size()} without an answer\n${review.told[id]}\n${classes}")
+        say("${at + 1} of ${items.size()}, ${left()} without an answer\n${review.told[id]}\n${classes}")
         def needed = Math.max(roi.getBoundsWidth() / viewer.getView().getWidth(), roi.getBoundsHeight() / viewer.getView().getHeight())
         viewer.setDownsampleFactor(Math.max(3 * needed, 1d))
         viewer.centerROI(roi)
@@ -111,7 +111,6 @@ Platform.runLater {
     def classify = { className ->
         if (stillHere() && at < items.size()) {
             judge(image, items[at], className, window)
-            judged << items[at].getID()
             step(1)
         }
     }
@@ -335,13 +334,35 @@ List piecesOf(Map image, contour, double edge, boolean calibrated) {
     }
 }
 
-/** Give an item a class, by which it is the user's. A piece comes into the image then. */
-void judge(Map image, object, String className, source) {
-    object.setPathClass(PathClass.fromString(className))
-    if (object.getParent() == null) {
-        image.hierarchy.addObject(object)
-    } else {
-        image.hierarchy.fireObjectClassificationsChangedEvent(source, [object])
+/**
+ * An item as it is in the image now, where an edit or QuPath's Undo may have put another annotation of its id. Itself if
+ * there is none: a piece that nobody has judged.
+ */
+def annotationOf(Map image, item) {
+    image.hierarchy.getAnnotationObjects().find { it.getID() == item.getID() } ?: item
+}
+
+boolean isAnswered(Map image, item) {
+    !isOwnClass(annotationOf(image, item).getPathClass())
+}
+
+/** An item as an annotation of the image: a piece comes into it as a copy. */
+def addedOf(Map image, item) {
+    def found = annotationOf(image, item)
+    if (!found.is(item) || image.hierarchy.getAnnotationObjects().contains(item)) {
+        return found
     }
+    def copy = PathObjects.createAnnotationObject(item.getROI(), item.getPathClass())
+    copy.setID(item.getID())
+    item.getMeasurements().each { name, value -> copy.getMeasurementList().put(name, value as double) }
+    image.hierarchy.addObject(copy)
+    copy
+}
+
+/** Give an item a class, by which it is the user's. */
+void judge(Map image, item, String className, source) {
+    def annotation = addedOf(image, item)
+    annotation.setPathClass(PathClass.fromString(className))
+    image.hierarchy.fireObjectClassificationsChangedEvent(source, [annotation])
 }
 // ---- end of part review ----

@@ -91,12 +91,34 @@ List piecesOf(Map image, contour, double edge, boolean calibrated) {
     }
 }
 
-/** Give an item a class, by which it is the user's. A piece comes into the image then. */
-void judge(Map image, object, String className, source) {
-    object.setPathClass(PathClass.fromString(className))
-    if (object.getParent() == null) {
-        image.hierarchy.addObject(object)
-    } else {
-        image.hierarchy.fireObjectClassificationsChangedEvent(source, [object])
+/**
+ * An item as it is in the image now, where an edit or QuPath's Undo may have put another annotation of its id. Itself if
+ * there is none: a piece that nobody has judged.
+ */
+def annotationOf(Map image, item) {
+    image.hierarchy.getAnnotationObjects().find { it.getID() == item.getID() } ?: item
+}
+
+boolean isAnswered(Map image, item) {
+    !isOwnClass(annotationOf(image, item).getPathClass())
+}
+
+/** An item as an annotation of the image: a piece comes into it as a copy. */
+def addedOf(Map image, item) {
+    def found = annotationOf(image, item)
+    if (!found.is(item) || image.hierarchy.getAnnotationObjects().contains(item)) {
+        return found
     }
+    def copy = PathObjects.createAnnotationObject(item.getROI(), item.getPathClass())
+    copy.setID(item.getID())
+    item.getMeasurements().each { name, value -> copy.getMeasurementList().put(name, value as double) }
+    image.hierarchy.addObject(copy)
+    copy
+}
+
+/** Give an item a class, by which it is the user's. */
+void judge(Map image, item, String className, source) {
+    def annotation = addedOf(image, item)
+    annotation.setPathClass(PathClass.fromString(className))
+    image.hierarchy.fireObjectClassificationsChangedEvent(source, [annotation])
 }

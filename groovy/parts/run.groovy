@@ -110,7 +110,7 @@ class Run {
         switch (end) {
             case 'done':
                 return [train: 'The model is trained. Predict finds tumor with it.', predict: 'The results are here.',
-                        evaluate: 'The results are compared with what is drawn.', undo: 'The last results are taken back.'][command] ?: 'Done.'
+                        evaluate: 'The results are compared with what is drawn: see Page of the evaluation.', undo: 'The last results are taken back.'][command] ?: 'Done.'
             case 'partly':
                 return "Not everything could be done.\n${warnings ? warnings.takeRight(3).join('\n') : 'The log says what.'}"
             case 'stopped':

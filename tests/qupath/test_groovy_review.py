@@ -81,11 +81,18 @@ if (getProjectEntry().getID() == '2') addObject(later)
 addObject(region)
 """
 
-#: Accepts the first, which is a region to review, and the second, a piece of a large contour, then
-#: goes back and rejects that.
+#: Accepts the first, which is a region to review, and undoes that as QuPath does; then accepts both
+#: it and the second, a piece of a large contour, and goes back and rejects that.
 ANSWERS = """
 def viewer_ = getCurrentViewer()
 def tellWhere = { println Label.current.text.replace('\\n', ' | ') }
+tellWhere()
+def before = new ByteArrayOutputStream()
+new ObjectOutputStream(before).writeObject(getCurrentHierarchy())
+Button.press('_Accept')
+def stored = new ObjectInputStream(new ByteArrayInputStream(before.toByteArray()))
+getCurrentHierarchy().setHierarchy(stored.readObject())
+Button.press('_Back')
 tellWhere()
 Button.press('_Accept')
 tellWhere()
@@ -413,13 +420,14 @@ def test_an_answer_changes_the_class_of_what_is_shown_and_nothing_else(session: 
     assert max(piece.bounds[2] - piece.bounds[0], piece.bounds[3] - piece.bounds[1]) * mpp < 501
 
     mean = added["measurements"][MEAN_PROBABILITY]
-    head, first, second, centered, again, last = session.printed("answered").splitlines()
+    head, first, undone, second, centered, again, last = session.printed("answered").splitlines()
     count = int(head.split()[-4]) + 1
     assert head.endswith(f" to review; 1 is large: {count - 1} pieces of it")
     assert first == (
         f"1 of {count}, {count} without an answer | Region 1 | "
         "Accept gives it the class Tumor, Reject Normal."
     )
+    assert undone == first
     told = f"Piece of contour 1, mean probability {mean:.3f}"
     assert second == (
         f"2 of {count}, {count - 1} without an answer | {told} | "
