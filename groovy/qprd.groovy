@@ -762,10 +762,11 @@ void showStatus(project, Run job) {
     def entries = project.getImageList().collectEntries { [it.getID(), it] }
     def images = job.result.results ?: []
     ui.images.getItems().setAll(images.collect {
-        def probability = entries[it.entry_id]?.getMetadataValue('qprd: slide probability')
+        // What is in QuPath: results that were taken back are kept as files.
+        def (probability, score) = [OWN_SLIDE_PROBABILITY, OWN_SLIDE_SCORE].collect { name -> entries[it.entry_id]?.getMetadataValue(name) }
         [entry: it.entry_id, image: it.image, tumor: it.tumor as Integer, normal: it.normal as Integer,
          split: [train: 'training', val: 'validation'][it.split] ?: it.split,
-         score: probability != null ? sprintf('%.3f', probability as double) : it.slide_score == null ? null : sprintf('%.2f raw', it.slide_score)]
+         score: probability != null ? sprintf('%.3f', probability as double) : score == null ? null : sprintf('%.2f raw', score as double)]
     })
     ui.next.setText(Findings.nextTraining(images, job.result.bundles?.find { it.is_newest }?.name))
     ui.stopped = job.result.runs?.find { !it.is_running }?.name
@@ -1322,6 +1323,8 @@ class Findings {
 @Field static final String OWN_AREA = 'qprd: area um^2'
 @Field static final String OWN_NUMBER = 'qprd: number'
 @Field static final String OWN_RANK = 'qprd: review rank'
+@Field static final String OWN_SLIDE_SCORE = 'qprd: slide score'
+@Field static final String OWN_SLIDE_PROBABILITY = 'qprd: slide probability'
 @Field static final String OWN_BUNDLE = 'qprd: bundle'
 @Field static final String OWN_THRESHOLD = 'qprd: threshold'
 @Field static final String OWN_PROBABILITY_THRESHOLD = 'qprd: probability threshold'

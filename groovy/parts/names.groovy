@@ -15,6 +15,8 @@ import groovy.transform.Field
 @Field static final String OWN_AREA = 'qprd: area um^2'
 @Field static final String OWN_NUMBER = 'qprd: number'
 @Field static final String OWN_RANK = 'qprd: review rank'
+@Field static final String OWN_SLIDE_SCORE = 'qprd: slide score'
+@Field static final String OWN_SLIDE_PROBABILITY = 'qprd: slide probability'
 @Field static final String OWN_BUNDLE = 'qprd: bundle'
 @Field static final String OWN_THRESHOLD = 'qprd: threshold'
 @Field static final String OWN_PROBABILITY_THRESHOLD = 'qprd: probability threshold'
