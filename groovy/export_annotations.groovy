@@ -44,7 +44,7 @@ println exportAnnotations(image)
  */
 Map imageOf(project, data, viewer) {
     def entry = project == null || data == null ? null : project.getEntry(data)
-    def inView = viewer != null && viewer.getImageData() == data
+    def inView = data != null && viewer?.getImageData() == data
     [project: project, entry: entry, data: data, hierarchy: data?.getHierarchy(), viewer: inView ? viewer : null,
      saves: inView, folder: project?.getPath()?.getParent()?.resolve('qprd'),
      name: entry?.getOriginalImageName() ?: data?.getServer()?.getMetadata()?.getName()]
@@ -53,6 +53,9 @@ Map imageOf(project, data, viewer) {
 /** The image that the script runs for. "Run for project" saves it, but not "Run for project (without saving)". */
 Map currentImage() {
     def image = imageOf(getProject(), getCurrentImageData(), getCurrentViewer())
+    if (image.data == null) {
+        throw new IllegalStateException('qprd: open an image first')
+    }
     image.saves = image.viewer != null || binding.getVariable('qupath.script.batchSave')
     image
 }

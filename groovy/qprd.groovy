@@ -1342,7 +1342,7 @@ class Findings {
  */
 Map imageOf(project, data, viewer) {
     def entry = project == null || data == null ? null : project.getEntry(data)
-    def inView = viewer != null && viewer.getImageData() == data
+    def inView = data != null && viewer?.getImageData() == data
     [project: project, entry: entry, data: data, hierarchy: data?.getHierarchy(), viewer: inView ? viewer : null,
      saves: inView, folder: project?.getPath()?.getParent()?.resolve('qprd'),
      name: entry?.getOriginalImageName() ?: data?.getServer()?.getMetadata()?.getName()]

@@ -73,13 +73,18 @@ def found = [CommandLine.find('', [], 'FOLDER/other:FOLDER/bin', false),
              CommandLine.find('', [program, '-x'], '', false),
              CommandLine.find(program, ['gone'], '', false)]
 def versions = ['qprd', 'other', 'none'].collect { CommandLine.versionOf(['FOLDER/bin/' + it]) }
-def made = [versions: versions, runs: ends, commands: words, told: told, found: found,
+def empty = imageOf(null, null, new Expando(getImageData: { null }))
+keepUnchanged(empty)
+def made = [empty: empty.viewer == null, versions: versions, runs: ends, commands: words, told: told, found: found,
             warnings: Findings.warnings(given.checks)*.finding,
             started: CommandLine.process(found[0]).directory().getPath()]
 new File('FOLDER/made.json').setText(gson.toJson(made), 'UTF-8')
 
 // ---- part run ----
 // ---- end of part run ----
+
+// ---- part image ----
+// ---- end of part image ----
 """
 
 
@@ -163,8 +168,11 @@ def made(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> dict[st
     given = {"runs": RUNS, "commands": COMMANDS, "project": PROJECT, "chosen": CHOSEN}
     given |= {"projects": PROJECTS, "checks": CHECKS}
     (root / "given.json").write_text(json.dumps(given), encoding="utf-8")
-    part = (script_folder() / "parts" / "run.groovy").read_text(encoding="utf-8")
-    text = with_parts(SCRIPT, {"run": part}).replace("FOLDER", str(root))
+    parts = {
+        name: (script_folder() / "parts" / f"{name}.groovy").read_text(encoding="utf-8")
+        for name in ("run", "image")
+    }
+    text = with_parts(SCRIPT, parts).replace("FOLDER", str(root))
     steps = [text, WINDOW.read_text(encoding="utf-8")]
     tried, opened = run_in_turn(steps, root / "project" / "project.qpproj", root / "steps")
     assert (root / "made.json").is_file(), tried
@@ -285,6 +293,11 @@ def test_the_window_tells_what_a_training_would_use_and_what_is_doubtful(
         "The newest model is m-2."
     )
     assert made["warnings"] == ["will not work", "out of focus", "none can be read"]
+
+
+@pytest.mark.qupath
+def test_the_window_opens_where_no_image_is_open(made: dict[str, Any]) -> None:
+    assert made["empty"]
 
 
 @pytest.mark.qupath
