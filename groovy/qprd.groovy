@@ -476,6 +476,8 @@ void start(String name, List<String> more = []) {
     def choices = chosen()
     now = [job: new Run(command: name), more: more, project: project, process: null, end: null, read: 0L, brought: [:], problems: []]
     ui.log.clear()
+    // Else a field gets the focus of the button that is disabled now, and takes the keys of the review.
+    ui.tabs.requestFocus()
     show()
     inBackground {
         try {
