@@ -732,14 +732,18 @@ void refresh() {
     if (project == null || words == null) {
         return
     }
+    // Answers that come after the next question are of no use.
+    def asked = new Object()
+    ui.asked = asked
+    def answered = { Closure showing -> Platform.runLater { ui.asked.is(asked) && gui.getProject() == project ? showing() : null } }
     inBackground {
         def notSent = exportAll(project).collect { [subject: 'annotations', finding: it] }
         Thread.startDaemon('qprd status') {
             guarded {
                 def status = answerOf(words, 'status', project, choices, ['--drawn'])
-                Platform.runLater { showStatus(project, status) }
+                answered { showStatus(project, status) }
                 def checks = answerOf(words, 'doctor', project, choices).result.checks ?: []
-                Platform.runLater { showWarnings(project, notSent + Findings.warnings(checks)) }
+                answered { showWarnings(project, notSent + Findings.warnings(checks)) }
             }
         }
     }
@@ -754,9 +758,6 @@ Run answerOf(List<String> words, String name, project, Map<String, String> choic
 }
 
 void showStatus(project, Run job) {
-    if (gui.getProject() != project) {
-        return
-    }
     if (job.error != null) {
         ui.next.setText(job.error)
         return
@@ -801,9 +802,6 @@ void offer(project, List<String> waiting) {
 
 /** Each warning with links to the images that it is about. */
 void showWarnings(project, List<Map> warnings) {
-    if (gui.getProject() != project) {
-        return
-    }
     // Several images may have one name.
     def entries = project.getImageList().groupBy { it.getOriginalImageName() }
     ui.warnings.getChildren().setAll(warnings.collectMany { check ->

@@ -75,7 +75,8 @@ def found = [CommandLine.find('', [], 'FOLDER/other:FOLDER/bin', false),
 def versions = ['qprd', 'other', 'none'].collect { CommandLine.versionOf(['FOLDER/bin/' + it]) }
 def empty = imageOf(null, null, new Expando(getImageData: { null }))
 keepUnchanged(empty)
-def made = [empty: empty.viewer == null, versions: versions, runs: ends, commands: words, told: told, found: found,
+def made = [empty: empty.viewer == null, versions: versions, runs: ends, commands: words,
+            told: told, found: found,
             warnings: Findings.warnings(given.checks)*.finding,
             started: CommandLine.process(found[0]).directory().getPath()]
 new File('FOLDER/made.json').setText(gson.toJson(made), 'UTF-8')
