@@ -38,7 +38,7 @@ class RecordedEvaluation:
 
     Attributes:
         bundle: Name of the bundle that predicted.
-        created: ISO 8601 time, UTC.
+        created: When it began, ISO 8601, UTC.
         patch: Metrics of the patches by name.
         false_positives: The worst ones, worst first, as in ``misses``.
     """

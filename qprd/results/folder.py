@@ -69,7 +69,7 @@ class SlideResult:
 
     Attributes:
         bundle: Name of the bundle that predicted.
-        created: ISO 8601 time, UTC.
+        created: When it was made, ISO 8601, UTC.
         slide_score: Raw score of the slide as a whole, without bounds; None without tissue.
         slide_probability: The probability that the calibration gives it; None without one.
         threshold: Raw score at and above which tissue is called tumor; None if there was none.

@@ -74,6 +74,7 @@ def evaluate(
     from qprd.bundle.reading import newest_bundle, read_bundle_info
 
     started, bars = time.perf_counter(), progress_bars(progress)
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     layout = ProjectLayout(project.path)
     layout.require_writable()
     info = read_bundle_info(newest_bundle(layout.bundles) if model is None else bundle_of(model))
@@ -130,7 +131,7 @@ def evaluate(
             backend=project.backend,
             bundle=info.name,
             split=chosen.split,
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            created=created,
             threshold=threshold,
             patch=patch_metrics(
                 compared, threshold=threshold, probability_of=info.scoring.probability_of

@@ -76,7 +76,6 @@ def publish(
         layout,
         info,
         threshold=thresholds.pop() if len(thresholds) == 1 else info.scoring.threshold,
-        date=max(slide.predicted for slide in summary.slides),
     )
 
 

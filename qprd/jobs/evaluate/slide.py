@@ -89,7 +89,6 @@ class EvaluatedSlide:
     """What is kept of one slide while the others are read.
 
     Attributes:
-        predicted: When it was predicted, ISO 8601, UTC.
         threshold: Raw score at which its contours were drawn.
         cell_px: Edge of a cell in level-0 pixels.
         false_positives: The worst ones, worst first, as in ``misses``.
@@ -99,7 +98,6 @@ class EvaluatedSlide:
     entry: Entry
     comparison: SlideComparison
     report: SlideReport
-    predicted: str
     threshold: float | None
     mpp: float
     cell_px: float
@@ -223,7 +221,6 @@ def evaluate_slide(
             used_for=info.training.use_of(slide.identity) or "nothing",
             contours=len(contours),
         ),
-        predicted=result.created,
         threshold=result.threshold,
         mpp=slide.mpp,
         cell_px=score_map.cell_px,

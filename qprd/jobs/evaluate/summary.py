@@ -50,7 +50,7 @@ class EvaluateSummary:
 
     Attributes:
         bundle: Name of the bundle that predicted.
-        created: ISO 8601 time, UTC.
+        created: When it began, ISO 8601, UTC.
         threshold: Raw score at and above which a cell is called tumor; None if there is none.
         patch: Metrics of the patches, such as ``patch.auroc``.
         lesion: Metrics of the lesion points, such as ``lesion.froc_score``.

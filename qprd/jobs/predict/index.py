@@ -14,7 +14,7 @@ from qprd.version import __version__
 
 
 def write_results_index(
-    layout: ProjectLayout, info: BundleInfo, *, threshold: float | None, date: str
+    layout: ProjectLayout, info: BundleInfo, *, threshold: float | None
 ) -> Path:
     """Write ``results/index.html`` with a row for each slide, earlier predictions included.
 
@@ -23,6 +23,7 @@ def write_results_index(
     """
     folders = sorted(path.parent for path in layout.results.glob(f"[!.]*/{SLIDE}"))
     rows = [_row(folder, info) for folder in folders]
+    date = max((row.result.created for row in rows if row.result), default="")
     evaluation = last_evaluation(layout)
     warnings = []
     scoring, validation = info.scoring, info.scoring.validation
@@ -52,7 +53,7 @@ def write_results_index(
             "Teacher": info.network.teacher.name,
             "Threshold": "\N{EN DASH}" if threshold is None else f"{threshold:.3f}",
             **_validation(info),
-            "Date": date,
+            "Last predicted": date or "\N{EN DASH}",
             "qprd": __version__,
         },
         warnings=warnings,

@@ -210,9 +210,7 @@ def _mark_regions(
 def _write_index(layout: ProjectLayout, predictor: Predictor) -> Path:
     # One process after the other: the last one must have seen all results.
     with locked(layout.project, wait=True):
-        return write_results_index(
-            layout, predictor.info, threshold=predictor.threshold, date=predictor.date
-        )
+        return write_results_index(layout, predictor.info, threshold=predictor.threshold)
 
 
 def _stopped(error: DiskError, queue: SlideQueue) -> QprdError:

@@ -37,7 +37,6 @@ class Predictor:
     Attributes:
         inputs: What the results are made from.
         threshold: Raw score from which tissue counts as tumor; None if there is none.
-        date: When the prediction began, ISO 8601, UTC.
         notes: What the user should know, whatever the slide.
 
     Raises:
@@ -51,7 +50,6 @@ class Predictor:
         self._progress = progress
         self.inputs = Inputs(model.bundle, info, config)
         self.threshold = self.inputs.threshold
-        self.date = datetime.now(timezone.utc).isoformat(timespec="seconds")
         notes = no_probability(info)
         validation = info.scoring.validation
         if config.operating_point is not None and validation is not None:
@@ -133,7 +131,7 @@ class Predictor:
             unscored=unscored,
             model=self.info,
             config=self._config,
-            created=self.date,
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             seconds=time.perf_counter() - started,
             tissue_class=self.tissue_class,
             notes=tuple(notes),

@@ -4,7 +4,9 @@ import json
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from qprd.errors import QprdError
 from qprd.evaluation.cells import labeled_cells
 from qprd.evaluation.metrics import auroc
 from qprd.jobs.evaluate import page as evaluation_page
+from qprd.jobs.predict.predictor import Predictor
+from qprd.jobs.predict.slide_scores import SlideScores
 from qprd.jobs.reporting import plain
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
@@ -119,6 +123,26 @@ def test_the_index_links_to_the_page_and_says_when_it_is_outdated(
     stored.write_text("{")
     predict(predicted_project, images=[SECOND])
     assert "evaluation.html" not in index.read_text()
+
+
+def test_an_evaluation_during_a_prediction_is_outdated(
+    predicted_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = evaluate(predicted_project, split="val")
+    stored = predicted_project.parent / "qprd" / "results" / "evaluation.json"
+    score = Predictor.score
+
+    def evaluated_meanwhile(*args: Any, **options: Any) -> SlideScores:
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        stored.write_text(json.dumps(json.loads(stored.read_text()) | {"created": now}))
+        time.sleep(1)
+        return score(*args, **options)
+
+    monkeypatch.setattr(Predictor, "score", evaluated_meanwhile)
+    index = predict(predicted_project, images=[SECOND], force=True).index
+    assert "before the last prediction" in index.read_text(encoding="utf-8")
+    assert evaluate(predicted_project, split="val").created > summary.created
+    assert "before the last prediction" not in index.read_text(encoding="utf-8")
 
 
 def test_slides_without_results_are_named_and_the_others_go_on(trained_project: Path) -> None:
