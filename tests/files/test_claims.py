@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -133,6 +134,32 @@ def test_a_process_on_another_computer_is_dead_after_some_time_without_a_sign_of
         file.write_bytes(record.replace(b"elsewhere", b"a third one"))
         os.utime(file, (time.time() - 400,) * 2)
         assert claims.take("2")
+
+
+@pytest.mark.parametrize(
+    ("has_ended", "silent_s", "is_dead"), [(False, 0, False), (False, 400, True), (True, 0, True)]
+)
+def test_where_nothing_tells_when_a_process_started_its_signs_of_life_count(
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    has_ended: bool,
+    silent_s: float,
+    is_dead: bool,
+) -> None:
+    monkeypatch.setattr(module, "_start_of", lambda _process: None)
+    with Claims(project) as claims:
+        assert claims.take("1")
+        file = ProjectLayout(project).claims / "1.0"
+        if has_ended:
+            with subprocess.Popen([sys.executable, "-c", ""]) as process:
+                process.wait()
+            record = json.loads(file.read_text()) | {"process": process.pid}
+            file.write_text(json.dumps(record))
+        os.utime(file, (time.time() - silent_s,) * 2)
+        (work,) = (work for work in work_in_progress(project) if work.name == "1")
+        assert work.state == ("dead" if is_dead else "running")
+        with Claims(project) as other:
+            assert other.take("1") == is_dead
 
 
 def test_a_claim_that_is_just_being_written_is_left_alone(project: Path) -> None:
