@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,8 @@ import shapely
 from shapely.geometry import MultiPolygon
 
 from qprd.errors import QprdError
+from qprd.files.packed import PackedValues
 from qprd.qupath.entry_slides import name_list
-from qprd.sampling.packed import Packed
 from qprd.sampling.region_index import RegionIndex
 from qprd.sampling.regions import LabelRegions
 from qprd.sampling.sampler import Bounds, iter_patches, patch_rng, sample_stratified, stratify
@@ -35,7 +35,8 @@ class SlideRegions:
     """One slide with its label regions, ready to be sampled.
 
     Attributes:
-        packed: The label regions and the tissue mask: a training has them of all its slides.
+        reviewed_labels: Labels of which a part of the region comes from a review.
+        load: Gives the label regions and the tissue mask.
     """
 
     entry_id: str
@@ -45,7 +46,8 @@ class SlideRegions:
     mpp: float
     has_tumor: bool
     has_normal: bool
-    packed: Packed[tuple[LabelRegions, TissueMask | None]]
+    reviewed_labels: frozenset[Label]
+    load: Callable[[], tuple[LabelRegions, TissueMask | None]]
     metadata_split: Split | None = None
 
     @classmethod
@@ -69,25 +71,37 @@ class SlideRegions:
             tissue: The tissue mask, or None to accept patches whatever their tissue.
             metadata_split: The split that its metadata name.
         """
+        reviewed: dict[Label, MultiPolygon] = {
+            "tumor": regions.accepted,
+            "normal": regions.rejected,
+        }
         return cls(
             entry_id,
             identity,
             *frame,
             has_tumor=not regions.tumor_region.is_empty,
             has_normal=not regions.normal_region.is_empty,
-            packed=Packed((regions, tissue)),
+            reviewed_labels=frozenset(k for k, part in reviewed.items() if not part.is_empty),
+            load=lambda: (regions, tissue),
             metadata_split=metadata_split,
         )
+
+    def packed_in(
+        self, values: PackedValues[tuple[LabelRegions, TissueMask | None]]
+    ) -> SlideRegions:
+        """The same with regions and mask in a file: a training has them of all its slides."""
+        values[self.entry_id] = self.load()
+        return replace(self, load=partial(values.__getitem__, self.entry_id))
 
     @property
     def regions(self) -> LabelRegions:
         """Where the slide is tumor and where normal."""
-        return self.packed.unpack()[0]
+        return self.load()[0]
 
     @property
     def tissue(self) -> TissueMask | None:
         """The tissue mask, or None to accept patches whatever their tissue."""
-        return self.packed.unpack()[1]
+        return self.load()[1]
 
     @property
     def name(self) -> str:
@@ -297,7 +311,11 @@ class _TableSampler:
 
         if wanted == 0:
             return {}
-        sources = {e: partial(source, e, bounds) for e, bounds in areas.items()}
+        sources = {
+            e: partial(source, e, bounds)
+            for e, bounds in areas.items()
+            if not reviewed or label in self._slides[e].reviewed_labels
+        }
         return sample_stratified(sources, wanted)
 
     def _patches(
@@ -325,11 +343,11 @@ class _TableSampler:
         self, entry_id: str, label: Label, positions: Sequence[tuple[int, int]]
     ) -> list[bool]:
         """Return for each position whether enough of the patch lies in a reviewed region."""
-        region, size_px = self._slides[entry_id].reviewed(label), self._size_px(entry_id)
-        if region.is_empty or not positions:
+        slide, size_px = self._slides[entry_id], self._size_px(entry_id)
+        if label not in slide.reviewed_labels or not positions:
             return [False] * len(positions)
         x, y = np.array(positions, np.float64).T
-        covered = RegionIndex(region, size_px).coverage(x, y, size_px)
+        covered = RegionIndex(slide.reviewed(label), size_px).coverage(x, y, size_px)
         return [bool(share >= self._config.min_coverage - 1e-9) for share in covered]
 
     def _check_enough(

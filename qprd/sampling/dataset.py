@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -189,9 +189,11 @@ def open_decoded(file: Path) -> Pixels:
 
 
 def rasterize_labels(
-    table: PatchTable, regions: Mapping[str, LabelRegions], *, patch_px: int
+    table: PatchTable, regions: Callable[[str], LabelRegions | None], *, patch_px: int
 ) -> NDArray[np.int8]:
     """Return the label of every location of every patch, by the region its center lies in.
+
+    ``regions`` gives the label regions of an entry id, of one slide after the other.
 
     Returns:
         (n, p / 4, p / 4) for patches of p pixels: 1 normal, 0 tumor, -1 neither.
@@ -204,27 +206,27 @@ def rasterize_labels(
             f"A patch of {patch_px} px has no mask of locations of {MASK_STRIDE} px.",
             fix=f"Give --patch-px a multiple of {MASK_STRIDE}.",
         )
-    cells = patch_px // MASK_STRIDE
+    cells, patches = patch_px // MASK_STRIDE, table.patches
     masks = np.full((len(table), cells, cells), IGNORE, dtype=np.int8)
-    indices: dict[tuple[str, float], tuple[RegionIndex, RegionIndex]] = {}
-    for i, patch in enumerate(table.patches):
-        key = patch.slide, patch.size_px
-        if key not in indices:
-            if patch.slide not in regions:
-                raise QprdError(
-                    "There are no label regions to draw masks from.",
-                    where=patch.name,
-                    fix="Annotate the slide, or train with --labels patch.",
-                )
-            own = regions[patch.slide]
-            indices[key] = (
-                RegionIndex(own.normal_region, patch.size_px),
-                RegionIndex(own.tumor_region, patch.size_px),
+
+    def kind(i: int) -> tuple[str, float]:
+        return patches[i].slide, patches[i].size_px
+
+    for (entry_id, size_px), group in groupby(sorted(range(len(table)), key=kind), key=kind):
+        own, chosen = regions(entry_id), list(group)
+        if own is None:
+            raise QprdError(
+                "There are no label regions to draw masks from.",
+                where=patches[chosen[0]].name,
+                fix="Annotate the slide, or train with --labels patch.",
             )
-        normal, tumor = indices[key]
-        square = (patch.x, patch.y, patch.size_px, cells)
-        masks[i][normal.rasterize(*square)] = Y["normal"]
-        masks[i][tumor.rasterize(*square)] = Y["tumor"]
+        normal, tumor = (
+            RegionIndex(region, size_px) for region in (own.normal_region, own.tumor_region)
+        )
+        for i in chosen:
+            square = (patches[i].x, patches[i].y, size_px, cells)
+            masks[i][normal.rasterize(*square)] = Y["normal"]
+            masks[i][tumor.rasterize(*square)] = Y["tumor"]
     return masks
 
 

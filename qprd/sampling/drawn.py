@@ -226,6 +226,8 @@ def unlabeled_annotations(
 
     Points and lines are among them.
     """
+    if all(role_of(annotation, classes) != "other" for annotation in annotations):
+        return ()
     everywhere = box(-_FAR_PX, -_FAR_PX, _FAR_PX, _FAR_PX)
     return unlabeled_of(collect(annotations, everywhere, classes), classes)[0]
 

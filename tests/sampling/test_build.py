@@ -14,7 +14,6 @@ from shapely.geometry import MultiPolygon, box
 
 from qprd.errors import QprdError
 from qprd.sampling.build import SlideRegions, build_patch_table
-from qprd.sampling.packed import Packed
 from qprd.sampling.splits import Split
 from qprd.sampling.table import PatchTable, check_splits_apart
 from qprd.settings import TrainConfig
@@ -97,7 +96,8 @@ def reviewed_slide(
         rejected=MultiPolygon([box(500, 500, 500 + rejected, 500 + rejected)]),
         accepted=MultiPolygon([box(0, 0, 200, 400)]),
     )
-    return dataclasses.replace(plain, packed=Packed((own, None)))
+    frame = (plain.width, plain.height, plain.mpp)
+    return SlideRegions.of(entry_id, plain.identity, frame, regions=own, metadata_split=split)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 1.0])

@@ -235,7 +235,7 @@ def test_masks_are_what_the_loss_sees() -> None:
         for i, t in enumerate(is_tumor)
     )
     table = PatchTable(rows)
-    masks = rasterize_labels(table, {"1": regions}, patch_px=PATCH_PX)
+    masks = rasterize_labels(table, {"1": regions}.get, patch_px=PATCH_PX)
     data = PatchDataset(table, images, patch_px=PATCH_PX, masks=masks)
     seen: list[torch.Tensor] = []
     settings = config(epochs=1, similarity="location", labels="mask")

@@ -20,6 +20,7 @@ from qprd.sampling.dataset import (
     open_decoded,
     rasterize_labels,
 )
+from qprd.sampling.regions import LabelRegions
 from qprd.sampling.splits import Split
 from qprd.sampling.table import PatchTable
 from qprd.settings import TrainConfig
@@ -142,6 +143,10 @@ def _read(prepared: PreparedPatches, config: TrainConfig, run: Run, progress: Pr
             if not len(table):  # which has no file yet
                 np.save(file, images)
         if config.labels == "mask":
-            regions = {slide.entry_id: slide.regions for slide in prepared.slides}
-            train = tables["train"]
-            np.save(_masks(run), rasterize_labels(train, regions, patch_px=config.patch_px))
+            slides = {slide.entry_id: slide for slide in prepared.slides}
+
+            def regions(entry_id: str) -> LabelRegions | None:
+                return slides[entry_id].regions if entry_id in slides else None
+
+            masks = rasterize_labels(tables["train"], regions, patch_px=config.patch_px)
+            np.save(_masks(run), masks)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from qprd.bundle.ancestry import ReviewCounts, SlideAnnotations, annotation_sha256
 from qprd.errors import QprdError
+from qprd.files.packed import PackedValues
 from qprd.jobs.train.table import patch_table
 from qprd.progress import Progress
 from qprd.qupath.drawn import read_drawn
@@ -27,14 +28,14 @@ from qprd.qupath.project import Annotation, Entry, Project
 from qprd.sampling.build import SlideRegions
 from qprd.sampling.classes import Classes, Role, check_classes, has_drawn, role_of, similar_classes
 from qprd.sampling.drawn import unlabeled_note
-from qprd.sampling.regions import label_regions
+from qprd.sampling.regions import LabelRegions, label_regions
 from qprd.sampling.split_metadata import metadata_split
 from qprd.sampling.splits import Split, SplitCandidate
 from qprd.sampling.table import PatchTable
 from qprd.sampling.tissue import find_tissue_of
 from qprd.settings import TrainConfig
 from qprd.slides.fingerprint import KnownSlides, SlideIdentity
-from qprd.slides.remarks import OVERVIEW_PX, remarks
+from qprd.slides.remarks import overview_of, remarks
 from qprd.slides.slide import Slide
 from qprd.slides.tissue import TissueMask
 
@@ -196,6 +197,7 @@ def prepare_patches(
     by_id = {entry.id: entry for entry in entries}
     unlabelled: list[Entry] = []
     slides: list[SlideRegions] = []
+    packed = PackedValues[tuple[LabelRegions, TissueMask | None]]()
     with progress.task("finding tissue", len(entries)) as task:
         for entry in entries:
             task.advance()
@@ -208,11 +210,13 @@ def prepare_patches(
                 unlabelled.append(entry)
                 continue
             try:
-                slides.append(slide_regions(entry, own, config, notes))
+                found = slide_regions(entry, own, config, notes)
                 recorded[entry.id] = DrawnOnSlide.of(entry, own, config)
             except QprdError as error:
                 notes.append(error.line_about(entry.name))
                 left_out.append(_unread(entry, classes, config))
+            else:
+                slides.append(found.packed_in(packed))
     if unlabelled:
         names = name_list(unlabelled, _NAMES_SHOWN)
         notes.append(f"not used, without an annotation of these classes: {names}")
@@ -308,9 +312,8 @@ def slide_regions(
             config=config,
             tissue=tissue,
         )
-        overview, _ = slide.thumbnail(OVERVIEW_PX)
         patch_um = config.patch_px * config.mpp
-        doubts = remarks(slide, overview, patch_um=patch_um, mpp=config.mpp)
+        doubts = remarks(slide, overview_of(slide), patch_um=patch_um, mpp=config.mpp)
         notes.extend(
             f"{entry.name}: {line}" for line in (*tissue_notes, *doubts, *regions.summary())
         )
