@@ -253,3 +253,9 @@ def is_own_tile(name: str | None, measurements: Mapping[str, float]) -> bool:
 def own_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     """Those of an entry's metadata that are ours."""
     return {key: value for key, value in metadata.items() if key.startswith(OWN_PREFIX)}
+
+
+def replace_own_metadata(metadata: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """An entry's metadata with these in place of those that are ours."""
+    others = {key: value for key, value in metadata.items() if not key.startswith(OWN_PREFIX)}
+    return {**others, **own}

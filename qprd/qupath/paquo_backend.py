@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from typing_extensions import override
 
 from qprd.errors import QprdError
 from qprd.files.backups import ImportedFrom, Subject
+from qprd.files.filestate import FileState
 from qprd.names import counted
 from qprd.predictions import (
     REVIEW_CLASS,
@@ -42,8 +43,7 @@ from qprd.qupath.project import (
     WriteReport,
 )
 from qprd.qupath.project_on_disk import ProjectOnDisk
-from qprd.qupath.projectedit import recorded_metadata, server_builder, with_own_metadata
-from qprd.qupath.qpproj import read_project_file
+from qprd.qupath.projectedit import recorded_metadata, server_builder, stage_own_metadata
 from qprd.qupath.storable import storable
 
 
@@ -239,11 +239,10 @@ class PaquoProject(ProjectOnDisk):
             del data
             change.verify(EntryData.read_file(self._qupath, staged), folder.data)
             transaction.stage_text(folder.summary, summary)
-            metadata = change.metadata
+            file, metadata = (self._file, self._state), change.metadata
             if metadata is not None and dict(metadata) != own_metadata(recorded.metadata):
-                text = with_own_metadata(self.path, {recorded.id: metadata})
-                written = transaction.stage_text(self.path, text)
-                self._compare_metadata(recorded, metadata, written)
+                written = stage_own_metadata(transaction, self.path, {recorded.id: metadata})
+                file = self._file.with_own_metadata(recorded.id, metadata), FileState.of(written)
             gone = self._classes_gone(recorded.id, data_classes) if change.removal else ()
             classes = with_classes(self.path, change.path_classes, gone)
             if classes is not None:
@@ -253,6 +252,8 @@ class PaquoProject(ProjectOnDisk):
             # that would look like loss.
             first = folder.summary if objects < objects_before else folder.data
             files = transaction.commit(first=first)
+        self._use(*file)
+        # After a dry run it is as it was.
         self._reread()
         return folder.data, files
 
@@ -312,19 +313,6 @@ class PaquoProject(ProjectOnDisk):
     def _changed(self, before: object, after: object, where: Path) -> list[str]:
         with qupath_call("QuPath cannot compare its objects", where):
             return [str(item) for item in self._qupath.bulk.changed(before, after)]
-
-    def _compare_metadata(self, before: Entry, meant: Mapping[str, str], written: Path) -> None:
-        own = own_metadata(before.metadata)
-        others = {key: value for key, value in before.metadata.items() if key not in own}
-        expected = replace(before, metadata={**others, **meant})
-        if read_project_file(written).entries != tuple(
-            expected if known is before else known for known in self._file.entries
-        ):
-            raise QprdError(
-                "The entry's metadata were not stored as meant. The project is as it was.",
-                where=str(self.path),
-                fix="Run it again; if it happens once more, please report it.",
-            )
 
     def _refuse_another_frame(self, entry: Entry, recorded: Entry) -> None:
         was, now = entry.source, recorded.source

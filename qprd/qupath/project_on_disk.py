@@ -11,12 +11,13 @@ from typing import Any
 
 from typing_extensions import override
 
+from qprd.files.filestate import FileState
 from qprd.files.layout import ProjectLayout
 from qprd.files.session import WriteAccess, WriteSession
 from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.locate import SlideLocator
 from qprd.qupath.project import Annotation, Entry, Project
-from qprd.qupath.qpproj import read_project_file
+from qprd.qupath.qpproj import ProjectFile, read_project_file
 from qprd.qupath.reviews import read_judgments, with_judgments
 
 
@@ -27,14 +28,15 @@ class ProjectOnDisk(Project):
         QprdError: no QuPath project, one of the folders is none, or links lead out of the project.
     """
 
+    _entries: tuple[Entry, ...] | None
+
     def __init__(self, path: Path, *, slides: Sequence[Path] = ()) -> None:
-        self._file = read_project_file(path)
+        self._use(read_project_file(path), None)
         self.path, self.version = self._file.path, self._file.version
         self._opened_with: dict[str, Any] = {"slides": slides}
         ProjectLayout(self._file.path).refuse_links()
         self._locator = SlideLocator(self._file.path, self._file.uri, slides)
         self._access = WriteAccess(self._file.path, self.backend)
-        self._entries: tuple[Entry, ...] | None = None
 
     @override
     def __reduce__(self) -> tuple[Any, ...]:
@@ -83,5 +85,12 @@ class ProjectOnDisk(Project):
         return self._file.entry(entry.id)
 
     def _reread(self) -> None:
-        self._file = read_project_file(self.path)
+        """Read the project file again, if it has changed."""
+        state = FileState.of(self.path)
+        if state != self._state:
+            self._use(read_project_file(self.path), state)
+
+    def _use(self, file: ProjectFile, state: FileState | None) -> None:
+        """Know the project by what its file says in this state; None if the state is not known."""
+        self._file, self._state = file, state
         self._entries = None

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from qprd.errors import QprdError
 from qprd.files.jsonfile import read_json, well_formed
+from qprd.predictions import replace_own_metadata
 from qprd.qupath.project import Entry
 from qprd.qupath.servers import parse_server
 
@@ -40,6 +41,13 @@ class ProjectFile:
         if entry_id not in self._by_id:
             raise no_image(entry_id, self.path)
         return self._by_id[entry_id]
+
+    def with_own_metadata(self, entry_id: str, own: Mapping[str, str]) -> ProjectFile:
+        """The same project with these metadata of an entry in place of our earlier ones."""
+        before = self.entry(entry_id)
+        after = replace(before, metadata=replace_own_metadata(before.metadata, own))
+        entries = tuple(after if entry is before else entry for entry in self.entries)
+        return replace(self, entries=entries)
 
     @cached_property
     def _by_id(self) -> Mapping[str, Entry]:

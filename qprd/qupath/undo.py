@@ -13,7 +13,7 @@ from qprd.files.transaction import FileTransaction, refuse_unless
 from qprd.predictions import own_metadata
 from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.pathclasses import classes_path
-from qprd.qupath.projectedit import with_own_metadata
+from qprd.qupath.projectedit import stage_own_metadata
 from qprd.qupath.qpproj import read_project_file
 
 #: The digest of a file of the project, by its path inside it; None if there is no such file.
@@ -153,7 +153,7 @@ class CommandChanges:
         )
         earlier = {one: before.get(one, {}) for one in entry_ids if one in now}
         if any(now[one] != metadata for one, metadata in earlier.items()):
-            transaction.stage_text(project, with_own_metadata(project, earlier))
+            stage_own_metadata(transaction, project, earlier)
 
 
 def _recorded(summary: Path | None) -> int:

@@ -34,7 +34,7 @@ def _fail(*_args: object, **_kwargs: object) -> None:
         (EntryData, "write"),
         (EntryData, "summary"),
         (paquo_backend, "compare"),
-        (paquo_backend, "with_own_metadata"),
+        (paquo_backend, "stage_own_metadata"),
         (paquo_backend, "with_classes"),
         (comparison, "same_outline"),
     ],

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from qprd.errors import QprdError
+from qprd.files.transaction import FileTransaction
 from qprd.predictions import own_metadata
-from qprd.qupath.projectedit import server_builder, with_own_metadata
+from qprd.qupath.projectedit import server_builder, stage_own_metadata
+
+
+def edited(project: Path, metadata: Mapping[str, Mapping[str, str]]) -> str:
+    with FileTransaction(project.parent) as transaction:
+        return stage_own_metadata(transaction, project, metadata).read_text(encoding="utf-8")
 
 
 def test_only_our_metadata_of_that_entry_change(colon_project: Path) -> None:
@@ -21,7 +28,7 @@ def test_only_our_metadata_of_that_entry_change(colon_project: Path) -> None:
     }
     root["of a later version"] = {"a": 1.0}
     colon_project.write_text(json.dumps(root), encoding="utf-8")
-    changed = json.loads(with_own_metadata(colon_project, {"2": {"qprd: new": "2"}}))
+    changed = json.loads(edited(colon_project, {"2": {"qprd: new": "2"}}))
     root["images"][1]["metadata"] = {
         "split": "val",
         "Patient": "\u00c5 \u2620",
@@ -30,6 +37,30 @@ def test_only_our_metadata_of_that_entry_change(colon_project: Path) -> None:
     }
     assert changed == root
     assert list(changed) == list(root)
+
+
+@pytest.mark.parametrize(
+    "of_others", ['"\\ud83d"', "NaN", "1e400", "[" * 400 + "]" * 400, "1" * 40]
+)
+def test_whatever_others_wrote_stays(tmp_path: Path, of_others: str) -> None:
+    project = tmp_path / "project.qpproj"
+    project.write_text(f'{{"images": [{{"entryID": 2, "of others": {of_others}}}]}}')
+    changed = json.loads(edited(project, {"2": {"qprd: new": "2"}}))
+    (image,) = json.loads(project.read_text())["images"]
+    assert repr(changed["images"]) == repr([image | {"metadata": {"qprd: new": "2"}}])
+
+
+def test_a_project_file_that_was_not_stored_as_meant_is_refused(
+    colon_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = FileTransaction.stage_text
+
+    def spoiled(self: FileTransaction, target: Path, text: str) -> Path:
+        return stage(self, target, text.replace("Tumor", "tumor").replace("split", "Split"))
+
+    monkeypatch.setattr(FileTransaction, "stage_text", spoiled)
+    with pytest.raises(QprdError, match="not stored as meant"):
+        edited(colon_project, {"2": {"qprd: new": "2"}})
 
 
 def test_our_metadata_are_those_with_our_prefix() -> None:
