@@ -33,7 +33,7 @@ from qprd.results.folder import (
 from qprd.sampling.regions import label_regions
 from qprd.sampling.split_metadata import metadata_split
 from qprd.sampling.table import PatchTable
-from qprd.slides.remarks import OVERVIEW_PX, remarks
+from qprd.slides.remarks import overview_of, remarks
 from qprd.slides.slide import Slide
 
 
@@ -165,5 +165,4 @@ def _backups(folder: Path) -> object:
 
 def _slide(folder: Path) -> object:
     with Slide(folder / "a.tif", default_mpp=0.5) as slide:
-        overview, _ = slide.thumbnail(OVERVIEW_PX)
-        return remarks(slide, overview, patch_um=8, mpp=0.5)
+        return remarks(slide, overview_of(slide), patch_um=8, mpp=0.5)

@@ -110,15 +110,14 @@ class AnnotationFiles:
         Raises:
             QprdError: several files could be meant, or one file could be that of several entries.
         """
+        file, foreign = self._file(entry)
         folder = EntryFolder.of(self._project.path, entry.id)
-        in_qupath = folder.recorded_annotations()
-        if self.given is not None:
-            file, foreign = self._by_name(entry, self.given)
-            return AnnotationSource(file, in_qupath, foreign=foreign)
-        file = self.own_file(entry)
-        if not file.is_file():
-            return AnnotationSource(None, in_qupath)
-        return AnnotationSource(file, in_qupath, _modified_ns(file) < _modified_ns(folder.data))
+        is_outdated = (
+            file is not None
+            and self.given is None
+            and _modified_ns(file) < _modified_ns(folder.data)
+        )
+        return AnnotationSource(file, folder.recorded_annotations(), is_outdated, foreign)
 
     def read(self, entry: Entry) -> tuple[object, tuple[Annotation, ...]]:
         """The parsed file of an entry, None if there is none, and the annotations in it.
@@ -126,7 +125,7 @@ class AnnotationFiles:
         Raises:
             QprdError: the file is malformed, ambiguous, or was exported from another image.
         """
-        file = self.source(entry).file
+        file, _ = self._file(entry)
         if file is None:
             return None, ()
         root, where = read_root(file)
@@ -138,6 +137,13 @@ class AnnotationFiles:
             record = {key: value for key, value in record.items() if key in compared}
         require_image(entry, record, where=where, fix=EXPORT_HINT)
         return root, tuple(annotations_of(objects_of(root, where)))
+
+    def _file(self, entry: Entry) -> tuple[Path | None, str | None]:
+        """The file of an entry, and the suffix of one of another program that is not read."""
+        if self.given is not None:
+            return self._by_name(entry, self.given)
+        file = self.own_file(entry)
+        return (file if file.is_file() else None), None
 
     def _by_name(self, entry: Entry, folder: Path) -> tuple[Path | None, str | None]:
         """The file of an entry in a folder of the user's, and the suffix of a foreign one.

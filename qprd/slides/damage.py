@@ -21,7 +21,7 @@ def refuse_damage(slide: Slide, places: Iterable[tuple[float, float]]) -> None:
     """
     _refuse_cut_off(slide)
     for x, y in places:
-        slide.read_region(x, y, 1, 1, None)
+        slide.require_readable(x, y)
 
 
 def _refuse_cut_off(slide: Slide) -> None:

@@ -18,12 +18,13 @@ Result = TypeVar("Result")
 
 
 def read_ahead(
-    read: Callable[[Piece], Result], pieces: Iterable[Piece]
+    read: Callable[[Piece], Result], pieces: Iterable[Piece], *, waiting: int = 0
 ) -> Iterator[tuple[Piece, Result]]:
     """Yield each piece with what was read of it, in order.
 
     As many pieces are read ahead as there are threads, one per core and at most eight, which bounds
-    the memory of reading. ``read`` is called from several threads at once.
+    the memory of reading; so many more can be ``waiting`` for a thread, or for being yielded.
+    ``read`` is called from several threads at once.
 
     Raises:
         QprdError: Whatever ``read`` raised, when that piece is next.
@@ -31,7 +32,7 @@ def read_ahead(
     remaining, threads = iter(pieces), min(cores(), _MAX_THREADS)
     with ThreadPoolExecutor(threads, thread_name_prefix="qprd-read") as readers:
         pending: deque[tuple[Piece, Future[Result]]] = deque(
-            (piece, readers.submit(read, piece)) for piece in islice(remaining, threads)
+            (piece, readers.submit(read, piece)) for piece in islice(remaining, threads + waiting)
         )
         while pending:
             piece, future = pending.popleft()

@@ -10,8 +10,9 @@ from qprd.slides.slide import Slide
 from qprd.slides.surface import is_dark
 from qprd.slides.tile_tables import TileTable
 
-#: Longer edge of an overview that is large enough to judge a slide by.
-OVERVIEW_PX = 256
+#: Longer edge of an overview that is large enough to judge a slide by. A level of the slide that is
+#: at most twice as large is taken as it is, which is faster.
+_OVERVIEW_PX = 256
 
 #: Pixels that are larger than the model's by more than the first factor, or smaller by more than
 #: the second. A 40x slide for a model at 1 um/px is ordinary.
@@ -21,7 +22,7 @@ _MAGNIFIED, _REDUCED = 1.1, 4.5
 _GRAY_LEVELS, _GLASS_LEVEL = 3, 200
 
 #: Levels that nearly all of a slide is darker than if more bits were recorded than are shown.
-_DARK_LEVEL, _DARK_PERCENTILE = 40, 99
+_DARK_LEVEL, _DARK_SHARE = 40, 0.99
 
 #: Scanners of this vendor leave tiles of glass out.
 _SPARSE_VENDOR = "philips"
@@ -40,6 +41,13 @@ def remarks(
     """
     found = [_resolution_remark(slide, mpp), _size_remark(slide, patch_um), _color_remark(overview)]
     return [remark for remark in (*found, _missing_remark(slide)) if remark]
+
+
+def overview_of(slide: Slide) -> NDArray[np.uint8]:
+    """Read an overview of a slide for `remarks`, uint8, (h, w, 3)."""
+    edges = (max(size) for size in slide.level_sizes)
+    small = (edge for edge in edges if _OVERVIEW_PX <= edge <= 2 * _OVERVIEW_PX)
+    return slide.thumbnail(min(small, default=_OVERVIEW_PX))[0]
 
 
 def _resolution_remark(slide: Slide, mpp: float | None) -> str | None:
@@ -72,11 +80,10 @@ def _color_remark(overview: NDArray[np.uint8]) -> str | None:
     inner = overview[1:-1, 1:-1] if min(overview.shape[:2]) > 2 else overview
     red, green, blue = (inner[..., channel] for channel in range(3))
     most = np.maximum(np.maximum(red, green), blue)
-    brightest = np.percentile(most, _DARK_PERCENTILE)
-    if brightest < _DARK_LEVEL:
+    if np.count_nonzero(most < _DARK_LEVEL) > _DARK_SHARE * most.size:
         return (
-            f"it is nearly black (its bright pixels have {brightest:.0f} of 255): it may have "
-            "more than 8 bits a channel; export it as 8-bit RGB"
+            f"it is nearly black (its bright pixels have {np.quantile(most, _DARK_SHARE):.0f} of "
+            "255): it may have more than 8 bits a channel; export it as 8-bit RGB"
         )
     if is_dark(most) and find_glass(inner.reshape(-1, 3)) is None:
         return (

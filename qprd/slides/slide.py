@@ -160,6 +160,15 @@ class Slide:
         """
         return self.read_downsampled(x, y, width_px, height_px, self.downsample_of(mpp))
 
+    def require_readable(self, x: float, y: float) -> None:
+        """Make sure that the pixel at a place of the frame, in level-0 pixels, can be read.
+
+        Raises:
+            QprdError: the file is damaged there.
+        """
+        file_x, file_y, _, _ = self.frame.to_file(int(x), int(y), 1, 1)
+        self._read_level(self._levels[0], int(file_x), int(file_y), 1, 1)
+
     def downsample_of(self, mpp: float | None) -> float:
         """Return the level-0 pixels per pixel at ``mpp``; 1 for None.
 

@@ -108,7 +108,7 @@ def has_dark_background(pixels: NDArray[np.uint8], glass: Glass | None) -> bool:
 
 def is_dark(levels: NDArray[np.uint8]) -> bool:
     """Whether too much of a slide is dark for bright glass, by the brightest channel, (h, w)."""
-    return bool(np.quantile(levels, _DARK_SHARE) < _DARK_LEVEL)
+    return bool(np.count_nonzero(levels < _DARK_LEVEL) > _DARK_SHARE * levels.size)
 
 
 def small_pieces(mask: NDArray[np.bool_], min_px: float) -> NDArray[np.bool_]:

@@ -13,14 +13,13 @@ import pytest
 import qprd
 from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
-from qprd.jobs.doctor import images as doctor
 from qprd.jobs.doctor.checks import Status
 from qprd.jobs.evaluate.summary import EvaluateSummary
 from qprd.jobs.predict.job import predict_project
-from qprd.jobs.train import patches
 from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.scoring import by_field
+from qprd.slides import remarks
 from qprd.slides.slide import Slide
 from tests.helpers.damaged_slide import change_slide_of, cut_off, overwrite_tiles
 from tests.helpers.drawn_project import (
@@ -82,7 +81,7 @@ def test_annotations_that_cannot_be_read_stop_only_their_image_in_a_training(
 @pytest.fixture
 def _small_overviews(monkeypatch: pytest.MonkeyPatch) -> None:
     """Overviews that are not read from level 0, as those of large slides."""
-    monkeypatch.setattr(patches, "OVERVIEW_PX", 128)
+    monkeypatch.setattr(remarks, "_OVERVIEW_PX", 128)
 
 
 @pytest.mark.usefixtures("_small_overviews")
@@ -237,13 +236,11 @@ def test_a_slide_that_vanishes_after_it_was_scored_keeps_its_results(
     assert summary.index.is_file()
 
 
+@pytest.mark.usefixtures("_small_overviews")
 @pytest.mark.parametrize("how", ["overwritten", "cut off"])
-def test_doctor_finds_a_damaged_slide(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
+def test_doctor_finds_a_damaged_slide(project: Path, tmp_path: Path, how: str) -> None:
     import qprd
 
-    monkeypatch.setattr(doctor, "OVERVIEW_PX", 128)
     change_slide_of(project, 1, tmp_path, overwrite_tiles if how == "overwritten" else cut_off)
     found = qprd.doctor(project, backend="exchange")
     (finding,) = (check for check in found.checks if check.subject == FIRST)

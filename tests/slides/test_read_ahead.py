@@ -22,9 +22,11 @@ def test_pieces_come_in_order_with_their_pixels() -> None:
     assert list(read_ahead(pixels_of, [])) == []
 
 
-@pytest.mark.parametrize(("cores", "ahead"), [(1, 1), (2, 2), (64, 8)])
+@pytest.mark.parametrize(
+    ("cores", "waiting", "ahead"), [(1, 0, 1), (2, 0, 2), (64, 0, 8), (2, 3, 5)]
+)
 def test_reading_goes_on_while_a_piece_is_in_use_but_not_far(
-    cores: int, ahead: int, monkeypatch: pytest.MonkeyPatch
+    cores: int, waiting: int, ahead: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slides_read_ahead, "cores", lambda: cores)
     taken: list[int] = []
@@ -40,7 +42,7 @@ def test_reading_goes_on_while_a_piece_is_in_use_but_not_far(
             furthest.set()
         return pixels_of(piece)
 
-    reading = read_ahead(read, pieces())
+    reading = read_ahead(read, pieces(), waiting=waiting)
     next(reading)
     assert furthest.wait(10)
     assert taken == list(range(ahead + 1))

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from qprd.slides.remarks import OVERVIEW_PX, missing_tiles, remarks
+from qprd.slides.remarks import missing_tiles, overview_of, remarks
 from qprd.slides.slide import Slide
 from tests.helpers.drawn_project import painted
 
@@ -41,8 +41,8 @@ def empty_tiles(path: Path, page: int, *missing: int) -> None:
 
 def said(path: Path, *, mpp: float = 0.5, patch_um: float = 64, model_mpp: float = 0.5) -> str:
     with Slide(path, mpp=mpp) as slide:
-        overview, _ = slide.thumbnail(OVERVIEW_PX)
-        return " | ".join(remarks(slide, overview, patch_um=patch_um, mpp=model_mpp))
+        found = remarks(slide, overview_of(slide), patch_um=patch_um, mpp=model_mpp)
+        return " | ".join(found)
 
 
 def test_nothing_is_said_of_an_ordinary_slide(tmp_path: Path, shared_data: Path) -> None:

@@ -23,7 +23,7 @@ from qprd.sampling.drawn import unlabeled_annotations, unlabeled_note
 from qprd.settings import TrainConfig
 from qprd.slides.damage import refuse_damage
 from qprd.slides.read_ahead import read_ahead
-from qprd.slides.remarks import OVERVIEW_PX, remarks
+from qprd.slides.remarks import overview_of, remarks
 from qprd.slides.slide import Slide
 
 #: Faults of annotations that are shown of one image.
@@ -32,6 +32,8 @@ _FAULTS_SHOWN = 3
 #: these, a grid of so many rows and columns is read of each slide.
 _MOST_READ, _MOST_READ_PER_SLIDE = 2000, 32
 _GRID = 3
+#: Slides that wait for a thread, so that none waits for the annotations of the next.
+_WAITING = 8
 
 #: Left, top, right and bottom edges of annotations, (n, 4).
 _Bounds = NDArray[np.float64]
@@ -77,7 +79,7 @@ def look_at_images(
     )
     pieces = ((entry, _look_at_annotations(project, entry, classes, images)) for entry in entries)
     with progress.task("looking at slides", len(entries)) as task:
-        for (entry, _), seen in read_ahead(look, pieces):
+        for (entry, _), seen in read_ahead(look, pieces, waiting=_WAITING):
             if isinstance(seen, QprdError):
                 images.failures.append((entry, seen))
             else:
@@ -147,8 +149,7 @@ def _look_at_slide(
     try:
         with open_slide(entry, assume_mpp=assume_mpp) as slide:
             refuse_damage(slide, _places(slide, bounds, places))
-            overview, _ = slide.thumbnail(OVERVIEW_PX)
-            return remarks(slide, overview, patch_um=patch_um, mpp=mpp)
+            return remarks(slide, overview_of(slide), patch_um=patch_um, mpp=mpp)
     except QprdError as error:
         return error
 
