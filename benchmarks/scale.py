@@ -2,10 +2,7 @@
 
     python benchmarks/scale.py [--entries 1000] [--only ROW ...] [--json FILE] [--markdown FILE]
 
-The slides are small, so that nearly all of the time is spent on the project. Each measurement is a
-process of its own. Limits are compared with the seconds by the clock; how fast a time grows, with
-those of the processors, which hardly depend on what else the computer does. Writing back is
-measured where a QuPath is found.
+Each measurement is a process of its own. Writing back is measured where a QuPath is found.
 """
 
 from __future__ import annotations
@@ -19,14 +16,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 from harness.command import run_command
 from harness.options import command_line
-from harness.runs import versions
+from harness.runs import processor, versions
 from harness.tables import markdown_table, publish
 from qprd.bundle.reading import newest_bundle, read_bundle_info
+from qprd.cores import cores
 from qprd.demo.creation import NewSlide, create_project
 from qprd.files.layout import ProjectLayout
 from qprd.given_settings import predict_config, train_config
@@ -50,12 +49,20 @@ from speed_rows.slides import write_slide
 from speed_rows.whole_prediction import peak_bytes, prepare_model
 
 _EDGE_PX, _GLASS_PX, _MPP = 256, 32, 0.5
+_SLIDE_PX = _EDGE_PX + 2 * _GLASS_PX
 _TIMES = 5
 _HEAD = ("what", "against", "ratio", "target", "kept", "detail")
 #: Of times, for what is linear; of memory.
 _LINEAR, _BOUNDED = 1.1 * _TIMES, 1.5
 #: Vertices of the outline of each class on a slide; and where memory is measured, of fewer slides.
 _OUTLINE, _LONG_OUTLINE, _FEWER = 200, 10_000, 5
+_ABOUT = f"""\
+The slides have {_SLIDE_PX} x {_SLIDE_PX} px, and two outlines of \
+{_OUTLINE} vertices each, so that nearly all of the time is spent on the project; those that are \
+sampled have {_LONG_OUTLINE:,} vertices an outline. Targets in seconds, for 1,000 and 5,000 \
+entries on two idle cores, are compared with the clock; growth is compared in seconds of the \
+processors, which hardly depend on what else the computer does.
+"""
 _PREDICTION = {"device": "cpu", "precision": "32"}
 #: Slides that are written back.
 _WRITTEN = 20
@@ -107,9 +114,10 @@ def main() -> None:
                 rows.append(row)
                 print(": ".join(row.cells()[:3:2]), row.detail, sep="; ", file=sys.stderr)
     write_json_object(arguments.json, [row.as_json() for row in rows])
-    installed = ", ".join(f"{name} {version}" for name, version in versions().items())
     table = markdown_table(_HEAD, [row.cells() for row in rows])
-    publish(f"{table}\n{installed}\n\n```sh\n{command_line()}\n```\n", arguments.markdown)
+    installed = ", ".join(f"{name} {version}" for name, version in versions().items())
+    where = f"{processor()}, {cores()} cores; {installed}"
+    publish(f"{_ABOUT}\n{table}\n{where}\n\n```sh\n{command_line()}\n```\n", arguments.markdown)
 
 
 def make_project(folder: Path, entries: int, vertices: int = _OUTLINE) -> Path:
@@ -121,7 +129,7 @@ def make_project(folder: Path, entries: int, vertices: int = _OUTLINE) -> Path:
     slides = folder / "slides"
     slides.mkdir(parents=True)
     pixels = folder / "pixels.tif"
-    size = (_EDGE_PX + 2 * _GLASS_PX,) * 2
+    size = (_SLIDE_PX, _SLIDE_PX)
     write_slide(pixels, size, [(_GLASS_PX, _GLASS_PX, _EDGE_PX)], _MPP)
     content, drawn = pixels.read_bytes(), _annotations(vertices)
     new = []
@@ -130,12 +138,12 @@ def make_project(folder: Path, entries: int, vertices: int = _OUTLINE) -> Path:
         path.write_bytes(content + b"." * number)
         new.append(NewSlide(path, _MPP, annotations=drawn))
     project = create_project(folder, new)
-    exported = folder / "exported"
-    shutil.copytree(ProjectLayout(project).annotations, exported)
-    for number in range(entries):
-        file = exported / f"{number + 1}.geojson"
-        file.rename(file.with_name(f"slide_{number}.tif.geojson"))
     if vertices == _OUTLINE:
+        exported = folder / "exported"
+        shutil.copytree(ProjectLayout(project).annotations, exported)
+        for number in range(entries):
+            file = exported / f"{number + 1}.geojson"
+            file.rename(file.with_name(f"slide_{number}.tif.geojson"))
         known = tuple(SlideIdentity(one.path.name, fingerprint(one.path)) for one in new)
         prepare_model(project, _MPP, slides=known)
         _predict_one(folder)
@@ -193,7 +201,7 @@ def _list_annotations(folder: Path) -> None:
 def _write_index(folder: Path) -> None:
     layout = ProjectLayout(folder / "project.qpproj")
     info = read_bundle_info(newest_bundle(layout.bundles))
-    write_results_index(layout, info, threshold=None, date="")
+    write_results_index(layout, info, threshold=None)
 
 
 def _examine(folder: Path) -> None:
@@ -233,11 +241,11 @@ def _write_back(folder: Path, count: int) -> None:
     assert len(written.written) == count
 
 
-def _sample(folder: Path) -> None:
+def _sample(folder: Path, *, wanted: int) -> None:
     opened, _ = open_project(folder / "project.qpproj", backend="exchange")
     with opened:
         config = train_config(
-            {"teacher": "efficientnet_lite0", "patch_px": 32, "normal": 400, "tumor": 90}
+            {"teacher": "efficientnet_lite0", "patch_px": 32, "normal": wanted, "tumor": wanted}
         )
         prepare_patches(opened, config, None, SilentProgress())
 
@@ -282,7 +290,8 @@ def _writing_rows(folders: Sequence[Path], sizes: Sequence[int]) -> Iterator[Row
 def _sampling_rows(temporary: Path, entries: int) -> Iterator[Row]:
     sizes = (entries, _TIMES * entries)
     folders = [make_project(temporary / f"long {size}", size, _LONG_OUTLINE) for size in sizes]
-    spent = [_spent(_sample, folder) for folder in folders]
+    # Most slides are for training, and each has room for several patches.
+    spent = [_spent(partial(_sample, wanted=entries), folder) for folder in folders]
     name = f"{_SAMPLING}, {2 * _LONG_OUTLINE:,} vertices a slide"
     yield _growth(name, sizes, spent)
     peaks = [found.peak_bytes / 2**20 for found in spent]

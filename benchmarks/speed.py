@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import platform
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ import torch
 
 from harness.command import run_command
 from harness.options import command_line
-from harness.runs import versions
+from harness.runs import processor, versions
 from harness.tables import markdown_table, publish
 from qprd.jobs.reporting import write_json_object
 from speed_rows.rivals import RIVALS
@@ -83,14 +82,7 @@ def _machine(device: str) -> str:
     """Processor or GPU, and cores."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
-    processor = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                processor = line.partition(":")[2].strip()
-                break
-    return f"{processor}, {torch.get_num_threads()} threads"
+    return f"{processor()}, {torch.get_num_threads()} threads"
 
 
 if __name__ == "__main__":

@@ -244,6 +244,16 @@ def describe_data(folder: PatchFolder) -> str:
     return f"{folder.path.name}: {len(folder) - tumor} normal + {tumor} tumor, {digest}"
 
 
+def processor() -> str:
+    """The processor's name."""
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        for line in information.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
 def versions() -> dict[str, str]:
     """Versions of what the figures depend on."""
     found = {"python": platform.python_version(), "qprd": __version__}
