@@ -82,6 +82,12 @@ def find_qupath() -> QuPathInstallation | None:
     return QuPathInstallation(Path(found.app_dir), versions[0] if versions else "unknown")
 
 
+def where_searched() -> str:
+    """Say where `find_qupath` looks."""
+    given = os.environ.get("PAQUO_QUPATH_DIR")
+    return f"in the folder that PAQUO_QUPATH_DIR names ({given})" if given else "on this computer"
+
+
 @dataclass(frozen=True)
 class QuPath:
     """A running QuPath, and the Java classes ``Bulk`` and ``DataFile`` of ``bulk.groovy``."""
@@ -100,11 +106,7 @@ def start_qupath() -> QuPath:
     """
     installation = find_qupath()
     if installation is None:
-        given = os.environ.get("PAQUO_QUPATH_DIR")
-        where = (
-            f"in the folder that PAQUO_QUPATH_DIR names ({given})" if given else "on this computer"
-        )
-        raise QprdError(f"paquo finds no QuPath {where}.", fix=_GET_QUPATH)
+        raise QprdError(f"paquo finds no QuPath {where_searched()}.", fix=_GET_QUPATH)
     if installation.problem is not None:
         raise QprdError(f"{installation.problem}.", where=str(installation.path), fix=_GET_QUPATH)
     try:

@@ -23,6 +23,7 @@ from qprd.demo.slides import write_pyramidal_tiff
 from qprd.errors import QprdError
 from qprd.files.atomic import temporary_name
 from qprd.files.claims import Claims
+from qprd.jobs.doctor import installation
 from qprd.jobs.doctor.checks import Examination, Status
 from qprd.jobs.train.job import train_project
 from qprd.predictions import DATE, Predictions
@@ -66,6 +67,13 @@ def test_without_a_project_the_installation_is_checked(
         "teachers",
     }
     assert examination.failed == 0
+
+
+def test_a_folder_that_holds_no_qupath_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation, "find_qupath", lambda: None)
+    monkeypatch.setenv("PAQUO_QUPATH_DIR", "/nowhere")
+    (said,) = [c.finding for c in installation.check_installation() if c.subject == "QuPath"]
+    assert said.startswith("none found in the folder that PAQUO_QUPATH_DIR names (/nowhere)")
 
 
 def test_what_is_doubtful_of_a_slide_is_said_before_there_is_a_model(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from qprd.jobs.doctor.checks import Check, passed, warning
 from qprd.jobs.doctor.device import check_torch
 from qprd.jobs.versions import installed_version, openslide_library
-from qprd.qupath.java import find_qupath
+from qprd.qupath.java import find_qupath, where_searched
 from qprd.version import __version__
 
 
@@ -29,8 +29,8 @@ def _qupath() -> Check:
     if found is None:
         return warning(
             "QuPath",
-            "none found; projects are read through exchange files",
-            "paquo get_qupath --install-path DIR 0.6.0, then set PAQUO_QUPATH_DIR to what it "
+            f"none found {where_searched()}; projects are read through exchange files",
+            "paquo get_qupath --install-path DIR 0.6.0, then set PAQUO_QUPATH_DIR to the folder it "
             "made; or keep to the exchange files and run qprd's Groovy scripts inside QuPath.",
         )
     if found.problem is not None:
