@@ -7,7 +7,7 @@ import logging
 import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -103,24 +103,37 @@ def errors_page(package: Path) -> str:
 
 
 def _errors_of(module: ast.Module) -> Iterator[tuple[str, str]]:
-    constants = {
+    constants = _assigned(module.body)
+    for function in ast.walk(module):
+        if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        texts = {
+            name: value
+            for name, value in _assigned(ast.walk(function)).items()
+            if isinstance(value, ast.JoinedStr)
+        }
+        for node in ast.walk(function):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in _ERRORS
+                and node.args
+            ):
+                problem = _text(node.args[0], {**constants, **texts})
+                fix = next((word.value for word in node.keywords if word.arg == "fix"), None)
+                if problem.strip("* ") and " " in problem:
+                    yield problem, "" if fix is None else _text(fix, constants)
+
+
+def _assigned(nodes: Iterable[ast.AST]) -> dict[str, ast.expr]:
+    """What names are assigned, by name."""
+    return {
         target.id: node.value
-        for node in module.body
+        for node in nodes
         if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
         for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
         if isinstance(target, ast.Name)
     }
-    for node in ast.walk(module):
-        if (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Name)
-            and node.func.id in _ERRORS
-            and node.args
-        ):
-            problem = _text(node.args[0], constants)
-            fix = next((word.value for word in node.keywords if word.arg == "fix"), None)
-            if problem.strip("* ") and " " in problem:
-                yield problem, "" if fix is None else _text(fix, constants)
 
 
 def _text(node: ast.expr, constants: dict[str, ast.expr]) -> str:

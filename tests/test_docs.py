@@ -134,6 +134,7 @@ def test_the_page_of_errors_has_each_with_its_fix() -> None:
     rows = [line for line in page.splitlines() if line.startswith("| ")]
     assert len(rows) > 150
     assert [line for line in rows if line.endswith("|  |")] == []
+    assert "| There are *count* *label* patches for *split*. | *ask less*" in page
     assert "| PyTorch sees no CUDA device. | Use --device cpu, or install a PyTorch that" in page
 
 

@@ -98,7 +98,9 @@ def import_asap(
     drawn = read_asap(file)
     if not drawn.tumor:
         raise QprdError(
-            "; ".join(["The file has no tumor annotation with an area", *drawn.notes]) + ".",
+            "The file has no tumor annotation with an area"
+            + "".join(f"; {note}" for note in drawn.notes)
+            + ".",
             where=str(file),
             fix="Give the file in which the tumor was drawn.",
         )

@@ -367,8 +367,8 @@ class _TableSampler:
             for e in areas
             if (smallest := config.min_coverage * self._size_px(e) ** 2)
         )
-        there_are = f"only {n_found} of {wanted}" if n_found else "no"
-        problem = f"There are {there_are} {label} patches for {split}"
+        count = f"only {n_found} of {wanted}" if n_found else "no"
+        problem = f"There are {count} {label} patches for {split}"
         if n_small:
             problem += f"; {n_small} of the {label} areas are too small for a patch"
         per_slide = [f"{self._slides[e].name}: {len(positions[e])}" for e in sorted(areas)]
