@@ -3,10 +3,18 @@
     python benchmarks/stain.py --data DIR --normal 400 --tumor 30 --seeds 5 --markdown FILE
 
 Methods are fitted as in `comparison.py`, and their threshold and probability chosen on validation
-patches: as they are, and again in other stains, as qprd shows them in training. Then the stain of
-the test patches is changed. ``density`` multiplies the optical density of all three channels, which
-is a darker or a fainter stain; ``hue`` turns the hue of every pixel by an angle. The rows
-``validation`` and ``unchanged`` are what the others are measured by.
+patches, in the ways that ``--validated-on`` names: as they are; in other stains, as qprd shows them
+in training; with those training patches beside them that the seed left over, which is a second
+slide; on these alone; or as if a slide's scores were shifted by an amount that is not known, normal
+with a deviation of a tenth or of a fifth of the distance between the classes. Last, the scores
+themselves may be shifted: by the amount that makes the measured patches most likely under the
+scores of validation (EM of two normal distributions and their shares, a deviation of a tenth being
+the prior).
+
+Then the stain of the test patches is changed. ``density`` multiplies the optical density of all
+three channels, which is a darker or a fainter stain; ``hue`` turns the hue of every pixel by an
+angle. The rows ``validation`` and ``unchanged`` are what the others are measured by. Half of the
+patches are tumor; of ``unchanged, 5 % tumor`` as few as on a slide with little of it.
 """
 
 from __future__ import annotations
@@ -19,6 +27,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import norm
 from skimage.color import hsv2rgb, rgb2hsv
 
 from harness.command import run_command
@@ -32,7 +41,7 @@ from harness.options import (
     sizes_of,
 )
 from harness.runs import Variant
-from harness.splits import SplitSizes, draw_split
+from harness.splits import SplitSizes, draw_split, left_over
 from harness.tables import markdown_table, provenance, publish, spread_cell
 from harness.variants import add_variants_option, chosen_variants
 from methods.interface import Images, Labels, Scores
@@ -78,9 +87,17 @@ SHIFTS = (
     *(Shift(density=density) for density in (0.6, 0.8, 1.2, 1.4)),
     *(Shift(hue=hue) for hue in (-20, -10, 10, 20)),
 )
-VALIDATION = "validation"
-#: What threshold and calibration were chosen on.
+VALIDATION, LITTLE_TUMOR = "validation", "unchanged, 5 % tumor"
+_LITTLE = 0.05
+#: What threshold and calibration are chosen on; see this module.
 OWN_STAIN, OTHER_STAINS = "own stain", "other stains"
+TWO_SLIDES, TRAINING_SLIDE = "two slides", "training slide"
+PRIORS: Mapping[str, float] = {"prior .1": 0.1, "prior .2": 0.2}
+ESTIMATED = "shift estimated"
+WAYS = (OWN_STAIN, OTHER_STAINS, TWO_SLIDES, TRAINING_SLIDE, *PRIORS, ESTIMATED)
+#: Shifts that stand for a normal prior of deviation 1, equally likely.
+_QUANTILES = norm.ppf((np.arange(9) + 0.5) / 9)
+_PRIOR_SD, _EM_STEPS = 0.1, 200
 _DEFAULT_METHODS = ("best", "best-own-stain", "best-hed", "best-standardized", "linear-tuned")
 
 
@@ -102,7 +119,18 @@ def main() -> None:
     with open_source(arguments) as folder:
         sizes = sizes_of(folder, arguments, arguments.tumor)
         images = PatchImages(folder, edge)
-        of_seeds = [_run(chosen, folder, images, sizes, seed) for seed in seeds(arguments)]
+        of_seeds = [
+            _run(
+                chosen,
+                folder,
+                images,
+                sizes,
+                seed,
+                ways=arguments.validated_on,
+                shifts=SHIFTS if arguments.stains else SHIFTS[:1],
+            )
+            for seed in seeds(arguments)
+        ]
         rows = [[*row, *_cells([figures[row] for figures in of_seeds])] for row in of_seeds[0]]
         head = [
             "method",
@@ -125,6 +153,19 @@ def _parse() -> argparse.Namespace:
     parser = benchmark_parser(__doc__)
     add_variants_option(parser, _DEFAULT_METHODS)
     parser.add_argument("--tumor", type=int, default=30, help="tumor patches, default 30")
+    parser.add_argument(
+        "--validated-on",
+        nargs="+",
+        choices=WAYS,
+        default=[OWN_STAIN, OTHER_STAINS],
+        help="what threshold and calibration are chosen on; default: own and other stains",
+    )
+    parser.add_argument(
+        "--stains",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="whether to change the stain of test patches, which takes most of the time",
+    )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="the table as printed")
     return parser.parse_args()
 
@@ -135,8 +176,11 @@ def _run(
     images: PatchImages,
     sizes: SplitSizes,
     seed: int,
+    *,
+    ways: Sequence[str],
+    shifts: Sequence[Shift],
 ) -> Mapping[tuple[str, str, str], Figures]:
-    """Fit each method, choose on validation patches of either kind, measure on all stains.
+    """Fit each method, choose on validation patches in each way, measure on all stains.
 
     Returns:
         Figures by method, what was validated on and what was measured on.
@@ -144,33 +188,80 @@ def _run(
     split = draw_split(folder, sizes, seed)
     val, test = images[split.val], images[split.test]
     val_tumor, test_tumor = folder.tumor[split.val], folder.tumor[split.test]
-    shifted, others = {str(shift): shift(test) for shift in SHIFTS}, restained(val)
+    shifted = {str(shift): shift(test) for shift in shifts}
+    few = np.flatnonzero(test_tumor)[: max(1, round(_LITTLE * sizes.test))]
+    little = np.concatenate([np.flatnonzero(~test_tumor), few])
     found = {}
     for variant in chosen:
         started = time.perf_counter()
         method = build_method(variant.method, variant.recipe, variant.options)
         method.fit(images[split.train], folder.tumor[split.train], val, val_tumor, seed=seed)
-        measured = {VALIDATION: (val_tumor, method.score(val))}
+        own = val_tumor, method.score(val)
+        measured = {VALIDATION: own}
         measured |= {name: (test_tumor, method.score(part)) for name, part in shifted.items()}
-        chosen_on = {OWN_STAIN: measured[VALIDATION][1], OTHER_STAINS: method.score(others)}
-        for how, val_scores in chosen_on.items():
-            for where, figures in _figures(val_tumor, val_scores, measured, seed).items():
-                found[variant.label, how, where] = figures
+        measured[LITTLE_TUMOR] = test_tumor[little], measured[str(SHIFTS[0])][1][little]
+        for way in ways:
+            chosen_on, of_way = own, measured
+            if way == OTHER_STAINS:
+                chosen_on = val_tumor, method.score(restained(val))
+            elif way in (TWO_SLIDES, TRAINING_SLIDE):
+                left = left_over(folder, split)
+                chosen_on = folder.tumor[left], method.score(images[left])
+                if way == TWO_SLIDES:
+                    chosen_on = _joined(own, chosen_on)
+            elif way in PRIORS:
+                chosen_on = _joined(*((own[0], own[1] + PRIORS[way] * z) for z in _QUANTILES))
+            elif way == ESTIMATED:
+                of_way = {
+                    name: (y_true, scores - estimated_shift(scores, *own))
+                    for name, (y_true, scores) in measured.items()
+                }
+            for where, figures in _figures(*chosen_on, of_way, seed).items():
+                found[variant.label, way, where] = figures
         seconds = time.perf_counter() - started
         print(f"{variant.label}, seed {seed}: {seconds:.0f} s", file=sys.stderr, flush=True)
     return found
 
 
+def _joined(*parts: tuple[Labels, Scores]) -> tuple[Labels, Scores]:
+    labels, scores = zip(*parts, strict=True)
+    return np.concatenate(labels), np.concatenate(scores)
+
+
+def estimated_shift(scores: Scores, val_tumor: Labels, val_scores: Scores) -> float:
+    """Find the shift that makes scores without labels most likely, by EM.
+
+    Either class is a normal distribution with the mean and deviation of validation; their shares
+    are unknown, and the shift is a priori normal around 0 with the deviation `_PRIOR_SD`.
+
+    Args:
+        scores: (n,).
+        val_tumor: Labels of the validation patches, (m,).
+        val_scores: Their scores, (m,).
+    """
+    classes = [val_scores[~val_tumor], val_scores[val_tumor]]
+    means = np.array([[own.mean()] for own in classes])
+    stds = np.array([[own.std()] for own in classes])
+    share, shift = np.full((2, 1), 0.5), 0.0
+    for _ in range(_EM_STEPS):
+        likelihood = share * norm.pdf(scores - shift, means, stds).clip(min=1e-300)
+        weights = likelihood / likelihood.sum(axis=0)
+        share = weights.mean(axis=1, keepdims=True)
+        weights /= stds**2
+        shift = float((weights * (scores - means)).sum() / (weights.sum() + _PRIOR_SD**-2))
+    return shift
+
+
 def _figures(
-    val_tumor: Labels,
-    val_scores: Scores,
+    chosen_tumor: Labels,
+    chosen_scores: Scores,
     measured: Mapping[str, tuple[Labels, Scores]],
     seed: int,
 ) -> dict[str, Figures]:
     """Choose threshold and calibration, and measure with them."""
-    threshold = accuracy_threshold(val_tumor, val_scores)
-    calibration = fit_calibration(val_tumor, val_scores, seed=seed)
-    # Validation patches are 1:1 and at least two of each class.
+    threshold = accuracy_threshold(chosen_tumor, chosen_scores)
+    calibration = fit_calibration(chosen_tumor, chosen_scores, seed=seed)
+    # At least two patches of either class, about 1:1.
     assert threshold is not None
     assert not isinstance(calibration, Uncalibrated)
     found = {}

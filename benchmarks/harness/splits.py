@@ -164,6 +164,23 @@ def draw_split(folder: PatchFolder, sizes: SplitSizes, seed: int) -> FewShotSpli
     return FewShotSplit(np.concatenate(train), np.concatenate(val), np.concatenate(test))
 
 
+def left_over(folder: PatchFolder, split: FewShotSplit) -> Indices:
+    """Patches for training that a seed did not choose, in a folder that states splits itself.
+
+    Raises:
+        QprdError: it states none, or none of a label are left.
+    """
+    pool = np.array([] if folder.splits is None else np.array(folder.splits) == "train", bool)
+    left = np.setdiff1d(np.flatnonzero(pool), split.train)
+    if len(set(folder.tumor[left].tolist())) < 2:
+        raise QprdError(
+            "The training leaves no patches of both labels on slides of its own.",
+            where=str(folder.path),
+            fix="Take a folder whose labels.csv states splits, and a smaller --normal and --tumor.",
+        )
+    return left
+
+
 def _pool(folder: PatchFolder, split: Split, tumor: bool) -> Indices:
     chosen = folder.tumor == tumor
     if folder.splits is not None:

@@ -9,7 +9,7 @@ import pytest
 import stain
 from harness.command import run_command
 from qprd.errors import ExitCode
-from stain import OTHER_STAINS, OWN_STAIN, SHIFTS, VALIDATION, Shift
+from stain import LITTLE_TUMOR, SHIFTS, VALIDATION, WAYS, Shift, estimated_shift
 from tests.helpers.patch_folders import write_folder
 
 RANDOM = np.random.default_rng(0)
@@ -35,11 +35,30 @@ def test_a_hue_turns_and_turns_back() -> None:
     assert np.array_equal(Shift()(IMAGES), IMAGES)
 
 
+@pytest.mark.parametrize("n_tumor", [40, 4])
+def test_a_shift_of_scores_is_found_without_their_labels(n_tumor: int) -> None:
+    val_tumor = np.arange(80) < 40
+    val = RANDOM.normal(val_tumor, 0.2)
+    scores = np.concatenate([RANDOM.normal(0, 0.2, 40), RANDOM.normal(1, 0.2, n_tumor)])
+    found = [estimated_shift(scores + shift, val_tumor, val) for shift in (-0.1, 0.0, 0.1)]
+    assert np.diff(found) == pytest.approx(0.1, abs=0.03)
+    assert found[1] == pytest.approx(0, abs=0.08)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sizes = {"train": (10, 7), "val": (3, 3), "test": (4, 4)}
+    splits = [split for label in (0, 1) for split in sizes for _ in range(sizes[split][label])]
+    return write_folder(tmp_path_factory.mktemp("data") / "patches", 17, 14, splits=splits)
+
+
 def test_the_command_has_a_row_for_validation_and_each_stain(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    folder: Path,
+    tmp_path: Path,
 ) -> None:
-    folder = write_folder(tmp_path / "patches", 16, 12)
-    sizes = ("--normal", 8, "--tumor", 4, "--val", 3, "--test", 4, "--patch-px", 32, "--seeds", 2)
+    sizes = ("--normal", 8, "--tumor", 4, "--val", 3, "--test", 4, "--patch-px", 32, "--seeds", 1)
     arguments = (
         "--data",
         folder,
@@ -48,6 +67,8 @@ def test_the_command_has_a_row_for_validation_and_each_stain(
         "best",
         "best-hed",
         "best-standardized",
+        "--validated-on",
+        *WAYS,
         "--markdown",
         tmp_path / "a.md",
     )
@@ -56,8 +77,8 @@ def test_the_command_has_a_row_for_validation_and_each_stain(
     table = (tmp_path / "a.md").read_text()
     assert table in capsys.readouterr().out
     rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| best")]
-    measured = [VALIDATION, *map(str, SHIFTS)]
-    expected = [(how, where) for how in (OWN_STAIN, OTHER_STAINS) for where in measured]
+    measured = [VALIDATION, *map(str, SHIFTS), LITTLE_TUMOR]
+    expected = [(how, where) for how in WAYS for where in measured]
     assert [tuple(row[1:3]) for row in rows] == 3 * expected
     assert rows[1][3].startswith("1.000")
 
