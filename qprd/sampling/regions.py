@@ -86,10 +86,10 @@ def label_regions(
     Tumor is the union of the tumor classes and their derived classes, normal that of the normal
     classes; tumor wins where they overlap. Without drawn normal polygons, normal is the tissue at
     least the margin away from anything marked as tumor and from whatever else is drawn with another
-    class or none, provided that there is a tissue mask and that the slide has a tumor polygon or is
-    declared normal; where areas are outlined (``Region*``), only the tissue inside them. An
-    annotation of another class around something labeled outlines an area, too, and keeps nothing
-    away. Ignored classes are cut out of both.
+    class or none, provided that there is a tissue mask, and a tumor polygon on the slide or, if it
+    is declared normal, no mark of tumor at all; where areas are outlined (``Region*``), only the
+    tissue inside them. An annotation of another class around something labeled outlines an area,
+    too, and keeps nothing away. Ignored classes are cut out of both.
 
     What qprd predicted is neither, until a person gives it a class: an accepted contour is tumor as
     drawn; a rejected one is normal, beside the tissue that counts as normal and not instead of it.
@@ -113,8 +113,8 @@ def label_regions(
     tumor: BaseGeometry = drawn.union("tumor")
     normal: BaseGeometry = MultiPolygon()
     source: NormalSource = "none"
-    has_tumor = bool(drawn.parts["tumor"]) or config.unannotated_normal
-    from_tissue = has_tumor and not drawn.lost_tumor
+    is_declared = config.unannotated_normal and not drawn.unusable_tumor
+    from_tissue = (bool(drawn.parts["tumor"]) or is_declared) and not drawn.lost_tumor
     if drawn.parts["normal"] or (drawn.parts["rejected"] and not from_tissue):
         source = "annotations"
         normal = shapely.union(drawn.union("normal"), drawn.union("rejected"))

@@ -58,8 +58,10 @@ def test_what_is_drawn_on_another_plane_is_left_out_and_said() -> None:
     assert "Tumor: An annotation is on the plane z 3, t 0, which is not scored." in reasons(result)
 
 
-def test_tumor_marked_by_points_alone_makes_no_normal_tissue() -> None:
-    result = label(drawn(Point(500, 400), "Tumor"), tissue=ALL_TISSUE)
+@pytest.mark.parametrize("declared", [False, True])
+def test_tumor_marked_by_points_alone_makes_no_normal_tissue(declared: bool) -> None:
+    point = drawn(Point(500, 400), "Tumor")
+    result = label(point, tissue=ALL_TISSUE, unannotated_normal=declared)
     assert result.normal_region.is_empty
     assert "not taken as normal" in reasons(result)
 
