@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -15,13 +15,16 @@ from shapely.geometry.base import BaseGeometry
 from qprd.qupath.outlines import MAX_CROSSINGS, repaired, with_nested_holes
 from qprd.qupath.project import SCORED_PLANE, Annotation
 from qprd.sampling.classes import Classes, Role, role_of, similar_classes
-from qprd.shapes import is_finite, leaves, polygons_of
+from qprd.shapes import is_finite, leaves, multipolygon, polygons_of
 
 #: Area (square level-0 pixels) below which an overlap or a clipped edge is rounding, not news.
 NEGLIGIBLE_PX2 = 1.0
 
-#: Beyond any image.
-_FAR_PX = 1e9
+#: More than any image.
+_EVERYWHERE = box(-1e9, -1e9, 1e9, 1e9)
+
+#: Annotations named in a line about several.
+_NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,24 @@ class Dropped:
     reason: str
     area_px2: float = 0.0
     name: str | None = None
+
+
+def summarized(dropped: Iterable[Dropped]) -> list[str]:
+    """One line per class and reason, most frequent first."""
+    groups: dict[tuple[str | None, str], list[Dropped]] = defaultdict(list)
+    for one in dropped:
+        groups[one.class_name, one.reason].append(one)
+    lines = []
+    for (class_name, reason), members in sorted(groups.items(), key=lambda g: -len(g[1])):
+        details = [f"{len(members)} times"] if len(members) > 1 else []
+        area = sum(one.area_px2 for one in members)
+        if area >= NEGLIGIBLE_PX2:
+            details.append(f"{area:,.0f} px²")
+        names = [one.name for one in members if one.name]
+        details += [*names[:_NAMES_SHOWN], *["..."] * (len(names) > _NAMES_SHOWN)]
+        of_class = f"{class_name}: " if class_name else ""
+        lines.append(f"{of_class}{reason}" + f" ({', '.join(details)})" * bool(details) + ".")
+    return lines
 
 
 @dataclass
@@ -213,10 +234,19 @@ def _covers_a_label(part: BaseGeometry, tree: shapely.STRtree) -> bool:
 
 def drawn_tissue(
     annotations: Sequence[Annotation], width: int, height: int, tissue_classes: Sequence[str]
-) -> BaseGeometry:
-    """What is drawn as tissue, in level-0 pixels, clipped to the image; empty if nothing is."""
+) -> tuple[BaseGeometry, list[Dropped]]:
+    """Find what is drawn as tissue.
+
+    Returns:
+        The region in level-0 pixels, clipped to the image, empty if nothing is drawn; and what of
+        the annotations was not used, or not as drawn.
+    """
     classes = Classes((), (), tissue_classes)
-    return collect(annotations, box(0, 0, width, height), classes).union("tissue")
+    outlines = [a for a in annotations if role_of(a, classes) == "tissue"]
+    drawn = collect(outlines, _EVERYWHERE, classes)
+    # An outline of tissue may well reach beyond the image.
+    inside = shapely.intersection(drawn.union("tissue"), box(0, 0, width, height))
+    return multipolygon(inside), drawn.dropped
 
 
 def unlabeled_annotations(
@@ -228,8 +258,7 @@ def unlabeled_annotations(
     """
     if all(role_of(annotation, classes) != "other" for annotation in annotations):
         return ()
-    everywhere = box(-_FAR_PX, -_FAR_PX, _FAR_PX, _FAR_PX)
-    return unlabeled_of(collect(annotations, everywhere, classes), classes)[0]
+    return unlabeled_of(collect(annotations, _EVERYWHERE, classes), classes)[0]
 
 
 def unlabeled_note(annotations: Sequence[Annotation], classes: Classes) -> str:

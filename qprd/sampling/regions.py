@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -12,8 +11,15 @@ from shapely.geometry import MultiPolygon, box
 from shapely.geometry.base import BaseGeometry
 
 from qprd.qupath.project import Annotation
-from qprd.sampling.classes import Classes
-from qprd.sampling.drawn import NEGLIGIBLE_PX2, Dropped, collect, unlabeled_note, unlabeled_of
+from qprd.sampling.classes import Classes, role_of
+from qprd.sampling.drawn import (
+    NEGLIGIBLE_PX2,
+    Dropped,
+    collect,
+    summarized,
+    unlabeled_note,
+    unlabeled_of,
+)
 from qprd.sampling.surroundings import surroundings
 from qprd.settings import TrainConfig
 from qprd.shapes import multipolygon, polygons_of
@@ -24,9 +30,6 @@ if TYPE_CHECKING:
 NormalSource = Literal["annotations", "tissue", "none"]
 
 _DEFAULTS = TrainConfig()
-
-#: Annotations named in a line about several.
-_NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -56,20 +59,7 @@ class LabelRegions:
 
     def summary(self) -> list[str]:
         """One line per class and reason, most frequent first."""
-        groups: dict[tuple[str | None, str], list[Dropped]] = defaultdict(list)
-        for one in self.dropped:
-            groups[one.class_name, one.reason].append(one)
-        lines = []
-        for (class_name, reason), members in sorted(groups.items(), key=lambda g: -len(g[1])):
-            details = [f"{len(members)} times"] if len(members) > 1 else []
-            area = sum(one.area_px2 for one in members)
-            if area >= NEGLIGIBLE_PX2:
-                details.append(f"{area:,.0f} px²")
-            names = [one.name for one in members if one.name]
-            details += [*names[:_NAMES_SHOWN], *["..."] * (len(names) > _NAMES_SHOWN)]
-            of_class = f"{class_name}: " if class_name else ""
-            lines.append(f"{of_class}{reason}" + f" ({', '.join(details)})" * bool(details) + ".")
-        return lines
+        return summarized(self.dropped)
 
 
 def label_regions(
@@ -102,7 +92,8 @@ def label_regions(
     """
     classes = Classes.of(config)
     image = box(0, 0, width, height)
-    drawn = collect(annotations, image, classes)
+    # `find_tissue_of` says what is lost of the tissue that is drawn.
+    drawn = collect([a for a in annotations if role_of(a, classes) != "tissue"], image, classes)
     dropped = drawn.dropped
     annotations_without, unlabeled = unlabeled_of(drawn, classes)
     if annotations_without:

@@ -37,23 +37,35 @@ def test_what_is_drawn_as_tissue_is_all_the_tissue(slide: Slide) -> None:
 
 
 @pytest.mark.parametrize(
-    ("annotations", "hint"),
+    ("annotations", "hint", "lost"),
     [
-        ([], ""),
-        ([Annotation("a", box(0, 0, 20, 30), "tissue")], " (did you mean 'tissue'?)"),
-        ([Annotation("a", Point(5, 5), "Tissue")], ""),
-        ([Annotation("a", box(900, 0, 950, 30), "Tissue")], ""),
+        ([], "", []),
+        ([Annotation("a", box(0, 0, 20, 30), "tissue")], " (did you mean 'tissue'?)", []),
+        ([Annotation("a", Point(5, 5), "Tissue")], "", ["a point or a line has no area"]),
+        ([Annotation("a", box(900, 0, 950, 30), "Tissue")], "", []),
     ],
 )
 def test_without_such_an_area_the_tissue_is_found_by_color_and_that_is_said(
-    slide: Slide, annotations: list[Annotation], hint: str
+    slide: Slide, annotations: list[Annotation], hint: str, lost: list[str]
 ) -> None:
     tissue, notes = find_tissue_of(slide, annotations, CONFIG)
     assert tissue.fractions(150, 100, 50) == 1
-    if not hint:
-        hint = " (did you mean 'Tissue'?)" if annotations else ""
-    assert notes == [
+    assert [any(reason in note for note in notes) for reason in lost] == [True] * len(lost)
+    assert notes[len(lost) :] == [
         f"no area of class 'Tissue' is drawn{hint}, so its tissue is found by color",
+    ]
+
+
+def test_drawn_tissue_that_cannot_be_used_is_named(slide: Slide) -> None:
+    drawn = [
+        Annotation("a", box(0, 0, 20, 30), "Tissue"),
+        Annotation("b", Point(5, 5), "Tissue", name="left lobe", fault="it has two corners"),
+    ]
+    tissue, notes = find_tissue_of(slide, drawn, CONFIG)
+    assert tissue.to_polygons().equals(box(0, 0, 20, 30))
+    assert notes == [
+        "Tissue: An annotation is left out, as it has two corners; draw it again or delete it "
+        "(left lobe)."
     ]
 
 

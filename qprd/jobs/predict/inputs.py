@@ -210,5 +210,5 @@ def _of_tissue(
     """Digest of what is drawn as tissue; empty if no class is tissue."""
     if not names:
         return ""
-    drawn = drawn_tissue(annotations, width, height, names)
+    drawn, _ = drawn_tissue(annotations, width, height, names)
     return digest(shapely.to_wkb(shapely.normalize(drawn), hex=True))
