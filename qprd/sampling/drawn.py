@@ -60,40 +60,48 @@ def summarized(dropped: Iterable[Dropped]) -> list[str]:
     return lines
 
 
+def _by_role() -> dict[Role, list[BaseGeometry]]:
+    return {role: [] for role in get_args(Role)}
+
+
 @dataclass
 class Drawn:
     """The usable polygons of a slide by what they are for, and what was not usable.
 
     Attributes:
-        unusable_tumor: What marks tumor and is no polygon that can be used; empty if its place is
-            not known.
+        unusable: What is known of the places of annotations without a usable polygon, by what they
+            are for; an empty geometry where that is nothing.
     """
 
-    parts: dict[Role, list[BaseGeometry]] = field(
-        default_factory=lambda: {role: [] for role in get_args(Role)}
-    )
+    parts: dict[Role, list[BaseGeometry]] = field(default_factory=_by_role)
+    unusable: dict[Role, list[BaseGeometry]] = field(default_factory=_by_role)
     accepted: list[BaseGeometry] = field(default_factory=list)
-    unusable_tumor: list[BaseGeometry] = field(default_factory=list)
     others: list[tuple[Annotation, Sequence[BaseGeometry]]] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
 
-    @property
-    def lost_tumor(self) -> bool:
-        """Whether tumor is drawn at a place that is not known: then any tissue may be tumor."""
-        return any(geometry.is_empty for geometry in self.unusable_tumor)
+    def why_not_from_tissue(
+        self, tumor_name: str, normal_name: str, *, is_declared: bool
+    ) -> Dropped | None:
+        """Say why the tissue of a slide does not count as normal; None if it does.
 
-    def why_not_from_tissue(self, tumor_name: str, normal_name: str) -> Dropped:
-        """Say why the tissue of a slide does not count as normal."""
-        if self.unusable_tumor:
-            what = (
-                "The place of one is not known" if self.lost_tumor else "No polygon of it is usable"
-            )
-            reason = f"{what}, so the tissue of the slide is not taken as normal either"
-            return Dropped(tumor_name, reason)
-        reason = (
-            f"Neither {tumor_name} nor {normal_name} is drawn; it is probably not annotated yet"
-        )
-        return Dropped(None, reason)
+        ``is_declared``: a slide without annotations counts as normal.
+        """
+        none_usable = {r: bool(self.unusable[r]) and not self.parts[r] for r in self.parts}
+        if any(geometry.is_empty for geometry in self.unusable["tumor"]):
+            # Then any tissue may be tumor.
+            name, what = tumor_name, "The place of one is not known"
+        elif none_usable["tumor"]:
+            name, what = tumor_name, "No polygon of it is usable"
+        elif none_usable["area"]:
+            name, what = "Region*", "No outline of what was looked at is usable"
+        elif none_usable["normal"]:
+            name, what = normal_name, "No outline of it is usable"
+        elif self.parts["tumor"] or is_declared:
+            return None
+        else:
+            neither = f"Neither {tumor_name} nor {normal_name} is drawn"
+            return Dropped(None, f"{neither}; it is probably not annotated yet")
+        return Dropped(name, f"{what}, so the tissue of the slide is not taken as normal either")
 
     def union(self, role: Role) -> BaseGeometry:
         """All polygons of a role as one region."""
@@ -112,12 +120,11 @@ def collect(annotations: Sequence[Annotation], image: BaseGeometry, classes: Cla
         geometry = annotation.geometry
         place = shapely.force_2d(geometry) if is_finite(geometry) else Point()
         if annotation.plane != SCORED_PLANE:
-            if role == "tumor":
-                drawn.unusable_tumor.append(place)
             if role != "other":
                 z, t = annotation.plane
                 reason = f"An annotation is on the plane z {z}, t {t}, which is not scored"
                 drawn.dropped.append(Dropped(annotation.class_name, reason))
+                drawn.unusable[role].append(place)
             continue
         if role == "other":
             polygons = _clean(annotation, image, drawn.dropped if annotation.fault else [])
@@ -128,8 +135,9 @@ def collect(annotations: Sequence[Annotation], image: BaseGeometry, classes: Cla
         drawn.parts[role].extend(polygons)
         if role == "tumor" and annotation.predicted:
             drawn.accepted.extend(polygons)
-        if role == "tumor" and not polygons:
-            drawn.unusable_tumor.append(place)
+        # Points and lines of other classes than tumor are no outlines that were lost.
+        if not polygons and (role == "tumor" or annotation.fault):
+            drawn.unusable[role].append(place)
     return drawn
 
 

@@ -78,8 +78,9 @@ def label_regions(
     least the margin away from anything marked as tumor and from whatever else is drawn with another
     class or none, provided that there is a tissue mask, and a tumor polygon on the slide or, if it
     is declared normal, no mark of tumor at all; where areas are outlined (``Region*``), only the
-    tissue inside them. An annotation of another class around something labeled outlines an area,
-    too, and keeps nothing away. Ignored classes are cut out of both.
+    tissue inside them. No tissue is normal where the outlines of areas or normal regions are lost.
+    An annotation of another class around something labeled outlines an area, too, and keeps nothing
+    away. Ignored classes are cut out of both.
 
     What qprd predicted is neither, until a person gives it a class: an accepted contour is tumor as
     drawn; a rejected one is normal, beside the tissue that counts as normal and not instead of it.
@@ -104,9 +105,10 @@ def label_regions(
     tumor: BaseGeometry = drawn.union("tumor")
     normal: BaseGeometry = MultiPolygon()
     source: NormalSource = "none"
-    is_declared = config.unannotated_normal and not drawn.unusable_tumor
-    from_tissue = (bool(drawn.parts["tumor"]) or is_declared) and not drawn.lost_tumor
-    if drawn.parts["normal"] or (drawn.parts["rejected"] and not from_tissue):
+    why_not_from_tissue = drawn.why_not_from_tissue(
+        tumor_name, normal_name, is_declared=config.unannotated_normal
+    )
+    if drawn.parts["normal"] or (drawn.parts["rejected"] and why_not_from_tissue):
         source = "annotations"
         normal = shapely.union(drawn.union("normal"), drawn.union("rejected"))
         overlap = shapely.intersection(normal, tumor).area
@@ -114,15 +116,16 @@ def label_regions(
             reason = f"What overlaps {tumor_name} counts as {tumor_name}"
             dropped.append(Dropped(normal_name, reason, overlap))
         normal = shapely.difference(normal, tumor)
-    elif not from_tissue:
-        dropped.append(drawn.why_not_from_tissue(tumor_name, normal_name))
+    elif why_not_from_tissue:
+        dropped.append(why_not_from_tissue)
     elif tissue is None:
         reason = "None is drawn, and there is no tissue mask to take it from"
         dropped.append(Dropped(normal_name, reason))
     else:
         source = "tissue"
-        # Tumor marked by a point or a line teaches nothing, but is no place for normal either.
-        marked = [*polygons_of(tumor), *drawn.unusable_tumor, *unlabeled]
+        # What has no usable outline teaches nothing, but is no place for normal either.
+        unusable = [g for role in ("tumor", "pending", "ignored") for g in drawn.unusable[role]]
+        marked = [*polygons_of(tumor), *unusable, *unlabeled]
         inside = shapely.intersection(tissue.to_polygons(), image)
         if drawn.parts["area"]:
             inside = shapely.intersection(inside, drawn.union("area"))

@@ -100,6 +100,34 @@ def test_an_outline_that_cannot_be_read_is_named_and_no_place_for_normal_tissue(
 
 
 @pytest.mark.parametrize(
+    ("class_name", "reason"),
+    [
+        ("Normal", "Normal: No outline of it is usable, so the tissue"),
+        ("Region*", "Region*: No outline of what was looked at is usable, so the tissue"),
+    ],
+)
+def test_an_outline_that_limits_normal_tissue_and_cannot_be_read_leaves_none(
+    class_name: str, reason: str
+) -> None:
+    lost = Annotation("7", Point(500, 400), class_name, fault="it has two corners")
+    result = label(TUMOR, lost, tissue=ALL_TISSUE)
+    assert result.normal_region.is_empty
+    assert reason in reasons(result)
+    another = drawn(box(200, 200, 400, 400), class_name, "b")
+    limited = label(TUMOR, lost, another, tissue=ALL_TISSUE).normal_region
+    assert limited.area > 0
+    assert limited.difference(another.geometry).area == 0
+
+
+@pytest.mark.parametrize("class_name", ["Tumor: qprd", "Ignore*"])
+def test_normal_tissue_keeps_away_from_what_cannot_be_read(class_name: str) -> None:
+    lost = Annotation("7", MultiPoint([(500, 400), (510, 400)]), class_name, fault="it is broken")
+    result = label(TUMOR, lost, tissue=ALL_TISSUE)
+    assert result.normal_region.distance(lost.geometry) >= 100.0
+    assert result.normal_region.area > 0
+
+
+@pytest.mark.parametrize(
     ("geometry", "reason"),
     [
         (Point(5, 5), "An annotation is left out, as a point or a line has no area."),
