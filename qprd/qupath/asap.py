@@ -19,12 +19,12 @@ import numpy as np
 import shapely
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import iterparse
-from shapely.geometry.base import BaseGeometry
+from shapely.geometry import MultiPolygon
 
 from qprd.errors import QprdError
 from qprd.files.jsonfile import read_bytes, read_json, well_formed
 from qprd.qupath.outlines import MAX_CROSSINGS, repaired
-from qprd.shapes import polygons_of
+from qprd.shapes import multipolygon
 
 #: Group names, case-folded. ``_0``, ``_1``, ``_2`` and Tumor, Exclusion are Camelyon16's,
 #: metastases and normal Camelyon17's, positive and negative those of the JSON files.
@@ -44,12 +44,11 @@ class TumorOutline(NamedTuple):
     """One annotation of a tumor group.
 
     Attributes:
-        geometry: Polygon or MultiPolygon, valid, not empty, the holes of hole groups cut out;
-            level-0 pixels of the file.
+        geometry: Valid, not empty, the holes of hole groups cut out; level-0 pixels of the file.
     """
 
     name: str
-    geometry: BaseGeometry
+    geometry: MultiPolygon
 
 
 @dataclass(frozen=True)
@@ -190,14 +189,14 @@ def _read_json(path: Path) -> _Contents:
     return drawn, {}
 
 
-def _area(outline: shapely.Polygon | None, kind: str, notes: Counter[str]) -> BaseGeometry | None:
+def _area(outline: shapely.Polygon | None, kind: str, notes: Counter[str]) -> MultiPolygon | None:
     """The area that an outline encloses; None, with a note, if it has none or is too tangled."""
     whole = None if outline is None else repaired(outline)
     if outline is not None and whole is None:
         notes[f"outlines left out: they cross themselves more than {MAX_CROSSINGS} times"] += 1
         return None
-    area = None if whole is None else _polygons_of(whole)
-    if area is None:
+    area = MultiPolygon() if whole is None else multipolygon(whole)
+    if area.is_empty:
         notes[f"annotations of type {_shown(kind)} left out: no area"] += 1
         return None
     if whole is not outline:
@@ -208,7 +207,7 @@ def _area(outline: shapely.Polygon | None, kind: str, notes: Counter[str]) -> Ba
 
 
 def _without_holes(
-    tumor: list[TumorOutline], holes: list[BaseGeometry], notes: Counter[str]
+    tumor: list[TumorOutline], holes: list[MultiPolygon], notes: Counter[str]
 ) -> list[TumorOutline]:
     kept: list[TumorOutline] = []
     used: set[int] = set()
@@ -217,8 +216,8 @@ def _without_holes(
         touched = tree.query(area, predicate="intersects").tolist()
         used.update(touched)
         cut = [holes[index] for index in touched]
-        rest = _polygons_of(area.difference(shapely.union_all(cut)) if cut else area)
-        if rest is None:
+        rest = multipolygon(area.difference(shapely.union_all(cut))) if cut else area
+        if rest.is_empty:
             notes["tumor annotations left out: holes cover them"] += 1
         else:
             kept.append(TumorOutline(name, rest))
@@ -239,14 +238,6 @@ def _meaning(group: str, parents: Mapping[str, str]) -> str | None:
             return "hole"
         group = parents.get(group, group)
     return None
-
-
-def _polygons_of(geometry: BaseGeometry) -> BaseGeometry | None:
-    """The polygons of a geometry; None if there is no area."""
-    polygons = [part for part in polygons_of(geometry) if part.area > 0]
-    if len(polygons) == 1:
-        return polygons[0]
-    return shapely.MultiPolygon(polygons) if polygons else None
 
 
 def _shown(text: str) -> str:

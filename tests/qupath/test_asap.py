@@ -94,7 +94,7 @@ def test_groups_that_mean_a_hole(read: Read, name: str) -> None:
     found = read(document(annotation(name, INNER), annotation("_0", SQUARE)))
     (region,) = found.tumor
     assert region.geometry.area == 100 * 100 - 40 * 40
-    assert len(region.geometry.interiors) == 1
+    assert len(region.geometry.geoms[0].interiors) == 1
     assert found.notes == ()
 
 
