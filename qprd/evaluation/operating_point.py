@@ -7,7 +7,7 @@ which are an upper bound of what to expect elsewhere.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Final
 
 import numpy as np
@@ -120,15 +120,8 @@ class Achieved:
 
     def __str__(self) -> str:
         """The figures that are known, in one line."""
-        figures = {
-            "sensitivity": self.sensitivity,
-            "specificity": self.specificity,
-            "accuracy": self.accuracy,
-            "false positives per slide": self.false_positives_per_slide,
-        }
-        return ", ".join(
-            f"{name} {value:.3f}" for name, value in figures.items() if value is not None
-        )
+        known = {name: value for name, value in asdict(self).items() if value is not None}
+        return ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in known.items())
 
 
 def choose_threshold(rule: Rule, validation: ValidationScores) -> float | NoThreshold:

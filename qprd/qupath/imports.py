@@ -176,7 +176,7 @@ def with_imported(root: object, plan: ImportPlan, member: Mapping[str, object]) 
     listed = own.get("imported")
     imported = listed if isinstance(listed, list) else []
     collection["features"] = [
-        *(feature for feature in features if not _is_one_of(feature, plan.outdated)),
+        *(f for f in features if not (isinstance(f, Mapping) and f.get("id") in plan.outdated)),
         *(
             annotation_feature(one.id, one.geometry, plan.path_class, one.name)
             for one in plan.added
@@ -191,10 +191,6 @@ def with_imported(root: object, plan: ImportPlan, member: Mapping[str, object]) 
         ],
     }
     return str(geojson.dumps(collection))
-
-
-def _is_one_of(feature: object, ids: Sequence[str]) -> bool:
-    return isinstance(feature, Mapping) and feature.get("id") in ids
 
 
 def _id(entry_id: str, source: str, class_name: str, name: str, geometry: BaseGeometry) -> str:
