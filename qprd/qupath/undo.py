@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -65,13 +66,13 @@ class CommandChanges:
         self._digest_of = digest_of
         self.images: dict[str, Subject] = {}
         changed: dict[str, ChangedFile] = {}
-        paths: dict[str, set[str]] = {}
+        paths: dict[str, set[str]] = defaultdict(set)
         for step in run.steps:
             subject = step.manifest.subject
             if not step.manifest.undone:
                 self.images[subject.entry_id] = subject
             for file in step.manifest.files:
-                paths.setdefault(subject.entry_id, set()).add(file.path)
+                paths[subject.entry_id].add(file.path)
                 earlier = changed.get(file.path)
                 if earlier is None:
                     copy = None if file.before is None else step.copy_of(file.path)

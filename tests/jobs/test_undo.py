@@ -272,6 +272,15 @@ def test_a_backup_that_is_damaged_is_not_put_back(project: Path, everything: boo
     assert files_of(project.parent) == {**expected, name: written[name]}
 
 
+def test_a_damaged_backup_that_names_no_file_stops_no_undo(project: Path) -> None:
+    write(project, "first")
+    manifest = read_runs(project)[0].steps[0].folder / MANIFEST
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "files": []}))
+    summary = undo(project)
+    assert (summary.failed, summary.left) == (0, 0)
+    assert not (ProjectLayout(project).predictions / "2.geojson").exists()
+
+
 def test_an_undo_leaves_a_backup_of_its_own_that_is_no_step_to_take_back(project: Path) -> None:
     write(project, "first")
     undo(project)
