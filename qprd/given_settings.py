@@ -159,6 +159,13 @@ def _by_field(
                 fix=f"Did you mean {close[0]!r}?" if close else f"Use one of {', '.join(names)}.",
                 exit_code=ExitCode.USAGE,
             )
+        if names[spelled] in found:
+            raise QprdError(
+                f"The setting {key!r} is given twice, in two spellings.",
+                where=where,
+                fix="Leave one of them out.",
+                exit_code=ExitCode.USAGE,
+            )
         found[names[spelled]] = value
     return found
 

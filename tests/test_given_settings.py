@@ -50,6 +50,8 @@ def test_options_may_be_spelled_with_dashes_in_the_file(tmp_path: Path) -> None:
         ("[train]\nepoch = 3\n", "Did you mean 'epochs'?"),
         ("[trian]\nepochs = 3\n", "Put settings under"),
         ("epochs = 3\n", "Put settings under"),
+        ("[train]\npatch-px = 128\npatch_px = 256\n", "given twice"),
+        ('[train]\nimage = "a"\nimages = "b"\n', "given twice"),
         ("[train\n", "not valid TOML"),
         ('[train]\nepochs = "three"\n', "epochs cannot be 'three'"),
         ("[train]\nnormal = 0\n", "normal cannot be 0"),
