@@ -95,8 +95,9 @@ def stored_train_config(values: Mapping[str, Any], where: str) -> TrainConfig:
         return TrainConfig.model_validate({"recipe": "paper", **values})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"])) or "its settings"
         raise QprdError(
-            f"The bundle's configuration is damaged: {first['loc']}: {first['msg'].lower()}.",
+            f"The bundle's configuration is damaged: {place}: {first['msg'].lower()}.",
             where=where,
             fix="Take another copy of the bundle, or train again.",
         ) from error

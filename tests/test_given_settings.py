@@ -112,5 +112,5 @@ def test_a_stored_configuration_is_read_back_as_it_was(
 def test_a_strangers_stored_configuration_is_no_traceback(damage: dict[str, object]) -> None:
     good = train_config({}).model_dump(mode="json")
     assert stored_train_config(good, "bundle") == train_config({})
-    with pytest.raises(QprdError, match="damaged"):
+    with pytest.raises(QprdError, match=f"is damaged: {next(iter(damage))}: "):
         stored_train_config(good | damage, "bundle")
