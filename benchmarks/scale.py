@@ -39,8 +39,8 @@ from qprd.jobs.status import status
 from qprd.jobs.train.patches import prepare_patches
 from qprd.jobs.write_back import write_back_entries
 from qprd.progress import SilentProgress
-from qprd.qupath.drawn import read_drawn
 from qprd.qupath.entry_slides import open_slide
+from qprd.qupath.image_annotations import read_image_annotations
 from qprd.qupath.java import find_qupath
 from qprd.qupath.opening import open_project
 from qprd.results.folder import SLIDE, load_slide_result
@@ -196,7 +196,7 @@ def _list_annotations(folder: Path) -> None:
         folder / "project.qpproj", backend="exchange", annotations=folder / "exported"
     )
     with opened:
-        read_drawn(opened, opened.entries())
+        read_image_annotations(opened, opened.entries())
 
 
 def _write_index(folder: Path) -> None:

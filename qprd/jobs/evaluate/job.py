@@ -25,8 +25,8 @@ from qprd.jobs.evaluate.split import EvaluatedSplit, choose_slides
 from qprd.jobs.evaluate.summary import EvaluateSummary, coverage_notes
 from qprd.jobs.predict.model import Model, bundle_of
 from qprd.progress import Progress, progress_bars
-from qprd.qupath.drawn import Drawn, read_drawn
 from qprd.qupath.entry_slides import name_list, select_entries
+from qprd.qupath.image_annotations import ImageAnnotations, read_image_annotations
 from qprd.qupath.project import Entry, Project
 from qprd.results.evaluation import EVALUATION_PAGE
 from qprd.results.folder import SlideResult, load_slide_result
@@ -80,7 +80,7 @@ def evaluate(
     info = read_bundle_info(newest_bundle(layout.bundles) if model is None else bundle_of(model))
     config = _config(info, unannotated_normal, assume_mpp)
     entries = select_entries(project, images, exclude)
-    drawn = read_drawn(project, entries)
+    drawn = read_image_annotations(project, entries)
     annotated = [entry for entry in entries if _has_truth(entry, drawn, config)]
     known = {entry.id for entry in annotated}
     bare = [entry for entry in entries if entry.id not in known]
@@ -152,7 +152,7 @@ def evaluate(
     return summary
 
 
-def _has_truth(entry: Entry, drawn: Drawn, config: TrainConfig) -> bool:
+def _has_truth(entry: Entry, drawn: ImageAnnotations, config: TrainConfig) -> bool:
     """Whether anything says what is tumor on a slide, as far as it can be read.
 
     A slide whose annotations cannot be read stays in its split: the validation slides must not

@@ -13,7 +13,6 @@ from qprd.errors import QprdError
 from qprd.files.packed import PackedValues
 from qprd.jobs.train.table import patch_table
 from qprd.progress import Progress
-from qprd.qupath.drawn import read_drawn
 from qprd.qupath.entry_slides import (
     file_size,
     identity_of,
@@ -24,6 +23,7 @@ from qprd.qupath.entry_slides import (
     slide_identity,
     slide_mpp,
 )
+from qprd.qupath.image_annotations import read_image_annotations
 from qprd.qupath.project import Annotation, Entry, Project
 from qprd.sampling.build import SlideRegions
 from qprd.sampling.classes import Classes, Role, check_classes, has_drawn, role_of, similar_classes
@@ -175,7 +175,7 @@ def prepare_patches(
     entries = select_entries(project, config.images, config.exclude)
     for entry in entries:
         metadata_split(entry.metadata, entry.name)  # a wrong one stops the training, not its slide
-    drawn = read_drawn(project, entries)
+    drawn = read_image_annotations(project, entries)
     annotations, recorded = drawn.annotations, {}
     left_out = [
         _unread(entry, drawn.unreadable[entry.id].classes, config)

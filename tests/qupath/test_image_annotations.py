@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from qprd.files.layout import ProjectLayout
-from qprd.qupath.drawn import read_drawn
+from qprd.qupath.image_annotations import read_image_annotations
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.java import QuPath
 from qprd.qupath.project import Annotation, Entry, Project
@@ -52,11 +52,11 @@ def test_an_image_that_cannot_be_read_leaves_the_others(
     request: pytest.FixtureRequest, backend: str, damage: Callable[[Path], None]
 ) -> None:
     project: Project = request.getfixturevalue(backend)
-    whole = read_drawn(project, project.entries())
+    whole = read_image_annotations(project, project.entries())
     assert [len(found) for found in whole.annotations.values()] == [3, 2]
     assert not whole.unreadable
     damage(project.path)
-    left = read_drawn(project, project.entries())
+    left = read_image_annotations(project, project.entries())
     assert left.annotations == {"1": whole.annotations["1"]}
     assert left.unreadable.keys() == {"2"}
     assert sorted(left.unreadable["2"].classes or ()) == ["Normal", "Tumor"]
@@ -66,7 +66,7 @@ def test_an_image_that_cannot_be_read_leaves_the_others(
 def test_what_qupath_did_not_record_is_not_known(exchange: Project) -> None:
     cut_export(exchange.path)
     (exchange.path.parent / "data" / "2" / "summary.json").unlink()
-    assert read_drawn(exchange, exchange.entries()).unreadable["2"].classes is None
+    assert read_image_annotations(exchange, exchange.entries()).unreadable["2"].classes is None
 
 
 def test_annotations_are_read_once(exchange: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,6 +80,6 @@ def test_annotations_are_read_once(exchange: Project, monkeypatch: pytest.Monkey
         return annotations(project, entry)
 
     monkeypatch.setattr(ExchangeProject, "annotations", noted)
-    found = read_drawn(exchange, exchange.entries())
+    found = read_image_annotations(exchange, exchange.entries())
     assert dict(found.annotations) == known
     assert read == [first.id, second.id]

@@ -24,7 +24,7 @@ class Unreadable:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ImageAnnotations:
     """What is drawn on some images; one that cannot be read does not stop the others.
 
     Attributes:
@@ -45,7 +45,7 @@ class Drawn:
         return [f"{name_list(e)}: {note}" for note, e in found.items() if e]
 
 
-def read_drawn(project: Project, entries: Sequence[Entry]) -> Drawn:
+def read_image_annotations(project: Project, entries: Sequence[Entry]) -> ImageAnnotations:
     """Read the annotations of these images."""
     annotations = PackedValues[Sequence[Annotation]]()
     unreadable: dict[str, Unreadable] = {}
@@ -60,4 +60,4 @@ def read_drawn(project: Project, entries: Sequence[Entry]) -> Drawn:
             annotations[entry.id] = own
             if note is not None:
                 doubts.setdefault(note, []).append(entry)
-    return Drawn(annotations, unreadable, doubts)
+    return ImageAnnotations(annotations, unreadable, doubts)
