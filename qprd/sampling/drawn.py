@@ -135,8 +135,9 @@ def collect(annotations: Sequence[Annotation], image: BaseGeometry, classes: Cla
         drawn.parts[role].extend(polygons)
         if role == "tumor" and annotation.predicted:
             drawn.accepted.extend(polygons)
-        # Points and lines of other classes than tumor are no outlines that were lost.
-        if not polygons and (role == "tumor" or annotation.fault):
+        # A point or a line of another class than tumor is no outline that was lost.
+        is_lost = role == "tumor" or annotation.fault or polygons_of(geometry)
+        if not polygons and is_lost:
             drawn.unusable[role].append(place)
     return drawn
 

@@ -22,6 +22,8 @@ from shapely.geometry.base import BaseGeometry
 from qprd.qupath.project import Annotation
 from tests.helpers.labels import ALL_TISSUE, TUMOR, drawn, label, reasons
 
+SCRIBBLE = Polygon(np.random.default_rng(0).random((400, 2)) * 200 + 100)
+
 
 def test_what_is_not_labeled_is_counted_by_class() -> None:
     result = label(
@@ -106,10 +108,11 @@ def test_an_outline_that_cannot_be_read_is_named_and_no_place_for_normal_tissue(
         ("Region*", "Region*: No outline of what was looked at is usable, so the tissue"),
     ],
 )
-def test_an_outline_that_limits_normal_tissue_and_cannot_be_read_leaves_none(
-    class_name: str, reason: str
+@pytest.mark.parametrize("fault", ["it has two corners", None])
+def test_an_outline_that_limits_normal_tissue_and_is_lost_leaves_none(
+    class_name: str, reason: str, fault: str | None
 ) -> None:
-    lost = Annotation("7", Point(500, 400), class_name, fault="it has two corners")
+    lost = Annotation("7", Point(500, 400) if fault else SCRIBBLE, class_name, fault=fault)
     result = label(TUMOR, lost, tissue=ALL_TISSUE)
     assert result.normal_region.is_empty
     assert reason in reasons(result)
@@ -153,9 +156,8 @@ def test_a_polygon_across_the_edge_is_clipped_and_said() -> None:
 
 
 def test_a_scribble_is_no_tumor_and_no_normal_tissue_either() -> None:
-    scribble = Polygon(np.random.default_rng(0).random((400, 2)) * 200 + 100)
     other = box(600, 600, 700, 700)
-    result = label(drawn(scribble, "Tumor"), drawn(other, "Tumor", "b"), tissue=ALL_TISSUE)
+    result = label(drawn(SCRIBBLE, "Tumor"), drawn(other, "Tumor", "b"), tissue=ALL_TISSUE)
     assert "crosses itself more than 500 times" in reasons(result)
     assert result.tumor_region.equals(other)
     assert not result.normal_region.intersects(box(150, 150, 250, 250))
