@@ -45,6 +45,9 @@ _UNSUPPORTED_SERVERS = {
     "z_projected": "it is projected from a stack",
 }
 
+#: Sides of images are shorter than this many pixels, as QuPath's are.
+_MAX_PX = 2**31
+
 #: x, y, width, height.
 Rectangle = tuple[int, int, int, int]
 
@@ -61,7 +64,7 @@ class _Layer:
     def size(self) -> tuple[int, int] | None:
         width, height = self.metadata.get("width"), self.metadata.get("height")
         if _is_whole(width) and _is_whole(height) and min(width, height) > 0:
-            return (width, height) if max(width, height) < 2**31 else None
+            return (width, height) if max(width, height) < _MAX_PX else None
         return None
 
 
@@ -208,7 +211,7 @@ def _rectangle(region: object) -> Rectangle:
     is_flat = (found.get("z", 0), found.get("t", 0)) == (0, 0)
     if not (is_flat and _is_whole(x) and _is_whole(y) and _is_whole(width) and _is_whole(height)):
         raise _UnsupportedServerError("its crop is not understood")
-    if x < 0 or y < 0 or width <= 0 or height <= 0:
+    if min(x, y) < 0 or min(width, height) <= 0 or max(x, y, width, height) >= _MAX_PX:
         raise _UnsupportedServerError("its crop reaches out of the image")
     return x, y, width, height
 

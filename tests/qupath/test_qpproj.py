@@ -192,6 +192,8 @@ def test_crops_and_rotations_in_any_order_are_one_crop_and_one_rotation(
         (cropped(uri_server(), 300, 0, 101, 10), "out of the image"),
         (cropped(uri_server(), -1, 0, 10, 10), "out of the image"),
         (cropped(uri_server(), 0, 0, 0, 10), "out of the image"),
+        (cropped(uri_server(metadata=None), 0, 0, 10**400, 10), "out of the image"),
+        (cropped(uri_server(metadata=None), 2**31, 0, 10, 10), "out of the image"),
         ({"builderType": "cropped", "builder": uri_server(), "region": [1]}, "crop"),
         (rotated(uri_server(), "ROTATE_90", metadata=metadata(400, 300)), "do not agree"),
         (
