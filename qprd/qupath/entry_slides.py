@@ -203,6 +203,14 @@ def _check(entry: Entry, slide: Slide) -> None:
                 where=where,
                 fix="Check that the file is the one that was annotated.",
             )
+    x, y, width, height = source.crop or (0, 0, 0, 0)
+    ends = zip((x + width, y + height), slide.uncropped_size, strict=True)
+    if any(end > side + SIZE_TOLERANCE_PX for end, side in ends):
+        raise QprdError(
+            "The part of the slide that the project shows reaches out of it.",
+            where=where,
+            fix="Check that the file is the one that was annotated, or crop it again in QuPath.",
+        )
     if slide.mpp is None:
         raise QprdError(
             "The slide does not state its resolution.",

@@ -111,6 +111,18 @@ def test_another_image_than_the_annotated_one_is_refused(project: Path) -> None:
         open_slide(entry(path, width=100, height=200, mpp=MPP))
 
 
+@pytest.mark.parametrize("crop", [(9, 0, WIDTH, HEIGHT), (0, 0, 2**31 - 1, 2**31 - 1)])
+def test_a_crop_that_reaches_out_of_the_slide_is_refused(
+    project: Path, crop: tuple[int, int, int, int]
+) -> None:
+    with ExchangeProject(project) as opened:
+        path = opened.entries()[0].source.path
+    with pytest.raises(QprdError, match="reaches out of it"):
+        open_slide(entry(path, crop=crop, mpp=MPP))
+    with open_slide(entry(path, crop=(9, 0, WIDTH - 9, HEIGHT), mpp=MPP)) as slide:
+        assert slide.width == WIDTH - 9
+
+
 def test_a_slide_without_resolution_needs_one(shared_data: Path) -> None:
     path = shared_data / "slides" / "tcga-cr-7395_no-mpp.svs"
     with pytest.raises(QprdError, match="resolution") as caught:
