@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shapely.geometry import Polygon, box
+from shapely.geometry import Polygon
 
 from qprd.predictions import (
     MAX_SCORE,
@@ -30,8 +30,7 @@ from qprd.qupath.predictions_geojson import (
     predictions_to_geojson,
     predictions_to_text,
 )
-
-ID = str(uuid.UUID(int=7))
+from tests.helpers.one_prediction import ID, one_contour, one_tile
 
 ids = st.uuids().map(str)
 pixels = st.floats(-1e5, 1e6)
@@ -135,19 +134,9 @@ def test_what_is_written_is_what_qupath_accepts(meant: Predictions) -> None:
             assert all(c == round(c, 2) for xy in ring for c in xy)
 
 
-def tile(**changes: Any) -> Predictions:
-    plain = PredictedTile(ID, 0.0, 0.0, 64.0, 64.0, {SCORE: 1.0})
-    return Predictions(tiles=(replace(plain, **changes),), contours=())
-
-
-def contour(polygon: Any = box(0, 0, 10, 10), **changes: Any) -> Predictions:  # noqa: B008
-    plain = PredictedContour(ID, polygon, "region", {MEAN_SCORE: 1.0})
-    return Predictions(tiles=(), contours=(replace(plain, **changes),))
-
-
 def test_the_members_of_strangers_are_not_ours() -> None:
     ours = predictions_to_geojson(
-        replace(tile(), contours=contour(id=str(uuid.UUID(int=8))).contours)
+        replace(one_tile(), contours=one_contour(id=str(uuid.UUID(int=8))).contours)
     )
     geometry = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}
     strangers = [
@@ -177,7 +166,7 @@ def test_the_members_of_strangers_are_not_ours() -> None:
 
 
 def test_a_contour_that_is_no_polygon_any_more_is_named_and_the_rest_is_read() -> None:
-    broken, whole = contour(), contour(id=str(uuid.UUID(int=8)))
+    broken, whole = one_contour(), one_contour(id=str(uuid.UUID(int=8)))
     root: Any = predictions_to_geojson(replace(broken, contours=broken.contours + whole.contours))
     geometry = root["features"][0]["geometry"]
     for changed, reason in (
