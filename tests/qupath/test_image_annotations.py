@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from qprd.files.layout import ProjectLayout
-from qprd.qupath.image_annotations import read_image_annotations
 from qprd.qupath.exchange import ExchangeProject
+from qprd.qupath.image_annotations import read_image_annotations
 from qprd.qupath.java import QuPath
 from qprd.qupath.project import Annotation, Entry, Project
 
