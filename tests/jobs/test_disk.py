@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.results import folder, tiff
 from qprd.slides.slide import Slide
+from tests.helpers.acts_after import ActsAfter
 from tests.helpers.drawn_project import (
     NAMES,
     copied,
@@ -49,27 +50,9 @@ def fill(disk: Path) -> None:
                     pass
 
 
-class FillsTheDisk:
+def fills_the_disk(title: str, disk: Path) -> ActsAfter:
     """Progress that fills the disk at the first advance of a bar."""
-
-    def __init__(self, title: str, disk: Path) -> None:
-        self._title, self._disk = title, disk
-
-    @contextmanager
-    def task(self, title: str, total: int, unit: str = "slide") -> Iterator[FillsTheDisk._Task]:
-        yield self._Task(self._disk if title == self._title else None)
-
-    class _Task:
-        def __init__(self, disk: Path | None) -> None:
-            self._disk = disk
-
-        def advance(self, count: int = 1) -> None:
-            if self._disk is not None:
-                fill(self._disk)
-                self._disk = None
-
-        def note(self, text: str) -> None:
-            pass
+    return ActsAfter(1, lambda: fill(disk), title)
 
 
 def files(disk: Path) -> dict[str, bytes]:
@@ -94,7 +77,7 @@ def test_a_disk_that_fills_up_while_training_leaves_no_half_bundle(
     small = copied(trained_project, disk / "project")
     before = files(disk)
     with ExchangeProject(small) as opened, pytest.raises(QprdError) as caught:
-        train_project(opened, training(), progress=FillsTheDisk("training", disk))
+        train_project(opened, training(), progress=fills_the_disk("training", disk))
     assert "No space left" in caught.value.problem
     assert "--resume" in str(caught.value.fix)
     left = files(disk)
@@ -171,15 +154,14 @@ def test_a_disk_without_room_for_a_folder_is_no_traceback(project: Path, mounted
     disk = mounted("size=100m,nr_inodes=60")
     small = copied(project, disk / "project")
 
-    class UsesUpInodes(FillsTheDisk):
-        class _Task(FillsTheDisk._Task):
-            def advance(self, count: int = 1) -> None:
-                for number in range(100 if self._disk else 0):
-                    with suppress(OSError):
-                        (disk / f"{FILLER}{number}").touch()
+    def use_up_inodes() -> None:
+        for number in range(100):
+            with suppress(OSError):
+                (disk / f"{FILLER}{number}").touch()
 
+    progress = ActsAfter(1, use_up_inodes, "finding tissue")
     with ExchangeProject(small) as opened, pytest.raises(QprdError, match="No space left"):
-        train_project(opened, training(), progress=UsesUpInodes("finding tissue", disk))
+        train_project(opened, training(), progress=progress)
 
 
 def test_a_disk_that_fills_up_while_predicting_keeps_what_there_is(
@@ -194,7 +176,7 @@ def test_a_disk_that_fills_up_while_predicting_keeps_what_there_is(
             predict_project(
                 opened,
                 prediction(threshold=0.01, stride=64),
-                progress=FillsTheDisk(NAMES[0], disk),
+                progress=fills_the_disk(NAMES[0], disk),
             )
     assert "No space left" in str(caught.value)
     assert f"stopped at {NAMES[0]}: nothing was saved" in caught.value.problem
@@ -210,7 +192,7 @@ def test_slides_that_were_predicted_before_the_disk_was_full_stay(
     small = copied(trained_project, disk / "project")
     saved = f"stopped at {NAMES[2]}: saved are {NAMES[0]}, {NAMES[1]}"
     with ExchangeProject(small) as opened, pytest.raises(DiskError, match=saved):
-        predict_project(opened, prediction(), progress=FillsTheDisk(NAMES[2], disk))
+        predict_project(opened, prediction(), progress=fills_the_disk(NAMES[2], disk))
     results = small.parent / "qprd" / "results"
     assert sorted(path.name for path in results.iterdir()) == ["1", "2"]
     (disk / FILLER).unlink()
@@ -226,7 +208,7 @@ def test_a_disk_that_fills_up_while_writing_back_leaves_every_image_old_or_new(
     with ExchangeProject(small) as opened:
         predict_project(opened, prediction(threshold=6), write_back=True, progress=SilentProgress())
         predict_project(opened, prediction(threshold=0.01), progress=SilentProgress())
-        summary = write_back(opened, progress=FillsTheDisk("writing back", disk))
+        summary = write_back(opened, progress=fills_the_disk("writing back", disk))
         stored = [opened.read_predictions(entry) for entry in opened.entries()]
     full, untried = summary.problems
     assert "No space left" in full

@@ -5,8 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ from qprd.jobs.train.run import runs_of
 from qprd.qupath.exchange import ExchangeProject
 from qprd.results.arrays import load_score_map
 from qprd.results.folder import load_predictions, load_slide_result
+from tests.helpers.acts_after import ActsAfter
 from tests.helpers.drawn_project import (
     NAMES,
     TRAINING,
@@ -36,34 +35,12 @@ FLAGS = flags_of(
 BATCHES = 2  # 24 patches
 
 
-class PressesCtrlC:
-    """Progress that sends SIGINT at an advance of a bar."""
-
-    def __init__(self, title: str, at: int) -> None:
-        self._title, self._at = title, at
-
-    @contextmanager
-    def task(self, title: str, total: int, unit: str = "slide") -> Iterator[PressesCtrlC._Task]:
-        yield self._Task(self._at if title == self._title else -1)
-
-    class _Task:
-        def __init__(self, at: int) -> None:
-            self._at, self._calls = at, 0
-
-        def advance(self, count: int = 1) -> None:
-            self._calls += 1
-            if self._calls == self._at:
-                signal.raise_signal(signal.SIGINT)
-
-        def note(self, text: str) -> None:
-            pass
-
-
 def interrupted(
     monkeypatch: pytest.MonkeyPatch, title: str, at: int, *words: object
 ) -> tuple[int, str]:
     """Exit code and output of a command that Ctrl-C was pressed in."""
-    monkeypatch.setattr("qprd.progress.TerminalProgress", lambda: PressesCtrlC(title, at))
+    progress = ActsAfter(at, lambda: signal.raise_signal(signal.SIGINT), title)
+    monkeypatch.setattr("qprd.progress.TerminalProgress", lambda: progress)
     outcome = CliRunner().invoke(app, [str(word) for word in words])
     if outcome.exception is not None and not isinstance(outcome.exception, SystemExit):
         raise outcome.exception

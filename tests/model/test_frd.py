@@ -28,7 +28,7 @@ def teacher() -> Teacher:
 @pytest.mark.parametrize(
     ("name", "expansion", "bottleneck_published", "student_published"),
     [
-        # CountingTask with the published code, wollf2008/FW-RD.
+        # Counted with the published code, wollf2008/FW-RD.
         ("resnet18", 1, 15_351_040, 3_703_168),
         ("resnet34", 1, 20_071_680, 5_770_624),
         ("resnet50", 4, 89_553_920, 15_821_824),

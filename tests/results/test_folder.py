@@ -96,6 +96,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     assert (loaded.x, loaded.y, loaded.cell_px, loaded.mpp) == (0.0, 8.0, 64.0, 0.5)
     np.testing.assert_array_equal(tifffile.imread(folder / SCORE_TIFF), SCORES / 4)
     assert load_slide_result(folder) == SLIDE_RESULT
+    assert json.loads((folder / SLIDE).read_text())["image"] == "a.tif"
     stored = load_predictions(folder)
     assert [tile.id for tile in stored.tiles] == [tile.id for tile in predictions().tiles]
     assert stored.metadata == predictions().metadata
@@ -202,11 +203,6 @@ def test_damaged_figures_are_no_traceback(tmp_path: Path, text: str) -> None:
     (tmp_path / "1" / SLIDE).write_text(text)
     with pytest.raises(QprdError, match="damaged"):
         load_slide_result(tmp_path / "1")
-
-
-def test_figures_are_plain_json(tmp_path: Path) -> None:
-    save(tmp_path / "1")
-    assert json.loads((tmp_path / "1" / SLIDE).read_text())["image"] == "a.tif"
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from qprd.settings import Recipe
 from qprd.training.checkpoint import CHECKPOINT_FILE
 from qprd.training.history import ValidationPatches
 from qprd.training.loop import TrainingOutcome
-from tests.helpers.stops_after import StopsAfter
+from tests.helpers.acts_after import stops_after
 from tests.training.test_recipes import patches, state_of, trained
 
 VAL = ValidationPatches(*patches(6, 4, 1))
@@ -36,7 +36,7 @@ def test_a_training_that_was_stopped_comes_to_the_same_bits(
     undisturbed, expected, _ = trained(recipe, **settings, folder=None)  # type: ignore[arg-type]
     for steps in stops:
         with pytest.raises(KeyboardInterrupt):
-            trained(recipe, **settings, folder=tmp_path, progress=StopsAfter(steps))  # type: ignore[arg-type]
+            trained(recipe, **settings, folder=tmp_path, progress=stops_after(steps))  # type: ignore[arg-type]
     torch.manual_seed(99)  # another process begins with other random numbers
     resumed, outcome, _ = trained(recipe, **settings, folder=tmp_path)  # type: ignore[arg-type]
     for name, tensor in state_of(undisturbed).items():
@@ -48,7 +48,7 @@ def test_a_training_that_was_stopped_comes_to_the_same_bits(
 
 def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
     first, expected, _ = trained("paper", val=VAL, folder=tmp_path)
-    again, outcome, _ = trained("paper", val=VAL, folder=tmp_path, progress=StopsAfter(10**6))
+    again, outcome, _ = trained("paper", val=VAL, folder=tmp_path, progress=stops_after(10**6))
     assert outcome.history == expected.history
     for name, tensor in state_of(first).items():
         assert torch.equal(tensor, state_of(again)[name]), name
@@ -56,7 +56,7 @@ def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
 
 def test_a_closed_form_is_not_fitted_again(tmp_path: Path) -> None:
     first, _, _ = trained("best", folder=tmp_path)
-    again, _, _ = trained("best", folder=tmp_path, progress=StopsAfter(1))
+    again, _, _ = trained("best", folder=tmp_path, progress=stops_after(1))
     for name, tensor in state_of(first).items():
         assert torch.equal(tensor, state_of(again)[name]), name
 
@@ -64,7 +64,7 @@ def test_a_closed_form_is_not_fitted_again(tmp_path: Path) -> None:
 def test_the_history_grows_epoch_by_epoch(tmp_path: Path) -> None:
     for stop, finished in ((STEPS + 1, 1), (2 * STEPS + 1, 2)):
         with pytest.raises(KeyboardInterrupt):
-            trained("paper", epochs=3, folder=tmp_path, progress=StopsAfter(stop))
+            trained("paper", epochs=3, folder=tmp_path, progress=stops_after(stop))
         with (tmp_path / "history.csv").open() as file:
             assert [int(row["epoch"]) for row in csv.DictReader(file)] == [*range(1, finished + 1)]
 
@@ -77,7 +77,7 @@ def test_a_training_can_be_finished_with_the_epochs_that_it_has(
     with pytest.raises(QprdError, match="No epoch of this training is finished"):
         trained(recipe, **settings, finish=True)  # type: ignore[arg-type]
     with pytest.raises(KeyboardInterrupt):
-        trained(recipe, **settings, progress=StopsAfter(4 * STEPS + 1))  # type: ignore[arg-type]
+        trained(recipe, **settings, progress=stops_after(4 * STEPS + 1))  # type: ignore[arg-type]
     _, outcome, _ = trained(recipe, **settings, finish=True)  # type: ignore[arg-type]
     assert len(outcome.history) == 4
     assert outcome.best is not None

@@ -23,7 +23,7 @@ from qprd.sampling.table import Patch, PatchTable
 from qprd.settings import TrainConfig
 from qprd.training.history import Epoch, ValidationPatches, save_history
 from qprd.training.loop import TrainingOutcome, fit
-from tests.helpers.stops_after import StopsAfter
+from tests.helpers.acts_after import ActsAfter
 
 PATCH_PX = 32
 
@@ -197,23 +197,19 @@ def test_the_teacher_stays_as_it_was() -> None:
         assert torch.equal(tensor, before[name]), name
 
 
-class SpoilAfter(StopsAfter):
-    """Makes the student's weights NaN after so many steps, as a diverged training does."""
+def diverges_after(steps: int, frd: FRD) -> ActsAfter:
+    """Progress that makes the student's weights NaN after so many steps."""
 
-    def __init__(self, steps: int, frd: FRD) -> None:
-        super().__init__(steps)
-        self.frd = frd
+    def spoil() -> None:
+        with torch.no_grad():
+            frd.trainable_parameters()[0].fill_(float("nan"))
 
-    def advance(self, count: int = 1) -> None:
-        self.steps -= count
-        if self.steps == 0:
-            with torch.no_grad():
-                self.frd.trainable_parameters()[0].fill_(float("nan"))
+    return ActsAfter(steps, spoil)
 
 
 def test_a_diverged_training_keeps_the_epochs_before() -> None:
     frd = model()
-    outcome = train(frd, config(epochs=4), progress=SpoilAfter(4, frd))
+    outcome = train(frd, config(epochs=4), progress=diverges_after(4, frd))
     assert outcome.diverged
     assert len(outcome.history) == 1
     assert all(torch.isfinite(t).all() for t in frd.trainable_state().values())
@@ -222,7 +218,7 @@ def test_a_diverged_training_keeps_the_epochs_before() -> None:
 def test_a_training_that_diverges_at_once_says_so() -> None:
     frd = model()
     with pytest.raises(QprdError) as caught:
-        train(frd, config(), progress=SpoilAfter(1, frd))
+        train(frd, config(), progress=diverges_after(1, frd))
     assert "--lr" in str(caught.value)
 
 

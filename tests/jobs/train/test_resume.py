@@ -17,6 +17,7 @@ from qprd.demo.slides import write_pyramidal_tiff
 from qprd.errors import ExitCode, QprdError
 from qprd.jobs.train.run import Run, runs_of, stopped_run
 from qprd.jobs.train.summary import TrainSummary
+from tests.helpers.acts_after import stops_after
 from tests.helpers.drawn_project import (
     MPP,
     NAMES,
@@ -32,7 +33,6 @@ from tests.helpers.drawn_project import (
     snapshot,
     train,
 )
-from tests.helpers.stops_after import StopsAfter
 
 PAPER: dict[str, Any] = {"recipe": "paper", "epochs": 3, "batch_size": 12}
 #: A step of `PAPER` is 12 of 24 patches.
@@ -44,7 +44,7 @@ CLOSED: dict[str, Any] = {"recipe": "best", "batch_size": 12}
 def stopped(project: Path, at: int, title: str = "training", **flags: Any) -> Run:
     """A training that Ctrl-C was pressed in."""
     with pytest.raises(KeyboardInterrupt, match="--resume"):
-        train(project, progress=StopsAfter(at, title), **flags)
+        train(project, progress=stops_after(at, title), **flags)
     return runs_of(project)[-1]
 
 
