@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +12,12 @@ import qprd
 from qprd.errors import QprdError
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.doctor.checks import Status
-from qprd.jobs.evaluate.summary import EvaluateSummary
 from qprd.jobs.predict.job import predict_project
-from qprd.progress import SilentProgress
 from qprd.qupath.exchange import ExchangeProject
 from qprd.scoring import by_field
 from qprd.slides import remarks
 from qprd.slides.slide import Slide
+from tests.helpers.acts_after import ActsAfter
 from tests.helpers.damaged_slide import change_slide_of, cut_off, overwrite_tiles
 from tests.helpers.drawn_project import (
     NAMES,
@@ -30,6 +27,7 @@ from tests.helpers.drawn_project import (
     prediction,
     train,
 )
+from tests.helpers.evaluated import evaluate
 
 FIRST, SECOND, THIRD = NAMES
 #: What a write that was broken off leaves.
@@ -54,11 +52,6 @@ def draw_on(project: Path, entry_id: int, split: str | None = None) -> None:
             metadata["split"] = split
 
     edit(project, change)
-
-
-def evaluate(project: Path, **options: object) -> EvaluateSummary:
-    with ExchangeProject(project) as opened:
-        return qprd.evaluate(opened, progress=SilentProgress(), **options)  # type: ignore[arg-type]
 
 
 def about(name: str, lines: object) -> list[str]:
@@ -197,37 +190,14 @@ def test_annotations_that_cannot_be_read_cost_a_prediction_only_their_regions_to
     assert summary.failed == 1
 
 
-class TakesSlideAway:
-    """Progress that removes a file when a bar begins."""
-
-    def __init__(self, title: str, slide: Path) -> None:
-        self._title, self._slide = title, slide
-
-    @contextmanager
-    def task(self, title: str, total: int, unit: str = "slide") -> Iterator[SilentProgress]:
-        if title == self._title:
-            self._slide.unlink()
-        with SilentProgress().task(title, total) as task:
-            yield task  # type: ignore[misc]
-
-
 def test_a_slide_that_vanishes_after_it_was_scored_keeps_its_results(
     trained_project: Path, tmp_path: Path
 ) -> None:
-    slide = tmp_path / "moved" / SECOND
-    slide.parent.mkdir()
-
-    def move(root):  # type: ignore[no-untyped-def]
-        builder = root["images"][1]["serverBuilder"]
-        slide.write_bytes(Path(builder["uri"].removeprefix("file://")).read_bytes())
-        builder["uri"] = slide.as_uri()
-
-    edit(trained_project, move)
+    change_slide_of(trained_project, 2, tmp_path, lambda copy: None)
+    vanishes = ActsAfter(1, (tmp_path / SECOND).unlink, "uncertain regions")
     with ExchangeProject(trained_project) as opened:
         summary = predict_project(
-            opened,
-            prediction(uncertain=5, uncertain_on="all"),
-            progress=TakesSlideAway("uncertain regions", slide),  # type: ignore[arg-type]
+            opened, prediction(uncertain=5, uncertain_on="all"), progress=vanishes
         )
     assert len(summary.slides) == 3
     (problem,) = about(SECOND, summary.problems)
@@ -239,8 +209,6 @@ def test_a_slide_that_vanishes_after_it_was_scored_keeps_its_results(
 @pytest.mark.usefixtures("_small_overviews")
 @pytest.mark.parametrize("how", ["overwritten", "cut off"])
 def test_doctor_finds_a_damaged_slide(project: Path, tmp_path: Path, how: str) -> None:
-    import qprd
-
     change_slide_of(project, 1, tmp_path, overwrite_tiles if how == "overwritten" else cut_off)
     found = qprd.doctor(project, backend="exchange")
     (finding,) = (check for check in found.checks if check.subject == FIRST)
@@ -252,8 +220,6 @@ def test_doctor_finds_a_damaged_slide(project: Path, tmp_path: Path, how: str) -
 
 
 def test_doctor_names_what_cannot_be_read_and_what_is_left_out(project: Path) -> None:
-    import qprd
-
     spoil(project, 3)
     drawn = outlines()
     drawn["features"].append(  # type: ignore[attr-defined]
