@@ -166,6 +166,18 @@ def edit(project: Path, change: Any) -> None:
     project.write_text(json.dumps(root), encoding="utf-8")
 
 
+def turn(project: Path, entry_id: int) -> None:
+    """Let QuPath show an image turned by 180 degrees, at which its size stays."""
+
+    def change(root: Any) -> None:
+        image = root["images"][entry_id - 1]
+        builder = {"builderType": "rotated", "rotation": "ROTATE_180"}
+        whole = image["serverBuilder"]
+        image["serverBuilder"] = {**builder, "builder": whole, "metadata": whole["metadata"]}
+
+    edit(project, change)
+
+
 def training(**flags: object) -> TrainConfig:
     return train_config({**TRAINING, **flags})
 

@@ -17,7 +17,7 @@ from qprd.jobs.export import ExportSummary, export_geojson, export_model
 from qprd.predictions import Predictions
 from qprd.qupath.exchange import ExchangeProject
 from qprd.qupath.predictions_geojson import predictions_from_geojson
-from tests.helpers.drawn_project import NAMES, edit, predict, snapshot, unfinished
+from tests.helpers.drawn_project import NAMES, predict, snapshot, turn, unfinished
 
 
 @pytest.fixture
@@ -112,13 +112,7 @@ def test_contours_of_an_image_that_was_turned_since_are_not_exported(
     trained_project: Path,
 ) -> None:
     predict(trained_project, images=NAMES[:1])
-
-    def turn(root):  # type: ignore[no-untyped-def]
-        builder = root["images"][0]["serverBuilder"]
-        turned = {"builderType": "rotated", "builder": builder, "rotation": "ROTATE_180"}
-        root["images"][0]["serverBuilder"] = turned
-
-    edit(trained_project, turn)
+    turn(trained_project, 1)
     with pytest.raises(QprdError, match="turned or cropped since it was predicted"):
         exported_geojson(trained_project)
 

@@ -31,6 +31,7 @@ from tests.helpers.drawn_project import (
     snapshot,
     stored,
     train,
+    turn,
 )
 
 
@@ -143,14 +144,7 @@ def test_an_image_that_was_turned_since_it_was_predicted_gets_nothing(
     trained_project: Path,
 ) -> None:
     predict(trained_project, images=NAMES[:2])
-    root = json.loads(trained_project.read_text(encoding="utf-8"))
-    image = root["images"][0]
-    image["serverBuilder"] = {
-        "builderType": "rotated",
-        "builder": image["serverBuilder"],
-        "rotation": "ROTATE_180",  # the size stays
-    }
-    trained_project.write_text(json.dumps(root), encoding="utf-8")
+    turn(trained_project, 1)
     summary = write_back(trained_project)
     assert summary.failed == 1
     assert "turned or cropped since it was predicted" in summary.problems[0]

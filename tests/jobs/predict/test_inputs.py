@@ -28,6 +28,7 @@ from tests.helpers.drawn_project import (
     predict,
     prediction,
     result,
+    turn,
 )
 
 
@@ -61,16 +62,7 @@ def calibrated(project: Path) -> None:
 
 
 def turned(project: Path) -> None:
-    def turn(root: Any) -> None:
-        builder = root["images"][0]["serverBuilder"]
-        root["images"][0]["serverBuilder"] = {
-            "builderType": "rotated",
-            "builder": builder,
-            "rotation": "ROTATE_180",
-            "metadata": builder["metadata"],
-        }
-
-    edit(project, turn)
+    turn(project, 1)
 
 
 def of_earlier_qprd(project: Path) -> None:
