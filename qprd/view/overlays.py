@@ -78,7 +78,7 @@ def contours_at(
         probability: A probability, if the bundle is calibrated.
 
     Returns:
-        The raw threshold, the outlines, and their area.
+        When the result was made, the raw threshold, the outlines, and their area.
 
     Raises:
         QprdError: No threshold is given.
@@ -98,6 +98,7 @@ def contours_at(
         probability_of=probability_of,
     )
     return {
+        "created": result.created,
         "threshold": threshold,
         "contours": [rings(polygon) for polygon in polygons],
         "tumorMm2": sum(polygon.area for polygon in polygons) * score_map.mpp**2 / 1e6,

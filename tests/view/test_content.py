@@ -164,6 +164,7 @@ def test_contours_at_a_threshold_are_those_of_a_prediction(
     scores = load_score_map(result(predicted, 1)).scores
     threshold = float(np.nanquantile(scores, 0.7))
     drawn = client.get(f"/slides/1/contours?threshold={threshold!r}").json()
+    assert drawn["created"] == client.get("/slides/1").json()["created"]
     predict(predicted, min_area_um2=AREA_UM2, stride=32, threshold=threshold)
     written = load_predictions(result(predicted, 1)).contours
     assert len(drawn["contours"]) == len(written) > 0

@@ -27,8 +27,9 @@ export function boundsOf(rings) {
 
 /** The largest of 1, 2, 5, 10, ... that is at most a length. */
 export function roundLength(most) {
-  const power = 10 ** Math.floor(Math.log10(most));
-  return [5, 2, 1].find((digit) => digit * power <= most) * power;
+  // A hair more, for the logarithm of what is just below a power of ten may be a whole number.
+  const limit = most * (1 + 1e-9), power = 10 ** Math.floor(Math.log10(limit));
+  return [5, 2, 1].find((digit) => digit * power <= limit) * power;
 }
 
 /** Lets two panes show the same part of the slide, whichever of them is moved. */

@@ -348,6 +348,7 @@ async function redrawIn(pane, signal) {
   else return;
   const found = await ask(address(slide.id, `contours?${query}`), { signal });
   if (pane.result !== result) return;
+  if (found.created !== result.created) throw new Error("The slide was predicted anew: reload the page.");
   pane.layers.contours = found.contours.map(pathOf);
   pane.draw();
   caption(pane, found);
