@@ -1,4 +1,7 @@
-"""The arrays of a result, ``score_map.npz``: raw scores, their grid, and where tissue was found."""
+"""The arrays of a result, ``score_map.npz``: raw scores, their grid, and where tissue was found.
+
+What loads them raises `QprdError` if there are none, or if they are damaged.
+"""
 
 from __future__ import annotations
 
@@ -41,11 +44,7 @@ def save_arrays(folder: Path, score_map: ScoreMap, tissue: TissueMask | None) ->
 
 
 def load_score_map(folder: Path) -> ScoreMap:
-    """Read the score map of one entry.
-
-    Raises:
-        QprdError: There is no result, or it is damaged.
-    """
+    """Read the score map of one entry."""
     with _arrays(folder) as archive:
         scores = archive["scores"].astype(np.float32)
         x, y, cell_px, mpp = (float(value) for value in archive["grid"])
@@ -55,11 +54,7 @@ def load_score_map(folder: Path) -> ScoreMap:
 
 
 def load_tissue(folder: Path) -> TissueMask | None:
-    """Read where the prediction of one entry found tissue; None in results of an earlier qprd.
-
-    Raises:
-        QprdError: There is no result, or it is damaged.
-    """
+    """Read where the prediction of one entry found tissue; None in results of an earlier qprd."""
     with _arrays(folder) as archive:
         if "surface" not in archive:
             return None
@@ -71,11 +66,7 @@ def load_tissue(folder: Path) -> TissueMask | None:
 
 @contextmanager
 def _arrays(folder: Path) -> Iterator[NpzFile]:
-    """Open the arrays of one entry; whatever goes wrong in the block means that they are damaged.
-
-    Raises:
-        QprdError: There is no result, or it is damaged.
-    """
+    """Open the arrays of one entry; any error in the block means that they are damaged."""
     try:
         with np.load(folder / SCORE_MAP, allow_pickle=False) as archive:
             _refuse_larger_than_stored(archive.zip)

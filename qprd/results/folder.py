@@ -7,6 +7,8 @@
 - ``detections.csv``: score, x and y of the lesion points
 - ``slide.json``: `SlideResult`
 - ``overview.png``: the picture
+
+What loads a result raises `QprdError` if there is none, or if it is damaged.
 """
 
 from __future__ import annotations
@@ -198,11 +200,7 @@ def is_complete(folder: Path) -> bool:
 
 
 def load_slide_result(folder: Path) -> SlideResult:
-    """Read the figures of one entry.
-
-    Raises:
-        QprdError: There is no result, or it is damaged.
-    """
+    """Read the figures of one entry."""
     try:
         values = json.loads((folder / SLIDE).read_bytes())
         if isinstance(values, dict) and "scoring" not in values:
@@ -216,11 +214,7 @@ def load_slide_result(folder: Path) -> SlideResult:
 
 
 def load_predictions(folder: Path) -> Predictions:
-    """Read the tiles, contours and review regions of one entry.
-
-    Raises:
-        QprdError: There is no result, or it is damaged.
-    """
+    """Read the tiles, contours and review regions of one entry."""
     path = folder / PREDICTIONS
     if not path.is_file():
         raise missing(folder)
@@ -231,9 +225,6 @@ def load_annotations(folder: Path) -> tuple[tuple[PredictedAnnotation, ...], str
     """Read the contours and review regions of one entry, and the class of the contours.
 
     The tiles, which may be a hundred times as many, are passed over.
-
-    Raises:
-        QprdError: There is no result, or it is damaged.
     """
     path = folder / PREDICTIONS
     if not path.is_file():
@@ -279,11 +270,7 @@ def save_review(folder: Path, regions: Sequence[ReviewRegion]) -> None:
 
 
 def load_lesion_points(folder: Path) -> LesionPoints:
-    """Read the lesion points of one entry.
-
-    Raises:
-        QprdError: There is no result, or it is damaged.
-    """
+    """Read the lesion points of one entry."""
     path = folder / LESION_POINTS
     if not path.is_file():
         raise missing(folder)
