@@ -25,15 +25,11 @@ from qprd.model.frd import FRD
 from qprd.model.teacher import build_teacher
 from qprd.predictions import MEAN_SCORE
 from tests.helpers.drawn_project import NAMES, edit, outlines, snapshot, train
+from tests.helpers.evaluated import only_bundle
 
 #: Inside the normal region of a slide.
 REJECTED = box(380, 200, 460, 300)
 ACCEPTED = box(120, 120, 220, 220)
-
-
-def only_bundle(project: Path) -> Path:
-    (bundle,) = (project.parent / "qprd" / "bundles").iterdir()
-    return bundle
 
 
 def reviewed(path_class: str, region: Any) -> dict[str, object]:

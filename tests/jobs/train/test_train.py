@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import os
-from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from tests.helpers.drawn_project import (
     training,
     unfinished,
 )
+from tests.helpers.one_second import OneSecond
 
 
 def test_a_bundle_holds_all_that_the_training_was(project: Path) -> None:
@@ -79,20 +79,15 @@ def test_the_patch_table_counts_what_the_summary_tells(project: Path) -> None:
     assert str(summary.bundle) in told
 
 
-class OneSecond(datetime):
-    """A clock on which all trainings end in the same second."""
-
-    @classmethod
-    def now(cls, tz: tzinfo | None = None) -> OneSecond:
-        return cls(2026, 1, 1, tzinfo=tz)
-
-
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("qprd.jobs.train.job.datetime", OneSecond)
     first, again, other = train(project), train(project), train(project, seed=1)
-    assert len({first.bundle, again.bundle, other.bundle}) == 3  # of one second
+    bundles = [first.bundle, again.bundle, other.bundle]  # of one second
+    name = first.bundle.name
+    assert [read_bundle_info(bundle).name for bundle in bundles] == [name, f"{name}-2", f"{name}-3"]
+    assert newest_bundle(first.bundle.parent) == other.bundle
     models = [(s.bundle / "model.safetensors").read_bytes() for s in (first, again, other)]
     assert models[0] == models[1] != models[2]
     tables = [(s.bundle / PATCHES_FILE).read_text() for s in (first, again, other)]
@@ -256,21 +251,3 @@ def test_a_test_slide_changes_neither_weights_nor_threshold(project: Path, tmp_p
     assert with_test.validation.threshold == without.validation.threshold
     model = "model.safetensors"
     assert (with_test.bundle / model).read_bytes() == (without.bundle / model).read_bytes()
-
-
-def test_trainings_that_end_in_the_same_second_get_a_bundle_each(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Stopped(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> Stopped:
-            return cls(2026, 1, 1, tzinfo=tz)
-
-    monkeypatch.setattr("qprd.jobs.train.job.datetime", Stopped)
-    first, second = train(project).bundle, train(project, seed=1).bundle
-    assert second.name == f"{first.name}-2"
-    assert [read_bundle_info(bundle).name for bundle in (first, second)] == [
-        first.name,
-        second.name,
-    ]
-    assert newest_bundle(first.parent) == second

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
-from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +32,7 @@ from tests.helpers.drawn_project import (
     train,
     training,
 )
-
-
-class OneSecond(datetime):
-    """A clock that stands still."""
-
-    @classmethod
-    def now(cls, tz: tzinfo | None = None) -> OneSecond:
-        return cls(2026, 1, 1, tzinfo=tz)
-
+from tests.helpers.one_second import OneSecond
 
 #: The painted slides are smaller than the distance within which one lesion point suppresses others.
 RADIUS_UM = 40.0
