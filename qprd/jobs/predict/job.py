@@ -109,6 +109,11 @@ def predict_project(
             had_regions = [
                 entry for entry in covered if (layout.result(entry.id) / REVIEW).is_file()
             ]
+            if had_regions and not config.uncertain:
+                notes.append(
+                    "regions to review of an earlier prediction are taken away, as --uncertain was "
+                    f"not given: {name_list(had_regions, _NAMES_SHOWN)}"
+                )
             marked, unmarked, why_fewer = _mark_regions(work, covered, predictor, progress)
             problems += unmarked
             notes += why_fewer

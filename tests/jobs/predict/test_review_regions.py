@@ -137,6 +137,8 @@ def test_regions_go_when_they_are_not_asked_for_again(
 ) -> None:
     again = predict(project, write_back=True)
     assert again.review == ()
+    (note,) = (note for note in again.notes if "taken away" in note)
+    assert all(name in note for name in NAMES)
     assert not list(results(project).glob(f"*/{REVIEW}"))
     assert summary.write_back is not None
     assert again.write_back is not None
