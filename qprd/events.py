@@ -26,6 +26,8 @@ from qprd.version import __version__
 
 #: Raised whenever events change in a way that breaks programs which read them.
 FORMAT = 1
+#: Each line begins like this.
+_START = b'{"event": '
 
 _sinks: list[_Sink] = []
 
@@ -188,6 +190,16 @@ def log_events(log: Path | str | TextIO | None, command: str) -> Iterator[None]:
 
 def _opened(file: Path) -> TextIO:
     try:
+        if file.is_file() and not file.is_symlink():  # as /dev/stdout is
+            with file.open("rb") as earlier:
+                start = earlier.read(len(_START))
+            if start != _START[: len(start)]:
+                raise QprdError(
+                    "This file is there already, and holds something else than events.",
+                    where=str(file),
+                    fix="Name a new file for the events, such as events.jsonl.",
+                    exit_code=ExitCode.USAGE,
+                )
         return file.open("a", encoding="utf-8")
     except OSError as error:
         raise QprdError(

@@ -36,8 +36,17 @@ ConfigOption = Annotated[
 
 
 def _writable(file: Path | None) -> Path | None:
-    """Refuse a file that cannot be written before any work is done for it."""
+    """Refuse a file that cannot be written, or is no report, before any work is done for it."""
     if file is not None:
+        # Whoever takes --json for a flag names the project here.
+        is_file = file.is_file() and not file.is_symlink()  # as /dev/stdout is
+        if is_file and file.suffix.lower() != ".json":
+            raise QprdError(
+                "This file is there already, and by its name it is no report.",
+                where=f"--json {file}",
+                fix="Give --json a new file for the report, such as report.json.",
+                exit_code=ExitCode.USAGE,
+            )
         existing = file if file.exists() else file.parent
         if file.is_dir() or not file.parent.is_dir() or not os.access(existing, os.W_OK):
             raise QprdError(

@@ -286,6 +286,24 @@ def test_a_report_that_cannot_be_written_stops_a_command_before_it_works(
     assert "The report cannot be written here." in printed
 
 
+@pytest.mark.parametrize(
+    "words",
+    [[name, "--json"] for name in COMMANDS if name != "view"]
+    + [["train", "--log-json"], ["predict", "--log-json"]],
+    ids=" ".join,
+)
+def test_a_project_named_for_a_report_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """As by somebody who takes ``--json`` for a flag, in the folder of a project."""
+    monkeypatch.chdir(tmp_path)
+    text = '{"version": "0.6.0", "images": []}'
+    (tmp_path / "project.qpproj").write_text(text)
+    code, _ = run(*words, "project.qpproj")
+    assert code == ExitCode.USAGE
+    assert (tmp_path / "project.qpproj").read_text() == text
+
+
 def test_groovy_puts_the_scripts_there_and_says_so(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     code, printed = run("groovy", tmp_path / "new" / "scripts", "--json", report)
