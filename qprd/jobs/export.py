@@ -96,7 +96,7 @@ def export_model(
     from qprd.bundle.reading import load_bundle, newest_bundle, read_bundle_info
     from qprd.export.onnx import onnx_model, require_onnx
     from qprd.export.scorer import ProbabilityAndScore, Score, TwoLogits
-    from qprd.export.wsinfer import wsinfer_files
+    from qprd.export.wsinfer import MODEL_FILE, wsinfer_files
 
     if isinstance(model, Model):
         bundle = model.bundle
@@ -128,6 +128,12 @@ def export_model(
         return ExportSummary("onnx", info.name, file, (file.name,), notes=notes)
     assert info.scoring.calibration is not None
     target = folder / f"{info.name}-wsinfer" if output is None else Path(output)
+    if target.is_dir() and any(target.iterdir()) and not (target / MODEL_FILE).is_file():
+        raise QprdError(
+            "The folder holds other files, some of which the export might replace.",
+            where=str(target),
+            fix="Name a new folder: --output DIR.",
+        )
     files = wsinfer_files(TwoLogits(score, info.scoring.calibration), info)
     _write(target, files)
     return ExportSummary("wsinfer", info.name, target, tuple(files), notes=_scores_patches(info))

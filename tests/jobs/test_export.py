@@ -91,13 +91,22 @@ def test_a_write_that_fails_leaves_the_older_files(bundle: Path, tmp_path: Path)
     folder = tmp_path / "out"
     (folder / README_FILE).mkdir(parents=True)
     (folder / CONFIG_FILE).write_text("older")
+    (folder / MODEL_FILE).write_text("older")
     blocked = tmp_path / "file"
     blocked.touch()
     for place in (folder, blocked):
         with pytest.raises(QprdError, match=r"cannot be (read|written)"):
             export_model(bundle, "wsinfer", output=place, weights=None)
-    assert {path.name for path in folder.iterdir()} == {CONFIG_FILE, README_FILE}
-    assert (folder / CONFIG_FILE).read_text() == "older"
+    assert {path.name for path in folder.iterdir()} == {CONFIG_FILE, README_FILE, MODEL_FILE}
+    assert (folder / CONFIG_FILE).read_text() == (folder / MODEL_FILE).read_text() == "older"
+
+
+def test_other_files_of_a_folder_are_not_replaced(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / README_FILE).write_text("of the user")
+    with pytest.raises(QprdError, match="holds other files"):
+        export_model(bundle, "wsinfer", output=tmp_path / "mine")
+    assert (tmp_path / "mine" / README_FILE).read_text() == "of the user"
 
 
 def test_results_of_another_slide_are_not_exported(trained_project: Path) -> None:
