@@ -996,7 +996,7 @@ void keep() {
 
 void showItem() {
     def items = look.items
-    def left = items.count { !isAnswered(look.image, it) }
+    def left = items ? unanswered(look.image, items) : 0
     ui.judge[0..2].each { it.setDisable(!(look.at in 0..<items.size())) }
     ui.judge[3].setDisable(look.at <= 0)
     ui.judge[4].setDisable(items.isEmpty() || look.at >= items.size())
@@ -1011,7 +1011,7 @@ void showItem() {
         ui.reviewText.setText("All ${items.size()} seen, ${left} without an answer. The next training learns from your answers.")
     } else {
         def object = annotationOf(look.image, items[look.at])
-        def classes = isAnswered(look.image, object) ? "Its class is ${object.getPathClass()} now."
+        def classes = !isOwnClass(object.getPathClass()) ? "Its class is ${object.getPathClass()} now."
                 : "Accept gives it the class ${look.accepted[object.getID()]}, Reject ${classOf('normalClass', 'Normal')}."
         ui.reviewText.setText("${look.at + 1} of ${items.size()}, ${left} without an answer\n${look.told[object.getID()]}\n${classes}")
     }
@@ -2258,8 +2258,10 @@ def annotationOf(Map image, item) {
     image.hierarchy.getAnnotationObjects().find { it.getID() == item.getID() } ?: item
 }
 
-boolean isAnswered(Map image, item) {
-    !isOwnClass(annotationOf(image, item).getPathClass())
+/** How many of the items have no answer; there may be a hundred thousand objects to look through for them. */
+int unanswered(Map image, List items) {
+    def present = image.hierarchy.getAnnotationObjects().collectEntries { [it.getID(), it] }
+    items.count { isOwnClass((present[it.getID()] ?: it).getPathClass()) }
 }
 
 /** An item as an annotation of the image: a piece comes into it as a copy. */

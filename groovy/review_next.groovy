@@ -78,7 +78,7 @@ Platform.runLater {
         // The window has the size of what it says.
         window.sizeToScene()
     }
-    def left = { items.count { !isAnswered(image, it) } }
+    def left = { unanswered(image, items) }
     def stillHere = {
         def here = viewer.getImageData() == image.data
         if (!here) {
@@ -94,7 +94,7 @@ Platform.runLater {
         def object = annotationOf(image, items[at])
         def roi = object.getROI()
         def id = object.getID()
-        def classes = isAnswered(image, object) ? "Its class is ${object.getPathClass()} now."
+        def classes = !isOwnClass(object.getPathClass()) ? "Its class is ${object.getPathClass()} now."
                 : "Accept gives it the class ${review.accepted[id]}, Reject ${REJECTED}."
         say("${at + 1} of ${items.size()}, ${left()} without an answer\n${review.told[id]}\n${classes}")
         def needed = Math.max(roi.getBoundsWidth() / viewer.getView().getWidth(), roi.getBoundsHeight() / viewer.getView().getHeight())
@@ -345,8 +345,10 @@ def annotationOf(Map image, item) {
     image.hierarchy.getAnnotationObjects().find { it.getID() == item.getID() } ?: item
 }
 
-boolean isAnswered(Map image, item) {
-    !isOwnClass(annotationOf(image, item).getPathClass())
+/** How many of the items have no answer; there may be a hundred thousand objects to look through for them. */
+int unanswered(Map image, List items) {
+    def present = image.hierarchy.getAnnotationObjects().collectEntries { [it.getID(), it] }
+    items.count { isOwnClass((present[it.getID()] ?: it).getPathClass()) }
 }
 
 /** An item as an annotation of the image: a piece comes into it as a copy. */

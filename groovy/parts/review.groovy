@@ -99,8 +99,10 @@ def annotationOf(Map image, item) {
     image.hierarchy.getAnnotationObjects().find { it.getID() == item.getID() } ?: item
 }
 
-boolean isAnswered(Map image, item) {
-    !isOwnClass(annotationOf(image, item).getPathClass())
+/** How many of the items have no answer; there may be a hundred thousand objects to look through for them. */
+int unanswered(Map image, List items) {
+    def present = image.hierarchy.getAnnotationObjects().collectEntries { [it.getID(), it] }
+    items.count { isOwnClass((present[it.getID()] ?: it).getPathClass()) }
 }
 
 /** An item as an annotation of the image: a piece comes into it as a copy. */
