@@ -824,7 +824,7 @@ Node lookPane() {
     ui.opacity.valueProperty().addListener({ o, a, b -> setOpacity() } as ChangeListener)
     ui.threshold = new Slider(0, 1, 0.5)
     ui.threshold.setShowTickLabels(true)
-    ui.thresholdText = text('There is no prediction of this image.')
+    ui.thresholdText = text()
     ui.keep = button('Keep') { keep() }
     ui.revert = button('Back') { showThreshold() }
     def pause = new PauseTransition(Duration.millis(150))
@@ -867,18 +867,27 @@ void imageChanged() {
     if (image != null) {
         def accepted = classOf('tumorClass', 'Tumor')
         inBackground {
-            def grid = gridOf(image)
-            def review = reviewOf(image, accepted, PIECE_UM, MOST_PIECES)
-            def other = nextToReview(image)
-            Platform.runLater {
-                if (look.image.is(image)) {
-                    look.putAll([grid: grid, nextImage: other] + review.subMap(['items', 'told', 'accepted']))
-                    showThreshold()
-                    showItem()
+            def found = [known: true]
+            try {
+                found += reviewOf(image, accepted, PIECE_UM, MOST_PIECES).subMap(['items', 'told', 'accepted'])
+                found += [nextImage: nextToReview(image)]
+                found += [grid: gridOf(image)]
+            } finally {
+                Platform.runLater {
+                    if (look.image.is(image)) {
+                        look.putAll(found)
+                        showThreshold()
+                        showItem()
+                    }
                 }
             }
         }
     }
+}
+
+/** What is said before an image was looked at. */
+String unknown() {
+    look.image == null ? 'Open an image of the project.' : 'Looking at the image ...'
 }
 
 void showHeatmap() {
@@ -923,7 +932,7 @@ void showThreshold() {
     showOutlines([])
     look.quiet = true
     if (grid == null) {
-        ui.thresholdText.setText('There is no prediction of this image.')
+        ui.thresholdText.setText(look.known ? 'There is no prediction of this image.' : unknown())
     } else {
         def values = (grid.calibrated ? grid.probabilities : grid.scores).findAll { !Double.isNaN(it) }
         ui.threshold.setMin(grid.calibrated ? 0 : values.min())
@@ -1002,7 +1011,7 @@ void showItem() {
     ui.judge[4].setDisable(items.isEmpty() || look.at >= items.size())
     ui.nextImage.setVisible(look.nextImage != null)
     if (items.isEmpty()) {
-        ui.reviewText.setText('Nothing is to review in this image.')
+        ui.reviewText.setText(look.known ? 'Nothing is to review in this image.' : unknown())
     } else if (look.at < 0) {
         def role = ui.images.getItems().find { it.entry == look.image.entry.getID() }?.split
         ui.reviewText.setText("${counted(items.size(), 'region')} to look at in this image. Press Next." +
