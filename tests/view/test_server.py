@@ -54,6 +54,7 @@ def test_two_viewers_can_run_at_two_ports(stranger: TestClient, predicted: Path)
         other.cookies = stranger.cookies
         other.get("/", params={"token": "another"})
         assert other.get("/project").status_code == 200
+    stranger.cookies = other.cookies
     assert stranger.get("/project").status_code == 200
 
 

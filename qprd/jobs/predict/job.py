@@ -71,6 +71,8 @@ def predict_project(
     # What is recorded of a result is what scored it.
     config = config.model_copy(update={"precision": model.precision})
     entries = select_entries(project, config.images, config.exclude)
+    # Before anything is scored, which replaces them.
+    had_regions = [entry for entry in entries if (layout.result(entry.id) / REVIEW).is_file()]
     predictor = Predictor(model, config, progress)
     info = predictor.info
     require_threshold(config.uncertain, predictor.threshold)
@@ -106,9 +108,8 @@ def predict_project(
         if elsewhere:
             written = None if delivery is None else delivery.write(queue.made())
         else:
-            had_regions = [
-                entry for entry in covered if (layout.result(entry.id) / REVIEW).is_file()
-            ]
+            covered_ids = {entry.id for entry in covered}
+            had_regions = [entry for entry in had_regions if entry.id in covered_ids]
             if had_regions and not config.uncertain:
                 notes.append(
                     "regions to review of an earlier prediction are taken away, as --uncertain was "
