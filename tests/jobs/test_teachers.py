@@ -28,6 +28,7 @@ def test_all_teachers_are_listed_with_license_gate_and_patch() -> None:
     assert {"resnet18", "efficientnet_lite0"} < set(listed)
     uni = listed["uni"]
     assert (uni.license, uni.gated, uni.millions) == ("CC-BY-NC-ND-4.0", True, 303.4)
+    assert None not in {row.license for row in listed.values()}
     assert (listed["resnet50"].mpp, listed["resnet50"].patch_px) == (0.25, 256)
     printed = "\n".join(qprd.list_teachers(["uni"]).lines())
     assert "CC-BY-NC-ND-4.0, access on request" in printed
