@@ -382,6 +382,7 @@ class _TableSampler:
                 f"{ask_less or 'Annotate'} more, use smaller patches (--patch-px, now "
                 f"{config.patch_px} at {config.mpp:g} um/px), or relax --max-overlap "
                 f"(now {config.max_overlap:g}), --min-coverage (now {config.min_coverage:g}) or "
-                f"--min-tissue (now {config.min_tissue:g})."
+                f"--min-tissue (now {config.min_tissue:g}). Tissue that qprd does not find can be "
+                "outlined (--tissue-class)."
             ),
         )
