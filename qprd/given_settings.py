@@ -109,7 +109,7 @@ def some_settings(config: type[BaseModel], given: Mapping[str, Any]) -> dict[str
     Raises:
         QprdError: A value is out of range; the message names it.
     """
-    values = _by_field(config, given, None)
+    values = by_field(config, given, None)
     checked = _build(config, values)
     return {name: getattr(checked, name) for name in values}
 
@@ -119,7 +119,7 @@ def _tables(
 ) -> dict[str, Any]:
     """What is given, and for the rest what stands in a table of a file."""
     stored = {} if file is None else _read_tables(file).get(table, {})
-    return {**_by_field(config, stored, str(file)), **_by_field(config, given, None)}
+    return {**by_field(config, stored, str(file)), **by_field(config, given, None)}
 
 
 def _build(config: type[Config], values: Mapping[str, Any]) -> Config:
@@ -141,7 +141,7 @@ def _build(config: type[Config], values: Mapping[str, Any]) -> Config:
         ) from error
 
 
-def _by_field(
+def by_field(
     config: type[BaseModel], values: Mapping[str, Any], where: str | None
 ) -> dict[str, Any]:
     """Values by the names of the model's fields, from those of options; None is not given."""

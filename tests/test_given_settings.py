@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qprd.api.arguments import prediction_settings
 from qprd.errors import ExitCode, QprdError
 from qprd.given_settings import stored_train_config, train_config
-from qprd.settings import TrainConfig
+from qprd.settings import PredictConfig, TrainConfig
 
 
 def test_a_stored_configuration_without_a_recipe_is_the_papers() -> None:
@@ -68,6 +69,12 @@ def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, told: str) ->
     assert told in str(caught.value)
     assert "sys." not in str(caught.value)
     assert caught.value.exit_code != ExitCode.OK
+
+
+def test_a_keyword_wins_over_a_settings_object_in_either_spelling() -> None:
+    config = PredictConfig(images=("a",))
+    for keyword in ("image", "images"):
+        assert prediction_settings(config, {keyword: ("b",)}).images == ("b",)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

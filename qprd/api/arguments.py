@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from qprd.given_settings import predict_config, train_config
+from qprd.given_settings import by_field, predict_config, train_config
 from qprd.jobs.predict.model import Model, bundle_of
 from qprd.settings import PredictConfig, TrainConfig
 
@@ -42,5 +42,6 @@ def merged(
 ) -> tuple[dict[str, Any], Path | None]:
     """Settings by name, and the file to take others from."""
     if isinstance(config, BaseModel):
-        return {**config.model_dump(exclude_unset=True), **settings}, None
+        given = by_field(type(config), settings, None)
+        return {**config.model_dump(exclude_unset=True), **given}, None
     return dict(settings), None if config is None else Path(config)

@@ -40,7 +40,7 @@ def _writable(file: Path | None) -> Path | None:
     if file is not None:
         # Whoever takes --json for a flag names the project here.
         is_file = file.is_file() and not file.is_symlink()  # as /dev/stdout is
-        if is_file and file.suffix.lower() != ".json":
+        if is_file and file.suffix.lower() != ".json" and file.stat().st_size:
             raise QprdError(
                 "This file is there already, and by its name it is no report.",
                 where=f"--json {file}",

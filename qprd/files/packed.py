@@ -30,7 +30,9 @@ class PackedValues(Mapping[str, Value]):
     """
 
     def __init__(self) -> None:
-        self._file = file = tempfile.TemporaryFile()  # noqa: SIM115 - as long as this object
+        with write_errors("What is kept of slides", Path(tempfile.gettempdir())):
+            file = tempfile.TemporaryFile()  # noqa: SIM115 - as long as this object
+        self._file = file
         weakref.finalize(self, file.close)
         self._read = lru_cache(_IN_USE)(partial(_read, file))
         self._places: dict[str, tuple[int, int]] = {}

@@ -50,6 +50,8 @@ _OBJECT_TYPES = {
     "root": "root",
     "PathRootObject": "root",
 }
+#: Members that hold the objects below one.
+_CHILDREN = ("childObjects", "children")
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,28 @@ def objects_of(root: object, where: str | None) -> list[QuPathObject]:
     return [one for one in found if one is not None]
 
 
+def intact_features(root: object, where: str | None) -> tuple[list[dict[str, object]], list[str]]:
+    """The features that QuPath can read, none inside another, and the faults of the others."""
+    features: list[dict[str, object]] = []
+    faults: list[str] = []
+    for number, feature in enumerate(_features(root, where, depth=0), start=1):
+        found = _parse_object(feature, f"feature {number}")
+        if found is None:
+            continue
+        if found.fault is not None:
+            faults.append(f"{found.id}: {found.fault}")
+            continue
+        drawn, properties = feature.get("geometry"), feature.get("properties")
+        assert isinstance(drawn, Mapping)
+        kept = {} if not isinstance(properties, dict) else properties
+        kept = {k: v for k, v in kept.items() if k not in (*_CHILDREN, "classification")}
+        if found.path_class is not None:
+            kept["classification"] = class_to_geojson(found.path_class)
+        geometry = {**drawn, **shapely.geometry.mapping(found.geometry)}
+        features.append({**feature, "geometry": geometry, "properties": kept})
+    return features, faults
+
+
 def refuse_faults(objects: Iterable[QuPathObject], where: str | None) -> None:
     """Make sure that all objects of a file are well formed."""
     for found in objects:
@@ -203,7 +227,7 @@ def _features(root: object, where: str | None, depth: int) -> Iterator[Mapping[s
         yield root
         properties = root.get("properties")
         if isinstance(properties, dict):
-            children = properties.get("childObjects", properties.get("children"))
+            children = next((properties[key] for key in _CHILDREN if key in properties), None)
             if isinstance(children, list):
                 yield from _features(children, where, depth + 1)
     elif isinstance(root, Mapping) and root.get("type") in GEOMETRIES:

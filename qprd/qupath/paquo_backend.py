@@ -30,7 +30,7 @@ from qprd.qupath.annotation_files import AnnotationFiles
 from qprd.qupath.comparison import compare, refuse_changes, stored_otherwise
 from qprd.qupath.entry_folder import EntryFolder
 from qprd.qupath.entrydata import EntryData
-from qprd.qupath.geojson import read_annotations
+from qprd.qupath.geojson import intact_features, read_annotations
 from qprd.qupath.imports import ImportPlan, difference, earlier_import, plan_import
 from qprd.qupath.java import qupath_call, start_qupath
 from qprd.qupath.pathclasses import argb_from_color, classes_path, read_classes, with_classes
@@ -99,13 +99,15 @@ class PaquoProject(ProjectOnDisk):
         folder = self._folder(self._recorded(entry).id)
         if not folder.data.exists() or not all(map(is_own_class, folder.recorded_classes())):
             return None
-        in_file = self._annotation_files.read(entry)[1]
-        if not in_file:
+        try:
+            in_file = self._annotation_files.read(entry)[1]
+        except QprdError:  # of a file that is not used
+            return None
+        if all(is_own_class(annotation.class_name) for annotation in in_file):
             return None
         return (
-            f"{counted(len(in_file), 'annotation')} in qprd/annotations, none with a class in "
-            "QuPath: import_annotations.groovy, run in QuPath for the project, brings them there "
-            "('qprd groovy DIR' puts it into DIR)."
+            "Annotations in qprd/annotations are not used, as QuPath has saved the image without "
+            "any: drag the image's file from there onto it in QuPath, and save."
         )
 
     @override
@@ -183,7 +185,11 @@ class PaquoProject(ProjectOnDisk):
         file = earlier[name]
         data = None if file is None else EntryData.read_file(self._qupath, file)
         if imported is not None:
-            had = () if data is None else read_annotations(data.annotations_as_geojson())
+            had = (
+                self._annotation_files.read(entry)[1]
+                if data is None
+                else read_annotations(data.annotations_as_geojson())
+            )
             return self.import_annotations(entry, earlier_import(entry.id, imported, had)).files
         project = earlier.get(self.path.name)
         metadata = (
@@ -286,8 +292,14 @@ class PaquoProject(ProjectOnDisk):
             full_id=f"{self.path}::{entry.id}",
         )
         root, annotations = self._annotation_files.read(entry)
-        if annotations:
-            data.add_geojson(json.dumps(root))
+        features, faults = intact_features(root, entry.name) if annotations else ([], [])
+        if faults:
+            self._access.note(
+                f"{entry.name}: {counted(len(faults), 'object')} of qprd/annotations cannot be "
+                f"brought into QuPath ({faults[0]})"
+            )
+        if features:
+            data.add_geojson(json.dumps({"type": "FeatureCollection", "features": features}))
         return data
 
     def _set_class_colors(self) -> None:

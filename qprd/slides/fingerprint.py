@@ -118,7 +118,7 @@ def _files(path: Path) -> list[Path]:
     folder = path.with_suffix("")
     if path.suffix.lower() == ".mrxs" and folder.is_dir():
         # File managers leave files of their own, such as .DS_Store.
-        parts = (file for file in folder.iterdir() if not file.name.startswith("."))
+        parts = (f for f in folder.iterdir() if f.is_file() and not f.name.startswith("."))
         return [*sorted(f for f in parts if f.suffix == ".dat" or f.name == "Slidedat.ini"), path]
     if path.suffix.lower() == ".dcm":
         # Those of another slide in the same folder only cost another look.

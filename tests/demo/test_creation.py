@@ -124,4 +124,20 @@ def test_annotations_in_a_file_alone_are_noted_once_qupath_has_saved_the_image(
     with PaquoProject(created) as paquo:
         note = paquo.annotation_note(paquo.entries()[2])
     assert note is not None
-    assert note.startswith("1 annotation in qprd/annotations, none with a class in QuPath: import")
+    assert note.startswith("Annotations in qprd/annotations are not used")
+
+
+@pytest.mark.qupath
+@pytest.mark.usefixtures("qupath")
+def test_a_faulty_annotation_of_a_file_does_not_stop_the_first_write(created: Path) -> None:
+    file = created.parent / "qprd" / "annotations" / "1.geojson"
+    root = json.loads(file.read_text(encoding="utf-8"))
+    for drawn in root["features"]:
+        drawn["properties"]["classification"].pop("color", None)
+    flat = {"type": "Polygon", "coordinates": [[[0, 0], [9, 9], [0, 0]]]}
+    root["features"].append({"type": "Feature", "geometry": flat, "properties": {}})
+    file.write_text(json.dumps(root), encoding="utf-8")
+    write(created, 0, make_predictions("1"))
+    with PaquoProject(created) as paquo:
+        found = paquo.annotations(paquo.entries()[0])
+    assert len([one for one in found if one.class_name in DRAWN]) == 3

@@ -14,7 +14,7 @@ from shapely.geometry import MultiPoint, box, mapping
 
 from qprd.errors import QprdError
 from qprd.predictions import FAULT, MEAN_SCORE, is_own_contour, object_id
-from qprd.qupath.geojson import parse_color, read_annotations, read_objects
+from qprd.qupath.geojson import intact_features, parse_color, read_annotations, read_objects
 from qprd.qupath.predictions_geojson import predictions_from_geojson
 from qprd.qupath.project import PathClass
 
@@ -423,3 +423,19 @@ def test_an_annotation_knows_its_plane(plane: object, expected: tuple[int, int])
     geometry = {**mapping(box(0, 0, 10, 10)), **({} if plane is None else {"plane": plane})}
     [found] = read_annotations(json.dumps({"type": "Feature", "geometry": geometry}))
     assert found.plane == expected
+
+
+def test_features_that_qupath_can_read_are_told_from_the_others() -> None:
+    open_ring = {"type": "Polygon", "coordinates": [[[0, 0], [10, 0], [10, 10]]]}
+    flat = {"type": "Polygon", "coordinates": [[[0, 0], [10, 0], [0, 0]]]}
+    child = feature(classification={"name": "Normal"}, objectType="annotation")
+    parent = feature(open_ring, classification={"name": "Tumor"}, childObjects=[child])
+    features, faults = intact_features([parent, feature(flat)], None)
+    assert faults == ["feature 3: its outline has fewer than three corners"]
+    classes = [item["properties"]["classification"] for item in features]  # type: ignore[index]
+    assert [(named["name"], len(named["color"])) for named in classes] == [
+        ("Tumor", 3),
+        ("Normal", 3),
+    ]
+    assert features[0]["geometry"]["coordinates"][0][-1] == (0, 0)  # type: ignore[index]
+    assert "childObjects" not in features[0]["properties"]  # type: ignore[operator]

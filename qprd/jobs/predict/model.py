@@ -152,7 +152,8 @@ class Model:
             QprdError: one is.
         """
         own = {"device": self._device, "precision": self._precision, "weights": self._weights}
-        if others := [name for name in own if str(settings.get(name, own[name])) != str(own[name])]:
+        others = [name for name in own if _text(settings.get(name, own[name])) != _text(own[name])]
+        if others:
             raise QprdError(
                 f"The model was loaded with other settings: {', '.join(others)}.",
                 fix="Give them to load_model.",
@@ -195,6 +196,11 @@ class Model:
         path = Path(slide)
         with Slide(path, mpp=mpp) as opened:
             return predictor.score(opened, path.name)
+
+
+def _text(value: object) -> str:
+    """A setting as it is compared; a path may be given in several ways."""
+    return str(Path(str(value)))
 
 
 def bundle_of(model: Model | str | Path) -> Path:
