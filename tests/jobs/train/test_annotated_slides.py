@@ -56,7 +56,7 @@ def test_a_project_without_annotations_says_what_to_do(project: Path) -> None:
         file.unlink()
     with pytest.raises(QprdError) as caught:
         train(project)
-    assert "no annotations" in caught.value.problem
+    assert "No annotations were found" in caught.value.problem
     assert "draw" in (caught.value.fix or "").lower()
 
 
