@@ -170,7 +170,7 @@ class ProjectStatus:
             found = [r for r in self.results if r.reason == reason and r.state == "stale"]
             yield warning(
                 "results",
-                f"{len(found)} stale, {reason}: {_names(found)}",
+                f"{len(found)} stale ({reason}): {_names(found)}",
                 "qprd predict scores them again, and the missing ones.",
             )
         if self.orphans:

@@ -53,7 +53,7 @@ def test_results_are_fresh_until_something_they_depend_on_changes(predicted: Pat
     (stale, *_) = status_of(predicted).results
     assert (stale.state, stale.reason) == ("stale", "it was made by another bundle")
     assert (
-        f"! results: 1 stale, it was made by another bundle: {NAMES[0]}"
+        f"! results: 1 stale (it was made by another bundle): {NAMES[0]}"
         in status_of(predicted).lines()
     )
 
