@@ -8,8 +8,9 @@ from speed_rows.row import Row, Setup
 from speed_rows.slides import write_slide
 from speed_rows.whole_prediction import prepare, spent
 
-#: In pixels of the slide, half as large as the model's: more than the reader's cache holds.
-_EDGE, _GLASS, _MPP = 6_144, 1_024, 0.25
+#: In pixels of the slide, half as large as the model's: more than the reader's cache holds, and
+#: tissue that is cut into fields of the same size on both slides.
+_EDGE, _GLASS, _MPP = 5_376, 1_024, 0.25
 _MODEL_MPP = 0.5
 #: What may differ beside the map: the map itself, probabilities, tiles and pictures, per cell.
 _BYTES_PER_CELL = 8_192
