@@ -103,7 +103,8 @@ class PaquoProject(ProjectOnDisk):
             in_file = self._annotation_files.read(entry)[1]
         except QprdError:  # of a file that is not used
             return None
-        if all(is_own_class(annotation.class_name) for annotation in in_file):
+        names = (annotation.class_name for annotation in in_file)
+        if not any(name is not None and not is_own_class(name) for name in names):
             return None
         return (
             "Annotations in qprd/annotations are not used, as QuPath has saved the image without "

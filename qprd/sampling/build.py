@@ -209,10 +209,8 @@ class _TableSampler:
         """
         positions = {label: self._training(label, areas) for label in LABELS}
         for label in LABELS:
-            limit, n_found = (
-                self._config.most_training(label),
-                sum(map(len, positions[label].values())),
-            )
+            limit = self._config.most_training(label)
+            n_found = sum(map(len, positions[label].values()))
             if self._exact(label) or not n_found:
                 self._check_enough("train", label, areas, positions[label], limit)
             elif n_found < limit:

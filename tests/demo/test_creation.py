@@ -129,6 +129,22 @@ def test_annotations_in_a_file_alone_are_noted_once_qupath_has_saved_the_image(
 
 @pytest.mark.qupath
 @pytest.mark.usefixtures("qupath")
+@pytest.mark.parametrize("classification", [None, {"name": "Tumor: qprd", "color": [1, 2, 3]}])
+def test_annotations_that_label_nothing_are_not_noted(
+    created: Path, classification: dict[str, object] | None
+) -> None:
+    write(created, 2, make_predictions("3"))
+    file = annotation_file(created.parent / "qprd" / "annotations", "3.geojson")
+    root = json.loads(file.read_text(encoding="utf-8"))
+    for drawn in root["features"]:
+        drawn["properties"]["classification"] = classification
+    file.write_text(json.dumps(root), encoding="utf-8")
+    with PaquoProject(created) as paquo:
+        assert paquo.annotation_note(paquo.entries()[2]) is None
+
+
+@pytest.mark.qupath
+@pytest.mark.usefixtures("qupath")
 def test_a_faulty_annotation_of_a_file_does_not_stop_the_first_write(created: Path) -> None:
     file = created.parent / "qprd" / "annotations" / "1.geojson"
     root = json.loads(file.read_text(encoding="utf-8"))

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shapely
 
 from qprd.bundle.reading import newest_bundle, read_bundle_info
 from qprd.files.layout import ProjectLayout
 from qprd.jobs.predict.inputs import Inputs
 from qprd.qupath.entry_slides import open_slide
 from qprd.qupath.exchange import ExchangeProject
-from qprd.results.folder import OVERVIEW, SLIDE
-from qprd.results.freshness import Freshness
+from qprd.results.folder import OVERVIEW, SLIDE, load_slide_result
+from qprd.results.freshness import Freshness, digest
 from tests.helpers.drawn_project import (
     NAMES,
     TUMOR,
@@ -129,6 +130,13 @@ def test_drawn_tissue_counts_with_whatever_settings_it_was_predicted(predicted: 
     assert with_any_settings().is_fresh
     annotate(predicted, 1, drawn(("Tissue", TUMOR.buffer(9))))
     assert with_any_settings().state == "stale"
+
+
+def test_one_outline_of_tissue_has_the_digest_of_a_polygon(predicted: Path) -> None:
+    """As in results that earlier versions made: another digest would score all of them again."""
+    made_from = load_slide_result(result(predicted, 1)).made_from
+    assert made_from is not None
+    assert made_from.tissue == digest(shapely.to_wkb(shapely.normalize(TUMOR), hex=True))
 
 
 def test_without_all_of_its_files_a_result_is_missing(predicted: Path) -> None:
